@@ -1,0 +1,303 @@
+//! Bytes to packets for one connection: bounds by `frame`, content by ntex-mqtt's codecs, both
+//! protocol versions brought to one `Packet`.
+
+use std::cell::{Cell, OnceCell};
+use std::num::NonZeroU16;
+use std::time::Instant;
+
+use ntex::codec::{Decoder, Encoder};
+use ntex::util::{BytePages, ByteString, Bytes, BytesMut};
+use ntex_mqtt::error::{DecodeError, EncodeError};
+use ntex_mqtt::{QoS, v3, v5};
+
+use crate::frame::{FrameError, Version, frame_len};
+
+/// Longest CONNECT: no client needs more before it is known.
+pub(crate) const MAX_CONNECT: u32 = 64 << 10;
+
+/// What a client sent, as far as a database cares.
+#[derive(Debug)]
+pub(crate) enum Packet {
+    ConnectV3(Box<v3::codec::Connect>),
+    ConnectV5(Box<v5::codec::Connect>),
+    Publish(Publish),
+    /// The client has PUBREC and gives the packet id back.
+    Release(NonZeroU16),
+    Subscribe {
+        id: NonZeroU16,
+        filters: usize,
+    },
+    Unsubscribe {
+        id: NonZeroU16,
+        filters: usize,
+    },
+    Ping,
+    /// The client leaves; whether its will is to be stored all the same.
+    Disconnect {
+        with_will: bool,
+    },
+    /// Something only a server sends, or AUTH.
+    Unexpected,
+}
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) topic: ByteString,
+    pub(crate) alias: Option<NonZeroU16>,
+    pub(crate) qos: QoS,
+    pub(crate) id: Option<NonZeroU16>,
+    pub(crate) payload: Bytes,
+}
+
+/// Why a connection's bytes cannot be read any further.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("malformed packet: {0:?}")]
+    Decode(DecodeError),
+    #[error("the first packet is no CONNECT of MQTT 3.1.1 or 5.0")]
+    Protocol,
+}
+
+/// The decoder of one connection.
+#[derive(Debug)]
+pub(crate) struct Codec {
+    inner: OnceCell<Inner>,
+    limit: Cell<u32>,
+    /// Since when the buffer has held an unfinished packet.
+    partial: Cell<Option<Instant>>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    V3(v3::codec::Codec),
+    V5(v5::codec::Codec),
+}
+
+impl Codec {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: OnceCell::new(),
+            limit: Cell::new(MAX_CONNECT),
+            partial: Cell::new(None),
+        }
+    }
+
+    /// The limit on packets after CONNECT.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.set(limit);
+    }
+
+    /// Since when the connection owes the rest of a packet.
+    pub(crate) fn partial_since(&self) -> Option<Instant> {
+        self.partial.get()
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        match self.inner.get() {
+            Some(Inner::V5(_)) => Version::V5,
+            _ => Version::V3,
+        }
+    }
+
+    fn inner(&self, src: &[u8]) -> Result<Option<&Inner>, ReadError> {
+        if let Some(inner) = self.inner.get() {
+            return Ok(Some(inner));
+        }
+        let Some(version) = sniff(src)? else {
+            return Ok(None);
+        };
+        Ok(Some(self.inner.get_or_init(|| match version {
+            Version::V3 => Inner::V3(v3::codec::Codec::new()),
+            Version::V5 => Inner::V5(v5::codec::Codec::new()),
+        })))
+    }
+}
+
+/// The version a CONNECT asks for; `None` while too little of it is there.
+fn sniff(src: &[u8]) -> Result<Option<Version>, ReadError> {
+    match src.first() {
+        None => return Ok(None),
+        Some(0x10) => {}
+        Some(_) => return Err(ReadError::Protocol),
+    }
+    let length_bytes = src[1..].iter().take_while(|byte| *byte & 0x80 != 0).count() + 1;
+    if length_bytes > 4 {
+        return Err(ReadError::Protocol);
+    }
+    let Some(name) = src.get(1 + length_bytes..8 + length_bytes) else {
+        return Ok(None);
+    };
+    match (&name[..6], name[6]) {
+        (b"\x00\x04MQTT", 4) => Ok(Some(Version::V3)),
+        (b"\x00\x04MQTT", 5) => Ok(Some(Version::V5)),
+        _ => Err(ReadError::Protocol),
+    }
+}
+
+impl Decoder for Codec {
+    type Item = Packet;
+    type Error = ReadError;
+
+    fn decode(&self, src: &mut BytesMut) -> Result<Option<Packet>, ReadError> {
+        let Some(inner) = self.inner(src)? else {
+            return Ok(None);
+        };
+        if frame_len(src, self.limit.get(), self.version())?.is_none() {
+            if !src.is_empty() && self.partial.get().is_none() {
+                self.partial.set(Some(Instant::now()));
+            }
+            return Ok(None);
+        }
+        if self.partial.get().is_some() {
+            self.partial.set(None);
+        }
+        match inner {
+            Inner::V3(codec) => from_v3(codec.decode(src).map_err(ReadError::Decode)?),
+            Inner::V5(codec) => from_v5(codec.decode(src).map_err(ReadError::Decode)?),
+        }
+    }
+}
+
+/// Outgoing packets other than acknowledgements of messages.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    V3(v3::codec::Packet),
+    V5(v5::codec::Packet),
+}
+
+impl Encoder for Codec {
+    type Item = Outgoing;
+    type Error = EncodeError;
+
+    fn encodev(&self, item: Outgoing, dst: &mut BytePages) -> Result<(), EncodeError> {
+        match (self.inner.get(), item) {
+            (Some(Inner::V3(codec)), Outgoing::V3(packet)) => codec.encodev(packet.into(), dst),
+            (Some(Inner::V5(codec)), Outgoing::V5(packet)) => {
+                codec.encodev(v5::codec::Encoded::Packet(packet), dst)
+            }
+            _ => Err(EncodeError::UnsupportedVersion),
+        }
+    }
+}
+
+fn from_v3(decoded: Option<v3::codec::Decoded>) -> Result<Option<Packet>, ReadError> {
+    use v3::codec::{Decoded, Packet as V3};
+    let packet = match decoded {
+        Some(Decoded::Publish(publish, payload, _)) => Packet::Publish(Publish {
+            topic: publish.topic,
+            alias: None,
+            qos: publish.qos,
+            id: publish.packet_id,
+            payload,
+        }),
+        Some(Decoded::Packet(packet, _)) => match packet {
+            V3::Connect(connect) => Packet::ConnectV3(connect),
+            V3::PublishRelease { packet_id } => Packet::Release(packet_id),
+            V3::Subscribe {
+                packet_id,
+                topic_filters,
+            } => Packet::Subscribe {
+                id: packet_id,
+                filters: topic_filters.len(),
+            },
+            V3::Unsubscribe {
+                packet_id,
+                topic_filters,
+            } => Packet::Unsubscribe {
+                id: packet_id,
+                filters: topic_filters.len(),
+            },
+            V3::PingRequest => Packet::Ping,
+            V3::Disconnect => Packet::Disconnect { with_will: false },
+            _ => Packet::Unexpected,
+        },
+        // A whole packet was there: the codec wants bytes beyond it.
+        None | Some(Decoded::PayloadChunk(..)) => {
+            return Err(ReadError::Decode(DecodeError::MalformedPacket));
+        }
+    };
+    Ok(Some(packet))
+}
+
+fn from_v5(decoded: Option<v5::codec::Decoded>) -> Result<Option<Packet>, ReadError> {
+    use v5::codec::{Decoded, DisconnectReasonCode, Packet as V5};
+    let packet = match decoded {
+        Some(Decoded::Publish(publish, payload, _)) => Packet::Publish(Publish {
+            topic: publish.topic,
+            alias: publish.properties.topic_alias,
+            qos: publish.qos,
+            id: publish.packet_id,
+            payload,
+        }),
+        Some(Decoded::Packet(packet, _)) => match packet {
+            V5::Connect(connect) => Packet::ConnectV5(connect),
+            V5::PublishRelease(release) => Packet::Release(release.packet_id),
+            V5::Subscribe(subscribe) => Packet::Subscribe {
+                id: subscribe.packet_id,
+                filters: subscribe.topic_filters.len(),
+            },
+            V5::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
+                id: unsubscribe.packet_id,
+                filters: unsubscribe.topic_filters.len(),
+            },
+            V5::PingRequest => Packet::Ping,
+            V5::Disconnect(disconnect) => Packet::Disconnect {
+                with_will: disconnect.reason_code != DisconnectReasonCode::NormalDisconnection,
+            },
+            _ => Packet::Unexpected,
+        },
+        None | Some(Decoded::PayloadChunk(..)) => {
+            return Err(ReadError::Decode(DecodeError::MalformedPacket));
+        }
+    };
+    Ok(Some(packet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
+
+    #[test]
+    fn a_publish_shorter_than_its_own_header_is_an_error_not_a_wrap() {
+        let codec = Codec::new();
+        let mut src = BytesMut::copy_from_slice(CONNECT);
+        assert!(matches!(
+            codec.decode(&mut src),
+            Ok(Some(Packet::ConnectV3(_)))
+        ));
+        let mut src =
+            BytesMut::copy_from_slice(b"\x30\x02\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        assert!(matches!(
+            codec.decode(&mut src),
+            Err(ReadError::Frame(FrameError::Publish))
+        ));
+    }
+
+    #[test]
+    fn random_bytes_never_panic_and_never_ask_for_more_than_the_limit() {
+        let seed = fastrand::u64(..);
+        println!("seed={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let v5 = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01a";
+        for round in 0..20_000 {
+            let codec = Codec::new();
+            codec.set_limit(4096);
+            let first = if round % 2 == 0 { CONNECT } else { &v5[..] };
+            let mut src = BytesMut::copy_from_slice(first);
+            for _ in 0..random.usize(1..60) {
+                src.extend_from_slice(&[random.u8(..)]);
+            }
+            if random.bool() {
+                let at = random.usize(..src.len());
+                src[at] = random.u8(..);
+            }
+            while let Ok(Some(_)) = codec.decode(&mut src) {}
+            assert!(src.len() <= 128);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The MQTT front of a primary: 3.1.1 and 5.0 on one port, every acknowledgement after the fsync
+//! that covers its message.
+//!
+//! ```text
+//! socket -> frame (bounds) -> codec (ntex-mqtt) -> connection -> payload -> wal::Appender
+//! committer -> wake once per worker and group -> acknowledgements, one write per connection
+//! ```
+//!
+//! The only crate that knows ntex. It must never acknowledge a message before its ticket is
+//! durable, and never let one connection's bytes, errors or panics reach another.
+
+mod clients;
+mod clock;
+mod codec;
+mod config;
+mod connection;
+mod dead_letter;
+mod error;
+mod explain;
+mod frame;
+mod handshake;
+mod listener;
+mod payload;
+mod reply;
+mod route;
+mod session;
+mod stats;
+mod timestamp;
+mod worker;
+
+pub use config::Config;
+pub use error::{MqttError, Rejection};
+pub use explain::{Explained, explain};
+pub use frame::{FrameError, Version, frame_len};
+pub use listener::Listener;
+pub use stats::Stats;

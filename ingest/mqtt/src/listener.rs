@@ -1,0 +1,235 @@
+//! The listening socket and the worker threads behind it. Starts them, adds up their counters,
+//! stops them in order: no new connections, last acknowledgements out, connections closed.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use ntex::io::{Io, IoConfig};
+use ntex::rt::{DefaultRuntime, System};
+use ntex::service::cfg::SharedCfg;
+use ntex::service::fn_service;
+use ntex::time::Millis;
+use wal::Appenders;
+
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::connection;
+use crate::error::MqttError;
+use crate::stats::{Counters, Stats};
+use crate::worker::{Signal, Worker};
+
+/// Connections the kernel holds for us while the acceptor is busy.
+const BACKLOG: i32 = 4096;
+/// Read buffer of a busy connection; an idle one holds none.
+const READ_BUFFER: usize = 64 << 10;
+/// How long stopping waits for connections to take their last bytes.
+const SHUTDOWN: Millis = Millis(2_000);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the listener shares with its workers.
+struct Shared {
+    config: Arc<Config>,
+    clients: Arc<Clients>,
+    appenders: Appenders,
+    workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
+    started: AtomicUsize,
+}
+
+/// A running MQTT listener.
+pub struct Listener {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Binds and begins to serve; messages go to appenders that `appenders` makes.
+    ///
+    /// # Errors
+    /// When the address cannot be bound or the threads cannot be started.
+    pub fn start(config: Config, appenders: Appenders) -> Result<Self, MqttError> {
+        let address = config.listen;
+        let listen = |source| MqttError::Listen { address, source };
+        let socket = bind(address).map_err(listen)?;
+        let address = socket.local_addr().map_err(listen)?;
+        let shared = Arc::new(Shared {
+            config: Arc::new(config),
+            clients: Arc::default(),
+            appenders,
+            workers: Mutex::default(),
+            started: AtomicUsize::new(0),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let run = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("mqtt".to_owned())
+            .spawn(move || run_system(run, socket, ready, stopped))
+            .map_err(MqttError::Thread)?;
+        match started.recv_timeout(START_TIMEOUT) {
+            Ok(Ok(())) => Ok(Self {
+                address,
+                shared,
+                stop: Some(stop),
+                thread: Some(thread),
+            }),
+            Ok(Err(source)) => Err(MqttError::Listen { address, source }),
+            Err(_) => Err(MqttError::Start),
+        }
+    }
+
+    /// The address in use, with the port chosen when the configured one was 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The sum of all workers' counters.
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        let workers = self
+            .shared
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        workers
+            .iter()
+            .for_each(|(_, counters)| counters.add_to(&mut sum));
+        sum
+    }
+
+    /// Stops reading, sends the acknowledgements that are due, closes every connection. Blocks; the
+    /// committer must still be running.
+    pub fn stop(&mut self) {
+        {
+            let workers = self
+                .shared
+                .workers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            workers.iter().for_each(|(signal, _)| signal.stop());
+        }
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the MQTT thread panicked");
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn run_system(
+    shared: Arc<Shared>,
+    socket: std::net::TcpListener,
+    ready: mpsc::Sender<std::io::Result<()>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let system = System::build()
+        .name("mqtt")
+        .disable_signals()
+        .build(DefaultRuntime);
+    system.block_on(async move {
+        let workers = shared.config.workers;
+        let per_worker = shared.config.max_connections.div_ceil(workers.max(1)) + 1024;
+        let settings = SharedCfg::new("MQTT").add(
+            IoConfig::new()
+                .set_read_buf(READ_BUFFER, 4 << 10, 64)
+                .set_write_buf(READ_BUFFER, 4 << 10, 64),
+        );
+        let factory = async move |_: ntex::server::Config| service(&shared);
+        let server = ntex::server::build()
+            .workers(workers)
+            .maxconn(per_worker)
+            .shutdown_timeout(SHUTDOWN)
+            .disable_signals()
+            .listen("mqtt", socket, factory);
+        match server {
+            Ok(server) => {
+                let server = server.config("mqtt", settings).run();
+                let _ = ready.send(Ok(()));
+                let _ = stopped.await;
+                server.stop(true).await;
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    });
+}
+
+/// Makes one worker, on its own thread, and the service for its connections.
+fn service(
+    shared: &Arc<Shared>,
+) -> impl ntex::service::ServiceFactory<Io, SharedCfg, Response = (), Error = (), InitError = ()> + use<>
+{
+    let worker = start_worker(shared);
+    fn_service(move |io: Io| {
+        let worker = Rc::clone(&worker);
+        async move {
+            // A bug in serving one connection must not take the worker's other connections along.
+            let served = AssertUnwindSafe(connection::serve(io, worker)).catch_unwind();
+            if served.await.is_err() {
+                tracing::error!("serving an MQTT connection panicked");
+            }
+            Ok::<_, ()>(())
+        }
+    })
+}
+
+fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
+    let signal = Arc::new(Signal::default());
+    let counters = Arc::new(Counters::default());
+    let durable = Arc::clone(&signal);
+    let appender = shared
+        .appenders
+        .appender(Box::new(move |group| durable.durable(group)));
+    let worker = Rc::new(Worker::new(
+        Arc::clone(&shared.config),
+        Arc::clone(&shared.clients),
+        Arc::clone(&counters),
+        Arc::clone(&signal),
+        appender,
+    ));
+    let mut workers = shared
+        .workers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    workers.push((signal, counters));
+    drop(workers);
+    shared.started.fetch_add(1, Ordering::Relaxed);
+    ntex::rt::spawn(Rc::clone(&worker).acknowledge_groups());
+    ntex::rt::spawn(Rc::clone(&worker).watch_clock());
+    worker
+}

@@ -1,0 +1,400 @@
+//! JSON payload to rows: an object, an array of objects, or JSON lines. Values are borrowed from
+//! the payload where they can be. Pure; never panics on any bytes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::de::SliceRead;
+use wal::{Row, Value};
+
+use crate::error::Rejection;
+use crate::timestamp;
+
+/// Payload fields that say when, the first one present wins.
+const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];
+
+/// The rows of one payload.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded<'a> {
+    fields: Vec<(Cow<'a, str>, Value<'a>)>,
+    rows: Vec<Span>,
+    /// A number too large for 64 bits came by as a float: see `refuse_huge_integers`.
+    huge: bool,
+    times: [Option<Value<'a>>; TIME_FIELDS.len()],
+    fault: Option<Rejection>,
+}
+
+#[derive(Debug)]
+struct Span {
+    time: Option<i64>,
+    fields: Range<usize>,
+}
+
+impl Decoded<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The rows, with `arrival` where the payload has no time.
+    pub(crate) fn rows<'s>(
+        &'s self,
+        tags: &'s [(&'s str, &'s str)],
+        arrival: i64,
+    ) -> impl Iterator<Item = Row<'s>> {
+        self.rows.iter().map(move |span| Row {
+            time: span.time.unwrap_or(arrival),
+            tags,
+            fields: &self.fields[span.fields.clone()],
+        })
+    }
+}
+
+/// Decodes a payload, whole or not at all.
+pub(crate) fn decode(payload: &[u8]) -> Result<Decoded<'_>, Rejection> {
+    let mut out = Decoded::default();
+    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let result = match first {
+        None => return Err(Rejection::EmptyPayload),
+        Some(b'{') => lines(&mut json, &mut out),
+        Some(b'[') => Rows(&mut out)
+            .deserialize(&mut json)
+            .and_then(|()| json.end()),
+        Some(_) => return Err(Rejection::NotJson),
+    };
+    if let Some(fault) = out.fault.take() {
+        return Err(fault);
+    }
+    result.map_err(|error| Rejection::Json(error.to_string()))?;
+    if out.rows.is_empty() {
+        return Err(Rejection::NoRows);
+    }
+    if out.huge {
+        refuse_huge_integers(payload)?;
+    }
+    Ok(out)
+}
+
+/// Objects one after the other, with white space between them.
+fn lines<'a>(
+    json: &mut serde_json::Deserializer<SliceRead<'a>>,
+    out: &mut Decoded<'a>,
+) -> serde_json::Result<()> {
+    loop {
+        Object(out).deserialize(&mut *json)?;
+        if json.end().is_ok() {
+            return Ok(());
+        }
+    }
+}
+
+/// JSON numbers beyond 64 bits arrive as floats; an integer must not lose digits unnoticed.
+fn refuse_huge_integers(payload: &[u8]) -> Result<(), Rejection> {
+    let mut in_text = false;
+    let mut at = 0;
+    while at < payload.len() {
+        match payload[at] {
+            b'\\' if in_text => at += 1,
+            b'"' => in_text = !in_text,
+            b'0'..=b'9' if !in_text => {
+                let rest = &payload[at..];
+                let part =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                let len = rest.iter().take_while(|byte| part(byte)).count();
+                if len >= 19 && rest[..len].iter().all(u8::is_ascii_digit) {
+                    let number = String::from_utf8_lossy(&rest[..len.min(40)]);
+                    return Err(Rejection::Json(format!("integer {number} exceeds 64 bits")));
+                }
+                at += len;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// An array of objects.
+struct Rows<'o, 'a>(&'o mut Decoded<'a>);
+
+impl<'a> DeserializeSeed<'a> for Rows<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Rows<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut rows: A) -> Result<(), A::Error> {
+        while rows.next_element_seed(Object(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// One object: one row.
+struct Object<'o, 'a>(&'o mut Decoded<'a>);
+
+impl<'a> DeserializeSeed<'a> for Object<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Object<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let out = self.0;
+        let start = out.fields.len();
+        while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
+            let time = TIME_FIELDS.iter().position(|field| *field == name);
+            map.next_value_seed(Field {
+                out: &mut *out,
+                name,
+                time,
+            })?;
+        }
+        let time = finish_time(out).map_err(|fault| {
+            let text = fault.to_string();
+            out.fault = Some(fault);
+            A::Error::custom(text)
+        })?;
+        out.rows.push(Span {
+            time,
+            fields: start..out.fields.len(),
+        });
+        Ok(())
+    }
+}
+
+/// Takes the first time field that was given; the others stay ordinary fields.
+fn finish_time(out: &mut Decoded<'_>) -> Result<Option<i64>, Rejection> {
+    let mut time = None;
+    for (field, slot) in TIME_FIELDS.into_iter().zip(&mut out.times) {
+        let Some(value) = slot.take() else { continue };
+        if time.is_some() {
+            out.fields.push((Cow::Borrowed(field), value));
+            continue;
+        }
+        let parsed = timestamp::parse(&value);
+        time = Some(parsed.map_err(|reason| Rejection::Time { field, reason })?);
+    }
+    Ok(time)
+}
+
+/// One value under its full name.
+struct Field<'o, 'a> {
+    out: &'o mut Decoded<'a>,
+    name: Cow<'a, str>,
+    /// Which time field this is, at the top level.
+    time: Option<usize>,
+}
+
+impl<'a> Field<'_, 'a> {
+    fn put(self, value: Value<'a>) {
+        match self.time {
+            Some(at) => self.out.times[at] = Some(value),
+            None => self.out.fields.push((self.name, value)),
+        }
+    }
+}
+
+impl<'a> DeserializeSeed<'a> for Field<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Field<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, text, boolean, null or object")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.put(Value::Bool(value));
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.put(Value::Int(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        let Ok(value) = i64::try_from(value) else {
+            return Err(E::custom(format_args!("integer {value} exceeds 64 bits")));
+        };
+        self.put(Value::Int(value));
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.out.huge |= value.abs() >= 9.2e18;
+        self.put(Value::Float(value));
+        Ok(())
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'a str) -> Result<(), E> {
+        self.put(Value::Text(Cow::Borrowed(value)));
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.put(Value::Text(Cow::Owned(value.to_owned())));
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
+            let name = Cow::Owned(format!("{}_{name}", self.name));
+            map.next_value_seed(Field {
+                out: &mut *self.out,
+                name,
+                time: None,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        if seq.next_element::<IgnoredAny>()?.is_none() {
+            return Ok(());
+        }
+        Err(A::Error::custom(format_args!(
+            "field {:?} is an array",
+            self.name
+        )))
+    }
+}
+
+/// Text, borrowed unless it had escapes.
+struct Text<'a>(Cow<'a, str>);
+struct TextSeed;
+
+impl<'a> DeserializeSeed<'a> for TextSeed {
+    type Value = Text<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<Text<'a>, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for TextSeed {
+    type Value = Text<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'a str) -> Result<Text<'a>, E> {
+        Ok(Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Text<'a>, E> {
+        Ok(Text(Cow::Owned(value.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(payload: &str) -> Vec<(i64, Vec<(String, String)>)> {
+        let decoded = decode(payload.as_bytes()).expect("decodes");
+        decoded
+            .rows(&[], -1)
+            .map(|row| {
+                let fields = row
+                    .fields
+                    .iter()
+                    .map(|(k, v)| (k.to_string(), format!("{v:?}")));
+                (row.time, fields.collect())
+            })
+            .collect()
+    }
+
+    fn reason(payload: &str) -> String {
+        decode(payload.as_bytes()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn objects_arrays_and_lines_become_rows() {
+        let one = shape(r#"{"t":21.5,"n":3,"ok":true,"s":"a\"b","none":null,"in":{"x":{"y":1}}}"#);
+        let names: Vec<&str> = one[0].1.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["t", "n", "ok", "s", "in_x_y"]);
+        assert_eq!(one[0].0, -1);
+        assert_eq!(shape(r#"[{"a":1,"ts":1},{"a":2}]"#).len(), 2);
+        assert_eq!(shape("{\"a\":1}\n{\"a\":2}\r\n{\"a\":3}\n").len(), 3);
+        assert_eq!(shape(r#"{"a":1,"ts":1}"#)[0].0, 1_000_000_000);
+    }
+
+    #[test]
+    fn the_first_time_field_is_the_time_and_the_others_stay_fields() {
+        let rows = shape(r#"{"timestamp":7,"time":2,"a":1}"#);
+        assert_eq!(rows[0].0, 2_000_000_000);
+        assert_eq!(rows[0].1.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(reason(" "), "the payload is empty");
+        assert!(reason("hello").contains("neither a JSON object"));
+        assert!(reason(r#"{"a":NaN}"#).contains("invalid JSON"));
+        assert!(reason(r#"{"a":1e999}"#).contains("out of range"));
+        assert!(reason(r#"{"a":[1]}"#).contains(r#"field "a" is an array"#));
+        assert!(reason(r#"{"a":9223372036854775808}"#).contains("exceeds 64 bits"));
+        assert!(reason(r#"{"a":123456789012345678901234567890}"#).contains("exceeds 64 bits"));
+        assert!(reason(r#"{"time":"noon","a":1}"#).contains("time field \"time\""));
+        assert!(reason(r#"{"a":1}{"b":"#).contains("invalid JSON"));
+        assert!(
+            reason(&format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500))).contains("recursion")
+        );
+        assert_eq!(reason("[]"), "an array without rows");
+        assert!(decode(br#"{"a":1e30,"b":"12345678901234567890123"}"#).is_ok());
+    }
+
+    #[test]
+    fn damaged_payloads_never_panic() {
+        let seed = fastrand::u64(..);
+        println!("seed={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let valid =
+            r#"[{"t":21.5,"ts":"2023-11-14T22:13:20Z","in":{"x":-1}},{"s":"\u00e9","b":null}]"#;
+        for _ in 0..20_000 {
+            let mut bytes = valid.as_bytes().to_vec();
+            for _ in 0..random.usize(1..6) {
+                let at = random.usize(..bytes.len());
+                match random.u8(..3) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, random.u8(..)),
+                }
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

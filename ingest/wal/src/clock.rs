@@ -1,0 +1,11 @@
+//! The wall clock of this crate: the only place here that asks for the time of day.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix nanoseconds; saturates at the ends of `i64` (1677 to 2262).
+pub(crate) fn unix_nanos() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    }
+}

@@ -1,0 +1,320 @@
+//! Group commit: the one thread on a primary that turns gathered rows into durable blocks.
+//!
+//! While one fsync runs, appenders fill the next group, so batching needs no timer; `Pacer` only
+//! keeps groups from becoming tiny under load. Any error poisons the log: nothing more is
+//! acknowledged, every waiter fails, and the process is told through `Log::failed`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
+
+use crate::active::Writer;
+use crate::appender::{Appender, Durable, Inbox, OnDurable, Ticket};
+use crate::batch::{Batch, Piece};
+use crate::body::BodyWriter;
+use crate::clock::unix_nanos;
+use crate::config::Config;
+use crate::error::WalError;
+use crate::group::{Group, GroupBuilder};
+use crate::ids::{Position, TableId};
+use crate::log::{Log, LogState};
+use crate::pacer::Pacer;
+use crate::registry::Registry;
+use crate::schema::TableSchema;
+
+/// Wakes the committer. Ringing twice before it looks is ringing once.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn wait(&self) {
+        while !self.rung.swap(false, Ordering::AcqRel) {
+            thread::park();
+        }
+    }
+}
+
+/// What the committer's thread and its handle share.
+#[derive(Debug)]
+struct Shared {
+    inboxes: Mutex<Vec<Arc<Inbox>>>,
+    bell: Arc<Bell>,
+    stop: AtomicBool,
+    /// The thread is gone: nothing will be committed any more.
+    ended: AtomicBool,
+}
+
+/// Handle to the committer's thread of an open primary log.
+#[derive(Debug)]
+pub struct Committer {
+    log: Log,
+    appenders: Appenders,
+    thread: JoinHandle<Result<Position, WalError>>,
+}
+
+/// Makes appenders; may be handed to the threads that need them.
+#[derive(Clone, Debug)]
+pub struct Appenders {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    pending_bytes: usize,
+}
+
+impl Appenders {
+    /// A handle for one more producer. `on_durable` is called on the committer's thread after every
+    /// group that held rows of this producer; it must not block.
+    pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
+        let on_durable: OnDurable = on_durable;
+        let inbox = Arc::new(Inbox::new(Arc::clone(&self.shared.bell), on_durable));
+        let mut inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.shared.ended.load(Ordering::Acquire) {
+            inbox.close();
+        }
+        inboxes.push(Arc::clone(&inbox));
+        Appender::new(inbox, Arc::clone(&self.registry), self.pending_bytes)
+    }
+}
+
+impl Committer {
+    pub(crate) fn start(writer: Writer, config: &Config) -> Result<Self, WalError> {
+        let state = LogState::new(writer.snapshot());
+        let log = Log::new(Arc::clone(&state));
+        let registry = Arc::new(Registry::new(&writer.catalog));
+        let shared = Arc::new(Shared {
+            inboxes: Mutex::default(),
+            bell: Arc::default(),
+            stop: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        let run = Run {
+            writer,
+            state,
+            shared: Arc::clone(&shared),
+            body: BodyWriter::default(),
+            pacer: Pacer::new(config.max_group_delay),
+            segment_size: config.segment_size,
+        };
+        let dir = run.writer.dir.clone();
+        let thread = thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || run.run())
+            .map_err(WalError::io("start the committer thread of", &dir))?;
+        // Set before any appender exists, so no ring is lost.
+        let _ = shared.bell.thread.set(thread.thread().clone());
+        let appenders = Appenders {
+            shared,
+            registry,
+            pending_bytes: config.pending_bytes,
+        };
+        Ok(Self {
+            log,
+            appenders,
+            thread,
+        })
+    }
+
+    /// The log's read side.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Makes appenders for producers on other threads.
+    pub fn appenders(&self) -> Appenders {
+        self.appenders.clone()
+    }
+
+    /// A handle for one more producer; see `Appenders::appender`.
+    pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
+        self.appenders.appender(on_durable)
+    }
+
+    /// Commits what has been gathered, ends the thread and returns the log's end. Blocks.
+    ///
+    /// # Errors
+    /// The error that poisoned the log, if one did.
+    pub fn stop(self) -> Result<Position, WalError> {
+        self.appenders.shared.stop.store(true, Ordering::Release);
+        self.appenders.shared.bell.ring();
+        self.thread.join().unwrap_or_else(|_| {
+            Err(WalError::Poisoned(
+                "the committer thread panicked".to_owned(),
+            ))
+        })
+    }
+}
+
+/// The committer's thread.
+struct Run {
+    writer: Writer,
+    state: Arc<LogState>,
+    shared: Arc<Shared>,
+    body: BodyWriter,
+    pacer: Pacer,
+    segment_size: u64,
+}
+
+/// The rows of one group, by table.
+type Tables = BTreeMap<TableId, Vec<Piece>>;
+
+/// Rows taken from one appender.
+struct Taken {
+    inbox: Arc<Inbox>,
+    ticket: Ticket,
+}
+
+impl Run {
+    fn run(mut self) -> Result<Position, WalError> {
+        let guard = CloseOnExit {
+            shared: Arc::clone(&self.shared),
+            state: Arc::clone(&self.state),
+        };
+        let result = self.serve();
+        if let Err(error) = &result {
+            self.state.fail(&error.to_string());
+        }
+        drop(guard);
+        result.map(|()| self.writer.tip)
+    }
+
+    fn serve(&mut self) -> Result<(), WalError> {
+        loop {
+            self.shared.bell.wait();
+            let stopping = self.shared.stop.load(Ordering::Acquire);
+            if !stopping {
+                let delay = self.pacer.delay(Instant::now());
+                if !delay.is_zero() {
+                    thread::sleep(delay);
+                }
+            }
+            self.commit_group()?;
+            if stopping {
+                // Rows that slipped in while the last group was written.
+                return self.commit_group();
+            }
+        }
+    }
+
+    fn commit_group(&mut self) -> Result<(), WalError> {
+        let started = Instant::now();
+        let (taken, tables) = self.take()?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let rows = tables
+            .values()
+            .flatten()
+            .map(|piece| piece.times.len() as u64)
+            .sum();
+        self.pacer.took(started, rows);
+        let group = self.encode(tables)?;
+        self.writer.commit(&self.state, &group)?;
+        let lsn = self.writer.tip.lsn;
+        for Taken { inbox, ticket } in taken {
+            inbox.complete(Durable { group: ticket, lsn });
+        }
+        Ok(())
+    }
+
+    fn take(&self) -> Result<(Vec<Taken>, Tables), WalError> {
+        let inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Vec::with_capacity(inboxes.len());
+        let mut tables = Tables::new();
+        for inbox in inboxes.iter() {
+            if let Some((ticket, batch)) = inbox.take()? {
+                gather(&mut tables, batch);
+                taken.push(Taken {
+                    inbox: Arc::clone(inbox),
+                    ticket,
+                });
+            }
+        }
+        Ok((taken, tables))
+    }
+
+    fn encode(&mut self, tables: Tables) -> Result<Group, WalError> {
+        let offset = self.writer.active.offset;
+        let catalog = Arc::clone(&self.writer.catalog);
+        let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
+        for (id, pieces) in tables {
+            let Some(schema) = newest(&catalog, id, &pieces) else {
+                continue;
+            };
+            if catalog
+                .newest(id)
+                .is_none_or(|written| written.version < schema.version)
+            {
+                group.schema(&schema);
+            }
+            let encoded = group.rows(&schema, pieces);
+            encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;
+        }
+        if offset + group.len() as u64 >= self.segment_size {
+            group.seal();
+        }
+        Ok(group.finish())
+    }
+}
+
+/// The newest schema among those the rows were gathered under and the one last written.
+fn newest(
+    catalog: &crate::catalog::Catalog,
+    id: TableId,
+    pieces: &[Piece],
+) -> Option<Arc<TableSchema>> {
+    let gathered = pieces.iter().map(|piece| &piece.schema);
+    gathered
+        .chain(catalog.newest(id))
+        .max_by_key(|schema| schema.version)
+        .map(Arc::clone)
+}
+
+fn gather(tables: &mut Tables, batch: Batch) {
+    for table in batch.into_tables() {
+        tables
+            .entry(table.schema.id)
+            .or_default()
+            .push(table.finish());
+    }
+}
+
+/// However the thread ends, nobody waits for it for ever.
+struct CloseOnExit {
+    shared: Arc<Shared>,
+    state: Arc<LogState>,
+}
+
+impl Drop for CloseOnExit {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.state.fail("the committer thread panicked");
+        }
+        let inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.shared.ended.store(true, Ordering::Release);
+        inboxes.iter().for_each(|inbox| inbox.close());
+    }
+}

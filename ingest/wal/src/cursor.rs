@@ -1,0 +1,122 @@
+//! Reads the log forward from a block boundary, as the bytes on disk. Holds nothing but a position,
+//! so a slow reader pins no memory between two calls.
+
+use bytes::Bytes;
+
+use crate::block::u64_at;
+use crate::error::WalError;
+use crate::ids::Position;
+use crate::log::Log;
+use crate::sealed::Sealed;
+use crate::snapshot::Snapshot;
+
+/// A forward reader of durable blocks.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    log: Log,
+    position: Position,
+}
+
+/// A run of whole blocks.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Put together: whole blocks, byte for byte as on disk.
+    pub parts: Vec<Bytes>,
+    /// Where the log stands after them.
+    pub end: Position,
+    /// Length of all parts.
+    pub bytes: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(log: Log, position: Position) -> Self {
+        Self { log, position }
+    }
+
+    /// Where the next block starts.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next blocks, about `max_bytes` of them but at least one; `None` at the durable end.
+    ///
+    /// # Errors
+    /// `NotHeld` when the position has been retired meanwhile.
+    pub fn next(&mut self, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
+        let snapshot = self.log.snapshot();
+        if self.position.lsn >= snapshot.position.lsn {
+            return Ok(None);
+        }
+        let chunk = if self.position.lsn >= snapshot.tail.start.lsn {
+            self.read_tail(&snapshot, max_bytes)
+        } else {
+            let at = snapshot
+                .sealed
+                .partition_point(|seg| seg.end.lsn <= self.position.lsn);
+            snapshot
+                .sealed
+                .get(at)
+                .and_then(|segment| self.read_sealed(segment, max_bytes))
+        };
+        let chunk = chunk.ok_or(WalError::NotHeld(self.position))?;
+        self.position = chunk.end;
+        Ok(Some(chunk))
+    }
+
+    fn read_sealed(&self, segment: &Sealed, max_bytes: usize) -> Option<Chunk> {
+        let first = segment.block_at(self.position.lsn)?;
+        let from = segment.entries[first].offset;
+        let fits = |at: &usize| {
+            let entry = &segment.entries[*at];
+            entry.offset + u64::from(entry.len) - from <= max_bytes as u64
+        };
+        let last = (first + 1..segment.entries.len())
+            .take_while(fits)
+            .last()
+            .unwrap_or(first);
+        let entry = &segment.entries[last];
+        let to = usize::try_from(entry.offset + u64::from(entry.len)).ok()?;
+        let bytes = segment.bytes.slice(usize::try_from(from).ok()?..to);
+        let end = match segment.entries.get(last + 1) {
+            Some(next) => Position {
+                lsn: next.first_lsn,
+                chain: chain_of(&segment.block(entry)),
+            },
+            None => segment.end,
+        };
+        Some(Chunk {
+            end,
+            bytes: bytes.len(),
+            parts: vec![bytes],
+        })
+    }
+
+    fn read_tail(&self, snapshot: &Snapshot, max_bytes: usize) -> Option<Chunk> {
+        let tail = snapshot.tail();
+        let first = tail.block_at(self.position.lsn)?;
+        let (mut parts, mut bytes): (Vec<Bytes>, usize) = (Vec::new(), 0);
+        let mut end = self.position;
+        let mut blocks = tail.blocks().skip(first).peekable();
+        while let Some(block) = blocks.next() {
+            if !parts.is_empty() && bytes + block.bytes.len() > max_bytes {
+                break;
+            }
+            bytes += block.bytes.len();
+            parts.push(block.bytes.clone());
+            let chain = chain_of(&block.bytes);
+            end = match blocks.peek() {
+                Some(next) => Position {
+                    lsn: next.entry.first_lsn,
+                    chain,
+                },
+                None => snapshot.position,
+            };
+        }
+        Some(Chunk { parts, end, bytes })
+    }
+}
+
+/// The log's chain value after a block.
+fn chain_of(block: &[u8]) -> u64 {
+    u64_at(block, crate::block::BLOCK_HEADER_LEN - 8)
+}

@@ -1,0 +1,135 @@
+//! The one seam to the file system. `OsDisk` is the real one; tests have a fake that crashes.
+//!
+//! Nothing else in this crate touches `std::fs`. Each method says which crash it survives.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Directories and whole files.
+pub trait Disk: Send + Sync + fmt::Debug + 'static {
+    /// Names in a directory, in no order; empty when the directory is not there.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Makes a directory and its parents, and makes their names survive a crash.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes a new, empty file; an error when it exists. Its name survives a crash after `sync_dir`.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file for writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Removes a file. The removal survives a crash after `sync_dir`.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory survive a crash.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The content of a file that will no longer change, without copying it where possible.
+    fn map(&self, path: &Path) -> io::Result<Bytes>;
+    /// The content of a file that may still grow.
+    fn read(&self, path: &Path) -> io::Result<Bytes>;
+}
+
+/// One file open for writing.
+pub trait DiskFile: Send + fmt::Debug {
+    /// Writes all of `bytes` at `offset`. Survives a crash only after `sync`.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file. Survives a crash only after `sync`.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Returns once everything written so far survives a crash. Never retried after a failure.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk;
+
+impl OsDisk {
+    /// The disk as a log wants it.
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "every caller needs the shared trait object"
+    )]
+    pub fn new() -> Arc<dyn Disk> {
+        Arc::new(Self)
+    }
+}
+
+impl Disk for OsDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
+            Some(parent) => self.sync_dir(parent),
+            None => Ok(()),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::new());
+        }
+        #[expect(
+            unsafe_code,
+            reason = "a mapping is sound while nobody cuts the file; sealed segments never change and the data directory is locked"
+        )]
+        let mapping = unsafe { memmap2::Mmap::map(&file) }?;
+        Ok(Bytes::from_owner(mapping))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Bytes> {
+        fs::read(path).map(Bytes::from)
+    }
+}
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

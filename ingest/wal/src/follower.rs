@@ -1,0 +1,170 @@
+//! The write path of a secondary: the primary's blocks, checked and appended byte for byte.
+//!
+//! `append` checks the chain before anything is queued, so what reaches the disk continues the log.
+//! One thread writes and fsyncs; several appends may share one fsync.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use crate::active::Writer;
+use crate::block::BlockKind;
+use crate::error::WalError;
+use crate::group::Group;
+use crate::ids::Position;
+use crate::log::{Log, LogState};
+use crate::scan::BlockScan;
+use crate::schema::TableSchema;
+use crate::segment::BlockEntry;
+
+/// Appends that may wait for the writer's thread.
+const QUEUE: usize = 16;
+/// Bytes that one fsync covers at most.
+const SYNC_BYTES: usize = 8 << 20;
+
+/// The write side of a secondary's log.
+#[derive(Debug)]
+pub struct Follower {
+    log: Log,
+    tip: Position,
+    queue: mpsc::Sender<Group>,
+    thread: JoinHandle<Result<(), WalError>>,
+}
+
+impl Follower {
+    pub(crate) fn start(writer: Writer) -> Result<Self, WalError> {
+        let state = LogState::new(writer.snapshot());
+        let log = Log::new(Arc::clone(&state));
+        let tip = writer.tip;
+        let dir = writer.dir.clone();
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("follower".to_owned())
+            .spawn(move || run(writer, &state, jobs))
+            .map_err(WalError::io("start the follower thread of", &dir))?;
+        Ok(Self {
+            log,
+            tip,
+            queue,
+            thread,
+        })
+    }
+
+    /// The log's read side.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The end of what has been accepted; it may not be durable yet.
+    pub fn tip(&self) -> Position {
+        self.tip
+    }
+
+    /// Checks every block of `blocks` against the chain, then queues them for write and fsync.
+    /// Waits while the queue is full. Returns the new tip.
+    ///
+    /// # Errors
+    /// `Diverged` or `InvalidBlock` on a bad block: nothing of `blocks` is accepted then.
+    /// `Poisoned` when an earlier write failed.
+    pub async fn append(&mut self, blocks: Bytes) -> Result<Position, WalError> {
+        let groups = split(&blocks, self.tip)?;
+        for group in groups {
+            let end = group.end;
+            if self.queue.send(group).await.is_err() {
+                return Err(self.poisoned());
+            }
+            self.tip = end;
+        }
+        Ok(self.tip)
+    }
+
+    fn poisoned(&self) -> WalError {
+        let failed = self.log.failed();
+        let reason = failed.borrow().clone();
+        WalError::Poisoned(reason.unwrap_or_else(|| "the follower thread has ended".to_owned()))
+    }
+
+    /// Writes and fsyncs what has been accepted, then ends the thread.
+    ///
+    /// # Errors
+    /// The error that poisoned the log, if one did.
+    pub async fn stop(self) -> Result<(), WalError> {
+        drop(self.queue);
+        let thread = self.thread;
+        let join = tokio::task::spawn_blocking(move || thread.join());
+        match join.await {
+            Ok(Ok(result)) => result,
+            _ => Err(WalError::Poisoned(
+                "the follower thread panicked".to_owned(),
+            )),
+        }
+    }
+}
+
+/// Checked groups, each ending where a segment ends or the bytes do.
+fn split(blocks: &Bytes, tip: Position) -> Result<Vec<Group>, WalError> {
+    let mut scan = BlockScan::new(blocks, tip);
+    let mut groups = Vec::new();
+    let (mut start, mut entries, mut schemas) = (0, Vec::new(), Vec::new());
+    while let Some((header, offset, body)) = scan.next()? {
+        entries.push(BlockEntry::of(&header, (offset - start) as u64));
+        if header.kind == BlockKind::Schema {
+            schemas.push(Arc::new(TableSchema::decode(body)?));
+        }
+        let seals = header.kind == BlockKind::Seal;
+        if seals || scan.offset() == blocks.len() {
+            groups.push(Group {
+                bytes: blocks.slice(start..scan.offset()),
+                entries: std::mem::take(&mut entries),
+                schemas: std::mem::take(&mut schemas),
+                end: scan.tip(),
+                committed_at: header.committed_at,
+                seals,
+            });
+            start = scan.offset();
+        }
+    }
+    Ok(groups)
+}
+
+fn run(
+    mut writer: Writer,
+    state: &LogState,
+    mut jobs: mpsc::Receiver<Group>,
+) -> Result<(), WalError> {
+    while let Some(mut group) = jobs.blocking_recv() {
+        while group.bytes.len() < SYNC_BYTES && !group.seals {
+            match jobs.try_recv() {
+                Ok(next) => group = join(group, next),
+                Err(_) => break,
+            }
+        }
+        if let Err(error) = writer.commit(state, &group) {
+            state.fail(&error.to_string());
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Two groups that follow each other, as one.
+fn join(a: Group, b: Group) -> Group {
+    let base = a.bytes.len() as u64;
+    let mut bytes = BytesMut::with_capacity(a.bytes.len() + b.bytes.len());
+    bytes.extend_from_slice(&a.bytes);
+    bytes.extend_from_slice(&b.bytes);
+    let moved = b.entries.iter().map(|entry| BlockEntry {
+        offset: base + entry.offset,
+        ..*entry
+    });
+    Group {
+        entries: a.entries.iter().copied().chain(moved).collect(),
+        schemas: a.schemas.into_iter().chain(b.schemas).collect(),
+        bytes: bytes.freeze(),
+        end: b.end,
+        committed_at: b.committed_at,
+        seals: b.seals,
+    }
+}

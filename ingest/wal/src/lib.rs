@@ -1,0 +1,64 @@
+//! The columnar log: the one durable thing Headwater owns.
+//!
+//! ```text
+//! Appender (one per producer) --rows--> Committer (one thread) --blocks--> active segment --seal--> sealed segments
+//! Follower (on a secondary)   --the primary's blocks, byte for byte-----^
+//!                                                                       Log: Snapshot, Cursor, durable position
+//! ```
+//!
+//! This crate knows no async runtime, no TLS, no MQTT and no SQL. The byte tables of everything it
+//! writes are in `FORMAT.md`. It must never report a position as durable before the `fdatasync`
+//! that covers it, and never change a byte it has reported.
+
+mod active;
+mod appender;
+mod batch;
+mod block;
+mod body;
+mod catalog;
+mod clock;
+mod column;
+mod committer;
+mod config;
+mod cursor;
+mod disk;
+mod error;
+mod follower;
+mod group;
+mod ids;
+mod layout;
+mod log;
+mod open;
+mod pacer;
+mod recovery;
+mod registry;
+#[cfg(test)]
+mod roundtrip;
+mod row;
+mod scan;
+mod schema;
+mod sealed;
+mod segment;
+mod snapshot;
+
+pub use appender::{AppendError, Appender, Durable, Ticket};
+pub use block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
+pub use catalog::Catalog;
+pub use committer::{Appenders, Committer};
+pub use config::Config;
+pub use cursor::{Chunk, Cursor};
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use error::WalError;
+pub use follower::Follower;
+pub use ids::{Epoch, LogId, Lsn, Position, TableId};
+pub use layout::find_log;
+pub use log::{Log, LogStats};
+pub use open::{open_follower, open_primary};
+pub use recovery::{Recovery, TornTail};
+pub use row::{Refusal, Row, Value};
+pub use schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema};
+pub use segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader};
+pub use snapshot::{BlockRef, SegmentInfo, Snapshot};
+
+/// The table that keeps what could not be stored where it was meant to go.
+pub const DEAD_LETTERS: &str = "system.dead_letters";

@@ -1,0 +1,77 @@
+//! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
+//! by the follower, so that both accept exactly the same bytes.
+
+use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::error::WalError;
+use crate::ids::Position;
+use crate::schema::TableSchema;
+
+/// A block's header, its offset in the run and its body.
+pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);
+
+/// Iterates over whole, valid blocks that continue `tip`.
+#[derive(Debug)]
+pub(crate) struct BlockScan<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    tip: Position,
+}
+
+impl<'a> BlockScan<'a> {
+    pub(crate) fn new(bytes: &'a [u8], tip: Position) -> Self {
+        Self {
+            bytes,
+            offset: 0,
+            tip,
+        }
+    }
+
+    /// Where the next block would start.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The log's end after the blocks walked so far.
+    pub(crate) fn tip(&self) -> Position {
+        self.tip
+    }
+
+    /// The next block; `None` at the end of the bytes.
+    pub(crate) fn next(&mut self) -> Result<Option<Found<'a>>, WalError> {
+        let rest = &self.bytes[self.offset..];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (header, body) = BlockHeader::decode_block(rest)?;
+        if header.start() != self.tip {
+            return Err(WalError::Diverged {
+                at: self.tip.lsn,
+                tip: self.tip,
+                got_lsn: header.first_lsn,
+                got_chain: header.prev,
+            });
+        }
+        if header.kind == BlockKind::Schema {
+            TableSchema::decode(body)?;
+        }
+        let offset = self.offset;
+        self.offset += header.total_len();
+        self.tip = header.end();
+        Ok(Some((header, offset, body)))
+    }
+}
+
+/// Looks behind damage at `from` for a block that proves that the bytes at `from` had been durable:
+/// one whose group began only after `tip`. Returns its offset.
+pub(crate) fn later_group(bytes: &[u8], from: usize, tip: Position) -> Option<usize> {
+    let mut at = from.next_multiple_of(8);
+    while at + BLOCK_HEADER_LEN <= bytes.len() {
+        if let Ok(header) = BlockHeader::decode(&bytes[at..])
+            && header.group_lsn > tip.lsn
+        {
+            return Some(at);
+        }
+        at += 8;
+    }
+    None
+}

@@ -1,0 +1,325 @@
+//! An immutable view of the log up to one durable position: sealed segments, the active segment's
+//! tail, and the schemas. A query holds an `Arc` of it; nothing it sees changes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::body;
+use crate::catalog::Catalog;
+use crate::error::WalError;
+use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::schema::TableSchema;
+use crate::sealed::Sealed;
+use crate::segment::BlockEntry;
+
+/// One block of the active segment.
+#[derive(Clone, Debug)]
+pub(crate) struct TailBlock {
+    pub(crate) entry: BlockEntry,
+    pub(crate) bytes: Bytes,
+}
+
+/// Blocks per frozen chunk of a tail: bounds what a reader copies under the lock.
+const CHUNK: usize = 512;
+
+/// The active segment's blocks. Only its writer appends; snapshots look at a prefix.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) path: String,
+    pub(crate) start: Position,
+    blocks: Mutex<TailBlocks>,
+}
+
+#[derive(Debug, Default)]
+struct TailBlocks {
+    frozen: Vec<Arc<Vec<TailBlock>>>,
+    current: Vec<TailBlock>,
+}
+
+impl Tail {
+    pub(crate) fn new(path: String, start: Position) -> Self {
+        Self {
+            path,
+            start,
+            blocks: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn push(&self, blocks: impl Iterator<Item = TailBlock>) {
+        let mut tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        for block in blocks {
+            if tail.current.len() == CHUNK {
+                let full = std::mem::replace(&mut tail.current, Vec::with_capacity(CHUNK));
+                tail.frozen.push(Arc::new(full));
+            }
+            tail.current.push(block);
+        }
+    }
+
+    /// The first `count` blocks, in chunks.
+    fn prefix(&self, count: usize) -> TailView {
+        let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let frozen: Vec<_> = tail
+            .frozen
+            .iter()
+            .take(count.div_ceil(CHUNK))
+            .map(Arc::clone)
+            .collect();
+        let rest = count.saturating_sub(frozen.len() * CHUNK);
+        let current = tail.current.iter().take(rest).cloned().collect();
+        TailView {
+            frozen,
+            current,
+            count,
+        }
+    }
+}
+
+/// A prefix of a tail.
+pub(crate) struct TailView {
+    frozen: Vec<Arc<Vec<TailBlock>>>,
+    current: Vec<TailBlock>,
+    count: usize,
+}
+
+impl TailView {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &TailBlock> {
+        let frozen = self.frozen.iter().flat_map(|chunk| chunk.iter());
+        frozen.chain(&self.current).take(self.count)
+    }
+
+    /// Index of the block that starts at `lsn`.
+    pub(crate) fn block_at(&self, lsn: Lsn) -> Option<usize> {
+        let chunk = self
+            .frozen
+            .partition_point(|chunk| chunk.last().is_some_and(|last| last.entry.first_lsn < lsn));
+        let blocks = self
+            .frozen
+            .get(chunk)
+            .map_or(&self.current, |chunk| chunk.as_ref());
+        let at = blocks
+            .binary_search_by_key(&lsn, |block| block.entry.first_lsn)
+            .ok()?;
+        Some(chunk * CHUNK + at).filter(|at| *at < self.count)
+    }
+}
+
+/// An immutable view of the log.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) log: LogId,
+    pub(crate) epoch: Epoch,
+    pub(crate) position: Position,
+    pub(crate) committed_at: i64,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) sealed: Arc<Vec<Arc<Sealed>>>,
+    pub(crate) tail: Arc<Tail>,
+    /// Blocks of the tail that this snapshot sees, and their bytes.
+    pub(crate) tail_len: usize,
+    pub(crate) tail_bytes: u64,
+}
+
+/// What a segment holds, for people and dashboards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub path: String,
+    pub first: Lsn,
+    /// The LSN after the last one held.
+    pub end: Lsn,
+    pub bytes: u64,
+    pub rows: u64,
+    pub blocks: u64,
+    pub sealed: bool,
+    /// Smallest and largest row time, unix nanoseconds; `None` without rows.
+    pub min_time: Option<i64>,
+    pub max_time: Option<i64>,
+}
+
+impl Snapshot {
+    /// The end of what this snapshot sees.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn log_id(&self) -> LogId {
+        self.log
+    }
+
+    /// The primary's clock when the last block was committed, unix nanoseconds; 0 when empty.
+    pub fn committed_at(&self) -> i64 {
+        self.committed_at
+    }
+
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    pub(crate) fn tail(&self) -> TailView {
+        self.tail.prefix(self.tail_len)
+    }
+
+    /// Data blocks of one table in LSN order.
+    pub fn blocks(&self, table: TableId) -> Vec<BlockRef> {
+        let wanted = |entry: &BlockEntry| entry.kind == BlockKind::Data && entry.table == table;
+        let mut found = Vec::new();
+        for segment in self.sealed.iter() {
+            let source = Source::Sealed(Arc::clone(segment));
+            for entry in segment.entries.iter().filter(|entry| wanted(entry)) {
+                found.extend(self.block_ref(*entry, source.clone()));
+            }
+        }
+        for block in self.tail().blocks().filter(|block| wanted(&block.entry)) {
+            let source = Source::Tail(Arc::clone(&self.tail), block.bytes.clone());
+            found.extend(self.block_ref(block.entry, source));
+        }
+        found
+    }
+
+    fn block_ref(&self, entry: BlockEntry, source: Source) -> Option<BlockRef> {
+        let schema = Arc::clone(self.catalog.version(entry.table, entry.schema_version)?);
+        Some(BlockRef {
+            entry,
+            schema,
+            source,
+        })
+    }
+
+    /// Every segment, oldest first; the last is the active one.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let mut infos: Vec<SegmentInfo> = self
+            .sealed
+            .iter()
+            .map(|segment| {
+                let (path, bytes) = (segment.path.clone(), segment.bytes.len() as u64);
+                info(
+                    path,
+                    segment.start().lsn,
+                    segment.end.lsn,
+                    bytes,
+                    true,
+                    segment.entries.iter(),
+                )
+            })
+            .collect();
+        let tail = self.tail();
+        let (path, first) = (self.tail.path.clone(), self.tail.start.lsn);
+        let entries = tail.blocks().map(|block| &block.entry);
+        infos.push(info(
+            path,
+            first,
+            self.position.lsn,
+            self.tail_bytes,
+            false,
+            entries,
+        ));
+        infos
+    }
+}
+
+fn info<'a>(
+    path: String,
+    first: Lsn,
+    end: Lsn,
+    bytes: u64,
+    sealed: bool,
+    entries: impl Iterator<Item = &'a BlockEntry>,
+) -> SegmentInfo {
+    let (min_time, max_time) = (None, None);
+    let mut info = SegmentInfo {
+        path,
+        first,
+        end,
+        bytes,
+        rows: 0,
+        blocks: 0,
+        sealed,
+        min_time,
+        max_time,
+    };
+    for entry in entries {
+        info.blocks += 1;
+        if entry.kind == BlockKind::Data {
+            info.rows += u64::from(entry.rows);
+            info.min_time = Some(
+                info.min_time
+                    .map_or(entry.min_time, |min| min.min(entry.min_time)),
+            );
+            info.max_time = Some(
+                info.max_time
+                    .map_or(entry.max_time, |max| max.max(entry.max_time)),
+            );
+        }
+    }
+    info
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Sealed(Arc<Sealed>),
+    Tail(Arc<Tail>, Bytes),
+}
+
+/// A data block that a query may read.
+#[derive(Clone, Debug)]
+pub struct BlockRef {
+    entry: BlockEntry,
+    schema: Arc<TableSchema>,
+    source: Source,
+}
+
+impl BlockRef {
+    pub fn rows(&self) -> usize {
+        self.entry.rows as usize
+    }
+
+    /// Smallest row time, unix nanoseconds.
+    pub fn min_time(&self) -> i64 {
+        self.entry.min_time
+    }
+
+    /// Largest row time, unix nanoseconds.
+    pub fn max_time(&self) -> i64 {
+        self.entry.max_time
+    }
+
+    pub fn first_lsn(&self) -> Lsn {
+        self.entry.first_lsn
+    }
+
+    /// Header and body, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.entry.len as usize
+    }
+
+    /// Columns `projection` (indices into `schema.columns`) of this block, brought to `schema`:
+    /// columns that came later are null, integers that widened are floats.
+    ///
+    /// # Errors
+    /// `Corrupt` with file and offset when the block's bytes are not what was written.
+    pub fn read(
+        &self,
+        schema: &TableSchema,
+        projection: &[usize],
+    ) -> Result<RecordBatch, WalError> {
+        let (bytes, file) = match &self.source {
+            Source::Sealed(segment) => (segment.block(&self.entry), &segment.path),
+            Source::Tail(tail, bytes) => (bytes.clone(), &tail.path),
+        };
+        let corrupt = |reason: String| WalError::corrupt(file, self.entry.offset, reason);
+        let (header, _) =
+            BlockHeader::decode_block(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        if BlockEntry::of(&header, self.entry.offset) != self.entry {
+            return Err(corrupt("the block is not the one in the index".to_owned()));
+        }
+        let body = bytes.slice(BLOCK_HEADER_LEN..);
+        body::read(&body, self.rows(), &self.schema, schema, projection)
+            .map_err(|error| corrupt(error.to_string()))
+    }
+}

@@ -1,0 +1,328 @@
+//! Rows to bytes, piece by piece. Owns one writer per format; must never hold a whole result,
+//! except the bounded table for people.
+
+use arrow::array::RecordBatch;
+use arrow::csv::WriterBuilder as CsvBuilder;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use arrow::json::writer::{JsonArray, LineDelimited, Writer as JsonWriter, WriterBuilder};
+use arrow::util::pretty::pretty_format_batches;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::error::QueryError;
+use crate::format::{Format, Shape};
+use crate::pump::Sink;
+
+/// Encodes one result.
+pub(crate) struct Encoder {
+    format: Format,
+    open: Option<Open>,
+}
+
+struct Open {
+    shape: Shape,
+    writer: Writer,
+}
+
+enum Writer {
+    Json(JsonWriter<Vec<u8>, JsonArray>),
+    JsonLines(JsonWriter<Vec<u8>, LineDelimited>),
+    Csv {
+        headed: bool,
+    },
+    Arrow(Box<StreamWriter<Vec<u8>>>),
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Pretty {
+        batches: Vec<RecordBatch>,
+        rows: usize,
+        cut: bool,
+    },
+}
+
+impl Encoder {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, open: None }
+    }
+
+    fn open(&mut self) -> Result<&mut Open, QueryError> {
+        self.open
+            .as_mut()
+            .ok_or_else(|| QueryError::Internal("rows before their schema".to_owned()))
+    }
+}
+
+impl Sink for Encoder {
+    type Item = Bytes;
+
+    fn start(&mut self, schema: &SchemaRef) -> Result<(), QueryError> {
+        let shape = Shape::new(schema, self.format);
+        let writer = Writer::new(self.format, shape.schema())?;
+        self.open = Some(Open { shape, writer });
+        Ok(())
+    }
+
+    fn push(&mut self, batch: RecordBatch) -> Result<Option<Bytes>, QueryError> {
+        let open = self.open()?;
+        let batch = open
+            .shape
+            .apply(&batch)
+            .map_err(|e| QueryError::from_arrow(&e))?;
+        open.writer.write(&batch).map(piece)
+    }
+
+    fn finish(&mut self) -> Result<Option<Bytes>, QueryError> {
+        let open = self.open()?;
+        let schema = SchemaRef::clone(open.shape.schema());
+        open.writer.finish(schema).map(piece)
+    }
+
+    fn is_full(&self) -> bool {
+        let cut = |open: &Open| matches!(open.writer, Writer::Pretty { cut: true, .. });
+        self.open.as_ref().is_some_and(cut)
+    }
+}
+
+impl Writer {
+    fn new(format: Format, schema: &SchemaRef) -> Result<Self, QueryError> {
+        let json = || WriterBuilder::new().with_explicit_nulls(true);
+        Ok(match format {
+            Format::Json => Self::Json(json().build(Vec::new())),
+            Format::JsonLines => Self::JsonLines(json().build(Vec::new())),
+            Format::Csv => Self::Csv { headed: false },
+            Format::Arrow => {
+                let writer = StreamWriter::try_new(Vec::new(), schema)
+                    .map_err(|e| QueryError::from_arrow(&e))?;
+                Self::Arrow(Box::new(writer))
+            }
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(Default::default()))
+                    .set_max_row_group_row_count(Some(PARQUET_GROUP_ROWS))
+                    .build();
+                let writer =
+                    ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties))
+                        .map_err(|e| from_parquet(&e))?;
+                Self::Parquet(Box::new(writer))
+            }
+            Format::Pretty => Self::Pretty {
+                batches: Vec::new(),
+                rows: 0,
+                cut: false,
+            },
+        })
+    }
+
+    /// Writes rows and gives the bytes that are ready.
+    fn write(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, QueryError> {
+        let written: Result<Vec<u8>, ArrowError> = match self {
+            Self::Json(writer) => writer
+                .write(batch)
+                .map(|()| std::mem::take(writer.get_mut())),
+            Self::JsonLines(writer) => writer
+                .write(batch)
+                .map(|()| std::mem::take(writer.get_mut())),
+            Self::Csv { headed } => {
+                let header = !std::mem::replace(headed, true);
+                csv(batch, header)
+            }
+            Self::Arrow(writer) => writer
+                .write(batch)
+                .map(|()| std::mem::take(writer.get_mut())),
+            Self::Parquet(writer) => {
+                writer.write(batch).map_err(|e| from_parquet(&e))?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
+            Self::Pretty { batches, rows, cut } => {
+                let room = PRETTY_ROWS - *rows;
+                *cut = batch.num_rows() > room;
+                let shown = batch.slice(0, batch.num_rows().min(room));
+                *rows += shown.num_rows();
+                batches.push(shown);
+                Ok(Vec::new())
+            }
+        };
+        written.map_err(|e| QueryError::from_arrow(&e))
+    }
+
+    /// Ends the result and gives its last bytes.
+    fn finish(&mut self, schema: SchemaRef) -> Result<Vec<u8>, QueryError> {
+        let written: Result<Vec<u8>, ArrowError> = match self {
+            Self::Json(writer) => writer.finish().map(|()| {
+                let mut bytes = std::mem::take(writer.get_mut());
+                bytes.push(b'\n');
+                bytes
+            }),
+            Self::JsonLines(_) | Self::Csv { headed: true } => Ok(Vec::new()),
+            Self::Csv { headed: false } => csv(&RecordBatch::new_empty(schema), true),
+            Self::Arrow(writer) => writer.finish().map(|()| std::mem::take(writer.get_mut())),
+            Self::Parquet(writer) => {
+                writer.finish().map_err(|e| from_parquet(&e))?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
+            Self::Pretty { batches, cut, .. } => pretty(std::mem::take(batches), *cut, schema),
+        };
+        written.map_err(|e| QueryError::from_arrow(&e))
+    }
+}
+
+fn csv(batch: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = CsvBuilder::new().with_header(header).build(Vec::new());
+    writer.write(batch)?;
+    Ok(writer.into_inner())
+}
+
+fn pretty(
+    mut batches: Vec<RecordBatch>,
+    cut: bool,
+    schema: SchemaRef,
+) -> Result<Vec<u8>, ArrowError> {
+    if batches.is_empty() {
+        batches.push(RecordBatch::new_empty(schema));
+    }
+    let mut text = format!("{}\n", pretty_format_batches(&batches)?);
+    if cut {
+        text.push_str(&format!(
+            "(the first {PRETTY_ROWS} rows; other formats give all)\n"
+        ));
+    }
+    Ok(text.into_bytes())
+}
+
+fn piece(bytes: Vec<u8>) -> Option<Bytes> {
+    (!bytes.is_empty()).then(|| Bytes::from(bytes))
+}
+
+fn from_parquet(error: &ParquetError) -> QueryError {
+    QueryError::Execution(error.to_string())
+}
+
+/// Rows that a table for people shows.
+const PRETTY_ROWS: usize = 10_000;
+/// Rows held before a Parquet row group is written out.
+const PARQUET_GROUP_ROWS: usize = 131_072;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, StringViewArray, TimestampNanosecondArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    fn rows() -> RecordBatch {
+        let time = TimestampNanosecondArray::from(vec![Some(0), Some(1_500_000_000)]);
+        let value = Float64Array::from(vec![Some(f64::NAN), None]);
+        let text = StringViewArray::from(vec![Some("a,\"b\""), None]);
+        let time: ArrayRef = Arc::new(time.with_timezone("+00:00"));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("time", time),
+            ("v", Arc::new(value)),
+            ("s", Arc::new(text)),
+        ];
+        RecordBatch::try_from_iter(columns).expect("a batch")
+    }
+
+    fn encoded(format: Format, batches: &[RecordBatch], schema: &SchemaRef) -> Vec<u8> {
+        let mut encoder = Encoder::new(format);
+        let mut bytes = Vec::new();
+        encoder.start(schema).expect("a start");
+        for batch in batches {
+            bytes.extend(
+                encoder
+                    .push(batch.clone())
+                    .expect("rows")
+                    .unwrap_or_default(),
+            );
+        }
+        bytes.extend(encoder.finish().expect("an end").unwrap_or_default());
+        bytes
+    }
+
+    fn text(format: Format, batches: &[RecordBatch]) -> String {
+        String::from_utf8(encoded(format, batches, &rows().schema())).expect("UTF-8")
+    }
+
+    #[test]
+    fn json_has_nulls_and_utc_times_and_is_one_array_over_many_pieces() {
+        let first = r#"{"time":"1970-01-01T00:00:00Z","v":null,"s":"a,\"b\""}"#;
+        let second = r#"{"time":"1970-01-01T00:00:01.500Z","v":null,"s":null}"#;
+        let both = format!("{first},{second}");
+        assert_eq!(text(Format::Json, &[rows()]), format!("[{both}]\n"));
+        assert_eq!(
+            text(Format::Json, &[rows(), rows()]),
+            format!("[{both},{both}]\n")
+        );
+        assert_eq!(text(Format::Json, &[]), "[]\n");
+        assert_eq!(
+            text(Format::JsonLines, &[rows()]),
+            format!("{first}\n{second}\n")
+        );
+        assert_eq!(text(Format::JsonLines, &[]), "");
+    }
+
+    #[test]
+    fn csv_has_one_header_even_without_rows() {
+        let lines = "1970-01-01T00:00:00Z,NaN,\"a,\"\"b\"\"\"\n1970-01-01T00:00:01.500Z,,\n";
+        assert_eq!(text(Format::Csv, &[rows()]), format!("time,v,s\n{lines}"));
+        assert_eq!(
+            text(Format::Csv, &[rows(), rows()]),
+            format!("time,v,s\n{lines}{lines}")
+        );
+        assert_eq!(text(Format::Csv, &[]), "time,v,s\n");
+    }
+
+    #[test]
+    fn arrow_streams_read_back() {
+        let bytes = encoded(Format::Arrow, &[rows(), rows()], &rows().schema());
+        let reader = arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None);
+        let batches: Vec<RecordBatch> = reader
+            .expect("a stream")
+            .map(|batch| batch.expect("a batch"))
+            .collect();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 4);
+        assert_eq!(batches[0].column(2).data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn parquet_files_are_whole() {
+        let bytes = encoded(Format::Parquet, &[rows()], &rows().schema());
+        assert_eq!(
+            (&bytes[..4], &bytes[bytes.len() - 4..]),
+            (&b"PAR1"[..], &b"PAR1"[..])
+        );
+    }
+
+    #[test]
+    fn tables_for_people_are_cut_and_say_so() {
+        assert!(text(Format::Pretty, &[]).contains("| time | v | s |"));
+        let mut encoder = Encoder::new(Format::Pretty);
+        encoder.start(&rows().schema()).expect("a start");
+        for _ in 0..=PRETTY_ROWS / 2 {
+            encoder.push(rows()).expect("rows");
+        }
+        assert!(encoder.is_full());
+        let bytes = encoder.finish().expect("an end").expect("some text");
+        assert!(String::from_utf8_lossy(&bytes).contains("(the first 10000 rows"));
+    }
+
+    #[test]
+    fn nested_columns_do_not_fit_csv() {
+        let item = Arc::new(Field::new("item", DataType::Int64, true));
+        let schema = Arc::new(Schema::new(vec![Field::new(
+            "l",
+            DataType::List(item),
+            true,
+        )]));
+        let mut encoder = Encoder::new(Format::Csv);
+        encoder.start(&schema).expect("a start");
+        let refused = encoder
+            .push(RecordBatch::new_empty(schema))
+            .expect_err("no lists in CSV");
+        assert!(matches!(refused, QueryError::Execution(_)));
+    }
+}

@@ -1,0 +1,117 @@
+//! What every response carries: the request's id, and how fresh the node is. Owns the
+//! `X-Headwater-*` headers; must never change a body, except to write that of an error.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use wal::{Epoch, Lsn};
+
+use super::App;
+use super::error::Failure;
+
+/// The id of one request: the client's where it is sane, else a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestId(Arc<str>);
+
+impl RequestId {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok());
+        match given.filter(|id| is_sane(id)) {
+            Some(id) => Self(id.into()),
+            None => Self::new(),
+        }
+    }
+
+    /// Unique on this node, and not guessable from the one before.
+    fn new() -> Self {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(format!("{id:016x}").into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_sane(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
+    !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(plain)
+}
+
+/// Gives a request its id, and its response the headers and, where it failed, the body.
+pub(crate) async fn decorate(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = RequestId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = failure.render(response, id.as_str(), app.node.as_ref());
+    }
+    let headers = response.headers_mut();
+    set(headers, REQUEST_ID, id.as_str());
+    headers.insert(ROLE, HeaderValue::from_static(app.node.role()));
+    // An answer to a query has said already which snapshot it is of.
+    if !headers.contains_key(LSN)
+        && let Some(log) = app.node.log()
+    {
+        let snapshot = log.snapshot();
+        set_position(headers, snapshot.position().lsn, snapshot.epoch());
+    }
+    if let Some(lag_ms) = app.node.lag_ms() {
+        headers.insert(LAG_MS, HeaderValue::from(lag_ms));
+    }
+    response
+}
+
+/// Says which snapshot an answer is of.
+pub(crate) fn set_position(headers: &mut HeaderMap, lsn: Lsn, epoch: Epoch) {
+    headers.insert(LSN, HeaderValue::from(lsn.0));
+    headers.insert(EPOCH, HeaderValue::from(epoch.0));
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+const MAX_REQUEST_ID: usize = 128;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ROLE: HeaderName = HeaderName::from_static("x-headwater-role");
+const LSN: HeaderName = HeaderName::from_static("x-headwater-lsn");
+const EPOCH: HeaderName = HeaderName::from_static("x-headwater-epoch");
+const LAG_MS: HeaderName = HeaderName::from_static("x-headwater-lag-ms");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(given: &str) -> RequestId {
+        let mut headers = HeaderMap::new();
+        set(&mut headers, REQUEST_ID, given);
+        RequestId::of(&headers)
+    }
+
+    #[test]
+    fn sane_ids_are_kept_and_others_replaced() {
+        assert_eq!(id_for("abc-123_X.y:z").as_str(), "abc-123_X.y:z");
+        for odd in ["", "a b", "<script>", &"x".repeat(129)] {
+            let id = id_for(odd);
+            assert_ne!(id.as_str(), odd);
+            assert_eq!(id.as_str().len(), 16);
+        }
+        assert_ne!(RequestId::new(), RequestId::new());
+    }
+}

@@ -1,0 +1,192 @@
+//! Errors as clients see them: the one mapping to status, code and JSON body. Must never decide
+//! what went wrong: `QueryError` says that.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::error::QueryError;
+use crate::node::Node;
+
+/// An error on its way out. The body is written last, where the request's id is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(Arc<QueryError>);
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = status(&self.0).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Failure {
+    /// Gives `response`, which carries this failure, its body.
+    pub(crate) fn render(&self, response: Response, request_id: &str, node: &dyn Node) -> Response {
+        if status(&self.0).is_server_error() {
+            tracing::warn!(request_id, error = %self.0, "a request failed");
+        }
+        let body = body(&self.0, request_id, primary(&self.0, node)).to_string();
+        let (mut parts, _) = response.into_parts();
+        parts
+            .headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if is_temporary(&self.0) {
+            parts
+                .headers
+                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        }
+        Response::from_parts(parts, Body::from(body))
+    }
+}
+
+/// The JSON object that tells a client what went wrong.
+pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>) -> Value {
+    let mut fields = Map::new();
+    fields.insert("error".to_owned(), json!(error.to_string()));
+    fields.insert("code".to_owned(), json!(code(error)));
+    if let QueryError::Syntax {
+        position: Some(position),
+        ..
+    } = error
+    {
+        fields.insert("position".to_owned(), json!(position));
+    }
+    if let Some(primary) = primary {
+        fields.insert("primary".to_owned(), json!(primary));
+    }
+    fields.insert("request_id".to_owned(), json!(request_id));
+    Value::Object(fields)
+}
+
+/// Where a refused write would be taken.
+fn primary(error: &QueryError, node: &dyn Node) -> Option<String> {
+    match error {
+        QueryError::ReadOnly { .. } if node.role() == "secondary" => node.primary_address(),
+        _ => None,
+    }
+}
+
+fn status(error: &QueryError) -> StatusCode {
+    match error {
+        QueryError::Syntax { .. }
+        | QueryError::Plan(_)
+        | QueryError::NotSupported(_)
+        | QueryError::Execution(_)
+        | QueryError::Parameter(_)
+        | QueryError::NotAllowed(_) => StatusCode::BAD_REQUEST,
+        QueryError::ReadOnly { .. } => StatusCode::FORBIDDEN,
+        QueryError::UnknownTable { .. } | QueryError::UnknownPath(_) => StatusCode::NOT_FOUND,
+        QueryError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        QueryError::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
+        QueryError::TooLarge { .. } | QueryError::Memory(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        QueryError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        QueryError::Lagging(_) | QueryError::NotReady(_) | QueryError::WrongRole { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        QueryError::Storage(_)
+        | QueryError::Cancelled
+        | QueryError::Listen { .. }
+        | QueryError::Start(_)
+        | QueryError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn code(error: &QueryError) -> &'static str {
+    match error {
+        QueryError::Syntax { .. } => "syntax",
+        QueryError::Plan(_) => "plan",
+        QueryError::NotSupported(_) => "not_supported",
+        QueryError::Execution(_) => "execution",
+        QueryError::Parameter(_) => "parameter",
+        QueryError::NotAllowed(_) => "not_allowed",
+        QueryError::ReadOnly { .. } => "read_only",
+        QueryError::UnknownTable { .. } => "table",
+        QueryError::UnknownPath(_) => "path",
+        QueryError::Method { .. } => "method",
+        QueryError::Timeout { .. } => "timeout",
+        QueryError::TooLarge { .. } => "too_large",
+        QueryError::Memory(_) => "memory_limit",
+        QueryError::TooMany { .. } => "too_many_queries",
+        QueryError::Lagging(_) => "lagging",
+        QueryError::NotReady(_) => "not_ready",
+        QueryError::WrongRole { .. } => "role",
+        QueryError::Storage(_) => "storage",
+        QueryError::Cancelled => "cancelled",
+        QueryError::Listen { .. } | QueryError::Start(_) | QueryError::Internal(_) => "internal",
+    }
+}
+
+/// Whether the same request may well succeed in a moment.
+fn is_temporary(error: &QueryError) -> bool {
+    matches!(
+        error,
+        QueryError::TooMany { .. } | QueryError::Lagging(_) | QueryError::NotReady(_)
+    )
+}
+
+const RETRY_SECONDS: &str = "1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_names_what_there_is_and_nothing_else() {
+        let error = QueryError::Syntax {
+            message: "odd".to_owned(),
+            position: Some(7),
+        };
+        let expected = json!({
+            "error": "odd", "code": "syntax", "position": 7, "request_id": "r1",
+        });
+        assert_eq!(body(&error, "r1", None), expected);
+        let error = QueryError::ReadOnly {
+            what: "INSERT".to_owned(),
+        };
+        let expected = json!({
+            "error": "INSERT is refused: SQL here only reads", "code": "read_only",
+            "primary": "p:7440", "request_id": "r2",
+        });
+        assert_eq!(body(&error, "r2", Some("p:7440".to_owned())), expected);
+    }
+
+    #[test]
+    fn statuses_follow_the_contract() {
+        let table = QueryError::UnknownTable {
+            name: "t".to_owned(),
+            hint: String::new(),
+        };
+        for (error, expected) in [
+            (QueryError::Plan(String::new()), 400),
+            (
+                QueryError::ReadOnly {
+                    what: String::new(),
+                },
+                403,
+            ),
+            (table, 404),
+            (
+                QueryError::Timeout {
+                    limit: std::time::Duration::ZERO,
+                },
+                408,
+            ),
+            (QueryError::Memory(String::new()), 413),
+            (QueryError::TooMany { limit: 1 }, 429),
+            (QueryError::Lagging(String::new()), 503),
+        ] {
+            assert_eq!(status(&error).as_u16(), expected, "{error:?}");
+        }
+    }
+}

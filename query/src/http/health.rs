@@ -1,0 +1,69 @@
+//! What load balancers, orchestrators and people with curl ask. Owns the small read-only paths;
+//! must never touch the query threads, so that they answer while these are busy.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::Failure;
+use super::freshness;
+use super::request;
+use crate::error::QueryError;
+
+/// The process lives.
+pub(crate) async fn alive() -> &'static str {
+    "OK"
+}
+
+/// The node can serve, and is as fresh as asked.
+pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, Failure> {
+    let max_lag_ms = request::parse_ready(uri.query())?;
+    if let Some(reason) = app.node.not_ready() {
+        return Err(QueryError::NotReady(reason).into());
+    }
+    if let Some(max_lag_ms) = max_lag_ms {
+        freshness::check_lag(app.node.as_ref(), max_lag_ms)?;
+    }
+    let role = app.node.role();
+    Ok(Json(
+        json!({ "ready": true, "role": role, "lag_ms": app.node.lag_ms() }),
+    ))
+}
+
+/// 200 on a primary only.
+pub(crate) async fn primary(State(app): State<Arc<App>>) -> Result<&'static str, Failure> {
+    has_role(&app, "primary")
+}
+
+/// 200 on a secondary only.
+pub(crate) async fn secondary(State(app): State<Arc<App>>) -> Result<&'static str, Failure> {
+    has_role(&app, "secondary")
+}
+
+/// The node as JSON.
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(app.node.status())
+}
+
+/// The node for Prometheus.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+        app.node.metrics(),
+    )
+}
+
+fn has_role(app: &App, wanted: &str) -> Result<&'static str, Failure> {
+    let role = app.node.role();
+    if role == wanted {
+        Ok("OK")
+    } else {
+        Err(QueryError::WrongRole { role }.into())
+    }
+}

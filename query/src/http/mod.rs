@@ -1,0 +1,155 @@
+//! The HTTP server: paths, listening and shutting down. Owns which handler answers what; must
+//! never run a query on the threads that serve connections.
+
+mod decorate;
+mod error;
+mod freshness;
+mod health;
+mod query;
+mod request;
+mod serve;
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::QueryError;
+use crate::node::Node;
+use error::Failure;
+
+/// A listening HTTP server with its query engine.
+pub struct HttpServer {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    killed: CancellationToken,
+    connections: TaskTracker,
+    accepting: JoinHandle<()>,
+}
+
+impl HttpServer {
+    /// Binds `config.listen` and serves on the Tokio runtime this is called in; queries run on
+    /// threads of their own.
+    pub fn start(config: Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
+        let runtime = Handle::try_current().map_err(|e| QueryError::Start(e.to_string()))?;
+        let listener = bind(config.listen)?;
+        let address = listener
+            .local_addr()
+            .map_err(|e| cannot_listen(config.listen, &e))?;
+        let engine = Engine::new(&config, Arc::clone(&node))?;
+        let router = router(Arc::new(App { node, engine }));
+        let (stopping, killed) = (CancellationToken::new(), CancellationToken::new());
+        let connections = TaskTracker::new();
+        let accepting = runtime.spawn(serve::accept(serve::Acceptor {
+            listener,
+            router,
+            connections: connections.clone(),
+            stopping: stopping.clone(),
+            killed: killed.clone(),
+        }));
+        tracing::info!(%address, "HTTP is listening");
+        Ok(Self {
+            address,
+            stopping,
+            killed,
+            connections,
+            accepting,
+        })
+    }
+
+    /// The address in use, with the port that was taken for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, lets those in flight end for a while, then cuts them off.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        if let Err(error) = self.accepting.await {
+            tracing::warn!(%error, "the HTTP listener had already failed");
+        }
+        self.connections.close();
+        if tokio::time::timeout(DRAIN, self.connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(open = self.connections.len(), "cutting off HTTP requests");
+            self.killed.cancel();
+            self.connections.wait().await;
+        }
+    }
+}
+
+impl fmt::Debug for HttpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpServer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all handlers share.
+pub(crate) struct App {
+    pub(crate) node: Arc<dyn Node>,
+    pub(crate) engine: Engine,
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(
+            "/api/v3/query_sql",
+            get(query::query_sql).post(query::query_sql),
+        )
+        .route("/api/v1/status", get(health::status))
+        .route("/health", get(health::alive))
+        .route("/health/primary", get(health::primary))
+        .route("/health/secondary", get(health::secondary))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(request::MAX_BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&app), decorate::decorate))
+        .with_state(app)
+}
+
+async fn unknown_path(uri: Uri) -> Failure {
+    Failure::from(QueryError::UnknownPath(uri.path().to_owned()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Failure::from(QueryError::Method {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+    })
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, QueryError> {
+    StdListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(TcpListener::from_std)
+        .map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> QueryError {
+    QueryError::Listen {
+        address,
+        reason: error.to_string(),
+    }
+}
+
+/// How long requests in flight may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,161 @@
+//! `/api/v3/query_sql`. Owns the life of one request: parse, wait for freshness, start, stream.
+//! Must never send a success before the first rows are encoded, nor end a broken answer as if it
+//! were whole.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use futures::Stream;
+
+use super::App;
+use super::decorate::{self, RequestId};
+use super::error::{self, Failure};
+use super::freshness;
+use super::request::{self, Given, QueryRequest};
+use crate::encode::Encoder;
+use crate::engine;
+use crate::error::QueryError;
+use crate::format::Format;
+use crate::pump::{Head, Transfer};
+
+/// Answers one statement.
+pub(crate) async fn query_sql(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let query = read(request).await?;
+    if let Some(max_lag_ms) = query.max_lag_ms {
+        freshness::check_lag(app.node.as_ref(), max_lag_ms)?;
+    }
+    let limit = app.engine.limit(query.timeout);
+    let mut left = limit;
+    if let Some(min_lsn) = query.min_lsn {
+        let begun = Instant::now();
+        let wait = limit.min(freshness::MAX_WAIT);
+        freshness::await_lsn(app.node.as_ref(), min_lsn, wait).await?;
+        left = limit.saturating_sub(begun.elapsed());
+    }
+    let statement = engine::Request {
+        sql: query.sql,
+        params: query.params,
+        timeout: Some(left),
+    };
+    let mut transfer = app.engine.start(statement, Encoder::new(query.format));
+    // The query threads keep the time; this catches a plan that does not let go of its thread.
+    let head = match tokio::time::timeout(left + GRACE, transfer.head()).await {
+        Ok(head) => head?,
+        Err(_) => return Err(QueryError::Timeout { limit }.into()),
+    };
+    Ok(answer(
+        &head,
+        Download {
+            transfer,
+            format: query.format,
+            id,
+            closed: false,
+        },
+    ))
+}
+
+fn answer(head: &Head, download: Download) -> Response {
+    let content_type = HeaderValue::from_static(download.format.content_type());
+    let mut response = Response::new(Body::from_stream(download));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    decorate::set_position(headers, head.position.lsn, head.epoch);
+    response
+}
+
+async fn read(request: Request) -> Result<QueryRequest, QueryError> {
+    let query = request.uri().query().map(str::to_owned);
+    let accept = header(request.headers(), &ACCEPT);
+    let content_type = header(request.headers(), &CONTENT_TYPE);
+    let body = if request.method() == Method::POST {
+        body(request).await?
+    } else {
+        Bytes::new()
+    };
+    request::parse_query(Given {
+        query: query.as_deref(),
+        accept: accept.as_deref(),
+        content_type: content_type.as_deref(),
+        body: &body,
+    })
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
+}
+
+async fn body(request: Request) -> Result<Bytes, QueryError> {
+    let reading = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
+    match reading {
+        Err(_) => Err(QueryError::Timeout {
+            limit: BODY_TIMEOUT,
+        }),
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(QueryError::TooLarge {
+                what: "the body",
+                limit: request::MAX_BODY_BYTES,
+            })
+        }
+        Ok(Err(rejection)) => Err(QueryError::Parameter(format!(
+            "cannot read the body: {}",
+            rejection.body_text()
+        ))),
+    }
+}
+
+/// The body of an answer. Dropping it, as when the client goes away, stops the query.
+struct Download {
+    transfer: Transfer<Bytes>,
+    format: Format,
+    id: RequestId,
+    closed: bool,
+}
+
+impl Stream for Download {
+    type Item = Result<Bytes, QueryError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.closed {
+            return Poll::Ready(None);
+        }
+        let item = ready!(Pin::new(&mut this.transfer).poll_next(context));
+        let Some(Err(failure)) = item else {
+            return Poll::Ready(item);
+        };
+        this.closed = true;
+        let id = this.id.as_str();
+        tracing::warn!(request_id = id, error = %failure, "a query failed after its first rows");
+        Poll::Ready(Some(if this.format == Format::JsonLines {
+            // Lines can say it in-band; every other format is cut off, so that no client takes a
+            // part for the whole.
+            Ok(Bytes::from(format!(
+                "{}\n",
+                error::body(&failure, id, None)
+            )))
+        } else {
+            Err(failure)
+        }))
+    }
+}
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the query threads get to notice their own timeout.
+const GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,392 @@
+//! Which times rows must have for a filter to hold. A pure function from expressions to an
+//! interval.
+//!
+//! Owns only what can be excluded safely: the interval may be too wide, and must never be too
+//! narrow. Whatever is not understood gives the interval of all times.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, TryCast};
+
+/// Times from `min` to `max`, both included, in nanoseconds since 1970; none when `min > max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeRange {
+    pub(crate) min: i64,
+    pub(crate) max: i64,
+}
+
+impl TimeRange {
+    pub(crate) const ALL: Self = Self {
+        min: i64::MIN,
+        max: i64::MAX,
+    };
+    const NONE: Self = Self {
+        min: i64::MAX,
+        max: i64::MIN,
+    };
+
+    pub(crate) fn is_all(self) -> bool {
+        self == Self::ALL
+    }
+
+    /// Whether rows with times from `min` to `max` can hold.
+    pub(crate) fn overlaps(self, min: i64, max: i64) -> bool {
+        !self.is_none() && self.min <= max && min <= self.max
+    }
+
+    fn is_none(self) -> bool {
+        self.min > self.max
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
+    }
+
+    /// The smallest interval that holds both.
+    fn or(self, other: Self) -> Self {
+        match (self.is_none(), other.is_none()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => Self {
+                min: self.min.min(other.min),
+                max: self.max.max(other.max),
+            },
+        }
+    }
+}
+
+/// Times that rows must have for all of `filters` to hold.
+pub(crate) fn time_range(filters: &[Expr]) -> TimeRange {
+    filters
+        .iter()
+        .fold(TimeRange::ALL, |range, filter| range.and(bounds(filter)))
+}
+
+/// Times that rows must have for `filter` to hold.
+pub(crate) fn bounds(filter: &Expr) -> TimeRange {
+    match filter {
+        Expr::BinaryExpr(binary) => binary_bounds(binary),
+        Expr::Between(between) if !between.negated => between_bounds(between),
+        Expr::InList(list) if !list.negated => list_bounds(list),
+        Expr::Alias(alias) => bounds(&alias.expr),
+        _ => TimeRange::ALL,
+    }
+}
+
+fn binary_bounds(binary: &BinaryExpr) -> TimeRange {
+    let BinaryExpr { left, op, right } = binary;
+    match op {
+        Operator::And => bounds(left).and(bounds(right)),
+        Operator::Or => bounds(left).or(bounds(right)),
+        _ => {
+            if let (Some(grain), Some(value)) = (time_column(left), literal(right)) {
+                compare(*op, grain, value)
+            } else if let (Some(value), Some(grain)) = (literal(left), time_column(right)) {
+                op.swap()
+                    .map_or(TimeRange::ALL, |op| compare(op, grain, value))
+            } else {
+                TimeRange::ALL
+            }
+        }
+    }
+}
+
+fn between_bounds(between: &Between) -> TimeRange {
+    let Some(grain) = time_column(&between.expr) else {
+        return TimeRange::ALL;
+    };
+    let side = |op: Operator, bound: &Expr| {
+        literal(bound).map_or(TimeRange::ALL, |value| compare(op, grain, value))
+    };
+    side(Operator::GtEq, &between.low).and(side(Operator::LtEq, &between.high))
+}
+
+fn list_bounds(list: &InList) -> TimeRange {
+    let Some(grain) = time_column(&list.expr) else {
+        return TimeRange::ALL;
+    };
+    list.list.iter().fold(TimeRange::NONE, |range, item| {
+        let one = literal(item).map_or(TimeRange::ALL, |v| compare(Operator::Eq, grain, v));
+        range.or(one)
+    })
+}
+
+/// A point in time as `value` units of `grain` nanoseconds.
+#[derive(Clone, Copy)]
+struct Moment {
+    value: i64,
+    grain: i64,
+}
+
+/// Times for which `time op value` can hold, where the column may have been rounded to `grain`.
+fn compare(op: Operator, grain: i64, moment: Moment) -> TimeRange {
+    let exact = grain == 1;
+    let ends = if exact {
+        moment
+            .value
+            .checked_mul(moment.grain)
+            .map(|value| (value, value))
+    } else if grain == moment.grain {
+        // Rounding may go down or towards zero, so a unit to either side may round to the value.
+        let low = moment
+            .value
+            .checked_sub(1)
+            .and_then(|value| value.checked_mul(grain));
+        let high = moment
+            .value
+            .checked_add(1)
+            .and_then(|value| value.checked_mul(grain));
+        low.zip(high)
+    } else {
+        None
+    };
+    let Some((low, high)) = ends else {
+        return TimeRange::ALL;
+    };
+    let step = i64::from(exact);
+    match op {
+        Operator::Eq | Operator::IsNotDistinctFrom => TimeRange {
+            min: low,
+            max: high,
+        },
+        Operator::Lt => TimeRange {
+            min: i64::MIN,
+            max: high.saturating_sub(step),
+        },
+        Operator::LtEq => TimeRange {
+            min: i64::MIN,
+            max: high,
+        },
+        Operator::Gt => TimeRange {
+            min: low.saturating_add(step),
+            max: i64::MAX,
+        },
+        Operator::GtEq => TimeRange {
+            min: low,
+            max: i64::MAX,
+        },
+        _ => TimeRange::ALL,
+    }
+}
+
+/// Nanoseconds per unit of the time column as it stands in an expression: 1, or more under a
+/// cast.
+fn time_column(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Column(column) => (column.name == TIME_COLUMN).then_some(1),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            time_column(expr).filter(|grain| *grain == 1)?;
+            match field.data_type() {
+                DataType::Timestamp(unit, _) => Some(nanos(*unit)),
+                DataType::Date32 => Some(DAY),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn literal(expr: &Expr) -> Option<Moment> {
+    match expr {
+        Expr::Literal(value, _) => scalar(value).map(|(moment, _)| moment),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            let Expr::Literal(value, _) = expr.as_ref() else {
+                return None;
+            };
+            let DataType::Timestamp(unit, zone) = field.data_type() else {
+                return None;
+            };
+            let (moment, from_zone) = scalar(value)?;
+            // A cast between zones may shift the wall clock; within UTC it shifts nothing.
+            if !is_utc(zone.as_deref()) || !is_utc(from_zone) {
+                return None;
+            }
+            // Only a cast to a finer unit keeps the value.
+            let grain = nanos(*unit);
+            (moment.grain % grain == 0).then_some(moment)
+        }
+        _ => None,
+    }
+}
+
+fn scalar(value: &ScalarValue) -> Option<(Moment, Option<&str>)> {
+    let (value, grain, zone) = match value {
+        ScalarValue::TimestampSecond(value, zone) => ((*value)?, SECOND, zone.as_deref()),
+        ScalarValue::TimestampMillisecond(value, zone) => ((*value)?, MILLI, zone.as_deref()),
+        ScalarValue::TimestampMicrosecond(value, zone) => ((*value)?, MICRO, zone.as_deref()),
+        ScalarValue::TimestampNanosecond(value, zone) => ((*value)?, 1, zone.as_deref()),
+        ScalarValue::Date32(value) => (i64::from((*value)?), DAY, None),
+        ScalarValue::Date64(value) => ((*value)?, MILLI, None),
+        _ => return None,
+    };
+    Some((Moment { value, grain }, zone))
+}
+
+fn is_utc(zone: Option<&str>) -> bool {
+    zone.is_none_or(|zone| matches!(zone, "+00:00" | "UTC" | "Z" | "+00" | "+0000" | "Etc/UTC"))
+}
+
+fn nanos(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => SECOND,
+        TimeUnit::Millisecond => MILLI,
+        TimeUnit::Microsecond => MICRO,
+        TimeUnit::Nanosecond => 1,
+    }
+}
+
+/// Name of the time column of every table.
+const TIME_COLUMN: &str = "time";
+const MICRO: i64 = 1_000;
+const MILLI: i64 = 1_000_000;
+const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::logical_expr::{cast, col, in_list, lit};
+
+    fn time() -> Expr {
+        col("time")
+    }
+
+    fn ns(value: i64) -> Expr {
+        Expr::Literal(
+            ScalarValue::TimestampNanosecond(Some(value), Some("+00:00".into())),
+            None,
+        )
+    }
+
+    fn ms(value: i64) -> Expr {
+        Expr::Literal(ScalarValue::TimestampMillisecond(Some(value), None), None)
+    }
+
+    fn range(min: i64, max: i64) -> TimeRange {
+        TimeRange { min, max }
+    }
+
+    #[test]
+    fn comparisons_bound_one_side() {
+        assert_eq!(bounds(&time().gt(ns(10))), range(11, i64::MAX));
+        assert_eq!(bounds(&time().gt_eq(ns(10))), range(10, i64::MAX));
+        assert_eq!(bounds(&time().lt(ns(10))), range(i64::MIN, 9));
+        assert_eq!(bounds(&time().lt_eq(ns(10))), range(i64::MIN, 10));
+        assert_eq!(bounds(&time().eq(ns(10))), range(10, 10));
+        assert_eq!(bounds(&time().not_eq(ns(10))), TimeRange::ALL);
+    }
+
+    #[test]
+    fn swapped_sides_mean_the_opposite() {
+        assert_eq!(bounds(&ns(10).lt(time())), range(11, i64::MAX));
+        assert_eq!(bounds(&ns(10).gt_eq(time())), range(i64::MIN, 10));
+    }
+
+    #[test]
+    fn units_and_dates_are_scaled() {
+        assert_eq!(bounds(&time().gt_eq(ms(2))), range(2_000_000, i64::MAX));
+        let date = Expr::Literal(ScalarValue::Date32(Some(1)), None);
+        assert_eq!(bounds(&time().lt(date)), range(i64::MIN, DAY - 1));
+        let huge = Expr::Literal(ScalarValue::TimestampSecond(Some(i64::MAX), None), None);
+        assert_eq!(bounds(&time().lt(huge)), TimeRange::ALL);
+    }
+
+    #[test]
+    fn and_narrows_or_widens() {
+        let low = time().gt_eq(ns(10));
+        let high = time().lt(ns(20));
+        assert_eq!(bounds(&low.clone().and(high.clone())), range(10, 19));
+        let either = time().eq(ns(5)).or(time().eq(ns(50)));
+        assert_eq!(bounds(&either), range(5, 50));
+        let unknown = col("device").eq(lit("a"));
+        assert_eq!(
+            bounds(&low.clone().and(unknown.clone())),
+            range(10, i64::MAX)
+        );
+        assert_eq!(bounds(&low.clone().or(unknown)), TimeRange::ALL);
+        assert_eq!(time_range(&[low, high]), range(10, 19));
+        assert_eq!(time_range(&[]), TimeRange::ALL);
+    }
+
+    #[test]
+    fn a_contradiction_excludes_everything() {
+        let never = time().gt(ns(20)).and(time().lt(ns(10)));
+        let found = bounds(&never);
+        assert!(!found.overlaps(i64::MIN, i64::MAX));
+        assert_eq!(bounds(&never.or(time().eq(ns(7)))), range(7, 7));
+    }
+
+    #[test]
+    fn between_and_in_lists() {
+        assert_eq!(bounds(&time().between(ns(10), ns(20))), range(10, 20));
+        assert_eq!(bounds(&time().not_between(ns(10), ns(20))), TimeRange::ALL);
+        assert_eq!(
+            bounds(&in_list(time(), vec![ns(9), ns(3)], false)),
+            range(3, 9)
+        );
+        assert_eq!(
+            bounds(&in_list(time(), vec![ns(9), col("x")], false)),
+            TimeRange::ALL
+        );
+        assert_eq!(bounds(&in_list(time(), vec![ns(9)], true)), TimeRange::ALL);
+    }
+
+    #[test]
+    fn a_cast_of_the_column_widens_by_its_unit() {
+        let in_ms = cast(time(), DataType::Timestamp(TimeUnit::Millisecond, None));
+        assert_eq!(bounds(&in_ms.clone().gt(ms(5))), range(4_000_000, i64::MAX));
+        assert_eq!(bounds(&in_ms.clone().lt(ms(5))), range(i64::MIN, 6_000_000));
+        assert_eq!(bounds(&in_ms.gt(ns(5))), TimeRange::ALL);
+        let zoned = cast(
+            time(),
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+        );
+        assert_eq!(bounds(&zoned.gt(ns(5))), range(6, i64::MAX));
+        let day = cast(time(), DataType::Date32);
+        let date = Expr::Literal(ScalarValue::Date32(Some(10)), None);
+        assert_eq!(bounds(&day.eq(date)), range(9 * DAY, 11 * DAY));
+        assert_eq!(
+            bounds(&cast(time(), DataType::Int64).gt(lit(5_i64))),
+            TimeRange::ALL
+        );
+    }
+
+    #[test]
+    fn a_cast_of_the_literal_is_followed_only_where_it_keeps_the_value() {
+        let utc = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
+        assert_eq!(
+            bounds(&time().gt_eq(cast(ms(2), utc.clone()))),
+            range(2_000_000, i64::MAX)
+        );
+        let berlin = DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into()));
+        assert_eq!(bounds(&time().gt_eq(cast(ms(2), berlin))), TimeRange::ALL);
+        let coarse = DataType::Timestamp(TimeUnit::Second, None);
+        assert_eq!(
+            bounds(&time().gt_eq(cast(ms(2_500), coarse))),
+            TimeRange::ALL
+        );
+        assert_eq!(
+            bounds(&time().gt_eq(cast(lit("2024-01-01"), utc))),
+            TimeRange::ALL
+        );
+    }
+
+    #[test]
+    fn other_columns_and_nulls_exclude_nothing() {
+        assert_eq!(bounds(&col("t2").gt(ns(5))), TimeRange::ALL);
+        let null = Expr::Literal(ScalarValue::TimestampNanosecond(None, None), None);
+        assert_eq!(bounds(&time().gt(null)), TimeRange::ALL);
+        assert_eq!(bounds(&time().is_null()), TimeRange::ALL);
+    }
+
+    #[test]
+    fn overlap_includes_both_ends() {
+        let range = range(10, 20);
+        assert!(range.overlaps(20, 30) && range.overlaps(0, 10) && range.overlaps(12, 13));
+        assert!(!range.overlaps(21, 30) && !range.overlaps(0, 9));
+    }
+}

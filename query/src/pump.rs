@@ -1,0 +1,238 @@
+//! The way of a result from the query threads to whoever asked. Owns the bounded channel, the
+//! deadline and the order of events; must never drop rows silently: a stream that does not close
+//! with [`Event::End`] is a failed one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use wal::{Epoch, Position};
+
+use crate::admit::Ticket;
+use crate::engine::{Answer, Core, Request};
+use crate::error::QueryError;
+
+/// What a batch of rows becomes before it leaves the query threads.
+pub(crate) trait Sink: Send + 'static {
+    /// What crosses to the other side.
+    type Item: Send + 'static;
+
+    /// Called once, before any rows.
+    fn start(&mut self, schema: &SchemaRef) -> Result<(), QueryError>;
+    /// Takes some rows; gives an item when there is one to send.
+    fn push(&mut self, batch: RecordBatch) -> Result<Option<Self::Item>, QueryError>;
+    /// Called once, after all rows.
+    fn finish(&mut self) -> Result<Option<Self::Item>, QueryError>;
+    /// True when no further rows would change the result.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+/// What the answer is of. Sent once the first item is ready, so that an early failure comes
+/// alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) schema: SchemaRef,
+    pub(crate) position: Position,
+    pub(crate) epoch: Epoch,
+}
+
+/// One step of an answer: a head, then items, then the end; or a failure at any point.
+#[derive(Debug)]
+pub(crate) enum Event<T> {
+    Head(Head),
+    Item(T),
+    Failed(QueryError),
+    End,
+}
+
+/// The receiving side. Dropping it stops the query.
+#[derive(Debug)]
+pub(crate) struct Transfer<T> {
+    events: mpsc::Receiver<Event<T>>,
+    closed: bool,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<T> Transfer<T> {
+    pub(crate) fn new(events: mpsc::Receiver<Event<T>>, task: AbortOnDropHandle<()>) -> Self {
+        Self {
+            events,
+            closed: false,
+            _task: task,
+        }
+    }
+
+    /// Waits until the answer has begun.
+    pub(crate) async fn head(&mut self) -> Result<Head, QueryError> {
+        match self.events.recv().await {
+            Some(Event::Head(head)) => Ok(head),
+            Some(Event::Failed(error)) => Err(error),
+            Some(Event::Item(_) | Event::End) | None => Err(broken()),
+        }
+    }
+}
+
+impl<T> Stream for Transfer<T> {
+    type Item = Result<T, QueryError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.closed {
+            return Poll::Ready(None);
+        }
+        let event = ready!(this.events.poll_recv(context));
+        this.closed = !matches!(event, Some(Event::Item(_)));
+        Poll::Ready(match event {
+            Some(Event::Item(item)) => Some(Ok(item)),
+            Some(Event::Failed(error)) => Some(Err(error)),
+            Some(Event::End) => None,
+            Some(Event::Head(_)) | None => Some(Err(broken())),
+        })
+    }
+}
+
+/// A channel for one answer.
+pub(crate) fn channel<T>() -> (mpsc::Sender<Event<T>>, mpsc::Receiver<Event<T>>) {
+    mpsc::channel(EVENTS_IN_FLIGHT)
+}
+
+/// Runs one query to its end. Lives on the query threads, as one task per query.
+pub(crate) async fn pump<S: Sink>(
+    core: Arc<Core>,
+    request: Request,
+    mut sink: S,
+    events: mpsc::Sender<Event<S::Item>>,
+) {
+    let ticket = match core.admit(&request.sql) {
+        Ok(ticket) => ticket,
+        Err(error) => return farewell(&events, error).await,
+    };
+    let limit = core.limit(request.timeout);
+    let work = transfer(&core, &request, &mut sink, &events, &ticket);
+    let result = match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(QueryError::Timeout { limit }),
+    };
+    ticket.finish(&result);
+    if let Err(error) = result {
+        farewell(&events, error).await;
+    }
+}
+
+async fn transfer<S: Sink>(
+    core: &Core,
+    request: &Request,
+    sink: &mut S,
+    events: &mpsc::Sender<Event<S::Item>>,
+    ticket: &Ticket,
+) -> Result<(), QueryError> {
+    // Boxed: planning makes a large future, and this one is held for the whole query.
+    let Answer { mut rows, snapshot } = Box::pin(core.open(request)).await?;
+    let schema = rows.schema();
+    sink.start(&schema)?;
+    let mut head = Some(Head {
+        schema,
+        position: snapshot.position(),
+        epoch: snapshot.epoch(),
+    });
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &request.sql))?;
+        ticket.add_rows(batch.num_rows());
+        for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
+            let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
+            if let Some(item) = sink.push(piece)? {
+                send_head(events, &mut head).await?;
+                send(events, Event::Item(item)).await?;
+            }
+        }
+        if sink.is_full() {
+            break;
+        }
+    }
+    let last = sink.finish()?;
+    send_head(events, &mut head).await?;
+    if let Some(item) = last {
+        send(events, Event::Item(item)).await?;
+    }
+    send(events, Event::End).await
+}
+
+async fn send_head<T>(
+    events: &mpsc::Sender<Event<T>>,
+    head: &mut Option<Head>,
+) -> Result<(), QueryError> {
+    match head.take() {
+        Some(head) => send(events, Event::Head(head)).await,
+        None => Ok(()),
+    }
+}
+
+async fn send<T>(events: &mpsc::Sender<Event<T>>, event: Event<T>) -> Result<(), QueryError> {
+    events.send(event).await.map_err(|_| QueryError::Cancelled)
+}
+
+/// Tells the failure, unless nobody takes it in time: then the missing end tells it.
+async fn farewell<T>(events: &mpsc::Sender<Event<T>>, error: QueryError) {
+    let told = events.send_timeout(Event::Failed(error), FAREWELL).await;
+    if told.is_err() {
+        tracing::debug!("a query failed and nobody listened any more");
+    }
+}
+
+fn broken() -> QueryError {
+    QueryError::Internal("the query ended without an answer".to_owned())
+}
+
+/// Rows per item, so that an item stays small however large a batch is.
+const PIECE_ROWS: usize = 8_192;
+/// Items that wait for a slow reader.
+const EVENTS_IN_FLIGHT: usize = 4;
+/// How long a failure waits for a slow reader.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer_of(events: Vec<Event<u8>>) -> Transfer<u8> {
+        let (sender, receiver) = channel();
+        for event in events {
+            sender.try_send(event).expect("room for the test's events");
+        }
+        Transfer::new(receiver, AbortOnDropHandle::new(tokio::spawn(async {})))
+    }
+
+    #[tokio::test]
+    async fn an_end_closes_and_its_absence_is_an_error() {
+        let whole: Vec<_> = transfer_of(vec![Event::Item(1), Event::End])
+            .collect()
+            .await;
+        assert_eq!(whole, [Ok(1)]);
+        let cut: Vec<_> = transfer_of(vec![Event::Item(1)]).collect().await;
+        assert_eq!(cut, [Ok(1), Err(broken())]);
+        let failed: Vec<_> =
+            transfer_of(vec![Event::Failed(QueryError::Cancelled), Event::Item(1)])
+                .collect()
+                .await;
+        assert_eq!(failed, [Err(QueryError::Cancelled)]);
+    }
+
+    #[tokio::test]
+    async fn a_failure_before_the_head_is_the_whole_answer() {
+        let mut transfer = transfer_of(vec![Event::Failed(QueryError::Cancelled)]);
+        assert_eq!(
+            transfer.head().await.expect_err("a failure"),
+            QueryError::Cancelled
+        );
+        let mut transfer = transfer_of(Vec::new());
+        assert_eq!(transfer.head().await.expect_err("nothing"), broken());
+    }
+}

@@ -1,0 +1,456 @@
+//! QUIC, wrapped in the few shapes that log shipping needs: an endpoint, a link to one peer, a
+//! control stream of messages and a stream of block bytes. The only module that names the QUIC
+//! library; it owns transport settings and must never know what a position or a plan is.
+
+use std::array;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionError, ReadError, TransportConfig, VarInt, WriteError};
+use rustls::pki_types::CertificateDer;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::codec::{self, FrameReader, MAX_MESSAGE_LEN, Message};
+use crate::error::{CloseCode, LinkError, ReplicaError, clip};
+use crate::identity::{self, Identity, SERVER_NAME};
+
+/// One UDP socket and the connections over it.
+pub(crate) struct Endpoint {
+    inner: quinn::Endpoint,
+    dialing: Option<quinn::ClientConfig>,
+}
+
+impl Endpoint {
+    /// An endpoint that takes connections of secondaries.
+    pub(crate) fn listen(
+        address: SocketAddr,
+        identity: &Identity,
+        send_window_bytes: u64,
+    ) -> Result<Self, ReplicaError> {
+        let crypto = QuicServerConfig::try_from(identity.server_tls()?)
+            .map_err(|error| ReplicaError::Tls(error.to_string()))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(upstream_transport(send_window_bytes)))
+            .migration(false)
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+            .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * 64);
+        let inner = endpoint(address, Some(server))
+            .map_err(|source| ReplicaError::Bind { address, source })?;
+        Ok(Self {
+            inner,
+            dialing: None,
+        })
+    }
+
+    /// An endpoint for one connection to `remote`.
+    pub(crate) fn dial(
+        remote: SocketAddr,
+        identity: &Identity,
+        receive_window_bytes: u32,
+    ) -> Result<Self, ReplicaError> {
+        let crypto = QuicClientConfig::try_from(identity.client_tls()?)
+            .map_err(|error| ReplicaError::Tls(error.to_string()))?;
+        let mut client = quinn::ClientConfig::new(Arc::new(crypto));
+        client.transport_config(Arc::new(downstream_transport(receive_window_bytes)));
+        let any = match remote {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let address = SocketAddr::new(any, 0);
+        let inner =
+            endpoint(address, None).map_err(|source| ReplicaError::Bind { address, source })?;
+        Ok(Self {
+            inner,
+            dialing: Some(client),
+        })
+    }
+
+    /// The address it is bound to.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// The next peer that has proved to live at its address; `None` once the endpoint is closed.
+    pub(crate) async fn accept(&self) -> Option<Knock> {
+        loop {
+            let incoming = self.inner.accept().await?;
+            if incoming.remote_address_validated() {
+                return Some(Knock(incoming));
+            }
+            // Costs the peer one round trip and a forger the answer. Unvalidated peers may always
+            // be asked to try again, so this cannot fail.
+            let _ = incoming.retry();
+        }
+    }
+
+    /// Connects an endpoint made by [`Endpoint::dial`].
+    pub(crate) async fn connect(&self, remote: SocketAddr) -> Result<Link, LinkError> {
+        let config = self.dialing.clone().ok_or(LinkError::ClosedHere)?;
+        let connecting = self
+            .inner
+            .connect_with(config, remote, SERVER_NAME)
+            .map_err(|error| LinkError::Lost(error.to_string()))?;
+        Link::new(connecting.await.map_err(lost)?)
+    }
+
+    /// Ends every connection and takes no more.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.inner.close(code.into(), reason.as_bytes());
+    }
+
+    /// Waits until peers have been told of closed connections.
+    pub(crate) async fn idle(&self) {
+        self.inner.wait_idle().await;
+    }
+}
+
+/// A peer that wants to connect; nothing has been spent on it yet.
+pub(crate) struct Knock(quinn::Incoming);
+
+impl Knock {
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// Turns the peer away.
+    pub(crate) fn refuse(self) {
+        self.0.refuse();
+    }
+
+    /// Does the TLS handshake.
+    pub(crate) async fn accept(self) -> Result<Link, LinkError> {
+        let connecting = self.0.accept().map_err(lost)?;
+        Link::new(connecting.await.map_err(lost)?)
+    }
+}
+
+/// A connection to a peer of this cluster. Ends when the last of it and its streams is dropped.
+pub(crate) struct Link {
+    connection: quinn::Connection,
+    peer: String,
+}
+
+impl Link {
+    fn new(connection: quinn::Connection) -> Result<Self, LinkError> {
+        match peer_name(&connection) {
+            Some(peer) => Ok(Self { connection, peer }),
+            None => {
+                let reason = "it has no common name";
+                connection.close(CloseCode::Protocol.into(), reason.as_bytes());
+                Err(LinkError::PeerCertificate(reason.to_owned()))
+            }
+        }
+    }
+
+    /// Common name of the peer's certificate.
+    pub(crate) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Secondary: opens the control stream. The primary sees it with the first message.
+    pub(crate) async fn open_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        let (send, receive) = self.connection.open_bi().await.map_err(lost)?;
+        Ok(control(send, receive))
+    }
+
+    /// Primary: waits for the control stream.
+    pub(crate) async fn accept_control(
+        &self,
+    ) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        let (send, receive) = self.connection.accept_bi().await.map_err(lost)?;
+        Ok(control(send, receive))
+    }
+
+    /// Primary: opens the stream of blocks.
+    pub(crate) async fn open_blocks(&self) -> Result<BlockSender, LinkError> {
+        let stream = self.connection.open_uni().await.map_err(lost)?;
+        Ok(BlockSender { stream })
+    }
+
+    /// Secondary: waits for the stream of blocks, which comes with the first block.
+    pub(crate) async fn accept_blocks(&self) -> Result<BlockReceiver, LinkError> {
+        let stream = self.connection.accept_uni().await.map_err(lost)?;
+        let pieces = array::from_fn(|_| Bytes::new());
+        Ok(BlockReceiver { stream, pieces })
+    }
+
+    /// Ends the connection; what is not acknowledged yet may be lost.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.connection.close(code.into(), reason.as_bytes());
+    }
+
+    /// Waits for the end of the connection, whoever ends it.
+    pub(crate) async fn closed(&self) -> LinkError {
+        lost(self.connection.closed().await)
+    }
+}
+
+/// Sends control messages.
+pub(crate) struct ControlSender {
+    stream: quinn::SendStream,
+}
+
+impl ControlSender {
+    /// Sends one message; waits while the peer does not read. Not to be cancelled.
+    pub(crate) async fn send(&mut self, message: &Message) -> Result<(), LinkError> {
+        let frame = codec::encode(message)?;
+        self.stream.write_all(&frame).await.map_err(unwritten)
+    }
+
+    /// No more messages come.
+    pub(crate) fn finish(&mut self) {
+        // Fails only when the stream has ended already.
+        let _ = self.stream.finish();
+    }
+}
+
+/// Receives control messages.
+pub(crate) struct ControlReceiver {
+    stream: quinn::RecvStream,
+    frames: FrameReader,
+}
+
+impl ControlReceiver {
+    /// The next message; `None` when the peer finished. May be cancelled.
+    pub(crate) async fn receive(&mut self) -> Result<Option<Message>, LinkError> {
+        loop {
+            if let Some(message) = self.frames.next_message()? {
+                return Ok(Some(message));
+            }
+            match self.stream.read_chunk(MAX_MESSAGE_LEN, true).await {
+                Ok(Some(chunk)) => self.frames.push(&chunk.bytes),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(unread(error)),
+            }
+        }
+    }
+}
+
+/// Sends block bytes.
+pub(crate) struct BlockSender {
+    stream: quinn::SendStream,
+}
+
+impl BlockSender {
+    /// Hands the parts over without copying them; waits while the window is full.
+    pub(crate) async fn send(&mut self, parts: &mut [Bytes]) -> Result<(), LinkError> {
+        self.stream.write_all_chunks(parts).await.map_err(unwritten)
+    }
+}
+
+/// Receives block bytes.
+pub(crate) struct BlockReceiver {
+    stream: quinn::RecvStream,
+    pieces: [Bytes; PIECES],
+}
+
+impl BlockReceiver {
+    /// The next bytes in order, in as many pieces as have arrived; `None` at the end of the stream.
+    /// May be cancelled.
+    pub(crate) async fn receive(&mut self) -> Result<Option<&mut [Bytes]>, LinkError> {
+        match self.stream.read_chunks(&mut self.pieces).await {
+            Ok(Some(count)) => Ok(Some(&mut self.pieces[..count])),
+            Ok(None) => Ok(None),
+            Err(error) => Err(unread(error)),
+        }
+    }
+}
+
+impl From<CloseCode> for VarInt {
+    fn from(code: CloseCode) -> Self {
+        Self::from_u32(code as u32)
+    }
+}
+
+/// Largest UDP payload tried for and accepted. The library sends up to ten packets in one call,
+/// which must stay below 64 KiB together.
+const MAX_DATAGRAM: u16 = 6_000;
+const _: () = assert!(MAX_DATAGRAM as usize * 10 < 64 * 1024);
+
+const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+const CONTROL_WINDOW: u32 = 256 << 10;
+const IDLE_TIMEOUT_MS: u32 = 20_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const INITIAL_RTT: Duration = Duration::from_millis(10);
+
+/// Packets a secondary may receive before it must acknowledge.
+const ACK_EVERY: u32 = 20;
+
+const MAX_INCOMING: usize = 256;
+const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+
+/// Pieces taken from the library in one go; each is at most one packet's payload.
+const PIECES: usize = 64;
+
+fn endpoint(
+    address: SocketAddr,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<quinn::Endpoint> {
+    let mut config = quinn::EndpointConfig::default();
+    config
+        .max_udp_payload_size(MAX_DATAGRAM)
+        .map_err(io::Error::other)?;
+    let socket = socket(address)?;
+    quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
+}
+
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        // Best effort: some systems have no dual-stack sockets.
+        let _ = socket.set_only_v6(false);
+    }
+    // Best effort: the system caps them (net.core.rmem_max, wmem_max) without an error.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    let granted = socket.recv_buffer_size().unwrap_or(0);
+    tracing::debug!(%address, granted, wanted = SOCKET_BUFFER_BYTES, "UDP receive buffer");
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// What both sides share. CUBIC, because the library's BBR is experimental and slow at LAN round
+/// trips.
+fn transport() -> TransportConfig {
+    let mut mtu = quinn::MtuDiscoveryConfig::default();
+    mtu.upper_bound(MAX_DATAGRAM);
+    let mut transport = TransportConfig::default();
+    transport
+        .initial_rtt(INITIAL_RTT)
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+fn upstream_transport(send_window_bytes: u64) -> TransportConfig {
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
+    let mut transport = transport();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(CONTROL_WINDOW))
+        .receive_window(VarInt::from_u32(CONTROL_WINDOW))
+        .send_window(send_window_bytes)
+        .ack_frequency_config(Some(acks));
+    transport
+}
+
+fn downstream_transport(receive_window_bytes: u32) -> TransportConfig {
+    let both = receive_window_bytes.saturating_add(CONTROL_WINDOW);
+    let mut transport = transport();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32(receive_window_bytes))
+        .receive_window(VarInt::from_u32(both))
+        .send_window(u64::from(CONTROL_WINDOW))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    transport
+}
+
+fn control(
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+) -> (ControlSender, ControlReceiver) {
+    // Heartbeats and statuses go before queued blocks. Fails only on a stream that has ended.
+    let _ = send.set_priority(1);
+    let sender = ControlSender { stream: send };
+    let receiver = ControlReceiver {
+        stream: receive,
+        frames: FrameReader::new(),
+    };
+    (sender, receiver)
+}
+
+fn peer_name(connection: &quinn::Connection) -> Option<String> {
+    let chain = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
+    identity::common_name(chain.first()?)
+}
+
+fn unwritten(error: WriteError) -> LinkError {
+    match error {
+        WriteError::ConnectionLost(error) => lost(error),
+        WriteError::Stopped(code) => LinkError::Lost(format!("the peer stopped reading ({code})")),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => LinkError::Finished,
+    }
+}
+
+fn unread(error: ReadError) -> LinkError {
+    match error {
+        ReadError::ConnectionLost(error) => lost(error),
+        ReadError::Reset(code) => LinkError::Lost(format!("the peer reset the stream ({code})")),
+        ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
+            LinkError::Finished
+        }
+    }
+}
+
+fn lost(error: ConnectionError) -> LinkError {
+    match error {
+        ConnectionError::TransportError(error) if blames_certificate(u64::from(error.code)) => {
+            LinkError::PeerCertificate(clip(&error.reason))
+        }
+        ConnectionError::ConnectionClosed(close)
+            if blames_certificate(u64::from(close.error_code)) =>
+        {
+            let said = clip(&String::from_utf8_lossy(&close.reason));
+            let code = u64::from(close.error_code) - TLS_ALERT;
+            LinkError::OwnCertificate(format!("TLS alert {code}: {said}"))
+        }
+        ConnectionError::ApplicationClosed(close) => LinkError::Closed {
+            code: close.error_code.into_inner(),
+            reason: clip(&String::from_utf8_lossy(&close.reason)),
+        },
+        ConnectionError::TimedOut => LinkError::TimedOut,
+        ConnectionError::LocallyClosed => LinkError::ClosedHere,
+        other => LinkError::Lost(clip(&other.to_string())),
+    }
+}
+
+/// Transport error codes from here on carry a TLS alert.
+const TLS_ALERT: u64 = 0x100;
+
+/// Bad, unsupported, revoked, expired or unknown certificate, unknown CA, access denied, a
+/// signature that does not fit, no certificate at all.
+fn blames_certificate(code: u64) -> bool {
+    matches!(
+        code.checked_sub(TLS_ALERT),
+        Some(42..=46 | 48 | 49 | 51 | 116)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_alerts_are_told_from_other_errors() {
+        for alert in [42, 45, 48, 51, 116] {
+            assert!(blames_certificate(TLS_ALERT + alert), "{alert}");
+        }
+        for code in [0, 2, 48, TLS_ALERT, TLS_ALERT + 120, u64::MAX] {
+            assert!(!blames_certificate(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What each side tells of the other: the values behind `system.replication`, `/api/v1/status` and
+//! the metrics. It owns their shape and the state names; it must never compute a position itself.
+
+use std::net::SocketAddr;
+
+use wal::{Epoch, LogId, Lsn};
+
+/// What a primary knows of one secondary, connected or remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecondaryStatus {
+    /// Common name of its certificate.
+    pub name: String,
+    /// Identity of its data directory.
+    pub id: String,
+    /// Where it connected from last.
+    pub address: SocketAddr,
+    /// `catching_up`, `streaming`, `disconnected` or `refused`.
+    pub state: &'static str,
+    /// End of what was handed to its connection.
+    pub sent: Lsn,
+    /// End of what its log has accepted.
+    pub received: Lsn,
+    /// End of what is on its disk.
+    pub flushed: Lsn,
+    /// End of what its queries see.
+    pub applied: Lsn,
+    /// Rows the primary has durable that its queries do not see.
+    pub lag_rows: u64,
+    /// The same in bytes of log, in proportion within one segment.
+    pub lag_bytes: u64,
+    /// Age of the newest moment of this primary that it has wholly applied; `None`: not known yet.
+    pub lag_ms: Option<u64>,
+    /// When the present or last connection began.
+    pub connected_at_unix_ms: u64,
+    /// When it was last heard.
+    pub last_seen_unix_ms: u64,
+    /// Why it is disconnected or refused.
+    pub reason: Option<String>,
+}
+
+/// State of a secondary as its primary sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecondaryState {
+    CatchingUp,
+    Streaming,
+    Disconnected,
+    Refused,
+}
+
+impl SecondaryState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::CatchingUp => "catching_up",
+            Self::Streaming => "streaming",
+            Self::Disconnected => "disconnected",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What a secondary knows of itself and its primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowStatus {
+    /// `connecting`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
+    pub state: &'static str,
+    /// Why it is not streaming.
+    pub reason: Option<String>,
+    /// The primary's `host:port`, as configured.
+    pub upstream: String,
+    /// The log that is followed, once there is one.
+    pub log_id: Option<LogId>,
+    /// Epoch of the local log, once there is one.
+    pub epoch: Option<Epoch>,
+    /// End of the primary's log as last heard.
+    pub primary_durable: Lsn,
+    /// End of what the local log has accepted.
+    pub received: Lsn,
+    /// End of what is on the local disk.
+    pub flushed: Lsn,
+    /// End of what local queries see.
+    pub applied: Lsn,
+    /// Rows that the primary announced and queries here do not see; `None` before the first
+    /// contact.
+    pub lag_rows: Option<u64>,
+    /// Age of the newest moment of the primary that is wholly applied; `None`: not known yet.
+    pub lag_ms: Option<u64>,
+    /// Attempts to connect after the first.
+    pub reconnects: u64,
+    /// When the primary was last heard; 0: never.
+    pub last_contact_unix_ms: u64,
+}
+
+/// State of the follow task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FollowPhase {
+    #[default]
+    Connecting,
+    CatchingUp,
+    Streaming,
+    Refused,
+    NeedsSnapshot,
+    Failed,
+}
+
+impl FollowPhase {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::CatchingUp => "catching_up",
+            Self::Streaming => "streaming",
+            Self::Refused => "refused",
+            Self::NeedsSnapshot => "needs_snapshot",
+            Self::Failed => "failed",
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A primary's listener: takes connections of secondaries and gives each its own task. It owns the
+//! endpoint and the end of all those tasks; it must never let one secondary wait for another.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use wal::Log;
+
+use crate::config::ListenConfig;
+use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::identity::Identity;
+use crate::quic::{Endpoint, Knock};
+use crate::quiet::Quiet;
+use crate::registry::Registry;
+use crate::shipper::{self, ShipError, Shipping};
+
+/// A listening primary. Dropping it ends the connections too, but only [`Upstream::stop`] waits for
+/// that.
+pub struct Upstream {
+    endpoint: Arc<Endpoint>,
+    shipping: Arc<Shipping>,
+    tasks: TaskTracker,
+    local: SocketAddr,
+    _stop_on_drop: DropGuard,
+}
+
+impl Upstream {
+    /// Binds and begins to serve secondaries of `log`. Needs a tokio runtime around it.
+    pub fn bind(config: ListenConfig, identity: &Identity, log: Log) -> Result<Self, ReplicaError> {
+        Handle::try_current().map_err(|_| ReplicaError::NoRuntime)?;
+        let address = config.listen;
+        let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
+        let unbound = |source: io::Error| ReplicaError::Bind { address, source };
+        let local = endpoint.local_addr().map_err(unbound)?;
+        let shutdown = CancellationToken::new();
+        let shipping = Arc::new(Shipping {
+            registry: Registry::new(log.clone(), config.max_secondaries.max(REMEMBERED)),
+            log,
+            heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
+            shutdown: shutdown.clone(),
+        });
+        let upstream = Self {
+            endpoint: Arc::new(endpoint),
+            shipping,
+            tasks: TaskTracker::new(),
+            local,
+            _stop_on_drop: shutdown.drop_guard(),
+        };
+        let door = Door {
+            endpoint: Arc::clone(&upstream.endpoint),
+            shipping: Arc::clone(&upstream.shipping),
+            tasks: upstream.tasks.clone(),
+            places: Arc::new(Semaphore::new(
+                config.max_secondaries.min(Semaphore::MAX_PERMITS),
+            )),
+        };
+        upstream.tasks.spawn(door.keep());
+        tracing::info!(node = %config.node, address = %local, "listening for secondaries");
+        Ok(upstream)
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The secondaries it knows.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.shipping.registry.clone()
+    }
+
+    /// Lets connected secondaries flush what they are behind, says goodbye and closes; takes two
+    /// seconds at most.
+    pub async fn stop(self) {
+        let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+        self.shipping.shutdown.cancel();
+        self.tasks.close();
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::debug!("some secondaries did not take leave in time");
+        }
+        self.endpoint.close(CloseCode::Done, "the primary stops");
+        let _ = timeout(IDLE_LIMIT, self.endpoint.idle()).await;
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("local", &self.local)
+            .field("registry", &self.shipping.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The accept loop and what it needs.
+struct Door {
+    endpoint: Arc<Endpoint>,
+    shipping: Arc<Shipping>,
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn keep(self) {
+        let complaints = Arc::new(std::sync::Mutex::new(Quiet::default()));
+        loop {
+            let knock = tokio::select! {
+                knock = self.endpoint.accept() => knock,
+                () = self.shipping.shutdown.cancelled() => return,
+            };
+            let Some(knock) = knock else { return };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                knock.refuse();
+                continue;
+            };
+            let (shipping, complaints) = (Arc::clone(&self.shipping), Arc::clone(&complaints));
+            self.tasks.spawn(async move {
+                let visitor = Visitor::new(&knock);
+                let ended = visit(knock, shipping).await;
+                drop(place);
+                visitor.report(&ended, &complaints);
+            });
+        }
+    }
+}
+
+async fn visit(knock: Knock, shipping: Arc<Shipping>) -> ShipError {
+    let accepted = tokio::select! {
+        accepted = timeout(TLS_TIMEOUT, knock.accept()) => accepted,
+        () = shipping.shutdown.cancelled() => return ShipError::Stopping,
+    };
+    match accepted {
+        Ok(Ok(link)) => shipper::serve(link, shipping).await,
+        Ok(Err(error)) => error.into(),
+        Err(_) => ShipError::Silent(TLS_TIMEOUT),
+    }
+}
+
+/// Someone at the door, for the log.
+struct Visitor {
+    address: SocketAddr,
+}
+
+impl Visitor {
+    fn new(knock: &Knock) -> Self {
+        Self {
+            address: knock.remote(),
+        }
+    }
+
+    /// Says once why a visit ended; what repeats at every knock is not said again.
+    fn report(&self, ended: &ShipError, complaints: &std::sync::Mutex<Quiet>) {
+        let address = self.address;
+        if is_ordinary(ended) {
+            tracing::info!(%address, reason = %ended, "secondary disconnected");
+            return;
+        }
+        let line = format!("{}: {ended}", address.ip());
+        let news = match complaints.lock() {
+            Ok(mut complaints) => complaints.is_news(&line, Instant::now()),
+            Err(_) => true,
+        };
+        if news {
+            tracing::warn!(%address, reason = %ended, "secondary turned away");
+        } else {
+            tracing::debug!(%address, reason = %ended, "secondary turned away again");
+        }
+    }
+}
+
+fn is_ordinary(ended: &ShipError) -> bool {
+    match ended {
+        ShipError::Link(LinkError::Closed { code, .. }) => *code != CloseCode::BadBlock as u64,
+        ShipError::Link(error) => !matches!(
+            error,
+            LinkError::PeerCertificate(_) | LinkError::OwnCertificate(_) | LinkError::Codec(_)
+        ),
+        ShipError::Superseded | ShipError::Stopping => true,
+        ShipError::Silent(_)
+        | ShipError::Protocol(_)
+        | ShipError::Refused(_)
+        | ShipError::Log(_)
+        | ShipError::LogClosed
+        | ShipError::Task(_) => false,
+    }
+}
+
+/// Secondaries remembered at least, connected or not.
+const REMEMBERED: usize = 1024;
+
+/// Secondaries give a primary up after a few seconds of silence.
+const SLOWEST_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Time for a TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for all secondaries to take leave.
+const STOP_LIMIT: Duration = Duration::from_millis(1_700);
+
+/// Time for the last packets to go out.
+const IDLE_LIMIT: Duration = Duration::from_millis(300);

@@ -1,0 +1,189 @@
+//! The command line: what a user types, and the exit codes they see. Must never hold what a command
+//! does, only which there are.
+
+mod certs;
+mod check_conf;
+mod serve;
+mod sql;
+mod status;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::quickstart;
+use crate::telemetry::{self, LogFormat};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater",
+    version,
+    about = "A time-series database: MQTT in, SQL out, with read-only secondaries"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a primary and a secondary with simulated devices, to see it work
+    Quickstart(quickstart::Options),
+    /// Run the node that a conf file describes
+    Serve(ServeArgs),
+    /// Check a conf file, and what a message would become
+    CheckConf(CheckConfArgs),
+    /// Make the certificates that nodes know each other by
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Ask a node one SQL statement
+    Sql(SqlArgs),
+    /// Show a node, its log and its peers
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The node's conf file
+    #[arg(long, value_name = "FILE")]
+    conf: PathBuf,
+    /// Override one key; may be given more than once
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// How log lines on standard error look
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Args)]
+struct CheckConfArgs {
+    /// The conf file
+    file: PathBuf,
+    /// Override one key; may be given more than once
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Topic of a message to try
+    #[arg(long, requires = "payload")]
+    topic: Option<String>,
+    /// Payload of a message to try
+    #[arg(long, requires = "topic")]
+    payload: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertsCommand {
+    /// Make a cluster's certificate authority in DIR
+    Init { dir: PathBuf },
+    /// Make DIR/NAME/{ca.pem,cert.pem,key.pem} for one node
+    Node {
+        dir: PathBuf,
+        name: String,
+        /// Host name or IP address that others reach the node by; may be given more than once
+        #[arg(long, value_name = "HOST_OR_IP")]
+        san: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SqlArgs {
+    /// The node to ask
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+    /// How the answer looks
+    #[arg(long, value_enum, default_value_t)]
+    format: sql::Format,
+    /// The statement
+    #[arg(value_name = "SELECT ...")]
+    statement: String,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The node to ask
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+}
+
+/// Runs the program with the arguments of its command line, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads any more is no failure of ours.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { BAD_INPUT } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(&args.conf, &args.set, args.log),
+        Command::CheckConf(args) => {
+            let message = args.topic.zip(args.payload);
+            check_conf::run(&args.file, &args.set, message)
+        }
+        Command::Quickstart(options) => quietly(|| quickstart::run(&options)),
+        Command::Certs(CertsCommand::Init { dir }) => quietly(|| certs::init(&dir)),
+        Command::Certs(CertsCommand::Node { dir, name, san }) => {
+            quietly(|| certs::node(&dir, &name, &san))
+        }
+        Command::Sql(args) => quietly(|| sql::run(&args.url, args.format, &args.statement)),
+        Command::Status(args) => quietly(|| status::run(&args.url)),
+    }
+}
+
+/// Runs a command that logs little and reports its one error.
+fn quietly<E: Display>(command: impl FnOnce() -> Result<(), E>) -> ExitCode {
+    if let Err(error) = telemetry::init(LogFormat::Text, telemetry::COMMAND_FILTER) {
+        return fail(&error, BAD_INPUT);
+    }
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, FAILURE),
+    }
+}
+
+fn fail(error: &impl Display, code: u8) -> ExitCode {
+    error
+        .to_string()
+        .lines()
+        .for_each(|line| eprintln!("headwater: {line}"));
+    ExitCode::from(code)
+}
+
+/// The runtime of everything that waits. Queries and MQTT workers have their own threads.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("headwater")
+        .build()
+}
+
+const FAILURE: u8 = 1;
+
+/// A conf or a command line that cannot be meant.
+const BAD_INPUT: u8 = 2;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:7440";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_message_needs_topic_and_payload() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        assert!(parse("headwater check-conf a.toml --topic t --payload p").is_ok());
+        assert!(parse("headwater check-conf a.toml --topic t").is_err());
+        assert!(parse("headwater quickstart --secondaries 0").is_err());
+        assert!(parse("headwater sql").is_err());
+    }
+}

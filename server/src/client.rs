@@ -1,0 +1,168 @@
+//! A node's HTTP interface, seen from the command line. Blocking; must never go through a proxy:
+//! the address that was given is the node that was meant.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::status::Status;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("{url} must begin with http://; this version knows no https://")]
+    BadUrl { url: String },
+    #[error("no answer from {url}: {source}")]
+    Unreachable { url: String, source: ureq::Error },
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("the answer of {url} is not what was asked for: {reason}")]
+    Strange { url: String, reason: String },
+}
+
+/// What a node answers when it refuses.
+#[derive(Debug, Deserialize, thiserror::Error)]
+#[error("{error} ({code}{})", details(.position, .request_id))]
+pub(crate) struct Refusal {
+    pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) code: String,
+    position: Option<u64>,
+    request_id: Option<String>,
+}
+
+/// An answer to SQL, from its first byte on.
+pub(crate) struct Answer {
+    /// The LSN that was answered for.
+    pub(crate) lsn: Option<u64>,
+    /// How old the answer may be.
+    pub(crate) lag_ms: Option<u64>,
+    pub(crate) body: ureq::Body,
+}
+
+impl Answer {
+    /// The whole body.
+    pub(crate) fn bytes(self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.body.into_reader().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Asks one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    base: String,
+}
+
+impl Client {
+    pub(crate) fn new(url: &str) -> Result<Self, ClientError> {
+        if !url.starts_with("http://") {
+            return Err(ClientError::BadUrl {
+                url: url.to_owned(),
+            });
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .build();
+        Ok(Self {
+            agent: ureq::Agent::new_with_config(config),
+            base: url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Where this client asks.
+    pub(crate) fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// The node's status.
+    pub(crate) fn status(&self) -> Result<Status, ClientError> {
+        let answer = self.answer(self.agent.get(self.to("/api/v1/status")).call())?;
+        let bytes = answer.bytes().map_err(|error| self.strange(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error))
+    }
+
+    /// Answers of one SQL statement in `format`.
+    pub(crate) fn sql(&self, sql: &str, format: &str) -> Result<Answer, ClientError> {
+        let body = serde_json::json!({ "q": sql, "format": format }).to_string();
+        let request = self
+            .agent
+            .post(self.to("/api/v3/query_sql"))
+            .content_type("application/json");
+        self.answer(request.send(body))
+    }
+
+    fn to(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn answer(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Answer, ClientError> {
+        let response = response.map_err(|source| ClientError::Unreachable {
+            url: self.base.clone(),
+            source,
+        })?;
+        let number = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();
+        let (lsn, lag_ms) = (number("x-headwater-lsn"), number("x-headwater-lag-ms"));
+        let status = response.status();
+        let body = response.into_body();
+        let answer = Answer { lsn, lag_ms, body };
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let bytes = answer.bytes().map_err(|error| self.strange(&error))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(refusal) => Err(ClientError::Refused(refusal)),
+            Err(_) => Err(self.strange(&format!("HTTP status {status}"))),
+        }
+    }
+
+    fn strange(&self, reason: &impl ToString) -> ClientError {
+        ClientError::Strange {
+            url: self.base.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+fn details(position: &Option<u64>, request_id: &Option<String>) -> String {
+    let at = position.map(|position| format!(", at position {position}"));
+    let request = request_id.as_ref().map(|id| format!(", request {id}"));
+    [at, request].into_iter().flatten().collect()
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_urls_are_taken() {
+        assert!(Client::new("http://127.0.0.1:7440/").is_ok());
+        for url in ["127.0.0.1:7440", "https://host", "ftp://host"] {
+            let error = Client::new(url).unwrap_err().to_string();
+            assert!(error.starts_with(url), "{error}");
+        }
+    }
+
+    #[test]
+    fn refusals_tell_all_they_were_given() {
+        let json =
+            r#"{"error": "no table t", "code": "table", "position": 14, "request_id": "r1"}"#;
+        let refusal: Refusal = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            refusal.to_string(),
+            "no table t (table, at position 14, request r1)"
+        );
+        let refusal: Refusal = serde_json::from_str(r#"{"error": "no", "code": "x"}"#).unwrap();
+        assert_eq!(refusal.to_string(), "no (x)");
+    }
+}

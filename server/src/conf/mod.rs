@@ -1,0 +1,362 @@
+//! One node's conf: read once at start, parsed into types in which a wrong setting cannot be held.
+//! A secondary *has no* MQTT section. Must never hand out a value that was not checked.
+
+mod problem;
+mod reader;
+mod source;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use problem::{ConfError, Origin, Problem, RoleName};
+use reader::Reader;
+use source::Source;
+
+/// Everything one node needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conf {
+    pub node: Node,
+    pub role: Role,
+}
+
+/// What every node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// How the node calls itself in logs, status and metrics.
+    pub name: String,
+    /// Where its log lives; one process at a time.
+    pub data_dir: PathBuf,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    Primary(Primary),
+    Secondary(Secondary),
+}
+
+impl Role {
+    /// The role's name.
+    pub fn name(&self) -> RoleName {
+        match self {
+            Self::Primary(_) => RoleName::Primary,
+            Self::Secondary(_) => RoleName::Secondary,
+        }
+    }
+}
+
+/// Takes messages, owns the log, ships it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Primary {
+    pub mqtt: Mqtt,
+    pub log: Log,
+    /// None: no secondary can connect.
+    pub replication: Option<Shipping>,
+    /// None: answers no HTTP.
+    pub http: Option<Http>,
+}
+
+/// Follows a primary and answers queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secondary {
+    /// `host:port` of the primary, resolved at every attempt.
+    pub upstream: String,
+    /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
+    pub certs: PathBuf,
+    pub http: Http,
+}
+
+/// Where devices publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    pub listen: SocketAddr,
+    /// Largest packet taken from a client, in bytes.
+    pub max_packet: u32,
+    /// Messages of one connection that may wait for their acknowledgement.
+    pub max_inflight: u16,
+    pub max_connections: usize,
+    /// Worker threads; 0: one per core.
+    pub workers: usize,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            listen: loopback(1883),
+            max_packet: 1 << 20,
+            max_inflight: 1024,
+            max_connections: 100_000,
+            workers: 0,
+        }
+    }
+}
+
+/// The log on a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A segment is sealed once it is this long, in bytes.
+    pub segment_size: u64,
+    /// Extra time to let a group fill.
+    pub max_group_delay: Duration,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            segment_size: 64 << 20,
+            max_group_delay: Duration::ZERO,
+        }
+    }
+}
+
+/// Where secondaries connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shipping {
+    pub listen: SocketAddr,
+    /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
+    pub certs: PathBuf,
+}
+
+/// Where SQL is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Bytes that all running queries may use together.
+    pub memory_limit: u64,
+    pub query_timeout: Duration,
+    pub max_concurrent_queries: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7440),
+            memory_limit: 1 << 30,
+            query_timeout: Duration::from_secs(60),
+            max_concurrent_queries: 8,
+        }
+    }
+}
+
+/// Reads a conf file, the process's environment and `overrides`, each winning over the one before.
+///
+/// # Errors
+/// With every problem found, not only the first.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Conf, ConfError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let (file, reason) = (file.clone(), error.to_string());
+        ConfError(vec![Problem::Unreadable { file, reason }])
+    })?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    parse(&file, &text, variables, overrides)
+}
+
+/// Parses the text of a conf file. `file` is only a name for messages.
+///
+/// # Errors
+/// With every problem found, not only the first.
+pub fn parse(
+    file: &str,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+    overrides: &[String],
+) -> Result<Conf, ConfError> {
+    let mut source = Source::parse(file, text).map_err(|problem| ConfError(vec![problem]))?;
+    source.apply_env(variables);
+    let mut problems: Vec<Problem> = overrides
+        .iter()
+        .filter_map(|text| source.apply_set(text).err())
+        .collect();
+    let (conf, found) = build(&source);
+    problems.extend(found);
+    match conf {
+        Some(conf) if problems.is_empty() => Ok(conf),
+        _ => Err(ConfError(problems)),
+    }
+}
+
+fn build(source: &Source) -> (Option<Conf>, Vec<Problem>) {
+    let mut reader = Reader::new(source);
+    let node = node(&mut reader);
+    let role_name = role_name(&mut reader);
+    let role = match role_name {
+        Some(RoleName::Primary) => Some(Role::Primary(primary(&mut reader))),
+        Some(RoleName::Secondary) => secondary(&mut reader).map(Role::Secondary),
+        None => None,
+    };
+    let problems = reader.finish(role_name, &other_keys(role_name));
+    (role.map(|role| Conf { node, role }), problems)
+}
+
+/// The keys this version knows beside those of `role`.
+fn other_keys(role: Option<RoleName>) -> BTreeSet<&'static str> {
+    let nothing = Source::default();
+    let mut reader = Reader::new(&nothing);
+    if role != Some(RoleName::Primary) {
+        primary(&mut reader);
+    }
+    if role != Some(RoleName::Secondary) {
+        secondary(&mut reader);
+    }
+    reader.into_known()
+}
+
+fn node(reader: &mut Reader<'_>) -> Node {
+    let name = reader.text("node.name").unwrap_or_else(host_name);
+    if name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        reader.refuse(
+            "node.name",
+            "must be 1 to 128 bytes without control characters",
+        );
+    }
+    let data_dir = reader
+        .path("node.data_dir")
+        .unwrap_or_else(|| PathBuf::from("data"));
+    Node { name, data_dir }
+}
+
+fn role_name(reader: &mut Reader<'_>) -> Option<RoleName> {
+    const RULE: &str = "must be \"primary\" or \"secondary\"";
+    match reader.text("node.role").as_deref() {
+        Some("primary") => Some(RoleName::Primary),
+        Some("secondary") => Some(RoleName::Secondary),
+        Some(_) => {
+            reader.refuse("node.role", RULE);
+            None
+        }
+        None => {
+            reader.missing("node.role", RULE);
+            None
+        }
+    }
+}
+
+fn primary(reader: &mut Reader<'_>) -> Primary {
+    let mqtt = mqtt(reader);
+    let default = Log::default();
+    let log = Log {
+        segment_size: reader.size("log.segment_size", default.segment_size, 1 << 20..=1 << 30),
+        max_group_delay: reader.duration(
+            "log.max_group_delay",
+            default.max_group_delay,
+            Duration::ZERO..=Duration::from_secs(1),
+        ),
+    };
+    let replication = shipping(reader);
+    let http = http(reader);
+    let http = reader.has_section("http").then_some(http);
+    Primary {
+        mqtt,
+        log,
+        replication,
+        http,
+    }
+}
+
+fn secondary(reader: &mut Reader<'_>) -> Option<Secondary> {
+    let upstream = reader.host_port("replication.upstream");
+    if upstream.is_none() {
+        let rule = "a secondary needs its primary's host:port, such as \"primary.example:7441\"";
+        reader.missing("replication.upstream", rule);
+    }
+    let certs = reader.path("replication.certs");
+    if certs.is_none() {
+        let rule = "a secondary needs the directory that `headwater certs node` made for it";
+        reader.missing("replication.certs", rule);
+    }
+    let http = http(reader);
+    Some(Secondary {
+        upstream: upstream?,
+        certs: certs?,
+        http,
+    })
+}
+
+fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
+    let default = Mqtt::default();
+    let mqtt = Mqtt {
+        listen: reader.addr("mqtt.listen", default.listen),
+        max_packet: reader.size("mqtt.max_packet", default.max_packet, 1 << 10..=256 << 20),
+        max_inflight: reader.int("mqtt.max_inflight", default.max_inflight, 1..=65_535),
+        max_connections: reader.int(
+            "mqtt.max_connections",
+            default.max_connections,
+            1..=10_000_000,
+        ),
+        workers: reader.int("mqtt.workers", default.workers, 0..=1024),
+    };
+    if !reader.flag("mqtt.allow_anonymous", true) {
+        let rule = "this version knows no [[mqtt.user]] yet, so nobody could publish";
+        reader.refuse("mqtt.allow_anonymous", rule);
+    }
+    let insecure = reader.flag("mqtt.insecure_anonymous", false);
+    if !insecure && !mqtt.listen.ip().to_canonical().is_loopback() {
+        let rule = "listening beyond loopback lets anyone who reaches the port publish; \
+                    set mqtt.insecure_anonymous = true if that is meant";
+        reader.refuse("mqtt.listen", rule);
+    }
+    mqtt
+}
+
+/// An empty `certs` says in so many words that nothing is shipped.
+fn shipping(reader: &mut Reader<'_>) -> Option<Shipping> {
+    let listen = reader.addr("replication.listen", loopback(7441));
+    let certs = reader.path("replication.certs");
+    if reader.has("replication.listen") && !reader.has("replication.certs") {
+        let rule = "a primary that listens for secondaries needs the directory that \
+                    `headwater certs node` made for it";
+        reader.missing("replication.certs", rule);
+    }
+    certs.map(|certs| Shipping { listen, certs })
+}
+
+fn http(reader: &mut Reader<'_>) -> Http {
+    let default = Http::default();
+    let http = Http {
+        listen: reader.addr("http.listen", default.listen),
+        memory_limit: reader.size(
+            "http.memory_limit",
+            default.memory_limit,
+            16 << 20..=1 << 40,
+        ),
+        query_timeout: reader.duration(
+            "http.query_timeout",
+            default.query_timeout,
+            Duration::from_millis(1)..=Duration::from_secs(3_600),
+        ),
+        max_concurrent_queries: reader.int(
+            "http.max_concurrent_queries",
+            default.max_concurrent_queries,
+            1..=1024,
+        ),
+    };
+    let insecure = reader.flag("http.insecure_anonymous", false);
+    if !insecure && !http.listen.ip().to_canonical().is_loopback() {
+        let rule = "listening beyond loopback lets anyone who reaches the port read everything; \
+                    set http.insecure_anonymous = true if that is meant";
+        reader.refuse("http.listen", rule);
+    }
+    http
+}
+
+fn host_name() -> String {
+    let name = gethostname::gethostname().to_string_lossy().into_owned();
+    if name.is_empty() {
+        "headwater".to_owned()
+    } else {
+        name
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+const MAX_NAME: usize = 128;

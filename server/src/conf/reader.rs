@@ -1,0 +1,266 @@
+//! Typed access to a conf. Every getter registers its key, so what nobody asked for is known to be
+//! unknown at the end. Must never stop at the first problem.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::{Problem, RoleName};
+use super::source::{Entry, Source};
+use super::units::{parse_duration, parse_size, show_duration, show_size};
+
+/// Reads values, remembers keys, collects problems. Whatever is refused reads as its default.
+pub(super) struct Reader<'a> {
+    source: &'a Source,
+    known: BTreeSet<&'static str>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self {
+            source,
+            known: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// A text; an empty one counts as not written.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        let rule = || "must be a text".to_owned();
+        let text = self.value(key, rule, |entry| entry.text().map(str::to_owned))?;
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let rule = || "must be true or false".to_owned();
+        self.value(key, rule, Entry::flag).unwrap_or(default)
+    }
+
+    /// An integer within `range`.
+    pub(super) fn int<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<u64>) -> T
+    where
+        T: TryFrom<u64>,
+    {
+        let rule = || {
+            format!(
+                "must be an integer from {} to {}",
+                range.start(),
+                range.end()
+            )
+        };
+        let number = self.value(key, rule, |entry| {
+            let number = u64::try_from(entry.integer()?).ok();
+            T::try_from(number.filter(|number| range.contains(number))?).ok()
+        });
+        number.unwrap_or(default)
+    }
+
+    /// A size with its unit, within `range` bytes.
+    pub(super) fn size<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<u64>) -> T
+    where
+        T: TryFrom<u64>,
+    {
+        let rule = || {
+            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+            format!("must be a size with its unit, from \"{least}\" to \"{most}\"")
+        };
+        let size = self.value(key, rule, |entry| {
+            let bytes = parse_size(entry.text()?);
+            T::try_from(bytes.filter(|bytes| range.contains(bytes))?).ok()
+        });
+        size.unwrap_or(default)
+    }
+
+    /// A time with its unit, within `range`.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let rule = || {
+            let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+            format!("must be a time with its unit, from \"{least}\" to \"{most}\"")
+        };
+        let time = self.value(key, rule, |entry| {
+            parse_duration(entry.text()?).filter(|time| range.contains(time))
+        });
+        time.unwrap_or(default)
+    }
+
+    /// An IP address and port to listen on.
+    pub(super) fn addr(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        let rule = || {
+            "must be an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\""
+                .to_owned()
+        };
+        self.value(key, rule, |entry| entry.text()?.parse().ok())
+            .unwrap_or(default)
+    }
+
+    /// A host name or IP address with a port, resolved later.
+    pub(super) fn host_port(&mut self, key: &'static str) -> Option<String> {
+        let rule = || "must be host:port, such as \"primary.example:7441\"".to_owned();
+        self.value(key, rule, |entry| {
+            let text = entry.text()?;
+            let (host, port) = text.rsplit_once(':')?;
+            let port: u16 = port.parse().ok()?;
+            (!host.is_empty() && port != 0).then(|| text.to_owned())
+        })
+    }
+
+    /// A path; an empty one counts as not written.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// Whether the key was written, even empty.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.source.entries.contains_key(key)
+    }
+
+    /// Whether the section was written, even empty.
+    pub(super) fn has_section(&self, section: &str) -> bool {
+        self.source.has_section(section)
+    }
+
+    /// Records that a key without default was not written.
+    pub(super) fn missing(&mut self, key: &'static str, rule: &str) {
+        // A value that was refused has been reported already.
+        let refused = self.problems.iter().any(
+            |problem| matches!(problem, Problem::Refused { key: refused, .. } if refused == key),
+        );
+        if !refused {
+            let file = self.source.file.clone();
+            self.problems.push(Problem::Missing {
+                file,
+                key,
+                rule: rule.to_owned(),
+            });
+        }
+    }
+
+    /// Records that a value, right by itself, is wrong beside the others.
+    pub(super) fn refuse(&mut self, key: &'static str, rule: &str) {
+        if let Some(entry) = self.source.entries.get(key) {
+            self.problems.push(refused(key, entry, rule.to_owned()));
+        }
+    }
+
+    /// The keys asked for so far.
+    pub(super) fn into_known(self) -> BTreeSet<&'static str> {
+        self.known
+    }
+
+    /// All problems, with those of the keys that nobody asked for. `others` are the keys that the
+    /// other role would ask for.
+    pub(super) fn finish(
+        mut self,
+        role: Option<RoleName>,
+        others: &BTreeSet<&'static str>,
+    ) -> Vec<Problem> {
+        for (key, entry) in &self.source.entries {
+            if !self.known.contains(key.as_str()) {
+                let problem = stray(key, entry, role, &self.known, others);
+                self.problems.push(problem);
+            }
+        }
+        self.problems
+    }
+
+    fn value<T>(
+        &mut self,
+        key: &'static str,
+        rule: impl FnOnce() -> String,
+        parse: impl FnOnce(&Entry) -> Option<T>,
+    ) -> Option<T> {
+        self.known.insert(key);
+        let entry = self.source.entries.get(key)?;
+        let value = parse(entry);
+        if value.is_none() {
+            self.problems.push(refused(key, entry, rule()));
+        }
+        value
+    }
+}
+
+fn refused(key: &str, entry: &Entry, rule: String) -> Problem {
+    Problem::Refused {
+        origin: entry.origin.clone(),
+        key: key.to_owned(),
+        value: entry.show(),
+        rule,
+    }
+}
+
+/// What is wrong with a key that nobody asked for.
+fn stray(
+    key: &str,
+    entry: &Entry,
+    role: Option<RoleName>,
+    known: &BTreeSet<&'static str>,
+    others: &BTreeSet<&'static str>,
+) -> Problem {
+    let (origin, name) = (entry.origin.clone(), key.to_owned());
+    if planned(key, role) {
+        return Problem::NotYet { origin, key: name };
+    }
+    if let Some(role) = role
+        && others.contains(key)
+    {
+        let owner = match role {
+            RoleName::Primary => RoleName::Secondary,
+            RoleName::Secondary => RoleName::Primary,
+        };
+        return Problem::OtherRole {
+            origin,
+            key: name,
+            owner,
+            role,
+        };
+    }
+    let nearest = known
+        .union(others)
+        .copied()
+        .max_by(|a, b| likeness(key, a).total_cmp(&likeness(key, b)))
+        .unwrap_or("node.role");
+    Problem::Unknown {
+        origin,
+        key: name,
+        nearest,
+    }
+}
+
+fn planned(key: &str, role: Option<RoleName>) -> bool {
+    let relay = key == "replication.listen" && role == Some(RoleName::Secondary);
+    let mut names = PLANNED.iter().filter_map(|name| key.strip_prefix(name));
+    relay || names.any(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// How much an unknown key looks like a known one. A key outside any section is compared with the
+/// bare names.
+fn likeness(key: &str, known: &str) -> f64 {
+    if key.contains('.') {
+        return strsim::normalized_damerau_levenshtein(key, known);
+    }
+    let (section, name) = known.split_once('.').unwrap_or(("", known));
+    let to = |name: &str| strsim::normalized_damerau_levenshtein(key, name);
+    to(section).max(to(name))
+}
+
+/// Keys and sections of the public surface that this version does not have yet.
+const PLANNED: [&str; 9] = [
+    "route",
+    "table",
+    "mqtt.user",
+    "mqtt.tls_listen",
+    "mqtt.tls_cert",
+    "mqtt.tls_key",
+    "http.token",
+    "log.keep_segments",
+    "log.reserve_disk",
+];

@@ -1,0 +1,162 @@
+//! The conf as written: one flat map of `section.key` from the file, then the environment, then
+//! `--set`, each winning over the one before. Must never interpret a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+use super::problem::{Origin, Problem};
+
+/// A value and where it was written.
+pub(super) struct Entry {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+impl Entry {
+    pub(super) fn text(&self) -> Option<&str> {
+        self.value.as_str()
+    }
+
+    /// An integer; the environment and `--set` can only write it as text.
+    pub(super) fn integer(&self) -> Option<i64> {
+        self.value
+            .as_integer()
+            .or_else(|| self.loose()?.parse().ok())
+    }
+
+    pub(super) fn flag(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.loose()?.parse().ok())
+    }
+
+    /// The value as the file would write it.
+    pub(super) fn show(&self) -> String {
+        show(&self.value)
+    }
+
+    fn loose(&self) -> Option<&str> {
+        match self.origin {
+            Origin::File(_) => None,
+            Origin::Env(_) | Origin::Set => self.value.as_str().map(str::trim),
+        }
+    }
+}
+
+/// All values of one conf.
+#[derive(Default)]
+pub(super) struct Source {
+    pub(super) file: String,
+    pub(super) entries: BTreeMap<String, Entry>,
+    sections: BTreeSet<String>,
+}
+
+impl Source {
+    /// The values of a file's text.
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
+        let table = text.parse::<Table>().map_err(|error| Problem::Syntax {
+            file: file.to_owned(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            reason: error.message().to_owned(),
+        })?;
+        let mut source = Self {
+            file: file.to_owned(),
+            ..Self::default()
+        };
+        for (section, value) in table {
+            source.take(section, value);
+        }
+        Ok(source)
+    }
+
+    /// Applies `HEADWATER_SECTION_KEY` variables; others are not ours.
+    pub(super) fn apply_env(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        for (variable, text) in variables {
+            let Some(name) = variable.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
+            let name = name.to_lowercase();
+            let Some((section, key)) = name.split_once('_') else {
+                continue;
+            };
+            if SECTIONS.contains(&section) {
+                self.insert(section, key, text, Origin::Env(variable));
+            }
+        }
+    }
+
+    /// Applies one `section.key=value` of the command line.
+    pub(super) fn apply_set(&mut self, text: &str) -> Result<(), Problem> {
+        let refused = || Problem::Override {
+            text: text.to_owned(),
+        };
+        let (name, value) = text.split_once('=').ok_or_else(refused)?;
+        let (section, key) = name.trim().split_once('.').ok_or_else(refused)?;
+        self.insert(section, key, value.trim().to_owned(), Origin::Set);
+        Ok(())
+    }
+
+    /// Whether the section was written at all, even empty.
+    pub(super) fn has_section(&self, section: &str) -> bool {
+        self.sections.contains(section)
+    }
+
+    fn take(&mut self, section: String, value: Value) {
+        let origin = Origin::File(self.file.clone());
+        match value {
+            // An empty section of ours says "as it is"; an empty unknown one is a slip to report.
+            Value::Table(table) if !table.is_empty() || SECTIONS.contains(&section.as_str()) => {
+                for (key, value) in table {
+                    let origin = origin.clone();
+                    self.entries
+                        .insert(format!("{section}.{key}"), Entry { value, origin });
+                }
+                self.sections.insert(section);
+            }
+            value => {
+                self.entries.insert(section, Entry { value, origin });
+            }
+        }
+    }
+
+    fn insert(&mut self, section: &str, key: &str, text: String, origin: Origin) {
+        self.sections.insert(section.to_owned());
+        let value = Value::String(text);
+        self.entries
+            .insert(format!("{section}.{key}"), Entry { value, origin });
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+        + 1
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Array(items) => {
+            format!(
+                "[{}]",
+                items.iter().map(show).collect::<Vec<_>>().join(", ")
+            )
+        }
+        Value::Table(table) => {
+            let entries = table
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", show(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+const ENV_PREFIX: &str = "HEADWATER_";
+
+/// Sections whose keys this version reads.
+const SECTIONS: [&str; 5] = ["node", "mqtt", "log", "replication", "http"];

@@ -1,0 +1,29 @@
+//! The product as one program: conf, roles, wiring, shutdown and the command line.
+//!
+//! This crate joins the others and knows how none of them works: what MQTT is, how a log is shipped
+//! and how SQL is answered is theirs. It alone reads files of settings and the environment.
+
+mod cli;
+mod client;
+pub mod conf;
+mod data_dir;
+mod error;
+mod metrics;
+mod node;
+mod parts;
+mod primary;
+mod quickstart;
+mod running;
+mod secondary;
+mod signals;
+mod status;
+mod table;
+mod telemetry;
+
+pub use cli::run;
+pub use data_dir::DataDirError;
+pub use error::{StartError, StopError};
+pub use primary::Primary;
+pub use running::Running;
+pub use secondary::Secondary;
+pub use status::{LogStatus, MqttStatus, SecondaryStatus, Status, UpstreamStatus};

@@ -1,0 +1,145 @@
+//! The body of `/metrics`: what one node knows about itself, rendered when asked, and after it what
+//! the libraries of this process have counted. Must never keep a series of a peer that is gone.
+
+use std::fmt::{Display, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// Prometheus text, family by family.
+#[derive(Debug, Default)]
+pub(crate) struct Exposition {
+    text: String,
+}
+
+impl Exposition {
+    /// A number that only rises.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    /// A number that rises and falls.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    /// One gauge per label value; nothing at all when there are none.
+    pub(crate) fn gauges<V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (String, V)>,
+    ) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_some() {
+            self.family(name, "gauge", help);
+        }
+        for (text, value) in samples {
+            self.sample(name, &[(label, &text)], value);
+        }
+    }
+
+    /// A gauge that is always 1 and carries texts.
+    pub(crate) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
+        self.family(name, "gauge", help);
+        self.sample(name, labels, 1);
+    }
+
+    /// The whole text, with the process's own counts.
+    pub(crate) fn finish(mut self) -> String {
+        if let Some(handle) = process_counts() {
+            self.text.push_str(&handle.render());
+        }
+        self.text
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let open = if at == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{open}{label}=\"{}\"", escape(text));
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+}
+
+/// Nanoseconds as seconds.
+pub(crate) fn seconds(nanos: u64) -> f64 {
+    Duration::from_nanos(nanos).as_secs_f64()
+}
+
+/// Starts counting for the libraries of this process; further calls do nothing.
+pub(crate) fn install() {
+    process_counts();
+}
+
+/// One recorder per process, whatever the number of nodes in it. `None` when somebody else has
+/// installed one: then the counts are theirs to show.
+fn process_counts() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let handle = HANDLE.get_or_init(|| {
+        let handle = PrometheusBuilder::new().install_recorder().ok()?;
+        let upkeep = handle.clone();
+        // Between two scrapes histograms would gather samples without end.
+        let upkeep = move || {
+            loop {
+                std::thread::sleep(UPKEEP);
+                upkeep.run_upkeep();
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name("metrics".to_owned())
+            .spawn(upkeep);
+        spawned.ok().map(|_| handle)
+    });
+    handle.as_ref()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+const UPKEEP: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_have_help_and_type_and_labels_are_escaped() {
+        let mut text = Exposition::default();
+        text.counter("a_total", "All a.", 7_u64);
+        let lags = [("x\"\\\n".to_owned(), 1.5), ("y".to_owned(), 2.0)];
+        text.gauges("lag", "Lag.", "secondary", lags);
+        text.gauges("none", "None.", "secondary", Vec::<(String, u64)>::new());
+        text.info("build", "Build.", &[("version", "1"), ("role", "primary")]);
+        assert_eq!(
+            text.text,
+            "# HELP a_total All a.\n# TYPE a_total counter\na_total 7\n\
+             # HELP lag Lag.\n# TYPE lag gauge\n\
+             lag{secondary=\"x\\\"\\\\\\n\"} 1.5\nlag{secondary=\"y\"} 2\n\
+             # HELP build Build.\n# TYPE build gauge\nbuild{version=\"1\",role=\"primary\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn installing_twice_is_installing_once() {
+        install();
+        install();
+        assert!(process_counts().is_some());
+    }
+}

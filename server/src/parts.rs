@@ -1,0 +1,80 @@
+//! What both roles do with their parts: run blocking work, watch the log, stop a part within a
+//! bound. Must never hide that a part did not stop in time.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::conf;
+
+/// Runs work that waits for the disk where it delays nobody.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Returns the reason once `log` has failed.
+pub(crate) async fn failure(log: &wal::Log) -> String {
+    let mut failed = log.failed();
+    let reason = failed
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|reason| reason.clone());
+    match reason {
+        Some(reason) => reason,
+        // The writer is gone without having failed.
+        None => std::future::pending().await,
+    }
+}
+
+/// Logs what opening a log found.
+pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery) {
+    info!(
+        log = %log.id(),
+        epoch = %log.epoch(),
+        position = %recovery.position,
+        segments = recovery.segments,
+        "the log is open"
+    );
+    if let Some(torn) = &recovery.torn_tail {
+        warn!(
+            file = %torn.file,
+            offset = torn.offset,
+            bytes = torn.bytes,
+            reason = %torn.reason,
+            "an unfinished write at the end of the log was cut; nothing acknowledged was in it"
+        );
+    }
+}
+
+/// Waits for one part to stop, within a bound.
+pub(crate) async fn step<T>(part: &str, stop: impl Future<Output = T>) {
+    let begun = Instant::now();
+    match tokio::time::timeout(STEP_LIMIT, stop).await {
+        Ok(_) => info!(part, took_ms = begun.elapsed().as_millis(), "stopped"),
+        Err(_) => warn!(
+            part,
+            limit_s = STEP_LIMIT.as_secs(),
+            "did not stop in time; going on"
+        ),
+    }
+}
+
+pub(crate) fn query_config(http: &conf::Http) -> query::Config {
+    query::Config {
+        listen: http.listen,
+        memory_limit: http.memory_limit,
+        query_timeout: http.query_timeout,
+        max_concurrent_queries: http.max_concurrent_queries,
+        threads: cores(),
+    }
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+const STEP_LIMIT: Duration = Duration::from_secs(10);

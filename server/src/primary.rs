@@ -1,0 +1,197 @@
+//! A running primary: which parts it has, in which order they start, and in which they stop so that
+//! everything acknowledged is on disk. Must never know how a part works.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::info;
+
+use crate::conf;
+use crate::data_dir::DataDir;
+use crate::error::{StartError, StopError};
+use crate::node::{PrimaryNode, Slot, Who};
+use crate::parts::{blocking, cores, failure, query_config, report, step};
+
+/// A primary that takes messages.
+pub struct Primary {
+    node: Arc<PrimaryNode>,
+    committer: wal::Committer,
+    upstream: Option<replica::Upstream>,
+    http: Option<query::HttpServer>,
+    mqtt_addr: SocketAddr,
+    data_dir: DataDir,
+}
+
+impl Primary {
+    /// Opens the log, then the doors: replication and HTTP first, MQTT last, so that nothing comes
+    /// in before the rest stands. Needs a tokio runtime. `identity` stands in for the files of
+    /// `replication.certs`.
+    ///
+    /// # Errors
+    /// When a part cannot start; those that had started are stopped again.
+    pub async fn start(
+        node: &conf::Node,
+        conf: &conf::Primary,
+        identity: Option<replica::Identity>,
+    ) -> Result<Self, StartError> {
+        crate::metrics::install();
+        let data_dir = DataDir::open(&node.data_dir)?;
+        let (committer, recovery) = open_log(data_dir.path(), &conf.log).await?;
+        report(committer.log(), &recovery);
+        let who = Who {
+            name: node.name.clone(),
+            id: data_dir.node_id().to_owned(),
+            started: Instant::now(),
+        };
+        let node = Arc::new(PrimaryNode {
+            who,
+            log: committer.log().clone(),
+            mqtt: Slot::empty(),
+            registry: Slot::empty(),
+        });
+        let mut primary = Self {
+            node,
+            committer,
+            upstream: None,
+            http: None,
+            mqtt_addr: conf.mqtt.listen,
+            data_dir,
+        };
+        if let Err(error) = primary.open_doors(conf, identity).await {
+            // The reason to stop is the better error to report.
+            let _ = primary.stop().await;
+            return Err(error);
+        }
+        primary.announce();
+        Ok(primary)
+    }
+
+    /// Where devices publish.
+    pub fn mqtt_addr(&self) -> SocketAddr {
+        self.mqtt_addr
+    }
+
+    /// Where SQL is asked, if anywhere.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(query::HttpServer::local_addr)
+    }
+
+    /// Where secondaries connect, if anywhere.
+    pub fn replication_addr(&self) -> Option<SocketAddr> {
+        self.upstream.as_ref().map(replica::Upstream::local_addr)
+    }
+
+    /// The log's read side.
+    pub fn log(&self) -> &wal::Log {
+        self.committer.log()
+    }
+
+    /// Returns the reason once the log has failed: nothing will be acknowledged any more.
+    pub async fn failed(&self) -> String {
+        failure(self.committer.log()).await
+    }
+
+    /// Takes no more messages, commits and acknowledges what has come in, tells the secondaries,
+    /// and ends. Returns where the log ends.
+    ///
+    /// # Errors
+    /// When the log failed; everything acknowledged is on disk even then.
+    pub async fn stop(self) -> Result<wal::Position, StopError> {
+        if let Some(mut mqtt) = self.node.mqtt.take() {
+            step("MQTT", blocking(move || mqtt.stop())).await;
+        }
+        let committer = self.committer;
+        let end = blocking(move || committer.stop()).await;
+        if let Ok(position) = &end {
+            info!(%position, "the log is closed");
+        }
+        self.node.registry.take();
+        if let Some(upstream) = self.upstream {
+            step("replication", upstream.stop()).await;
+        }
+        if let Some(http) = self.http {
+            step("HTTP", http.stop()).await;
+        }
+        drop(self.data_dir);
+        Ok(end?)
+    }
+
+    async fn open_doors(
+        &mut self,
+        conf: &conf::Primary,
+        identity: Option<replica::Identity>,
+    ) -> Result<(), StartError> {
+        if let Some(shipping) = &conf.replication {
+            let identity = match identity {
+                Some(identity) => identity,
+                None => replica::Identity::load(&shipping.certs)?,
+            };
+            let config = replica::ListenConfig::new(shipping.listen, &self.node.who.name);
+            let log = self.committer.log().clone();
+            let upstream = replica::Upstream::bind(config, &identity, log)?;
+            self.node.registry.put(upstream.registry());
+            self.upstream = Some(upstream);
+        }
+        if let Some(http) = &conf.http {
+            let node = Arc::clone(&self.node);
+            self.http = Some(query::HttpServer::start(query_config(http), node)?);
+        }
+        let (config, appenders) = (mqtt_config(&conf.mqtt), self.committer.appenders());
+        let listener = blocking(move || mqtt::Listener::start(config, appenders)).await?;
+        self.mqtt_addr = listener.local_addr();
+        self.node.mqtt.put(listener);
+        Ok(())
+    }
+
+    fn announce(&self) {
+        let show =
+            |addr: Option<SocketAddr>| addr.map_or("off".to_owned(), |addr| addr.to_string());
+        info!(
+            node = %self.node.who.name,
+            id = %self.node.who.id,
+            mqtt = %self.mqtt_addr,
+            replication = %show(self.replication_addr()),
+            http = %show(self.http_addr()),
+            "the primary is up"
+        );
+    }
+}
+
+impl fmt::Debug for Primary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Primary")
+            .field("node", &self.node.who)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn open_log(
+    data_dir: &Path,
+    conf: &conf::Log,
+) -> Result<(wal::Committer, wal::Recovery), wal::WalError> {
+    let data_dir = data_dir.to_owned();
+    let config = wal::Config {
+        segment_size: conf.segment_size,
+        max_group_delay: conf.max_group_delay,
+        ..wal::Config::default()
+    };
+    blocking(move || wal::open_primary(wal::OsDisk::new(), &data_dir, &config)).await
+}
+
+fn mqtt_config(conf: &conf::Mqtt) -> mqtt::Config {
+    mqtt::Config {
+        listen: conf.listen,
+        max_packet: conf.max_packet,
+        max_inflight: conf.max_inflight,
+        max_connections: conf.max_connections,
+        workers: match conf.workers {
+            0 => cores(),
+            workers => workers,
+        },
+        // The only way there is until a conf can name users.
+        allow_anonymous: true,
+    }
+}

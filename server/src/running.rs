@@ -1,0 +1,52 @@
+//! A node of either role, for those who do not care which.
+
+use crate::conf::{Conf, Role};
+use crate::error::{StartError, StopError};
+use crate::primary::Primary;
+use crate::secondary::Secondary;
+
+/// One running node.
+#[derive(Debug)]
+pub enum Running {
+    Primary(Box<Primary>),
+    Secondary(Box<Secondary>),
+}
+
+impl Running {
+    /// Starts what the conf describes. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When a part of the node cannot start.
+    pub async fn start(conf: &Conf) -> Result<Self, StartError> {
+        Ok(match &conf.role {
+            Role::Primary(role) => {
+                Self::Primary(Box::new(Primary::start(&conf.node, role, None).await?))
+            }
+            Role::Secondary(role) => {
+                Self::Secondary(Box::new(Secondary::start(&conf.node, role, None).await?))
+            }
+        })
+    }
+
+    /// Returns the reason once the node's log has failed.
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Primary(primary) => primary.failed().await,
+            Self::Secondary(secondary) => secondary.failed().await,
+        }
+    }
+
+    /// Stops in order; everything acknowledged is on disk afterwards.
+    ///
+    /// # Errors
+    /// When a primary's log failed.
+    pub async fn stop(self) -> Result<(), StopError> {
+        match self {
+            Self::Primary(primary) => primary.stop().await.map(drop),
+            Self::Secondary(secondary) => {
+                secondary.stop().await;
+                Ok(())
+            }
+        }
+    }
+}
