@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# The program as a user meets it: two nodes from the conf files, certificates from `headwater certs`,
+# messages from mosquitto_pub and paho, answers through curl. What was published is counted here,
+# never asked of the program. Waits on what can be seen, each time within a bound.
+#
+#   tests/e2e/run.sh target/release/headwater
+set -euo pipefail
+export LC_ALL=C
+
+HEADWATER=$(realpath "${1:?usage: tests/e2e/run.sh PATH_TO_HEADWATER}")
+HERE=$(cd "$(dirname "$0")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/headwater-e2e.XXXXXX")
+PRIMARY_PID=
+SECONDARY_PID=
+PUBLISHER_PID=
+
+finish() {
+    local code=$? pid
+    for pid in $PRIMARY_PID $SECONDARY_PID $PUBLISHER_PID; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+    if [ "$code" -ne 0 ]; then
+        tail -n 30 "$WORK"/*.log 2>/dev/null || true
+        echo "end to end: FAILED; data and logs are in $WORK" >&2
+    else
+        rm -rf "$WORK"
+    fi
+    exit "$code"
+}
+trap finish EXIT
+
+say() {
+    printf '  %s\n' "$*"
+}
+
+die() {
+    printf 'end to end: %s\n' "$*" >&2
+    exit 1
+}
+
+# within SECONDS COMMAND...: until the command succeeds.
+within() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$deadline" ] || die "this did not come true in time: $*"
+        sleep 0.1
+    done
+}
+
+# expect CODE COMMAND...: the command must end with this exit code; its output is in $WORK/out.
+expect() {
+    local wanted=$1 code=0
+    shift
+    "$@" >"$WORK/out" 2>&1 || code=$?
+    [ "$code" -eq "$wanted" ] || { cat "$WORK/out" >&2; die "exit code $code, not $wanted: $*"; }
+}
+
+read -r MQTT_PORT PRIMARY_HTTP_PORT SECONDARY_HTTP_PORT SHIP_PORT < <(python3 - <<'PYTHON'
+import socket
+kinds = [socket.SOCK_STREAM] * 3 + [socket.SOCK_DGRAM]
+sockets = [socket.socket(socket.AF_INET, kind) for kind in kinds]
+for each in sockets:
+    each.bind(("127.0.0.1", 0))
+print(*(each.getsockname()[1] for each in sockets))
+PYTHON
+)
+PRIMARY=http://127.0.0.1:$PRIMARY_HTTP_PORT
+SECONDARY=http://127.0.0.1:$SECONDARY_HTTP_PORT
+
+start_primary() {
+    "$HEADWATER" serve --conf "$ROOT/conf/primary.toml" \
+        --set node.name=primary-1 --set node.data_dir="$WORK/primary" \
+        --set mqtt.listen=127.0.0.1:"$MQTT_PORT" \
+        --set http.listen=127.0.0.1:"$PRIMARY_HTTP_PORT" \
+        --set replication.listen=127.0.0.1:"$SHIP_PORT" \
+        --set replication.certs="$WORK/certs/primary-1" 2>>"$WORK/primary.log" &
+    PRIMARY_PID=$!
+    within 30 curl -fsS "$PRIMARY/ready"
+    within 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$MQTT_PORT"
+}
+
+start_secondary() {
+    "$HEADWATER" serve --conf "$ROOT/conf/secondary.toml" \
+        --set node.name=secondary-1 --set node.data_dir="$WORK/secondary" \
+        --set http.listen=127.0.0.1:"$SECONDARY_HTTP_PORT" \
+        --set replication.upstream=127.0.0.1:"$SHIP_PORT" \
+        --set replication.certs="$WORK/certs/secondary-1" 2>>"$WORK/secondary.log" &
+    SECONDARY_PID=$!
+    within 30 curl -fsS "$SECONDARY/ready"
+}
+
+# sql URL STATEMENT: the rows as CSV, without the header.
+sql() {
+    curl -sS --fail-with-body --max-time 60 -G "$1/api/v3/query_sql" \
+        --data-urlencode format=csv --data-urlencode "q=$2" | tail -n +2 | tr -d '\r'
+}
+
+answers() {
+    [ "$(sql "$1" "$2")" = "$3" ]
+}
+
+publish() {
+    python3 "$HERE/publish.py" --port "$MQTT_PORT" "$@"
+}
+
+messages() {
+    awk -v first="$1" -v last="$2" -v client="$3" 'BEGIN {
+        for (n = first; n <= last; n++)
+            printf "{\"n\": %d, \"value\": %.2f, \"client\": \"%s\"}\n", n, n / 4, client
+    }'
+}
+
+pub() {
+    timeout 60 mosquitto_pub -h 127.0.0.1 -p "$MQTT_PORT" -q 1 "$@"
+}
+
+echo "end to end with $("$HEADWATER" --version)"
+
+say "a bad conf ends with 2 and one line"
+expect 2 "$HEADWATER" serve --conf "$ROOT/conf/primary.toml" --set mqtt.max_packets=1
+grep -q 'mqtt.max_packets is unknown; the nearest known key is mqtt.max_packet' "$WORK/out" ||
+    die "the refusal names no key: $(cat "$WORK/out")"
+expect 0 "$HEADWATER" check-conf "$ROOT/conf/primary.toml" \
+    --topic plant/a/d1 --payload '{"value": 1.5}'
+grep -q 'table plant' "$WORK/out" || die "check-conf does not explain the message"
+
+say "certificates and two nodes"
+expect 0 "$HEADWATER" certs init "$WORK/certs"
+expect 0 "$HEADWATER" certs node "$WORK/certs" primary-1
+expect 0 "$HEADWATER" certs node "$WORK/certs" secondary-1
+expect 1 "$HEADWATER" certs node "$WORK/certs" secondary-1
+start_primary
+start_secondary
+
+say "mosquitto_pub 3.1.1 and 5, paho 3.1.1 and 5"
+messages 1 1000 v311 | pub -V mqttv311 -t plant/a/d1 -l
+messages 1001 2000 v5 | pub -V mqttv5 -t plant/a/d2 -l
+publish --protocol 311 --topic plant/b/d3 --first 2001 --count 500 --acknowledged "$WORK/acked"
+publish --protocol 5 --topic plant/b/d4 --first 2501 --count 500 --acknowledged "$WORK/acked"
+[ "$(wc -l <"$WORK/acked")" -eq 1000 ] || die "paho saw $(wc -l <"$WORK/acked") acknowledgements"
+# 1 + 2 + ... + 3000, and four topics.
+within 30 answers "$SECONDARY" "SELECT count(*), sum(n), count(DISTINCT topic) FROM plant" \
+    3000,4501500,4
+answers "$PRIMARY" "SELECT count(*), sum(n), count(DISTINCT topic) FROM plant" 3000,4501500,4 ||
+    die "the primary itself does not hold what it acknowledged"
+
+say "what cannot be stored is kept aside, what is too large ends only its connection"
+pub -t plant/a/d1 -m 'no json at all'
+within 30 answers "$SECONDARY" 'SELECT count(*) FROM system.dead_letters' 1
+head -c 10485760 /dev/zero | pub -t plant/a/d1 -s || true
+pub -t plant/a/d1 -m '{"n": 3001, "value": 0.25}'
+within 30 answers "$SECONDARY" 'SELECT count(*), max(n) FROM plant' 3001,3001
+
+say "a secondary only reads"
+for statement in 'DROP TABLE plant' 'INSERT INTO plant (n) VALUES (1)' "COPY plant TO '/tmp/x'" \
+    "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'" "SELECT * FROM '/etc/passwd'"; do
+    expect 1 "$HEADWATER" sql --url "$SECONDARY" "$statement"
+    [ -s "$WORK/out" ] || die "no reason is given for refusing: $statement"
+done
+answers "$SECONDARY" 'SELECT count(*) FROM plant' 3001 || die "a refused statement changed rows"
+
+say "the command line and the headers"
+expect 0 "$HEADWATER" sql --url "$SECONDARY" 'SELECT count(*) AS messages FROM plant'
+grep -q '3001' "$WORK/out" || die "headwater sql: $(cat "$WORK/out")"
+expect 0 "$HEADWATER" status --url "$PRIMARY"
+grep -q 'secondary-1 .* streaming' "$WORK/out" || die "headwater status: $(cat "$WORK/out")"
+curl -sS -D "$WORK/headers" -o /dev/null -G "$SECONDARY/api/v3/query_sql" --data-urlencode 'q=SELECT 1'
+for header in x-headwater-role x-headwater-lsn x-headwater-epoch x-headwater-lag-ms x-request-id; do
+    grep -qi "^$header:" "$WORK/headers" || die "the answer has no header $header"
+done
+curl -fsS -o "$WORK/metrics" "$PRIMARY/metrics"
+grep -q '^headwater_log_durable_lsn ' "$WORK/metrics" || die "no metrics"
+
+say "kill -9 of the primary under load, and of the secondary"
+: >"$WORK/crash"
+first=1
+for round in 1 2 3; do
+    before=$(wc -l <"$WORK/crash")
+    publish --protocol 5 --topic crash/r"$round" --first "$first" --count 1000000 \
+        --acknowledged "$WORK/crash" 2>/dev/null &
+    PUBLISHER_PID=$!
+    within 30 bash -c "[ \$(wc -l <'$WORK/crash') -ge $((before + 2000)) ]"
+    [ "$round" -ne 2 ] || { kill -KILL "$SECONDARY_PID"; wait "$SECONDARY_PID" || true; }
+    kill -KILL "$PRIMARY_PID"
+    wait "$PRIMARY_PID" || true
+    code=0
+    wait "$PUBLISHER_PID" || code=$?
+    PUBLISHER_PID=
+    [ "$code" -eq 3 ] || die "the publisher ended with $code, not with a lost connection"
+    start_primary
+    [ "$round" -ne 2 ] || start_secondary
+    first=$((first + 1000000))
+done
+sort -u "$WORK/crash" >"$WORK/acknowledged"
+sql "$PRIMARY" 'SELECT n FROM crash' | sort -u >"$WORK/stored"
+lost=$(comm -23 "$WORK/acknowledged" "$WORK/stored" | wc -l)
+[ "$lost" -eq 0 ] || die "$lost acknowledged messages are missing on the primary"
+within 30 answers "$SECONDARY" 'SELECT count(*) FROM crash' \
+    "$(sql "$PRIMARY" 'SELECT count(*) FROM crash')"
+for table in crash plant; do
+    statement="SELECT * FROM $table ORDER BY topic, n, time"
+    sql "$PRIMARY" "$statement" >"$WORK/primary.csv"
+    sql "$SECONDARY" "$statement" >"$WORK/secondary.csv"
+    cmp "$WORK/primary.csv" "$WORK/secondary.csv" || die "the secondary's $table differs"
+done
+say "$(wc -l <"$WORK/acknowledged") acknowledged, $(wc -l <"$WORK/stored") stored, none missing"
+
+say "orderly stop; the secondary answers on without its primary"
+kill -TERM "$PRIMARY_PID"
+wait "$PRIMARY_PID" || die "the primary did not exit with 0"
+PRIMARY_PID=
+answers "$SECONDARY" 'SELECT count(*) FROM plant' 3001 || die "the secondary needs its primary"
+curl -fsS "$SECONDARY/ready" >/dev/null || die "the secondary is not ready without its primary"
+kill -TERM "$SECONDARY_PID"
+wait "$SECONDARY_PID" || die "the secondary did not exit with 0"
+SECONDARY_PID=
+
+say "quickstart"
+expect 0 timeout 120 "$HEADWATER" quickstart --seconds 5 --devices 10 --rate 500
+grep -q 'acknowledged to the devices' "$WORK/out" || die "quickstart: $(cat "$WORK/out")"
+
+echo "end to end: ok"

@@ -1,0 +1,24 @@
+//! Writes the golden log of the current format version into an empty directory, once per version:
+//! `cargo run -p tests --example golden -- tests/golden/vN`.
+
+use std::path::PathBuf;
+
+use tests::workload::append;
+use wal::{Config, OsDisk, open_primary};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = PathBuf::from(std::env::args().nth(1).ok_or("name the directory")?);
+    std::fs::create_dir(&dir)?;
+    let config = Config {
+        segment_size: 6000,
+        ..Config::default()
+    };
+    let (committer, _) = open_primary(OsDisk::new(), &dir, &config)?;
+    let mut appender = committer.appender(Box::new(|_| ()));
+    for number in 0..30 {
+        append(&mut appender, number)?;
+    }
+    drop(appender);
+    committer.stop()?;
+    Ok(())
+}

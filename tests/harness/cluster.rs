@@ -1,0 +1,135 @@
+//! A primary and secondaries on this machine: their directories, certificates and addresses, which
+//! outlive the processes.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::http::Http;
+use crate::node::Node;
+
+/// Where the nodes of one test live.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    mqtt: String,
+    replication: String,
+    extra: Vec<(&'static str, String)>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cluster {
+    /// A cluster CA and no node yet.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let certs = dir.path().join("certs");
+        replica::certs::init(&certs).expect("a CA");
+        for name in ["primary", "secondary", "other"] {
+            replica::certs::node(&certs, name, &[]).expect("a certificate");
+        }
+        let any = "127.0.0.1:0".to_owned();
+        Self {
+            dir,
+            mqtt: any.clone(),
+            replication: any,
+            extra: Vec::new(),
+        }
+    }
+
+    /// One more setting for the primary.
+    pub fn primary_setting(&mut self, key: &'static str, value: impl ToString) {
+        self.extra.push((key, value.to_string()));
+    }
+
+    /// A directory of this test.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the primary; it keeps the ports it was first given.
+    pub fn primary(&mut self) -> Node {
+        let mut settings = vec![
+            ("node.name", "primary".to_owned()),
+            ("node.data_dir", self.text("primary")),
+            ("mqtt.listen", self.mqtt.clone()),
+            ("http.listen", "127.0.0.1:0".to_owned()),
+            ("replication.listen", self.replication.clone()),
+            ("replication.certs", self.text("certs/primary")),
+        ];
+        settings.extend(self.extra.iter().cloned());
+        let node = Node::start("primary.toml", &settings);
+        self.mqtt = node.address("mqtt");
+        self.replication = node.address("replication");
+        node
+    }
+
+    /// Starts the secondary `name`; `upstream` stands in for the primary's own address.
+    pub fn secondary(&self, name: &str, upstream: Option<&str>) -> Node {
+        Node::start(
+            "secondary.toml",
+            &[
+                ("node.name", name.to_owned()),
+                ("node.data_dir", self.text(name)),
+                ("http.listen", "127.0.0.1:0".to_owned()),
+                (
+                    "replication.upstream",
+                    upstream.unwrap_or(&self.replication).to_owned(),
+                ),
+                ("replication.certs", self.text(&format!("certs/{name}"))),
+            ],
+        )
+    }
+
+    /// Where devices publish.
+    pub fn mqtt(&self) -> &str {
+        &self.mqtt
+    }
+
+    /// Where secondaries connect.
+    pub fn replication(&self) -> &str {
+        &self.replication
+    }
+
+    /// The log files of a node: name and content, sorted.
+    pub fn log_files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        let dir = std::fs::read_dir(self.path(name)).expect("the data directory");
+        let log = dir
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| file_name(path).starts_with("log-"))
+            .expect("a log");
+        let mut files: Vec<_> = std::fs::read_dir(log)
+            .expect("the log directory")
+            .map(|entry| entry.expect("an entry").path())
+            .map(|path| (file_name(&path), std::fs::read(&path).expect("reads")))
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Waits until `secondary` answers for everything `primary` holds now.
+pub fn catch_up(primary: &Node, secondary: &Node) {
+    let wanted = Http::of(primary).lsn();
+    crate::eventually("the secondary catches up", || {
+        match Http::of(secondary).try_lsn() {
+            Some(lsn) if lsn >= wanted => Ok(()),
+            seen => Err((seen, wanted)),
+        }
+    });
+}

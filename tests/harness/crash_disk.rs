@@ -1,0 +1,314 @@
+//! A disk in memory that stops at a chosen operation and then shows what a real one might have
+//! kept: synced bytes always, unsynced ones whole, torn or not at all.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use wal::{Disk, DiskFile};
+
+/// What one unsynced write may lose is decided in pieces of this size.
+const SECTOR: usize = 64;
+
+/// A disk in memory.
+#[derive(Clone, Debug, Default)]
+pub struct CrashDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    files: HashMap<PathBuf, FileState>,
+    /// Synced names that were removed since the last directory sync.
+    removed: HashMap<PathBuf, FileState>,
+    operations: u64,
+    stop_at: Option<u64>,
+    fail_sync_at: Option<u64>,
+    syncs: u64,
+    stopped: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FileState {
+    name_synced: bool,
+    synced: Vec<u8>,
+    current: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+}
+
+impl Change {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Write(at, bytes) => {
+                let end = at + bytes.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                to[*at..end].copy_from_slice(bytes);
+            }
+            Self::Truncate(len) => to.resize(*len, 0),
+        }
+    }
+}
+
+impl CrashDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Operation `number` and all later ones fail; what that one had begun is unsynced.
+    pub fn stop_at(&self, number: u64) {
+        self.lock().stop_at = Some(number);
+    }
+
+    /// Only the fsync with this number fails.
+    pub fn fail_sync_at(&self, number: u64) {
+        self.lock().fail_sync_at = Some(number);
+    }
+
+    /// Operations that change something, so far.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// What is on the disk when the machine starts again.
+    pub fn after_crash(&self, random: &mut fastrand::Rng) -> Self {
+        let state = self.lock();
+        let mut files = HashMap::new();
+        for (path, file) in &state.files {
+            if file.name_synced || random.bool() {
+                files.insert(path.clone(), survive(file, random));
+            }
+        }
+        for (path, file) in &state.removed {
+            if random.bool() {
+                files
+                    .entry(path.clone())
+                    .or_insert_with(|| survive(file, random));
+            }
+        }
+        let state = State {
+            files,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// An independent copy.
+    pub fn copy(&self) -> Self {
+        let mut state = self.lock().clone();
+        (state.operations, state.stop_at, state.stopped) = (0, None, false);
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Paths and contents, sorted by path.
+    pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let state = self.lock();
+        let mut all: Vec<_> = state
+            .files
+            .iter()
+            .map(|(path, file)| (path.clone(), file.current.clone()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Changes one file behind the log's back.
+    pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        let file = state.files.get_mut(path).expect("the file is there");
+        change(&mut file.current);
+        file.synced = file.current.clone();
+        file.unsynced.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step<T>(&self, act: impl FnOnce(&mut State, bool) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Err(io::Error::other("the disk has stopped"));
+        }
+        let last = state.stop_at == Some(state.operations);
+        state.operations += 1;
+        let result = act(&mut state, last);
+        if last {
+            state.stopped = true;
+            return Err(io::Error::other("the disk stopped here"));
+        }
+        result
+    }
+}
+
+fn survive(file: &FileState, random: &mut fastrand::Rng) -> FileState {
+    let mut content = file.synced.clone();
+    for change in &file.unsynced {
+        match change {
+            Change::Truncate(_) if random.bool() => {}
+            Change::Truncate(_) => change.apply(&mut content),
+            Change::Write(at, bytes) => match random.u8(..3) {
+                0 => {}
+                1 => change.apply(&mut content),
+                _ => {
+                    for (sector, piece) in bytes.chunks(SECTOR).enumerate() {
+                        if random.bool() {
+                            Change::Write(at + sector * SECTOR, piece.to_vec()).apply(&mut content);
+                        }
+                    }
+                }
+            },
+        }
+    }
+    FileState {
+        name_synced: true,
+        synced: content.clone(),
+        current: content,
+        unsynced: vec![],
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+impl Disk for CrashDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.lock();
+        let mut names: Vec<String> = Vec::new();
+        for path in state.files.keys() {
+            if let Ok(rest) = path.strip_prefix(dir)
+                && let Some(first) = rest.components().next()
+            {
+                names.push(first.as_os_str().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.step(|state, last| {
+            if state.files.contains_key(path) {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            if !last {
+                state.files.insert(path.to_owned(), FileState::default());
+            }
+            Ok(())
+        })?;
+        Ok(Box::new(CrashFile {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.lock()
+            .files
+            .contains_key(path)
+            .then_some(())
+            .ok_or_else(missing)?;
+        Ok(Box::new(CrashFile {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step(|state, _| {
+            let file = state.files.remove(path).ok_or_else(missing)?;
+            if file.name_synced {
+                state.removed.insert(path.to_owned(), file);
+            }
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step(|state, last| {
+            if !last {
+                let inside = |path: &PathBuf| path.starts_with(dir);
+                state.removed.retain(|path, _| !inside(path));
+                for (_, file) in state.files.iter_mut().filter(|(path, _)| inside(path)) {
+                    file.name_synced = true;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        self.read(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Bytes> {
+        let state = self.lock();
+        let file = state.files.get(path).ok_or_else(missing)?;
+        Ok(Bytes::from(file.current.clone()))
+    }
+}
+
+#[derive(Debug)]
+struct CrashFile {
+    disk: CrashDisk,
+    path: PathBuf,
+}
+
+impl CrashFile {
+    fn change(&self, change: Change) -> io::Result<()> {
+        self.disk.step(|state, _| {
+            let file = state.files.get_mut(&self.path).ok_or_else(missing)?;
+            change.apply(&mut file.current);
+            file.unsynced.push(change);
+            Ok(())
+        })
+    }
+}
+
+impl DiskFile for CrashFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(Change::Write(
+            usize::try_from(offset).expect("small"),
+            bytes.to_vec(),
+        ))
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.change(Change::Truncate(usize::try_from(len).expect("small")))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.step(|state, last| {
+            state.syncs += 1;
+            if state.fail_sync_at == Some(state.syncs - 1) {
+                return Err(io::Error::other("this fsync fails"));
+            }
+            if !last {
+                let file = state.files.get_mut(&self.path).ok_or_else(missing)?;
+                file.synced = file.current.clone();
+                file.unsynced.clear();
+            }
+            Ok(())
+        })
+    }
+}

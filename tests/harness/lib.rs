@@ -1,0 +1,40 @@
+//! What the integration tests share: a disk that crashes, real processes, real clients, waiting
+//! for positions. Knows nothing of the product's insides but its public crates.
+
+pub mod cluster;
+pub mod crash_disk;
+pub mod http;
+pub mod node;
+pub mod proxy;
+pub mod publisher;
+pub mod raw;
+pub mod workload;
+
+/// The seed of this run: `SEED` from the environment, else random. Printed, so that a failure can
+/// be repeated.
+pub fn seed() -> u64 {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed={seed}");
+    seed
+}
+
+/// Polls until `condition` holds; panics with what was last seen after `MAX_WAIT`.
+///
+/// # Panics
+/// When it does not come true in time.
+pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<(), T>) {
+    let started = std::time::Instant::now();
+    loop {
+        match look() {
+            Ok(()) => return,
+            Err(seen) if started.elapsed() > MAX_WAIT => panic!("{what}: last seen {seen:?}"),
+            Err(_) => std::thread::sleep(POLL),
+        }
+    }
+}
+
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+const POLL: std::time::Duration = std::time::Duration::from_millis(10);

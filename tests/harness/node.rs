@@ -1,0 +1,152 @@
+//! One node as a real process, started from the program that the build made. Ended with SIGKILL or
+//! SIGTERM by its own id; killed when dropped.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    addresses: HashMap<String, String>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// The program under test, beside the directory of the test binaries.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let dir = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("the target directory");
+    let program = dir.join("headwater");
+    assert!(
+        program.exists(),
+        "{} is not built: run cargo build first",
+        program.display()
+    );
+    program
+}
+
+impl Node {
+    /// Starts a node from a conf file of this repository and settings; waits until it is up.
+    ///
+    /// # Panics
+    /// When it ends or says nothing instead; its log is in the message.
+    pub fn start(conf: &str, settings: &[(&str, String)]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut command = Command::new(program());
+        command
+            .args(["serve", "--log", "json", "--conf"])
+            .arg(root.join("conf").join(conf));
+        for (key, value) in settings {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (up, is_up) = mpsc::channel();
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(found) = addresses(&line) {
+                    let _ = up.send(found);
+                }
+                lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
+        match is_up.recv_timeout(Duration::from_secs(60)) {
+            Ok(addresses) => Self {
+                child,
+                addresses,
+                log,
+            },
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("the node did not come up: {log:?}");
+            }
+        }
+    }
+
+    /// An address the node announced: `mqtt`, `http` or `replication`.
+    pub fn address(&self, what: &str) -> String {
+        self.addresses
+            .get(what)
+            .unwrap_or_else(|| panic!("no {what} address"))
+            .clone()
+    }
+
+    /// Ends the process as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("ends");
+    }
+
+    /// Ends the process with SIGTERM; it must exit with 0.
+    pub fn stop(mut self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success());
+        let status = self.child.wait().expect("ends");
+        assert!(status.success(), "{status}: {:?}", self.lines());
+    }
+
+    /// Whether the process lives.
+    pub fn is_up(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The process id, for looking at `/proc`.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the node has logged so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The addresses in the line that says the node is up.
+fn addresses(line: &str) -> Option<HashMap<String, String>> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields")?;
+    fields
+        .get("message")?
+        .as_str()?
+        .ends_with("is up")
+        .then_some(())?;
+    let text = |name: &str| Some((name.to_owned(), fields.get(name)?.as_str()?.to_owned()));
+    Some(
+        ["mqtt", "http", "replication"]
+            .into_iter()
+            .filter_map(text)
+            .collect(),
+    )
+}

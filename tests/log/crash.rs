@@ -1,0 +1,220 @@
+//! Crashes at every operation of a disk that keeps only what was synced.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tests::crash_disk::CrashDisk;
+use tests::workload::{append, numbers};
+use wal::{Config, Disk, LogId, Position, WalError, open_follower, open_primary};
+
+const ROWS: i64 = 40;
+
+fn dir() -> &'static Path {
+    Path::new("data")
+}
+
+fn config() -> Config {
+    Config {
+        segment_size: 2500,
+        ..Config::default()
+    }
+}
+
+/// Appends rows from `from` on until the disk stops; returns the number of acknowledged ones.
+fn run(disk: &CrashDisk, from: i64, to: i64) -> i64 {
+    let Ok((committer, _)) = open_primary(Arc::new(disk.clone()), dir(), &config()) else {
+        return from;
+    };
+    let mut appender = committer.appender(Box::new(|_| ()));
+    let acknowledged = (from..to)
+        .find(|number| append(&mut appender, *number).is_err())
+        .unwrap_or(to);
+    drop(appender);
+    let _ = committer.stop();
+    acknowledged
+}
+
+/// Opens what is left and checks that it is the rows `0..n` for some n.
+fn rows_left(disk: &CrashDisk) -> Result<i64, WalError> {
+    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config())?;
+    let found = numbers(committer.log())?;
+    let count = i64::try_from(found.len()).expect("few");
+    assert!(
+        found.iter().copied().eq(0..count),
+        "rows out of order: {found:?}"
+    );
+    committer.stop()?;
+    Ok(count)
+}
+
+#[test]
+fn acknowledged_rows_survive_a_crash_at_every_operation() {
+    let seed = seed();
+    let disk = CrashDisk::new();
+    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let operations = disk.operations();
+    assert!(operations > 100, "{operations} operations");
+    for stop in 0..operations {
+        let mut random = fastrand::Rng::with_seed(seed ^ stop);
+        let disk = CrashDisk::new();
+        disk.stop_at(stop);
+        let acknowledged = run(&disk, 0, ROWS);
+        let disk = disk.after_crash(&mut random);
+        let left = rows_left(&disk).unwrap_or_else(|error| panic!("stop {stop}: {error}"));
+        assert!(
+            left >= acknowledged,
+            "stop {stop}: {acknowledged} acknowledged, {left} left"
+        );
+        assert!(
+            left <= acknowledged + 1,
+            "stop {stop}: {acknowledged} acknowledged, {left} left"
+        );
+        assert_eq!(run(&disk, left, ROWS), ROWS, "stop {stop}: goes on");
+        assert_eq!(
+            rows_left(&disk).expect("opens"),
+            ROWS,
+            "stop {stop}: after going on"
+        );
+    }
+}
+
+#[test]
+fn a_crash_during_recovery_loses_nothing_either() {
+    let seed = seed();
+    let disk = CrashDisk::new();
+    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    for stop in 0..disk.operations() {
+        let mut random = fastrand::Rng::with_seed(seed ^ stop);
+        let disk = CrashDisk::new();
+        disk.stop_at(stop);
+        let mut acknowledged = run(&disk, 0, ROWS);
+        let mut disk = disk.after_crash(&mut random);
+        for _ in 0..4 {
+            disk.stop_at(random.u64(0..8));
+            acknowledged = acknowledged.max(run(&disk, acknowledged, acknowledged));
+            disk = disk.after_crash(&mut random);
+        }
+        let left = rows_left(&disk).unwrap_or_else(|error| panic!("stop {stop}: {error}"));
+        assert!(
+            left >= acknowledged,
+            "stop {stop}: {acknowledged} acknowledged, {left} left"
+        );
+    }
+}
+
+#[test]
+fn reopening_changes_nothing() {
+    let disk = CrashDisk::new();
+    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let before = disk.contents();
+    assert_eq!(rows_left(&disk).expect("opens"), ROWS);
+    assert!(before == disk.contents(), "reopening changed a file");
+}
+
+#[test]
+fn a_failed_fsync_poisons_the_log_for_good() {
+    let disk = CrashDisk::new();
+    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    let mut appender = committer.appender(Box::new(|_| ()));
+    append(&mut appender, 0).expect("acknowledged");
+    let failed = committer.log().failed();
+    let durable = committer.log().snapshot().position();
+    // The header's fsync was number 0, the first row's number 1.
+    disk.fail_sync_at(2);
+    assert!(
+        append(&mut appender, 1).is_err(),
+        "acknowledged without an fsync"
+    );
+    assert!(
+        append(&mut appender, 2).is_err(),
+        "acknowledged after a failed fsync"
+    );
+    let reason = failed.borrow().clone().expect("the process is told");
+    assert!(
+        reason.contains("fsync") && reason.contains(".log"),
+        "{reason}"
+    );
+    assert_eq!(
+        committer.log().snapshot().position(),
+        durable,
+        "shown as durable"
+    );
+    drop(appender);
+    assert!(committer.stop().is_err());
+}
+
+/// A whole log to follow: its blocks and their end.
+fn source() -> (LogId, CrashDisk, Vec<bytes::Bytes>, Position) {
+    let disk = CrashDisk::new();
+    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    let log = committer.log();
+    let mut cursor = log.cursor(log.id().genesis()).expect("from the start");
+    let mut chunks = Vec::new();
+    while let Some(chunk) = cursor.next(700).expect("reads") {
+        chunks.push(chunk.parts.concat().into());
+    }
+    let (id, end) = (log.id(), log.snapshot().position());
+    committer.stop().expect("stops");
+    (id, disk, chunks, end)
+}
+
+/// Follows `chunks` from wherever the log on `disk` ends.
+async fn follow(
+    disk: &CrashDisk,
+    id: LogId,
+    chunks: &[bytes::Bytes],
+) -> Result<Position, WalError> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut follower, _) = open_follower(disk, dir(), id, wal::Epoch(1))?;
+    let all: bytes::Bytes = chunks.concat().into();
+    let mut at = 0;
+    let mut lsn = wal::Lsn(0);
+    while at < all.len() {
+        let header = wal::BlockHeader::decode(&all[at..])?;
+        let block = all.slice(at..at + header.total_len());
+        at += block.len();
+        lsn = lsn.max(header.end().lsn);
+        if header.first_lsn < follower.tip().lsn {
+            continue;
+        }
+        follower.append(block).await?;
+    }
+    let end = follower.tip();
+    follower.stop().await?;
+    Ok(end)
+}
+
+#[tokio::test]
+async fn a_follower_that_crashes_anywhere_ends_with_the_primarys_files() {
+    let seed = seed();
+    let (id, primary, chunks, end) = source();
+    let disk = CrashDisk::new();
+    assert_eq!(follow(&disk, id, &chunks).await.expect("follows"), end);
+    assert!(disk.contents() == primary.contents(), "files differ");
+    for stop in 0..disk.operations() {
+        let mut random = fastrand::Rng::with_seed(seed ^ stop);
+        let disk = CrashDisk::new();
+        disk.stop_at(stop);
+        let _ = follow(&disk, id, &chunks).await;
+        let disk = disk.after_crash(&mut random);
+        let reached = follow(&disk, id, &chunks).await;
+        assert_eq!(
+            reached.unwrap_or_else(|error| panic!("stop {stop}: {error}")),
+            end
+        );
+        assert!(
+            disk.contents() == primary.contents(),
+            "stop {stop}: files differ"
+        );
+    }
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed={seed}");
+    seed
+}

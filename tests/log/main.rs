@@ -1,0 +1,6 @@
+//! Promises of the log: what was acknowledged survives any crash, damage is found and named, every
+//! earlier format is read for ever.
+
+mod crash;
+mod damage;
+mod golden;
