@@ -1,0 +1,86 @@
+//! `compare`: Headwater beside the do-nothing server, or a primary alone beside one with a secondary.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use benches::compare::{Options, Regime, servers, with_secondary};
+use benches::node::Headwater;
+use benches::packet::Version;
+use benches::{BenchError, finish};
+use clap::Parser;
+
+/// Measures acknowledged messages per second and CPU per message, and prints a Markdown table.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The released binary; by default the one beside this program.
+    #[arg(long)]
+    headwater: Option<PathBuf>,
+    /// Where data goes: a directory on the disk to be measured; by default beside the build.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// `section.key=value` for Headwater's primary, as often as needed.
+    #[arg(long)]
+    set: Vec<String>,
+    /// CONNECTIONSxWINDOW, as often as needed.
+    #[arg(long = "regime", default_values = ["50x64", "1000x1"])]
+    regimes: Vec<Regime>,
+    /// Rounds; medians are printed.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds measured per server, regime and round.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds at full load before measuring.
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// Messages per second; without it, as many as the windows allow.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Generator threads.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Worker threads of the do-nothing server and of Headwater; by default one per core.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Speaks MQTT 5 instead of 3.1.1.
+    #[arg(long)]
+    v5: bool,
+    /// Compares a primary alone with the same primary and one secondary.
+    #[arg(long)]
+    with_secondary: bool,
+}
+
+fn main() -> ExitCode {
+    finish(start(Args::parse()))
+}
+
+fn start(args: Args) -> Result<(), BenchError> {
+    let seconds = |value: f64| {
+        Duration::try_from_secs_f64(value)
+            .map_err(|error| BenchError::Usage(format!("{value} seconds: {error}")))
+    };
+    let mut set = args.set;
+    set.extend(
+        args.workers
+            .map(|workers| format!("mqtt.workers={workers}")),
+    );
+    let options = Options {
+        warmup: seconds(args.warmup)?,
+        measured: seconds(args.seconds)?,
+        headwater: Headwater::new(args.headwater, args.dir, set)?,
+        regimes: args.regimes,
+        rounds: args.rounds.max(1),
+        rate: args.rate,
+        threads: args.threads,
+        workers: args.workers,
+        version: if args.v5 { Version::V5 } else { Version::V3 },
+    };
+    let table = if args.with_secondary {
+        with_secondary(&options)?
+    } else {
+        servers(&options)?
+    };
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `load`: publishes to one MQTT server on loopback and prints one line of JSON.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use benches::conn::{Peers, loopback};
+use benches::load::{Extent, Options, run};
+use benches::packet::Version;
+use benches::{BenchError, finish};
+use clap::Parser;
+
+/// Publishes QoS 1 readings of devices and measures the acknowledgements.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The MQTT server, a loopback address.
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    server: String,
+    /// Connections.
+    #[arg(long, default_value_t = 50)]
+    connections: usize,
+    /// Messages in flight on each connection.
+    #[arg(long, default_value_t = 64)]
+    window: u16,
+    /// Ends after so many messages and measures all of them.
+    #[arg(long, conflicts_with_all = ["seconds", "warmup"])]
+    messages: Option<u64>,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seconds at full load before measuring.
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// Messages per second; without it, as many as the windows allow.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Generator threads.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Times one message in so many per connection.
+    #[arg(long, default_value_t = 64)]
+    sample_every: u64,
+    /// Speaks MQTT 5 instead of 3.1.1.
+    #[arg(long)]
+    v5: bool,
+    /// First topic level: the table.
+    #[arg(long, default_value = "bench")]
+    table: String,
+    /// Second topic levels to spread the devices over.
+    #[arg(long, default_value_t = 10)]
+    sites: usize,
+    /// The server's process id: reports its CPU time too.
+    #[arg(long)]
+    server_pid: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    finish(start(&Args::parse()))
+}
+
+fn start(args: &Args) -> Result<(), BenchError> {
+    let extent = match args.messages {
+        Some(messages) => Extent::Messages(messages),
+        None => Extent::Time {
+            warmup: seconds(args.warmup)?,
+            measured: seconds(args.seconds)?,
+        },
+    };
+    let report = run(&Options {
+        peers: Peers {
+            server: loopback(&args.server)?,
+            version: if args.v5 { Version::V5 } else { Version::V3 },
+            window: args.window,
+            connections: args.connections,
+            table: args.table.clone(),
+            sites: args.sites,
+        },
+        threads: args.threads,
+        extent,
+        rate: args.rate,
+        sample_every: args.sample_every,
+        server_pid: args.server_pid,
+    })?;
+    println!("{}", report.json());
+    Ok(())
+}
+
+fn seconds(value: f64) -> Result<Duration, BenchError> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|error| BenchError::Usage(format!("{value} seconds: {error}")))
+}

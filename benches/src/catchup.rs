@@ -1,0 +1,119 @@
+//! Catch-up of a fresh secondary, beside a bulk transfer of as many bytes over plain quinn.
+//!
+//! The log is filled through the product's write path before a primary opens it. A secondary counts as
+//! caught up when its answers are for the primary's LSN: everything received, checked and on its disk.
+
+use std::time::{Duration, Instant};
+
+use crate::bulk::{self, Transfer};
+use crate::error::BenchError;
+use crate::machine;
+use crate::node::{Headwater, Primary};
+use crate::process::temp_dir;
+use crate::rows::{Filler, log_bytes};
+use crate::stats::{Table, grouped, median};
+
+const POLL: Duration = Duration::from_millis(5);
+
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
+
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the nodes are started.
+    pub headwater: Headwater,
+    /// Bytes of log.
+    pub bytes: u64,
+    /// Rows per group commit of that log.
+    pub group: usize,
+    /// Devices the rows come from.
+    pub devices: usize,
+    /// Rounds; medians are reported.
+    pub rounds: usize,
+}
+
+/// One way of moving the bytes, over all rounds.
+#[derive(Debug, Default)]
+struct Rounds {
+    speeds: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, name: &str, transfer: &Transfer) {
+        let speed = transfer.megabytes_per_second();
+        let cpu = transfer.cpu_per_gigabyte();
+        eprintln!("{name}: {speed:.0} MB/s, {cpu:.2} CPU s per GB");
+        self.speeds.push(speed);
+        self.cpu.push(cpu);
+    }
+}
+
+/// Fills a log and lets one fresh secondary per round catch up: a Markdown table.
+///
+/// # Errors
+/// When a node does not start, fails, or does not catch up.
+pub fn measure(options: &Options) -> Result<String, BenchError> {
+    let headwater = &options.headwater;
+    let dir = temp_dir(&headwater.dir, "catchup")?;
+    let data = dir.path().join("data");
+    let mut filler = Filler::create(&data, options.devices)?;
+    filler.bytes(options.bytes, options.group)?;
+    let (bytes, rows) = (log_bytes(&filler.log()), filler.len());
+    filler.close()?;
+    eprintln!("{bytes} bytes of log, {rows} rows");
+
+    let primary = headwater.shipping_primary_over(&data)?;
+    let [mut quinn, mut secondary, mut file] =
+        [Rounds::default(), Rounds::default(), Rounds::default()];
+    for _ in 0..options.rounds {
+        quinn.add("quinn", &bulk::transfer(bytes)?);
+        secondary.add("secondary", &catch_up(headwater, &primary, bytes)?);
+        let scratch = temp_dir(&headwater.dir, "file")?;
+        file.add("file", &bulk::write_file(scratch.path(), bytes)?);
+    }
+    let mut table = Table::new(&["what", "MB/s", "of quinn", "CPU s per GB, both sides"]);
+    let limit = median(&quinn.speeds);
+    for (name, rounds) in [
+        ("plain quinn, default transport", &quinn),
+        ("catch-up of a fresh secondary", &secondary),
+        ("a plain file, fdatasync every 8 MiB", &file),
+    ] {
+        let speed = median(&rounds.speeds);
+        table.row(&[
+            name.to_owned(),
+            grouped(speed),
+            format!("{:.2}", speed / limit),
+            format!("{:.2}", median(&rounds.cpu)),
+        ]);
+    }
+    Ok(format!(
+        "{}\n\n{table}\n{} bytes of log, {} rows in groups of {}.",
+        machine::describe(),
+        grouped(bytes as f64),
+        grouped(rows as f64),
+        options.group
+    ))
+}
+
+/// One secondary from the start of its process to its first answer at the primary's LSN.
+fn catch_up(headwater: &Headwater, primary: &Primary, bytes: u64) -> Result<Transfer, BenchError> {
+    let lsn = primary.lsn()?;
+    let cpu = primary.process.cpu_seconds()?;
+    let started = Instant::now();
+    let secondary = headwater.secondary(primary)?;
+    secondary.wait_lsn(lsn, POLL, CATCH_UP_LIMIT)?;
+    let elapsed = started.elapsed();
+    let cpu = primary.process.cpu_seconds()? - cpu + secondary.process.cpu_seconds()?;
+    let held = secondary.bytes()?;
+    if held < bytes {
+        return Err(BenchError::Invalid(format!(
+            "the secondary holds {held} of {bytes} bytes"
+        )));
+    }
+    Ok(Transfer {
+        bytes,
+        elapsed,
+        cpu,
+    })
+}

@@ -1,0 +1,111 @@
+//! What Linux tells about this machine and about processes: CPU time, open files, the machine's name.
+//!
+//! Reads `/proc` only; starts and signals nothing.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{BenchError, Context};
+
+/// Linux reports process times in hundredths of a second on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Files a generator needs besides its sockets.
+const SPARE_FILES: usize = 64;
+
+/// User and system CPU seconds of a process so far, with all its threads.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_seconds(pid: u32) -> Result<f64, BenchError> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).context(format!("read {path}"))?;
+    parse_stat(&stat).ok_or_else(|| BenchError::Invalid(format!("{path} does not parse")))
+}
+
+/// The name of the process may hold spaces and parentheses; the fields after its last `)` do not.
+fn parse_stat(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// CPU seconds of this process so far.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn own_cpu_seconds() -> Result<f64, BenchError> {
+    cpu_seconds(std::process::id())
+}
+
+/// Refuses more connections than this process may open files.
+///
+/// # Errors
+/// When the limit is too low.
+pub fn require_files(connections: usize) -> Result<(), BenchError> {
+    let limits = fs::read_to_string("/proc/self/limits").context("read /proc/self/limits")?;
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|line| line.split_ascii_whitespace().next()?.parse::<usize>().ok());
+    match limit {
+        Some(limit) if limit < connections + SPARE_FILES => Err(BenchError::Usage(format!(
+            "{connections} connections need more than the {limit} open files allowed here; \
+             raise it with ulimit -n, for the server too"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// One line about this machine, for the head of a table.
+pub fn describe() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown CPU", |line| {
+            line.trim_start_matches([' ', '\t', ':'])
+        });
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} cores of {model}, Linux {}", cores(), kernel.trim())
+}
+
+/// Bytes of all files below a directory.
+///
+/// # Errors
+/// When something below it cannot be read.
+pub fn dir_bytes(dir: &Path) -> Result<u64, BenchError> {
+    let mut total = 0;
+    for entry in fs::read_dir(dir).context(format!("list {}", dir.display()))? {
+        let entry = entry.context(format!("list {}", dir.display()))?;
+        let metadata = entry
+            .metadata()
+            .context(format!("stat {}", entry.path().display()))?;
+        total += if metadata.is_dir() {
+            dir_bytes(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20";
+        assert_eq!(parse_stat(stat), Some(2.0));
+        assert_eq!(parse_stat("7 (a"), None);
+        assert!(own_cpu_seconds().is_ok());
+    }
+}

@@ -1,0 +1,286 @@
+//! Headwater nodes under test: certificates, conf files, primaries and secondaries.
+//!
+//! Uses the released binary through its command line, its conf and its HTTP surface only.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::error::{BenchError, Context};
+use crate::http::Http;
+use crate::machine;
+use crate::process::{Process, accepts, data_dir, free_tcp, free_udp, quoted, sibling, temp_dir};
+
+/// How to start Headwater.
+#[derive(Clone, Debug)]
+pub struct Headwater {
+    /// The released binary.
+    pub binary: PathBuf,
+    /// Where data directories are made.
+    pub dir: PathBuf,
+    /// `section.key=value`, given to primaries with `--set`.
+    pub set: Vec<String>,
+}
+
+/// A running primary.
+#[derive(Debug)]
+pub struct Primary {
+    /// The process.
+    pub process: Process,
+    /// Where it takes MQTT.
+    pub mqtt: SocketAddr,
+    /// Its SQL.
+    pub http: Http,
+    shipping: Option<Shipping>,
+    _dir: TempDir,
+}
+
+/// Where secondaries connect, and who they must be.
+#[derive(Clone, Debug)]
+struct Shipping {
+    address: SocketAddr,
+    certs: PathBuf,
+}
+
+/// A running secondary.
+#[derive(Debug)]
+pub struct Secondary {
+    /// The process.
+    pub process: Process,
+    /// Its SQL.
+    pub http: Http,
+    dir: TempDir,
+}
+
+impl Headwater {
+    /// The binary beside this one, and data beside the build, unless told otherwise.
+    ///
+    /// # Errors
+    /// When there is no such binary, or the directory cannot be made.
+    pub fn new(
+        binary: Option<PathBuf>,
+        dir: Option<PathBuf>,
+        set: Vec<String>,
+    ) -> Result<Self, BenchError> {
+        let binary = match binary {
+            Some(binary) => binary,
+            None => sibling("headwater")?,
+        };
+        if !binary.is_file() {
+            return Err(BenchError::Usage(format!(
+                "{} is not there: build it with cargo build --release, or name it with --headwater",
+                binary.display()
+            )));
+        }
+        Ok(Self {
+            binary,
+            dir: data_dir(dir)?,
+            set,
+        })
+    }
+
+    /// A primary without secondaries, on an empty disk.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn primary(&self) -> Result<Primary, BenchError> {
+        let dir = temp_dir(&self.dir, "primary")?;
+        let data = dir.path().join("data");
+        self.start_primary(dir, &data, None)
+    }
+
+    /// A primary that lets secondaries in, on an empty disk.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn shipping_primary(&self) -> Result<Primary, BenchError> {
+        let dir = temp_dir(&self.dir, "primary")?;
+        let data = dir.path().join("data");
+        let shipping = self.shipping(dir.path())?;
+        self.start_primary(dir, &data, Some(shipping))
+    }
+
+    /// A primary that lets secondaries in, over the log in `data`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn shipping_primary_over(&self, data: &Path) -> Result<Primary, BenchError> {
+        let dir = temp_dir(&self.dir, "primary")?;
+        let shipping = self.shipping(dir.path())?;
+        self.start_primary(dir, data, Some(shipping))
+    }
+
+    /// Makes a cluster CA and certificates for two nodes.
+    fn shipping(&self, dir: &Path) -> Result<Shipping, BenchError> {
+        let certs = dir.join("certs");
+        self.certs(&["init"], &certs, &[])?;
+        for name in ["primary", "secondary"] {
+            self.certs(
+                &["node"],
+                &certs,
+                &[name, "--san", "127.0.0.1", "--san", "localhost"],
+            )?;
+        }
+        Ok(Shipping {
+            address: free_udp()?,
+            certs,
+        })
+    }
+
+    fn certs(&self, verb: &[&str], dir: &Path, rest: &[&str]) -> Result<(), BenchError> {
+        let output = Command::new(&self.binary)
+            .arg("certs")
+            .args(verb)
+            .arg(dir)
+            .args(rest)
+            .stdin(Stdio::null())
+            .output()
+            .context("run headwater certs")?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(BenchError::Failed {
+            what: "make certificates".to_owned(),
+            reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
+    fn start_primary(
+        &self,
+        dir: TempDir,
+        data: &Path,
+        shipping: Option<Shipping>,
+    ) -> Result<Primary, BenchError> {
+        let (mqtt, http) = (free_tcp()?, free_tcp()?);
+        let mut conf = format!(
+            "[node]\nname = \"primary\"\nrole = \"primary\"\ndata_dir = {}\n\n\
+             [mqtt]\nlisten = \"{mqtt}\"\n\n[http]\nlisten = \"{http}\"\n",
+            quoted(data)
+        );
+        if let Some(shipping) = &shipping {
+            conf.push_str(&format!(
+                "\n[replication]\nlisten = \"{}\"\ncerts = {}\n",
+                shipping.address,
+                quoted(&shipping.certs.join("primary"))
+            ));
+        }
+        let mut process = self.serve("primary", dir.path(), &conf, &self.set)?;
+        let client = Http::new(http);
+        process.wait_until(|| accepts(mqtt) && client.status("/ready") == Some(200))?;
+        Ok(Primary {
+            process,
+            mqtt,
+            http: client,
+            shipping,
+            _dir: dir,
+        })
+    }
+
+    /// A secondary of `primary` on an empty disk; returns as soon as its process runs.
+    ///
+    /// # Errors
+    /// When the primary lets no secondaries in, or the process cannot be started.
+    pub fn secondary(&self, primary: &Primary) -> Result<Secondary, BenchError> {
+        let Some(shipping) = &primary.shipping else {
+            return Err(BenchError::Usage(
+                "this primary lets no secondaries in".to_owned(),
+            ));
+        };
+        let dir = temp_dir(&self.dir, "secondary")?;
+        let http = free_tcp()?;
+        let conf = format!(
+            "[node]\nname = \"secondary\"\nrole = \"secondary\"\ndata_dir = {}\n\n\
+             [replication]\nupstream = \"{}\"\ncerts = {}\n\n[http]\nlisten = \"{http}\"\n",
+            quoted(&dir.path().join("data")),
+            shipping.address,
+            quoted(&shipping.certs.join("secondary"))
+        );
+        let process = self.serve("secondary", dir.path(), &conf, &[])?;
+        Ok(Secondary {
+            process,
+            http: Http::new(http),
+            dir,
+        })
+    }
+
+    fn serve(
+        &self,
+        name: &'static str,
+        dir: &Path,
+        conf: &str,
+        set: &[String],
+    ) -> Result<Process, BenchError> {
+        let file = dir.join("headwater.toml");
+        fs::write(&file, conf).context(format!("write {}", file.display()))?;
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("serve")
+            .arg("--conf")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        for pair in set {
+            command.arg("--set").arg(pair);
+        }
+        Process::spawn(name, &mut command, dir.join("headwater.log"))
+    }
+}
+
+impl Primary {
+    /// The position of everything acknowledged so far.
+    ///
+    /// # Errors
+    /// When the primary cannot be reached or does not tell.
+    pub fn lsn(&self) -> Result<u64, BenchError> {
+        self.http
+            .lsn()?
+            .ok_or_else(|| BenchError::Invalid("the primary's answer has no LSN".to_owned()))
+    }
+}
+
+impl Secondary {
+    /// Waits until it serves SQL, from whatever position.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn wait_ready(&mut self) -> Result<(), BenchError> {
+        let http = self.http.clone();
+        self.process
+            .wait_until(|| matches!(http.lsn(), Ok(Some(_))))
+    }
+
+    /// Waits until its answers are for `lsn` or later, asking every `poll`.
+    ///
+    /// # Errors
+    /// When that takes longer than `limit`.
+    pub fn wait_lsn(&self, lsn: u64, poll: Duration, limit: Duration) -> Result<(), BenchError> {
+        let limit = Instant::now() + limit;
+        loop {
+            // Until its first contact with the primary a secondary may refuse connections.
+            let at = self.http.lsn().unwrap_or(None);
+            if at.is_some_and(|at| at >= lsn) {
+                return Ok(());
+            }
+            if Instant::now() >= limit {
+                let reached = at.map_or_else(|| "nothing".to_owned(), |at| at.to_string());
+                return Err(self
+                    .process
+                    .failure(&format!("the secondary reached {reached} of {lsn} in time")));
+            }
+            thread::sleep(poll);
+        }
+    }
+
+    /// Bytes on its disk.
+    ///
+    /// # Errors
+    /// When its directory cannot be read.
+    pub fn bytes(&self) -> Result<u64, BenchError> {
+        machine::dir_bytes(&self.dir.path().join("data"))
+    }
+}
