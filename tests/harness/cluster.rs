@@ -15,6 +15,7 @@ pub struct Cluster {
     mqtt: String,
     replication: String,
     extra: Vec<(&'static str, String)>,
+    secondary_extra: Vec<(&'static str, String)>,
 }
 
 impl Default for Cluster {
@@ -38,12 +39,18 @@ impl Cluster {
             mqtt: any.clone(),
             replication: any,
             extra: Vec::new(),
+            secondary_extra: Vec::new(),
         }
     }
 
     /// One more setting for the primary.
     pub fn primary_setting(&mut self, key: &'static str, value: impl ToString) {
         self.extra.push((key, value.to_string()));
+    }
+
+    /// One more setting for every secondary.
+    pub fn secondary_setting(&mut self, key: &'static str, value: impl ToString) {
+        self.secondary_extra.push((key, value.to_string()));
     }
 
     /// A directory of this test.
@@ -70,19 +77,16 @@ impl Cluster {
 
     /// Starts the secondary `name`; `upstream` stands in for the primary's own address.
     pub fn secondary(&self, name: &str, upstream: Option<&str>) -> Node {
-        Node::start(
-            "secondary.toml",
-            &[
-                ("node.name", name.to_owned()),
-                ("node.data_dir", self.text(name)),
-                ("http.listen", "127.0.0.1:0".to_owned()),
-                (
-                    "replication.upstream",
-                    upstream.unwrap_or(&self.replication).to_owned(),
-                ),
-                ("replication.certs", self.text(&format!("certs/{name}"))),
-            ],
-        )
+        let upstream = upstream.unwrap_or(&self.replication);
+        let mut settings = vec![
+            ("node.name", name.to_owned()),
+            ("node.data_dir", self.text(name)),
+            ("http.listen", "127.0.0.1:0".to_owned()),
+            ("replication.upstream", upstream.to_owned()),
+            ("replication.certs", self.text(&format!("certs/{name}"))),
+        ];
+        settings.extend(self.secondary_extra.iter().cloned());
+        Node::start("secondary.toml", &settings)
     }
 
     /// Where devices publish.

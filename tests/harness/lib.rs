@@ -36,5 +36,5 @@ pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Resu
     }
 }
 
-const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);

@@ -67,7 +67,7 @@ impl Node {
                     .push(line);
             }
         });
-        match is_up.recv_timeout(Duration::from_secs(60)) {
+        match is_up.recv_timeout(Duration::from_secs(20)) {
             Ok(addresses) => Self {
                 child,
                 addresses,
@@ -135,8 +135,7 @@ impl Drop for Node {
 
 /// The addresses in the line that says the node is up.
 fn addresses(line: &str) -> Option<HashMap<String, String>> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let fields = line.get("fields")?;
+    let fields: serde_json::Value = serde_json::from_str(line).ok()?;
     fields
         .get("message")?
         .as_str()?
