@@ -224,7 +224,10 @@ fn engine(options: &Options, log: wal::Log) -> Result<query::Engine, BenchError>
 
 async fn ask_engine(engine: &query::Engine, sql: &str) -> Result<(Shape, Duration), BenchError> {
     let started = Instant::now();
-    let stream = engine.sql(sql, None).await.context("query the log")?;
+    let stream = engine
+        .sql(sql, query::Params::none())
+        .await
+        .context("query the log")?;
     let batches = collect(stream).await.context("query the log")?;
     Ok((shape(&batches), started.elapsed()))
 }

@@ -110,7 +110,9 @@ impl Node for PrimaryNode {
     }
 
     fn not_ready(&self) -> Option<String> {
-        self.log.failed().borrow().clone()
+        let failed = self.log.failed().borrow().clone();
+        let closed = || "MQTT is not listening".to_owned();
+        failed.or_else(|| self.mqtt.with(|_| ()).is_none().then(closed))
     }
 
     fn status(&self) -> serde_json::Value {

@@ -18,6 +18,12 @@ fn acknowledged(raw: &mut Raw, id: u16, topic: &str, payload: &[u8]) {
     assert_eq!(ack, [0x40, 2, (id >> 8) as u8, id as u8], "for {topic}");
 }
 
+/// An object with the columns `c0`, `c1`, ...
+fn columns(count: usize) -> String {
+    let fields: Vec<String> = (0..count).map(|n| format!("\"c{n}\":{n}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 #[test]
 fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
     let mut cluster = Cluster::new();
@@ -29,9 +35,7 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
         "plant/a",
         br#"{"t":21.5,"n":1,"s":"x","b":true}"#,
     );
-    let deep = "{\"a\":".repeat(1000) + "1" + &"}".repeat(1000);
-    let wide: Vec<String> = (0..2000).map(|n| format!("\"c{n}\":1")).collect();
-    let wide = format!("{{{}}}", wide.join(","));
+    let (deep, wide) = ("{\"a\":".repeat(1000), columns(2000));
     let cases: [(&str, &[u8], &str); 14] = [
         ("plant/a", b"not json", "neither a JSON object"),
         ("plant/a", b"{\"t\":", "invalid JSON"),
@@ -99,13 +103,7 @@ fn a_thousand_new_columns_are_stored_and_queried() {
     let mut cluster = Cluster::new();
     let (_node, http) = primary(&mut cluster);
     let mut raw = Raw::v3(cluster.mqtt(), "wide");
-    let fields: Vec<String> = (0..1000).map(|n| format!("\"c{n}\":{n}")).collect();
-    acknowledged(
-        &mut raw,
-        1,
-        "wide/a",
-        format!("{{{}}}", fields.join(",")).as_bytes(),
-    );
+    acknowledged(&mut raw, 1, "wide/a", columns(1000).as_bytes());
     acknowledged(&mut raw, 2, "wide/a", br#"{"c999":0.5}"#);
     let rows = http.rows("SELECT c0, c500, c999 FROM wide ORDER BY c999");
     assert_eq!(rows[1]["c500"], 500);
