@@ -86,10 +86,15 @@ impl Active {
         self.file.sync().map_err(WalError::io("fsync", &self.path))
     }
 
-    fn append(&mut self, group: &Group) -> Result<(), WalError> {
-        self.file
-            .write_at(self.offset, &group.bytes)
-            .map_err(WalError::io("write", &self.path))
+    /// Writes groups one after the other; durable after the next sync.
+    fn append(&mut self, groups: &[Group]) -> Result<(), WalError> {
+        let mut offset = self.offset;
+        for group in groups {
+            let written = self.file.write_at(offset, &group.bytes);
+            written.map_err(WalError::io("write", &self.path))?;
+            offset += group.bytes.len() as u64;
+        }
+        Ok(())
     }
 
     /// Makes the group's blocks part of the tail; they are durable by now.
@@ -114,31 +119,37 @@ impl Active {
 }
 
 impl Writer {
-    /// Writes a group and returns once it is durable and published.
-    pub(crate) fn commit(&mut self, state: &LogState, group: &Group) -> Result<(), WalError> {
-        self.active.append(group)?;
+    /// Writes groups that continue the tip, and returns once they are durable and published. Only
+    /// the last may seal the segment.
+    pub(crate) fn commit(&mut self, state: &LogState, groups: &[Group]) -> Result<(), WalError> {
+        self.active.append(groups)?;
         let started = Instant::now();
         self.active
             .file
             .sync()
             .map_err(WalError::io("fsync", &self.active.path))?;
         state.count_sync(started.elapsed());
-        self.active.adopt(group);
-        self.tip = group.end;
-        self.committed_at = group.committed_at;
-        self.learn(group)?;
-        let rows = group
-            .entries
-            .iter()
-            .filter(|entry| entry.kind == BlockKind::Data);
-        let rows = rows.map(|entry| u64::from(entry.rows)).sum();
-        state.count_group(group.entries.len(), rows, group.bytes.len());
+        for group in groups {
+            self.take_in(state, group)?;
+        }
         state.publish(self.snapshot());
-        if group.seals {
+        if groups.last().is_some_and(|last| last.seals) {
             self.rotate()?;
             state.publish(self.snapshot());
         }
         Ok(())
+    }
+
+    /// Makes a durable group part of what the next snapshot shows.
+    fn take_in(&mut self, state: &LogState, group: &Group) -> Result<(), WalError> {
+        self.active.adopt(group);
+        self.tip = group.end;
+        self.committed_at = group.committed_at;
+        let data = |entry: &&BlockEntry| entry.kind == BlockKind::Data;
+        let rows = group.entries.iter().filter(data);
+        let rows = rows.map(|entry| u64::from(entry.rows)).sum();
+        state.count_group(group.entries.len(), rows, group.bytes.len());
+        self.learn(group)
     }
 
     fn learn(&mut self, group: &Group) -> Result<(), WalError> {

@@ -224,7 +224,8 @@ impl Run {
             .sum();
         self.pacer.took(started, rows);
         let group = self.encode(tables)?;
-        self.writer.commit(&self.state, &group)?;
+        self.writer
+            .commit(&self.state, std::slice::from_ref(&group))?;
         let lsn = self.writer.tip.lsn;
         for Taken { inbox, ticket } in taken {
             inbox.complete(Durable { group: ticket, lsn });

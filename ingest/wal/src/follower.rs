@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::active::Writer;
@@ -134,37 +134,18 @@ fn run(
     state: &LogState,
     mut jobs: mpsc::Receiver<Group>,
 ) -> Result<(), WalError> {
-    while let Some(mut group) = jobs.blocking_recv() {
-        while group.bytes.len() < SYNC_BYTES && !group.seals {
-            match jobs.try_recv() {
-                Ok(next) => group = join(group, next),
-                Err(_) => break,
-            }
+    while let Some(group) = jobs.blocking_recv() {
+        let mut bytes = group.bytes.len();
+        let mut groups = vec![group];
+        while bytes < SYNC_BYTES && groups.last().is_some_and(|last| !last.seals) {
+            let Ok(next) = jobs.try_recv() else { break };
+            bytes += next.bytes.len();
+            groups.push(next);
         }
-        if let Err(error) = writer.commit(state, &group) {
+        if let Err(error) = writer.commit(state, &groups) {
             state.fail(&error.to_string());
             return Err(error);
         }
     }
     Ok(())
-}
-
-/// Two groups that follow each other, as one.
-fn join(a: Group, b: Group) -> Group {
-    let base = a.bytes.len() as u64;
-    let mut bytes = BytesMut::with_capacity(a.bytes.len() + b.bytes.len());
-    bytes.extend_from_slice(&a.bytes);
-    bytes.extend_from_slice(&b.bytes);
-    let moved = b.entries.iter().map(|entry| BlockEntry {
-        offset: base + entry.offset,
-        ..*entry
-    });
-    Group {
-        entries: a.entries.iter().copied().chain(moved).collect(),
-        schemas: a.schemas.into_iter().chain(b.schemas).collect(),
-        bytes: bytes.freeze(),
-        end: b.end,
-        committed_at: b.committed_at,
-        seals: b.seals,
-    }
 }
