@@ -87,10 +87,15 @@ impl BlockScan {
         self.limit.map_or(rows, |limit| limit.min(rows))
     }
 
+    fn selected<'a>(&'a self, ranges: &'a [Range<usize>]) -> impl Iterator<Item = &'a BlockRef> {
+        ranges
+            .iter()
+            .flat_map(move |range| &self.blocks[range.clone()])
+    }
+
     fn statistics(&self, ranges: &[Range<usize>]) -> Statistics {
         let rows: usize = ranges.iter().map(|range| self.rows(range)).sum();
-        let indices = ranges.iter().flat_map(Range::clone);
-        let bytes: usize = indices.map(|index| self.blocks[index].bytes()).sum();
+        let bytes: usize = self.selected(ranges).map(BlockRef::bytes).sum();
         let mut statistics = Statistics::new_unknown(&self.schema)
             .with_num_rows(Precision::Exact(rows))
             .with_total_byte_size(Precision::Inexact(bytes));
@@ -112,14 +117,8 @@ impl BlockScan {
         if self.limit.is_some() {
             return None;
         }
-        let blocks = || {
-            ranges
-                .iter()
-                .flat_map(Range::clone)
-                .map(|index| &self.blocks[index])
-        };
-        let min = blocks().map(BlockRef::min_time).min()?;
-        let max = blocks().map(BlockRef::max_time).max()?;
+        let min = self.selected(ranges).map(BlockRef::min_time).min()?;
+        let max = self.selected(ranges).map(BlockRef::max_time).max()?;
         let full = self.table.arrow();
         let DataType::Timestamp(_, zone) = full.field(TIME_INDEX).data_type() else {
             return None;

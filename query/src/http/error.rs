@@ -33,7 +33,8 @@ impl IntoResponse for Failure {
 impl Failure {
     /// Gives `response`, which carries this failure, its body.
     pub(crate) fn render(&self, response: Response, request_id: &str, node: &dyn Node) -> Response {
-        if status(&self.0).is_server_error() {
+        // Refusals are the client's business; only our own faults belong in our log.
+        if status(&self.0) == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::warn!(request_id, error = %self.0, "a request failed");
         }
         let body = body(&self.0, request_id, primary(&self.0, node)).to_string();
