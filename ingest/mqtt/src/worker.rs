@@ -3,6 +3,7 @@
 //! All of it lives on one thread; the committer reaches it through `Signal` alone, once per group.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) signal: Arc<Signal>,
     appender: RefCell<Appender>,
-    sessions: RefCell<Vec<Rc<Session>>>,
+    /// By address: a session that leaves must be found at once, however many there are.
+    sessions: RefCell<HashMap<*const Session, Rc<Session>>>,
     /// Sessions that wait for an fsync.
     waiting: RefCell<Vec<Rc<Session>>>,
     /// Connections that wait for the committer to make room.
@@ -102,14 +104,14 @@ impl Worker {
     }
 
     pub(crate) fn enter(&self, session: &Rc<Session>) {
-        self.sessions.borrow_mut().push(Rc::clone(session));
+        let key = Rc::as_ptr(session);
+        self.sessions.borrow_mut().insert(key, Rc::clone(session));
         add(&self.counters.connections, 1);
     }
 
     pub(crate) fn leave(&self, session: &Rc<Session>) {
-        let mut sessions = self.sessions.borrow_mut();
-        if let Some(at) = sessions.iter().position(|other| Rc::ptr_eq(other, session)) {
-            sessions.swap_remove(at);
+        let known = self.sessions.borrow_mut().remove(&Rc::as_ptr(session));
+        if known.is_some() {
             add(&self.counters.connections, 1_u64.wrapping_neg());
         }
         self.clients.leave(&session.client, &session.superseded);
@@ -250,7 +252,7 @@ impl Worker {
             let overdue: Vec<(Rc<Session>, Overdue)> = self
                 .sessions
                 .borrow()
-                .iter()
+                .values()
                 .filter_map(|session| Some((Rc::clone(session), session.overdue(now)?)))
                 .collect();
             for (session, why) in overdue {
@@ -274,7 +276,7 @@ impl Worker {
     }
 
     fn close_all(&self) {
-        let sessions: Vec<Rc<Session>> = self.sessions.borrow().clone();
+        let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         for session in sessions {
             session.will.take();
             close(

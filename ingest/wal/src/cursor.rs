@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 
-use crate::block::u64_at;
+use crate::block::{BLOCK_HEADER_LEN, u64_at};
 use crate::error::WalError;
 use crate::ids::Position;
 use crate::log::Log;
 use crate::sealed::Sealed;
+use crate::segment::BlockEntry;
 use crate::snapshot::Snapshot;
 
 /// A forward reader of durable blocks.
@@ -77,13 +78,7 @@ impl Cursor {
         let entry = &segment.entries[last];
         let to = usize::try_from(entry.offset + u64::from(entry.len)).ok()?;
         let bytes = segment.bytes.slice(usize::try_from(from).ok()?..to);
-        let end = match segment.entries.get(last + 1) {
-            Some(next) => Position {
-                lsn: next.first_lsn,
-                chain: chain_of(&segment.block(entry)),
-            },
-            None => segment.end,
-        };
+        let end = end_of(entry, &segment.block(entry));
         Some(Chunk {
             end,
             bytes: bytes.len(),
@@ -92,31 +87,22 @@ impl Cursor {
     }
 
     fn read_tail(&self, snapshot: &Snapshot, max_bytes: usize) -> Option<Chunk> {
-        let tail = snapshot.tail();
-        let first = tail.block_at(self.position.lsn)?;
-        let (mut parts, mut bytes): (Vec<Bytes>, usize) = (Vec::new(), 0);
-        let mut end = self.position;
-        let mut blocks = tail.blocks().skip(first).peekable();
-        while let Some(block) = blocks.next() {
-            if !parts.is_empty() && bytes + block.bytes.len() > max_bytes {
-                break;
-            }
-            bytes += block.bytes.len();
-            parts.push(block.bytes.clone());
-            let chain = chain_of(&block.bytes);
-            end = match blocks.peek() {
-                Some(next) => Position {
-                    lsn: next.entry.first_lsn,
-                    chain,
-                },
-                None => snapshot.position,
-            };
-        }
+        let blocks = snapshot
+            .tail
+            .run(self.position.lsn, snapshot.tail_len, max_bytes)?;
+        let last = blocks.last()?;
+        let end = end_of(&last.entry, &last.bytes);
+        let bytes = blocks.iter().map(|block| block.bytes.len()).sum();
+        let parts = blocks.into_iter().map(|block| block.bytes).collect();
         Some(Chunk { parts, end, bytes })
     }
 }
 
-/// The log's chain value after a block.
-fn chain_of(block: &[u8]) -> u64 {
-    u64_at(block, crate::block::BLOCK_HEADER_LEN - 8)
+/// Where the log stands after a block.
+fn end_of(entry: &BlockEntry, block: &[u8]) -> Position {
+    let chain = u64_at(block, BLOCK_HEADER_LEN - 8);
+    Position {
+        lsn: entry.end_lsn(),
+        chain,
+    }
 }

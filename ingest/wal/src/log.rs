@@ -147,11 +147,9 @@ impl Log {
             return Some(snapshot.position.chain);
         }
         if lsn >= snapshot.tail.start.lsn {
-            let tail = snapshot.tail();
-            let block = tail.blocks().nth(tail.block_at(lsn)?)?;
-            return BlockHeader::decode(&block.bytes)
-                .ok()
-                .map(|header| header.prev);
+            let blocks = snapshot.tail.run(lsn, snapshot.tail_len, 0)?;
+            let header = BlockHeader::decode(&blocks.first()?.bytes).ok()?;
+            return Some(header.prev);
         }
         let at = snapshot
             .sealed

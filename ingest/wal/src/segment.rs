@@ -153,6 +153,16 @@ impl BlockEntry {
         }
     }
 
+    /// The LSN after this block.
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        let advance = if self.kind == BlockKind::Data {
+            u64::from(self.rows)
+        } else {
+            1
+        };
+        Lsn(self.first_lsn.0.saturating_add(advance))
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(&self.len.to_le_bytes());

@@ -59,6 +59,23 @@ impl Tail {
         }
     }
 
+    /// Of the first `count` blocks: those from the one that starts at `lsn` on, about `max_bytes` of
+    /// them but at least one.
+    pub(crate) fn run(&self, lsn: Lsn, count: usize, max_bytes: usize) -> Option<Vec<TailBlock>> {
+        let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = tail.block_at(lsn).filter(|at| *at < count)?;
+        let mut found: Vec<TailBlock> = Vec::new();
+        let mut bytes = 0;
+        for block in (first..count).map_while(|at| tail.get(at)) {
+            bytes += block.bytes.len();
+            if !found.is_empty() && bytes > max_bytes {
+                break;
+            }
+            found.push(block.clone());
+        }
+        Some(found)
+    }
+
     /// The first `count` blocks, in chunks.
     fn prefix(&self, count: usize) -> TailView {
         let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,6 +95,31 @@ impl Tail {
     }
 }
 
+impl TailBlocks {
+    fn get(&self, at: usize) -> Option<&TailBlock> {
+        match self.frozen.get(at / CHUNK) {
+            Some(chunk) => chunk.get(at % CHUNK),
+            None => self.current.get(at - self.frozen.len() * CHUNK),
+        }
+    }
+
+    /// Index of the block that starts at `lsn`.
+    fn block_at(&self, lsn: Lsn) -> Option<usize> {
+        let before = |chunk: &Arc<Vec<TailBlock>>| {
+            chunk.last().is_some_and(|last| last.entry.first_lsn < lsn)
+        };
+        let chunk = self.frozen.partition_point(before);
+        let blocks = self
+            .frozen
+            .get(chunk)
+            .map_or(&self.current, |chunk| chunk.as_ref());
+        let at = blocks
+            .binary_search_by_key(&lsn, |block| block.entry.first_lsn)
+            .ok()?;
+        Some(chunk * CHUNK + at)
+    }
+}
+
 /// A prefix of a tail.
 pub(crate) struct TailView {
     frozen: Vec<Arc<Vec<TailBlock>>>,
@@ -89,21 +131,6 @@ impl TailView {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &TailBlock> {
         let frozen = self.frozen.iter().flat_map(|chunk| chunk.iter());
         frozen.chain(&self.current).take(self.count)
-    }
-
-    /// Index of the block that starts at `lsn`.
-    pub(crate) fn block_at(&self, lsn: Lsn) -> Option<usize> {
-        let chunk = self
-            .frozen
-            .partition_point(|chunk| chunk.last().is_some_and(|last| last.entry.first_lsn < lsn));
-        let blocks = self
-            .frozen
-            .get(chunk)
-            .map_or(&self.current, |chunk| chunk.as_ref());
-        let at = blocks
-            .binary_search_by_key(&lsn, |block| block.entry.first_lsn)
-            .ok()?;
-        Some(chunk * CHUNK + at).filter(|at| *at < self.count)
     }
 }
 
