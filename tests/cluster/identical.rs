@@ -85,12 +85,14 @@ fn a_secondary_that_was_away_catches_up_from_segment_files() {
             8000
         );
     }
-    let status = Http::of(&primary).get("/api/v1/status").json();
-    let states: Vec<&str> = status["secondaries"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|secondary| secondary["state"].as_str())
-        .collect();
-    assert_eq!(states, ["streaming", "streaming"], "{status}");
+    tests::eventually("both stream", || {
+        let status = Http::of(&primary).get("/api/v1/status").json();
+        let secondaries = status["secondaries"].as_array().expect("a list").clone();
+        let streams = |secondary: &serde_json::Value| secondary["state"] == "streaming";
+        if secondaries.len() == 2 && secondaries.iter().all(streams) {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    });
 }

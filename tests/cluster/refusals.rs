@@ -1,10 +1,10 @@
 //! Nodes that must not follow each other say so, clearly, on both sides, and change nothing.
 
 use tests::cluster::{Cluster, catch_up};
-use tests::eventually;
 use tests::http::Http;
 use tests::node::Node;
 use tests::raw::{Raw, publish};
+use tests::{copy_dir, eventually};
 
 fn store(cluster: &Cluster, rows: u16) {
     let mut raw = Raw::v3(cluster.mqtt(), "device");
@@ -116,17 +116,4 @@ fn a_data_directory_serves_one_process() {
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("in use") || said.contains("lock"), "{said}");
-}
-
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("makes the directory");
-    for entry in std::fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).expect("copies");
-        }
-    }
 }

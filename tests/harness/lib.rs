@@ -36,5 +36,22 @@ pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Resu
     }
 }
 
+/// Copies a directory and all below it.
+///
+/// # Panics
+/// When something cannot be read or written.
+pub fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("makes the directory");
+    for entry in std::fs::read_dir(from).expect("lists") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copies");
+        }
+    }
+}
+
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);

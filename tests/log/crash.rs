@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tests::crash_disk::CrashDisk;
+use tests::seed;
 use tests::workload::{append, numbers};
 use wal::{Config, Disk, LogId, Position, WalError, open_follower, open_primary};
 
@@ -208,13 +209,4 @@ async fn a_follower_that_crashes_anywhere_ends_with_the_primarys_files() {
             "stop {stop}: files differ"
         );
     }
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed={seed}");
-    seed
 }

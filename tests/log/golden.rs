@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tests::copy_dir;
 use tests::workload::numbers;
 use wal::{OsDisk, open_primary};
 
@@ -69,17 +70,4 @@ async fn the_current_format_is_written_as_it_was() {
         files += 1;
     }
     assert!(files > 1);
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("makes the directory");
-    for entry in std::fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).expect("copies");
-        }
-    }
 }
