@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -39,7 +38,6 @@ struct Shared {
     clients: Arc<Clients>,
     appenders: Appenders,
     workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
-    started: AtomicUsize,
 }
 
 /// A running MQTT listener.
@@ -73,7 +71,6 @@ impl Listener {
             clients: Arc::default(),
             appenders,
             workers: Mutex::default(),
-            started: AtomicUsize::new(0),
         });
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
@@ -228,7 +225,6 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
         .unwrap_or_else(PoisonError::into_inner);
     workers.push((signal, counters));
     drop(workers);
-    shared.started.fetch_add(1, Ordering::Relaxed);
     ntex::rt::spawn(Rc::clone(&worker).acknowledge_groups());
     ntex::rt::spawn(Rc::clone(&worker).watch_clock());
     worker
