@@ -114,6 +114,9 @@ pub enum QueryError {
     /// The engine or its threads could not be started.
     #[error("cannot start the query engine: {0}")]
     Start(String),
+    /// Something that runs alone is running already.
+    #[error("{0}")]
+    Busy(&'static str),
     /// A bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -176,6 +179,11 @@ impl From<QueryError> for DataFusionError {
     fn from(error: QueryError) -> Self {
         Self::External(Box::new(error))
     }
+}
+
+/// An error of the log on its way through the engine.
+pub(crate) fn storage(error: wal::WalError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 #[cfg(test)]

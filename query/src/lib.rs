@@ -16,12 +16,15 @@ mod locate;
 mod names;
 mod node;
 mod params;
+mod progress;
 mod prune;
 mod pump;
 mod scan;
 mod stream;
 mod system;
 mod table;
+mod tags;
+mod work;
 
 pub use arrow;
 pub use config::Config;

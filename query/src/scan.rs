@@ -1,6 +1,6 @@
-//! The physical scan of one table: which blocks, in how many partitions. Owns the statistics that
-//! let `count(*)` and `min(time)` be answered without reading; must never decode a block itself
-//! (`stream` does), nor promise an order of rows.
+//! The physical scan of one table: which units of work, in how many partitions. Owns the statistics
+//! that let `count(*)` and `min(time)` be answered without reading; must never decode rows itself
+//! (`stream` does), nor promise an order of them.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,33 +23,39 @@ use datafusion::physical_plan::{
     PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
 };
 use metrics::counter;
-use wal::{BlockRef, TableSchema};
+use wal::{Dedup, TableSchema, Wanted};
 
 use crate::stream::{BlockStream, Source};
+use crate::work::{Counts, TIME_INDEX, Unit, Work};
 
 /// What to scan.
 pub(crate) struct ScanSpec {
     pub(crate) table: Arc<TableSchema>,
     /// Indices into the table's columns, in output order.
     pub(crate) projection: Vec<usize>,
-    /// Blocks left after pruning, in LSN order.
-    pub(crate) blocks: Vec<BlockRef>,
-    /// Blocks that were pruned.
-    pub(crate) pruned: usize,
+    /// What is left after pruning.
+    pub(crate) work: Work,
+    /// Rows that the readers of files may leave out.
+    pub(crate) wanted: Wanted,
+    /// How the table treats rows of the same key.
+    pub(crate) dedup: Dedup,
     /// Rows that are enough.
     pub(crate) limit: Option<usize>,
     /// Partitions wanted.
     pub(crate) partitions: usize,
 }
 
-/// Reads the blocks of one table.
+/// Reads the files and blocks of one table.
 pub(crate) struct BlockScan {
     table: Arc<TableSchema>,
     projection: Arc<[usize]>,
     schema: SchemaRef,
-    blocks: Arc<[BlockRef]>,
+    units: Arc<[Unit]>,
     partitions: Vec<Range<usize>>,
-    pruned: usize,
+    wanted: Arc<Wanted>,
+    dedup: Dedup,
+    sources: Counts,
+    pruned: Counts,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -58,7 +64,7 @@ pub(crate) struct BlockScan {
 impl BlockScan {
     pub(crate) fn try_new(spec: ScanSpec) -> Result<Self> {
         let schema = Arc::new(spec.table.arrow().project(&spec.projection)?);
-        let rows: Vec<usize> = spec.blocks.iter().map(BlockRef::rows).collect();
+        let rows: Vec<usize> = spec.work.units.iter().map(Unit::rows).collect();
         let worth = rows.iter().sum::<usize>() / MIN_PARTITION_ROWS;
         let partitions = split(&rows, spec.partitions.min(worth));
         let properties = PlanProperties::new(
@@ -68,36 +74,50 @@ impl BlockScan {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
+        let mut sources = Counts::default();
+        for unit in &spec.work.units {
+            sources += unit.counts();
+        }
         Ok(Self {
             table: spec.table,
             projection: spec.projection.into(),
             schema,
-            blocks: spec.blocks.into(),
+            pruned: spec.work.pruned,
+            units: spec.work.units.into(),
             partitions,
-            pruned: spec.pruned,
+            wanted: Arc::new(spec.wanted),
+            dedup: spec.dedup,
+            sources,
             limit: spec.limit,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
-    /// Exact, because every row of the blocks leaves the scan unless a limit stops it.
-    fn rows(&self, range: &Range<usize>) -> usize {
-        let rows: usize = self.blocks[range.clone()].iter().map(BlockRef::rows).sum();
-        self.limit.map_or(rows, |limit| limit.min(rows))
-    }
-
-    fn selected<'a>(&'a self, ranges: &'a [Range<usize>]) -> impl Iterator<Item = &'a BlockRef> {
+    fn units<'a>(&'a self, ranges: &'a [Range<usize>]) -> impl Iterator<Item = &'a Unit> {
         ranges
             .iter()
-            .flat_map(move |range| &self.blocks[range.clone()])
+            .flat_map(move |range| &self.units[range.clone()])
+    }
+
+    /// Exact where every row of the units leaves the scan, unless a limit stops it.
+    fn rows(&self, ranges: &[Range<usize>]) -> Precision<usize> {
+        let limited = |range: &Range<usize>| {
+            let rows: usize = self.units[range.clone()].iter().map(Unit::rows).sum();
+            self.limit.map_or(rows, |limit| limit.min(rows))
+        };
+        let rows: usize = ranges.iter().map(limited).sum();
+        if self.units(ranges).all(Unit::has_exact_rows) {
+            Precision::Exact(rows)
+        } else {
+            Precision::Inexact(rows)
+        }
     }
 
     fn statistics(&self, ranges: &[Range<usize>]) -> Statistics {
-        let rows: usize = ranges.iter().map(|range| self.rows(range)).sum();
-        let bytes: usize = self.selected(ranges).map(BlockRef::bytes).sum();
+        let bytes: usize = self.units(ranges).map(Unit::bytes).sum();
         let mut statistics = Statistics::new_unknown(&self.schema)
-            .with_num_rows(Precision::Exact(rows))
+            .with_num_rows(self.rows(ranges))
             .with_total_byte_size(Precision::Inexact(bytes));
         let times = self.time_statistics(ranges);
         for (column, index) in statistics
@@ -117,20 +137,49 @@ impl BlockScan {
         if self.limit.is_some() {
             return None;
         }
-        let min = self.selected(ranges).map(BlockRef::min_time).min()?;
-        let max = self.selected(ranges).map(BlockRef::max_time).max()?;
+        let (min, max) = self
+            .units(ranges)
+            .filter_map(Unit::times)
+            .reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))?;
         let full = self.table.arrow();
         let DataType::Timestamp(_, zone) = full.field(TIME_INDEX).data_type() else {
             return None;
         };
-        let exact =
-            |time| Precision::Exact(ScalarValue::TimestampNanosecond(Some(time), zone.clone()));
+        // A partition may lack the row groups that hold the ends of a file.
+        let whole = ranges.len() == self.partitions.len();
+        let exact = self
+            .units(ranges)
+            .all(|unit| unit.has_exact_times() && (whole || !unit.is_part_of_file()));
+        let bound = |time| {
+            let time = ScalarValue::TimestampNanosecond(Some(time), zone.clone());
+            if exact {
+                Precision::Exact(time)
+            } else {
+                Precision::Inexact(time)
+            }
+        };
         Some(ColumnStatistics {
             null_count: Precision::Exact(0),
-            min_value: exact(min),
-            max_value: exact(max),
+            min_value: bound(min),
+            max_value: bound(max),
             ..ColumnStatistics::new_unknown()
         })
+    }
+
+    /// What was left out, told once per run of the scan.
+    fn count_pruned(&self) {
+        for (name, count) in [
+            ("blocks_pruned", self.pruned.blocks),
+            ("files_pruned", self.pruned.files),
+            ("row_groups_pruned", self.pruned.row_groups),
+        ] {
+            MetricBuilder::new(&self.metrics)
+                .with_type(MetricType::Summary)
+                .global_counter(name)
+                .add(count);
+        }
+        counter!("headwater_blocks_pruned_total").increment(self.pruned.blocks as u64);
+        counter!("headwater_row_groups_pruned_total").increment(self.pruned.row_groups as u64);
     }
 }
 
@@ -139,7 +188,7 @@ impl fmt::Debug for BlockScan {
         f.debug_struct("BlockScan")
             .field("table", &self.table.name)
             .field("projection", &self.projection)
-            .field("blocks", &self.blocks.len())
+            .field("sources", &self.sources)
             .field("partitions", &self.partitions)
             .field("pruned", &self.pruned)
             .field("limit", &self.limit)
@@ -149,20 +198,36 @@ impl fmt::Debug for BlockScan {
 
 impl DisplayAs for BlockScan {
     fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (blocks, partitions) = (self.blocks.len(), self.partitions.len());
+        let (table, partitions) = (&self.table.name, self.partitions.len());
+        let Counts {
+            blocks,
+            files,
+            row_groups,
+        } = self.sources;
+        let pruned = self.pruned.sum();
         match kind {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "BlockScan: table={}, blocks={blocks}", self.table.name)?;
-                write!(f, ", pruned={}, partitions={partitions}", self.pruned)?;
+                write!(f, "BlockScan: table={table}, blocks={blocks}")?;
+                write!(f, ", files={files}, row_groups={row_groups}")?;
+                write!(f, ", pruned={pruned}, partitions={partitions}")?;
+                if self.dedup == Dedup::Key {
+                    write!(f, ", dedup=key")?;
+                }
                 if let Some(limit) = self.limit {
                     write!(f, ", limit={limit}")?;
                 }
                 Ok(())
             }
             DisplayFormatType::TreeRender => {
-                writeln!(f, "table={}", self.table.name)?;
+                writeln!(f, "table={table}")?;
                 writeln!(f, "blocks={blocks}")?;
-                writeln!(f, "pruned={}", self.pruned)
+                writeln!(f, "files={files}")?;
+                writeln!(f, "row_groups={row_groups}")?;
+                writeln!(f, "pruned={pruned}")?;
+                if self.dedup == Dedup::Key {
+                    writeln!(f, "dedup=key")?;
+                }
+                Ok(())
             }
         }
     }
@@ -221,19 +286,18 @@ impl ExecutionPlan for BlockScan {
             DataFusionError::Internal(format!("BlockScan has no partition {partition}"))
         })?;
         if partition == 0 {
-            MetricBuilder::new(&self.metrics)
-                .with_type(MetricType::Summary)
-                .global_counter("blocks_pruned")
-                .add(self.pruned);
-            counter!("headwater_blocks_pruned_total").increment(self.pruned as u64);
+            self.count_pruned();
         }
         let source = Source {
             table: Arc::clone(&self.table),
             projection: Arc::clone(&self.projection),
             schema: Arc::clone(&self.schema),
-            blocks: self.blocks[range].iter().cloned().collect(),
+            units: Arc::clone(&self.units),
+            range,
+            wanted: Arc::clone(&self.wanted),
             limit: self.limit,
             batch_rows: context.session_config().batch_size(),
+            memory: Arc::clone(context.memory_pool()),
         };
         Ok(Box::pin(cooperative(BlockStream::new(
             source,
@@ -261,8 +325,8 @@ impl ExecutionPlan for BlockScan {
     }
 }
 
-/// Cuts blocks of so many rows into at most `parts` contiguous ranges of about as many rows each;
-/// one range at least, and none empty unless there are no blocks.
+/// Cuts units of so many rows into at most `parts` contiguous ranges of about as many rows each;
+/// one range at least, and none empty unless there are no units.
 fn split(rows: &[usize], parts: usize) -> Vec<Range<usize>> {
     let total: usize = rows.iter().sum();
     let parts = parts.clamp(1, rows.len().max(1));
@@ -271,9 +335,9 @@ fn split(rows: &[usize], parts: usize) -> Vec<Range<usize>> {
     for (index, count) in rows.iter().enumerate() {
         seen += count;
         let made = ranges.len() + 1;
-        let blocks_left = rows.len() - index - 1;
+        let units_left = rows.len() - index - 1;
         let share_reached = seen * parts >= total * made;
-        if made < parts && (share_reached || blocks_left == parts - made) {
+        if made < parts && (share_reached || units_left == parts - made) {
             ranges.push(start..index + 1);
             start = index + 1;
         }
@@ -284,24 +348,22 @@ fn split(rows: &[usize], parts: usize) -> Vec<Range<usize>> {
 
 /// Rows that are worth a partition of their own.
 const MIN_PARTITION_ROWS: usize = 8_192;
-/// Every table has its time in its first column.
-const TIME_INDEX: usize = 0;
 
 #[cfg(test)]
 mod tests {
     use super::split;
 
     #[test]
-    fn ranges_cover_all_blocks_in_order() {
-        for blocks in 0..40 {
-            let rows: Vec<usize> = (0..blocks).map(|index| index * 7_919 % 13).collect();
+    fn ranges_cover_all_units_in_order() {
+        for units in 0..40 {
+            let rows: Vec<usize> = (0..units).map(|index| index * 7_919 % 13).collect();
             for parts in 0..12 {
                 let ranges = split(&rows, parts);
                 assert!(ranges.len() <= parts.max(1));
                 assert_eq!(ranges.first().map(|range| range.start), Some(0));
-                assert_eq!(ranges.last().map(|range| range.end), Some(blocks));
+                assert_eq!(ranges.last().map(|range| range.end), Some(units));
                 assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
-                assert!(blocks == 0 || ranges.iter().all(|range| !range.is_empty()));
+                assert!(units == 0 || ranges.iter().all(|range| !range.is_empty()));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The rows of one partition of a scan. Owns decoding, lazily and block by block, and the size of
-//! the batches that leave; must never read a block nobody asked for, nor hold up its thread for
-//! long.
+//! The rows of one partition of a scan. Owns reading, lazily and unit by unit, and the size of the
+//! batches that leave; must never read a unit nobody asked for, nor hold up its thread for long.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,14 +10,16 @@ use std::task::{Context, Poll};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::RecordBatchStream;
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType,
-};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use futures::Stream;
-use metrics::counter;
-use wal::{BlockRef, TableSchema};
+use wal::{BlockRef, FileRef, MergePart, RowGroup, TableSchema, WalError, Wanted};
+
+use crate::error::storage;
+use crate::progress::Progress;
+use crate::work::{Counts, Group, TIME_INDEX, Unit};
 
 /// What one partition reads.
 pub(crate) struct Source {
@@ -26,73 +28,207 @@ pub(crate) struct Source {
     pub(crate) projection: Arc<[usize]>,
     /// The table's schema after the projection.
     pub(crate) schema: SchemaRef,
-    pub(crate) blocks: VecDeque<BlockRef>,
+    /// The units of all partitions.
+    pub(crate) units: Arc<[Unit]>,
+    /// Those of this partition that are not begun.
+    pub(crate) range: Range<usize>,
+    /// Rows that the readers of files may leave out.
+    pub(crate) wanted: Arc<Wanted>,
     /// Rows that are enough.
     pub(crate) limit: Option<usize>,
     /// Rows that a batch should have.
     pub(crate) batch_rows: usize,
+    /// What merges take their memory from.
+    pub(crate) memory: Arc<dyn MemoryPool>,
 }
 
-/// Decodes blocks as they are asked for.
+impl Source {
+    /// Columns to read: where none is asked for, one that tells how many rows there are.
+    fn columns(&self) -> &[usize] {
+        if self.projection.is_empty() {
+            &[TIME_INDEX]
+        } else {
+            &self.projection
+        }
+    }
+
+    /// A batch as it leaves.
+    fn finished(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.projection.is_empty() {
+            self.counted(batch.num_rows())
+        } else {
+            Ok(batch)
+        }
+    }
+
+    /// So many rows without columns.
+    fn counted(&self, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let schema = Arc::clone(&self.schema);
+        Ok(RecordBatch::try_new_with_options(
+            schema,
+            Vec::new(),
+            &options,
+        )?)
+    }
+}
+
+/// A unit, or the row groups of one file, half-way.
+struct Reading {
+    batches: Box<dyn Iterator<Item = std::result::Result<RecordBatch, WalError>> + Send>,
+    /// Goes back to the pool with the reader.
+    _memory: Option<MemoryReservation>,
+}
+
+/// Reads units as they are asked for.
 pub(crate) struct BlockStream {
     source: Source,
+    reading: Option<Reading>,
     /// Rows still wanted.
     wanted: usize,
     small: BatchCoalescer,
     ready: VecDeque<RecordBatch>,
     done: bool,
     baseline: BaselineMetrics,
-    blocks_read: Count,
+    progress: Progress,
 }
 
 impl BlockStream {
     pub(crate) fn new(source: Source, metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
         let small = BatchCoalescer::new(Arc::clone(&source.schema), source.batch_rows);
-        let blocks_read = MetricBuilder::new(metrics)
-            .with_type(MetricType::Summary)
-            .counter("blocks_read", partition);
         Self {
             wanted: source.limit.unwrap_or(usize::MAX),
             source,
+            reading: None,
             small,
             ready: VecDeque::new(),
             done: false,
             baseline: BaselineMetrics::new(metrics, partition),
-            blocks_read,
+            progress: Progress::new(metrics, partition),
         }
     }
 
-    /// Takes one more block into `ready` or `small`, or ends the stream.
+    /// Takes one more block or batch into `ready` or `small`, begins a file or a merge, or ends the
+    /// stream.
     fn advance(&mut self) -> Result<()> {
-        let block = if self.wanted == 0 {
-            None
-        } else {
-            self.source.blocks.pop_front()
+        if self.wanted == 0 {
+            return self.finish();
+        }
+        if let Some(reading) = &mut self.reading {
+            let Some(batch) = reading.batches.next() else {
+                self.reading = None;
+                return Ok(());
+            };
+            let batch = self.source.finished(batch.map_err(storage)?)?;
+            return self.take(&batch);
+        }
+        let units = Arc::clone(&self.source.units);
+        let Some(unit) = self.source.range.next().and_then(|next| units.get(next)) else {
+            return self.finish();
         };
-        let Some(block) = block else {
-            self.done = true;
-            return self.flush_small();
-        };
-        let batch = self.read(&block)?;
+        match unit {
+            Unit::Block(block) => self.read_block(block, unit.counts()),
+            Unit::Group(group) => self.begin_group(group, &units, unit.counts()),
+            Unit::Merge(merge) => self.begin_merge(&merge.part, unit.counts()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.reading = None;
+        self.done = true;
+        self.flush_small()
+    }
+
+    /// Gives back what is held; nothing more will leave.
+    fn abandon(&mut self) {
+        self.reading = None;
+        self.ready.clear();
+        self.done = true;
+    }
+
+    fn read_block(&mut self, block: &BlockRef, counts: Counts) -> Result<()> {
+        if self.source.projection.is_empty() && block.exact() {
+            let batch = self.source.counted(block.rows())?;
+            return self.take(&batch);
+        }
+        self.progress.add(counts);
+        let batch = block
+            .read(&self.source.table, self.source.columns())
+            .map_err(storage)?;
+        let batch = self.source.finished(batch)?;
+        self.take(&batch)
+    }
+
+    /// Begins one row group, and with it those of the same file that follow.
+    fn begin_group(&mut self, begun: &Group, units: &[Unit], mut counts: Counts) -> Result<()> {
+        if self.source.projection.is_empty() && begun.exact {
+            let batch = self.source.counted(begun.group.rows)?;
+            return self.take(&batch);
+        }
+        let mut groups = vec![begun.group];
+        while let Some(unit) = self.upcoming(units) {
+            let Unit::Group(next) = unit else {
+                break;
+            };
+            if next.file.name() != begun.file.name() {
+                break;
+            }
+            groups.push(next.group);
+            counts += unit.counts();
+            self.source.range.start += 1;
+        }
+        self.progress.add(counts);
+        self.begin_file(&begun.file, &groups)
+    }
+
+    fn upcoming<'a>(&self, units: &'a [Unit]) -> Option<&'a Unit> {
+        units.get(self.source.range.clone())?.first()
+    }
+
+    fn begin_file(&mut self, file: &FileRef, groups: &[RowGroup]) -> Result<()> {
+        let source = &self.source;
+        let batches = file
+            .read(
+                &source.table,
+                source.columns(),
+                groups,
+                &source.wanted,
+                source.batch_rows,
+            )
+            .map_err(storage)?;
+        self.reading = Some(Reading {
+            batches: Box::new(batches),
+            _memory: None,
+        });
+        Ok(())
+    }
+
+    fn begin_merge(&mut self, part: &MergePart, counts: Counts) -> Result<()> {
+        let source = &self.source;
+        let consumer = MemoryConsumer::new(format!("merge of {}", source.table.name));
+        let memory = consumer.register(&source.memory);
+        memory.try_grow(part.memory())?;
+        self.progress.add(counts);
+        let batches = part
+            .read(
+                &source.table,
+                source.columns(),
+                &source.wanted,
+                source.batch_rows,
+            )
+            .map_err(storage)?;
+        self.reading = Some(Reading {
+            batches: Box::new(batches),
+            _memory: Some(memory),
+        });
+        Ok(())
+    }
+
+    /// Takes as many rows as are still wanted.
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows().min(self.wanted);
         self.wanted -= rows;
         self.place(batch.slice(0, rows))
-    }
-
-    fn read(&self, block: &BlockRef) -> Result<RecordBatch> {
-        if self.source.projection.is_empty() {
-            let options = RecordBatchOptions::new().with_row_count(Some(block.rows()));
-            let schema = Arc::clone(&self.source.schema);
-            return Ok(RecordBatch::try_new_with_options(
-                schema,
-                Vec::new(),
-                &options,
-            )?);
-        }
-        self.blocks_read.add(1);
-        block
-            .read(&self.source.table, &self.source.projection)
-            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     /// Large batches leave as they are or cut; small ones are gathered, in order.
@@ -129,7 +265,7 @@ impl BlockStream {
     }
 
     fn next_batch(&mut self, context: &Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
-        for _ in 0..BLOCKS_PER_POLL {
+        for _ in 0..UNITS_PER_POLL {
             if let Some(batch) = self.ready.pop_front() {
                 if batch.num_rows() > 0 {
                     return Poll::Ready(Some(Ok(batch)));
@@ -140,12 +276,11 @@ impl BlockStream {
                 return Poll::Ready(None);
             }
             if let Err(error) = self.advance() {
-                self.done = true;
-                self.source.blocks.clear();
+                self.abandon();
                 return Poll::Ready(Some(Err(error)));
             }
         }
-        // Many tiny blocks: let other queries, and a cancellation, have the thread.
+        // Many tiny units: let other queries, and a cancellation, have the thread.
         context.waker().wake_by_ref();
         Poll::Pending
     }
@@ -170,13 +305,7 @@ impl RecordBatchStream for BlockStream {
     }
 }
 
-impl Drop for BlockStream {
-    fn drop(&mut self) {
-        counter!("headwater_blocks_read_total").increment(self.blocks_read.value() as u64);
-    }
-}
-
 /// Larger batches are cut, so that operators above see a bounded size.
 const MAX_BATCH_ROWS: usize = 65_536;
-/// Blocks decoded before the thread is given back.
-const BLOCKS_PER_POLL: usize = 256;
+/// Blocks, and batches of files, that are decoded before the thread is given back.
+const UNITS_PER_POLL: usize = 256;

@@ -1,7 +1,9 @@
 //! The tables of schema `system` that no log holds. Owns their columns; must never block, since a
 //! query plan waits for each of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
@@ -10,14 +12,21 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
-use wal::SegmentInfo;
+use wal::{Dedup, FileInfo, SegmentInfo, Snapshot};
 
 use crate::admit::RunningQuery;
 use crate::catalog::View;
 use crate::node::ReplicationRow;
 
 /// Tables that are always there.
-pub(crate) const TABLES: &[&str] = &[DEAD_LETTERS, QUERIES, REPLICATION, SEGMENTS];
+pub(crate) const TABLES: &[&str] = &[
+    DEAD_LETTERS,
+    FILES,
+    QUERIES,
+    REPLICATION,
+    SEGMENTS,
+    STORED_TABLES,
+];
 
 /// Whether `name` shows the state of the node rather than stored rows.
 pub(crate) fn is_live(name: &str) -> bool {
@@ -29,9 +38,11 @@ pub(crate) fn table(name: &str, view: &View) -> Result<Option<Arc<dyn TableProvi
     let (schema, batches) = match name {
         // Until the first dead letter is stored, the table is there and empty.
         DEAD_LETTERS => (dead_letters(), Vec::new()),
+        FILES => filled(files(&view.snapshot.file_infos())?),
         QUERIES => filled(queries(&view.running.list())?),
         REPLICATION => filled(replication(&view.node.replication())?),
         SEGMENTS => filled(segments(&view.snapshot.segments())?),
+        STORED_TABLES => filled(tables(&table_infos(&view.snapshot))?),
         _ => return Ok(None),
     };
     Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?)))
@@ -106,6 +117,94 @@ fn segments(segments: &[SegmentInfo]) -> Result<RecordBatch> {
     ])
 }
 
+fn files(files: &[FileInfo]) -> Result<RecordBatch> {
+    let hashes = files.iter().map(|file| Some(format!("{:016x}", file.hash)));
+    let hashes: ArrayRef = Arc::new(hashes.collect::<StringArray>());
+    batch([
+        ("name", text(files, |file| Some(file.name.as_str()))),
+        ("table", text(files, |file| Some(file.table.as_str()))),
+        ("window", text(files, |file| Some(file.window.as_str()))),
+        ("first_lsn", count(files, |file| Some(file.first.0))),
+        ("end_lsn", count(files, |file| Some(file.end.0))),
+        ("rows", count(files, |file| Some(file.rows))),
+        ("bytes", count(files, |file| Some(file.bytes))),
+        ("min_time", time(files, |file| Some(file.min_time))),
+        ("max_time", time(files, |file| Some(file.max_time))),
+        ("hash", hashes),
+    ])
+}
+
+/// One row of `system.tables`.
+#[derive(Debug, Default)]
+struct TableInfo {
+    name: String,
+    retention: Option<String>,
+    dedup: &'static str,
+    columns: u64,
+    cut: Option<i64>,
+    files: u64,
+    file_rows: u64,
+    file_bytes: u64,
+}
+
+fn table_infos(snapshot: &Snapshot) -> Vec<TableInfo> {
+    let mut infos = BTreeMap::new();
+    for table in snapshot.catalog().tables() {
+        let options = snapshot.catalog().options(table.id);
+        let info = TableInfo {
+            name: table.name.clone(),
+            retention: options.retention.map(show_duration),
+            dedup: match options.dedup {
+                Dedup::None => "none",
+                Dedup::Key => "key",
+            },
+            columns: table.columns.len() as u64,
+            cut: snapshot.cut(table.id),
+            ..TableInfo::default()
+        };
+        infos.insert(table.name.clone(), info);
+    }
+    for file in snapshot.file_infos() {
+        if let Some(info) = infos.get_mut(&file.table) {
+            info.files += 1;
+            info.file_rows += file.rows;
+            info.file_bytes += file.bytes;
+        }
+    }
+    infos.into_values().collect()
+}
+
+fn tables(tables: &[TableInfo]) -> Result<RecordBatch> {
+    batch([
+        ("name", text(tables, |table| Some(table.name.as_str()))),
+        (
+            "retention",
+            text(tables, |table| table.retention.as_deref()),
+        ),
+        ("dedup", text(tables, |table| Some(table.dedup))),
+        ("columns", count(tables, |table| Some(table.columns))),
+        ("cut", time(tables, |table| table.cut)),
+        ("files", count(tables, |table| Some(table.files))),
+        ("file_rows", count(tables, |table| Some(table.file_rows))),
+        ("file_bytes", count(tables, |table| Some(table.file_bytes))),
+    ])
+}
+
+/// A time in the largest unit that divides it, as a conf file writes it.
+fn show_duration(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let (unit, length) = UNITS
+        .iter()
+        .find(|(_, length)| nanos.is_multiple_of(*length))
+        .unwrap_or(&("ns", 1));
+    let number = nanos / length;
+    let unit = match (number, *unit) {
+        (1, "days") => "day",
+        (_, unit) => unit,
+    };
+    format!("{number} {unit}")
+}
+
 fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch> {
     let columns = columns.into_iter().map(|(name, array)| (name, array, true));
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
@@ -127,10 +226,21 @@ fn time<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> Option<i64>) -> ArrayRef 
 }
 
 const DEAD_LETTERS: &str = "dead_letters";
+const FILES: &str = "files";
 const QUERIES: &str = "queries";
 const REPLICATION: &str = "replication";
 const SEGMENTS: &str = "segments";
+const STORED_TABLES: &str = "tables";
 const UTC: &str = "+00:00";
+/// Largest first, in nanoseconds.
+const UNITS: [(&str, u128); 6] = [
+    ("days", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("min", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+];
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +252,38 @@ mod tests {
         assert_eq!(replication(&[]).expect("a batch").num_rows(), 0);
         assert_eq!(segments(&[]).expect("a batch").num_columns(), 9);
         assert_eq!(queries(&[]).expect("a batch").num_columns(), 5);
+        assert_eq!(files(&[]).expect("a batch").num_columns(), 10);
+        assert_eq!(tables(&[]).expect("a batch").num_columns(), 8);
         assert_eq!(dead_letters().fields().len(), 6);
+    }
+
+    #[test]
+    fn durations_have_the_largest_unit_that_divides_them() {
+        for (time, expected) in [
+            (Duration::from_secs(90 * 86_400), "90 days"),
+            (Duration::from_secs(86_400), "1 day"),
+            (Duration::from_secs(36 * 3_600), "36 h"),
+            (Duration::from_secs(90), "90 s"),
+            (Duration::from_millis(1_500), "1500 ms"),
+            (Duration::from_nanos(7), "7 ns"),
+        ] {
+            assert_eq!(show_duration(time), expected);
+        }
+    }
+
+    #[test]
+    fn unlimited_retention_and_no_cut_are_null() {
+        let table = TableInfo {
+            name: "plant".to_owned(),
+            dedup: "none",
+            ..TableInfo::default()
+        };
+        let batch = tables(&[table]).expect("a batch");
+        let column = |name| batch.column_by_name(name).expect("the column").null_count();
+        assert_eq!(
+            (column("retention"), column("cut"), column("files")),
+            (1, 1, 0)
+        );
     }
 
     #[test]

@@ -10,10 +10,13 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use wal::{BlockRef, Snapshot, TableSchema};
+use wal::{Snapshot, TableSchema, Wanted};
 
+use crate::error::storage;
 use crate::prune;
 use crate::scan::{BlockScan, ScanSpec};
+use crate::tags::tag_filters;
+use crate::work::{Search, Work};
 
 /// A table of the log, at one snapshot.
 pub(crate) struct LogTable {
@@ -29,6 +32,19 @@ impl LogTable {
             schema,
             arrow,
             snapshot,
+        }
+    }
+
+    /// What `filters` let readers leave out.
+    fn wanted(&self, filters: &[Expr]) -> Wanted {
+        let range = prune::time_range(filters);
+        let tags = filters
+            .iter()
+            .flat_map(|filter| tag_filters(filter, &self.schema.columns));
+        Wanted {
+            min_time: range.min,
+            max_time: range.max,
+            tags: tags.collect(),
         }
     }
 }
@@ -51,16 +67,19 @@ impl TableProvider for LogTable {
         TableType::Base
     }
 
-    /// A filter that bounds the time prunes blocks; the rows of the others are filtered above.
+    /// A filter that bounds the time or names tags leaves out much, but not all: the rows are
+    /// filtered above in any case.
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
-            if prune::bounds(filter).is_all() {
-                TableProviderFilterPushDown::Unsupported
-            } else {
+            let helps = !prune::bounds(filter).is_all()
+                || !tag_filters(filter, &self.schema.columns).is_empty();
+            if helps {
                 TableProviderFilterPushDown::Inexact
+            } else {
+                TableProviderFilterPushDown::Unsupported
             }
         };
         Ok(filters.iter().map(support).collect())
@@ -73,38 +92,32 @@ impl TableProvider for LogTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let range = prune::time_range(filters);
-        let mut blocks = self.snapshot.blocks(self.schema.id);
-        let all = blocks.len();
-        blocks.retain(|block| range.overlaps(block.min_time(), block.max_time()));
-        let pruned = all - blocks.len();
+        let id = self.schema.id;
+        if let Some(error) = self.snapshot.damaged(id) {
+            return Err(storage(error));
+        }
+        let wanted = self.wanted(filters);
         // A filter above the scan may drop rows that the limit would have counted.
         let limit = limit.filter(|_| filters.is_empty());
-        if let Some(limit) = limit {
-            blocks.truncate(blocks_for(limit, &blocks));
-        }
+        let dedup = self.snapshot.catalog().options(id).dedup;
+        let search = Search {
+            schema: &self.schema,
+            dedup,
+            wanted: &wanted,
+            limit,
+        };
+        let (files, blocks) = (self.snapshot.files(id), self.snapshot.blocks(id));
+        let work = Work::find(files, blocks, &search).await?;
         let scan = BlockScan::try_new(ScanSpec {
             table: Arc::clone(&self.schema),
             projection: projection
                 .map_or_else(|| (0..self.arrow.fields().len()).collect(), Vec::clone),
-            blocks,
-            pruned,
+            work,
+            wanted,
+            dedup,
             limit,
             partitions: state.config().target_partitions(),
         })?;
         Ok(Arc::new(scan))
     }
-}
-
-/// How many of the first blocks hold `limit` rows.
-fn blocks_for(limit: usize, blocks: &[BlockRef]) -> usize {
-    let mut rows = 0;
-    blocks
-        .iter()
-        .take_while(|block| {
-            let wanted = rows < limit;
-            rows += block.rows();
-            wanted
-        })
-        .count()
 }

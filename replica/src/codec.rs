@@ -1,6 +1,7 @@
-//! Control messages and their bytes. It owns every byte of the control stream (`PROTOCOL.md` has
-//! the tables) and must never see a block. It is the only place that knows the encoding library,
-//! which is no longer developed: bounded here, fuzzed and held by golden bytes, it can be replaced.
+//! Control messages and their bytes. It owns every byte of the control stream, and of a fetch but
+//! for the file (`PROTOCOL.md` has the tables), and must never see a block. It is the only place
+//! that knows the encoding library, which is no longer developed: bounded here, fuzzed and held by
+//! golden bytes, it can be replaced.
 //!
 //! A frame is a length (u32, little-endian) and that many bytes of one message: a variant number
 //! and its fields. Variant numbers are never reused and fields never reordered. Messages spoken
@@ -18,7 +19,10 @@ pub const ALPN: &[u8] = b"headwater/1";
 /// Oldest and newest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u16 = 1;
+pub const PROTOCOL_MAX: u16 = 2;
+
+/// First protocol version whose peers know [`Message::Fetch`] and [`Message::File`].
+pub const FETCH_SINCE: u16 = 2;
 
 /// Most bytes of one message, without its length.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
@@ -29,7 +33,7 @@ pub const LENGTH_LEN: usize = 4;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_LEN>> =
     bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>();
 
-/// Everything that is ever said on the control stream.
+/// Everything that is ever said: on the control stream, and the last two on a stream for each file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
     /// Secondary: first message.
@@ -46,6 +50,10 @@ pub enum Message {
     Status(Status),
     /// Primary: it stops.
     End(End),
+    /// Either: first message of a stream of its own.
+    Fetch(Fetch),
+    /// The answer to it; the file's bytes follow.
+    File(File),
 }
 
 /// What a secondary is and has.
@@ -172,6 +180,26 @@ pub struct End {
     pub reason: String,
 }
 
+/// A node asks for a file of which its own copy is damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Fetch {
+    /// The log the file belongs to.
+    pub log: [u8; 16],
+    /// Its name, relative to the log's directory.
+    pub name: String,
+}
+
+/// What became of a [`Fetch`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct File {
+    /// Whether the peer holds it intact.
+    pub found: bool,
+    /// Bytes of it that follow this message; 0 when not found.
+    pub bytes: u64,
+    /// When not found: a sentence for people.
+    pub reason: String,
+}
+
 /// Why bytes are no message, or a message has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -245,6 +273,13 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The bytes that were pushed and belong to no message taken so far: after the last message of
+    /// a stream, what follows it.
+    #[must_use]
+    pub fn take_rest(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
     /// The next whole message; `None` until it is there. After an error the stream is of no more
     /// use.
     pub fn next_message(&mut self) -> Result<Option<Message>, CodecError> {
@@ -275,9 +310,9 @@ mod tests {
     const CHAIN: u64 = 0x0123_4567_89ab_cdef;
     const NOW: i64 = 1_700_000_000_123_456_789;
 
-    /// Every message and its frame, byte for byte as version 1 has them, made by another program.
+    /// Every message and its frame, byte for byte, made by another program.
     fn golden() -> Vec<(Message, &'static str)> {
-        [first_words(), later_words()].concat()
+        [first_words(), later_words(), words_since_2()].concat()
     }
 
     fn first_words() -> Vec<(Message, &'static str)> {
@@ -359,6 +394,34 @@ mod tests {
                     reason: "bye".to_owned(),
                 }),
                 "050000000603627965",
+            ),
+        ]
+    }
+
+    fn words_since_2() -> Vec<(Message, &'static str)> {
+        vec![
+            (
+                Message::Fetch(Fetch {
+                    log: LOG,
+                    name: "00000000000000000042.log".to_owned(),
+                }),
+                "2a00000007a0a1a2a3a4a5a6a7a8a9aaabacadaeaf1830303030303030303030303030303030303034322e6c6f67",
+            ),
+            (
+                Message::File(File {
+                    found: true,
+                    bytes: 70_000,
+                    reason: String::new(),
+                }),
+                "080000000801fc7011010000",
+            ),
+            (
+                Message::File(File {
+                    found: false,
+                    bytes: 0,
+                    reason: "not it".to_owned(),
+                }),
+                "0a000000080000066e6f74206974",
             ),
         ]
     }
@@ -448,12 +511,23 @@ mod tests {
             let mut bytes = vec![0; random.usize(0..80)];
             random.fill(&mut bytes);
             if let Some(first) = bytes.first_mut() {
-                *first %= 8;
+                *first %= 10;
             }
             if let Ok(message) = decode(&bytes) {
                 assert!(encode(&message).is_ok(), "{message:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_follows_the_last_message_is_handed_over() {
+        let frame = bytes_of(golden()[0].1);
+        let mut reader = FrameReader::new();
+        reader.push(&frame);
+        reader.push(b"a file");
+        assert!(matches!(reader.next_message(), Ok(Some(_))));
+        assert_eq!(reader.take_rest().as_ref(), b"a file");
+        assert!(reader.take_rest().is_empty());
     }
 
     #[test]

@@ -21,8 +21,10 @@ use crate::config::FollowConfig;
 use crate::error::clip;
 use crate::follow::{self, Agreement, FollowError};
 use crate::identity::Identity;
+use crate::peers::Peers;
 use crate::quic::{Endpoint, Link};
 use crate::quiet::Quiet;
+use crate::repair;
 use crate::status::{FollowPhase, FollowStatus};
 
 /// Creates or opens the local copy of a log, once the primary has told which log it is. May block.
@@ -35,6 +37,7 @@ pub struct Downstream {
     upstream: String,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    repairing: JoinHandle<()>,
     _stop_on_drop: DropGuard,
 }
 
@@ -52,6 +55,8 @@ impl Downstream {
         let board = Arc::new(Board::new(log));
         let shutdown = CancellationToken::new();
         let upstream = config.upstream.clone();
+        let peers = Peers::new();
+        let repairing = repair_log(board.log(), peers.clone(), shutdown.clone());
         let task = Task {
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             config,
@@ -59,6 +64,7 @@ impl Downstream {
             follower: existing,
             open: Some(open),
             board: Arc::clone(&board),
+            peers,
             quiet: Quiet::default(),
             shutdown: shutdown.clone(),
         };
@@ -66,6 +72,7 @@ impl Downstream {
             board,
             upstream,
             task: tokio::spawn(task.run()),
+            repairing: tokio::spawn(repairing),
             _stop_on_drop: shutdown.clone().drop_guard(),
             shutdown,
         }
@@ -89,6 +96,9 @@ impl Downstream {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the follow task failed");
         }
+        if let Err(error) = self.repairing.await {
+            tracing::error!(%error, "the repair task failed");
+        }
     }
 }
 
@@ -107,6 +117,7 @@ struct Task {
     /// Taken while it runs; gone for good only if it panicked.
     open: Option<OpenLog>,
     board: Arc<Board>,
+    peers: Peers,
     backoff: Backoff,
     quiet: Quiet,
     shutdown: CancellationToken,
@@ -249,8 +260,9 @@ impl Task {
         let upstream = &self.config.upstream;
         tracing::info!(%upstream, primary = link.peer(), log = %agreement.log,
             from = %agreement.from, "following the primary");
-        let (board, config, shutdown) = (&self.board, &self.config, &self.shutdown);
-        follow::stream(link, agreement, follower, board, config, shutdown).await
+        let (board, config) = (&self.board, &self.config);
+        let (peers, shutdown) = (&self.peers, &self.shutdown);
+        follow::stream(link, agreement, follower, board, config, peers, shutdown).await
     }
 
     /// The handshake, and the log if there is none yet.
@@ -284,6 +296,21 @@ impl Task {
             }
             Err(error) => Err(FollowError::LocalLog(error.to_string())),
         }
+    }
+}
+
+/// Repairs the log's files from the primary, once there is a log.
+async fn repair_log(
+    mut opened: watch::Receiver<Option<Log>>,
+    peers: Peers,
+    shutdown: CancellationToken,
+) {
+    let log = tokio::select! {
+        log = opened.wait_for(Option::is_some) => log.ok().and_then(|log| log.clone()),
+        () = shutdown.cancelled() => None,
+    };
+    if let Some(log) = log {
+        repair::run(log, peers, shutdown).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection to the primary, seen from the secondary: the handshake, then blocks in, statuses
-//! out and heartbeats read. It owns nothing beyond that connection and must never put into the log
-//! a byte that the log itself did not check.
+//! out, heartbeats read and fetches served. It owns nothing beyond that connection and must never
+//! put into the log a byte that the log itself did not check.
 
 use std::io;
 use std::mem;
@@ -16,6 +16,7 @@ use crate::codec::{Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Refuse, Status, W
 use crate::config::FollowConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
 use crate::handshake::NEEDS_SNAPSHOT;
+use crate::peers::Peers;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
 use crate::status::FollowPhase;
 
@@ -115,6 +116,8 @@ pub(crate) fn hello(config: &FollowConfig, follower: Option<&Follower>) -> Hello
 pub(crate) struct Agreement {
     sender: ControlSender,
     receiver: ControlReceiver,
+    /// Version of this connection.
+    protocol: u16,
     /// The primary's log.
     pub(crate) log: LogId,
     /// Its epoch.
@@ -139,6 +142,7 @@ pub(crate) async fn greet(link: &Link, hello: Hello) -> Result<Agreement, Follow
             Ok(Agreement {
                 sender,
                 receiver,
+                protocol: welcome.protocol,
                 log,
                 epoch: Epoch(welcome.epoch),
                 from,
@@ -186,6 +190,7 @@ pub(crate) async fn stream(
     follower: &mut Follower,
     board: &Board,
     config: &FollowConfig,
+    peers: &Peers,
     shutdown: &CancellationToken,
 ) -> FollowError {
     let log = follower.log().clone();
@@ -209,6 +214,7 @@ pub(crate) async fn stream(
             error = listen(agreement.receiver, &log, board, config.contact_timeout) => error,
             error = report(agreement.sender, &log, board) => error,
             reason = failure(&log) => FollowError::LocalLog(reason),
+            error = peers.attend(link, agreement.protocol, &log) => error.into(),
             error = link.closed() => error.into(),
             () = shutdown.cancelled() => FollowError::Stopping,
             () = cut.cancelled() => FollowError::Cut,

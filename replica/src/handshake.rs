@@ -232,6 +232,13 @@ mod tests {
         };
         assert_eq!(negotiate(&wide), Ok(PROTOCOL_MAX));
         assert_eq!(plan(&wide, &upstream()), Plan::Stream(at(150, 1500)));
+        let older = Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            ..hello(150, 1500)
+        };
+        assert_eq!(negotiate(&older), Ok(1));
+        assert_eq!(plan(&older, &upstream()), Plan::Stream(at(150, 1500)));
     }
 
     #[test]

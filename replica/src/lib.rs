@@ -4,7 +4,7 @@
 //!
 //! A primary runs an [`Upstream`]; a secondary runs a [`Downstream`] that owns the only writer of
 //! its log. Decisions are pure (`handshake`, `assemble`, `lag`, `backoff`), drivers are thin
-//! (`shipper`, `follow`), and only `quic` names the QUIC library.
+//! (`shipper`, `follow`, `fetch`, `repair`), and only `quic` names the QUIC library.
 
 pub mod assemble;
 mod backoff;
@@ -15,14 +15,20 @@ pub mod codec;
 mod config;
 mod downstream;
 mod error;
+mod fetch;
+mod files;
 mod follow;
 pub mod handshake;
 mod identity;
 mod lag;
+#[cfg(test)]
+mod loopback;
+mod peers;
 mod quic;
 mod quiet;
 mod refusal;
 mod registry;
+mod repair;
 mod shipper;
 mod status;
 mod upstream;

@@ -1,6 +1,7 @@
 //! QUIC, wrapped in the few shapes that log shipping needs: an endpoint, a link to one peer, a
-//! control stream of messages and a stream of block bytes. The only module that names the QUIC
-//! library; it owns transport settings and must never know what a position or a plan is.
+//! control stream of messages, a stream of block bytes and short streams for one file each. The
+//! only module that names the QUIC library; it owns transport settings and must never know what a
+//! position or a plan is.
 
 use std::array;
 use std::io;
@@ -131,6 +132,7 @@ impl Knock {
 }
 
 /// A connection to a peer of this cluster. Ends when the last of it and its streams is dropped.
+#[derive(Clone)]
 pub(crate) struct Link {
     connection: quinn::Connection,
     peer: String,
@@ -160,7 +162,7 @@ impl Link {
     /// Secondary: opens the control stream. The primary sees it with the first message.
     pub(crate) async fn open_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.open_bi().await.map_err(lost)?;
-        Ok(control(send, receive))
+        Ok(control(send, receive, CONTROL_PRIORITY))
     }
 
     /// Primary: waits for the control stream.
@@ -168,7 +170,20 @@ impl Link {
         &self,
     ) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await.map_err(lost)?;
-        Ok(control(send, receive))
+        Ok(control(send, receive, CONTROL_PRIORITY))
+    }
+
+    /// Either side, after the control stream: opens a stream for one file, which the peer sees with
+    /// the first message. What the asking side says is a few bytes and need not wait.
+    pub(crate) async fn open_fetch(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        let (send, receive) = self.connection.open_bi().await.map_err(lost)?;
+        Ok(control(send, receive, CONTROL_PRIORITY))
+    }
+
+    /// Either side, after the control stream: waits for a stream for one file.
+    pub(crate) async fn accept_fetch(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        let (send, receive) = self.connection.accept_bi().await.map_err(lost)?;
+        Ok(control(send, receive, FETCH_PRIORITY))
     }
 
     /// Primary: opens the stream of blocks.
@@ -207,7 +222,12 @@ impl ControlSender {
         self.stream.write_all(&frame).await.map_err(unwritten)
     }
 
-    /// No more messages come.
+    /// Sends bytes that are no message; waits while the window is full. Not to be cancelled.
+    pub(crate) async fn send_raw(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        self.stream.write_chunk(bytes).await.map_err(unwritten)
+    }
+
+    /// Nothing more comes.
     pub(crate) fn finish(&mut self) {
         // Fails only when the stream has ended already.
         let _ = self.stream.finish();
@@ -233,6 +253,16 @@ impl ControlReceiver {
                 Err(error) => return Err(unread(error)),
             }
         }
+    }
+
+    /// The next bytes after the last message; `None` when the peer finished. May be cancelled.
+    pub(crate) async fn receive_raw(&mut self) -> Result<Option<Bytes>, LinkError> {
+        let rest = self.frames.take_rest();
+        if !rest.is_empty() {
+            return Ok(Some(rest.freeze()));
+        }
+        let chunk = self.stream.read_chunk(MAX_MESSAGE_LEN, true).await;
+        Ok(chunk.map_err(unread)?.map(|chunk| chunk.bytes))
     }
 }
 
@@ -279,6 +309,19 @@ const _: () = assert!(MAX_DATAGRAM as usize * 10 < 64 * 1024);
 
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 const CONTROL_WINDOW: u32 = 256 << 10;
+
+/// Fetches that one side may have open at once on a connection.
+const FETCHES: u32 = 2;
+
+/// Bytes of one fetched file that may be under way. Windows have room for them beside what they are
+/// for, so that a fetch takes nothing from blocks and messages.
+pub(crate) const FETCH_AHEAD_BYTES: u32 = 2 << 20;
+const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
+
+/// Heartbeats and statuses go before queued blocks, which have priority 0; files come last.
+const CONTROL_PRIORITY: i32 = 1;
+const FETCH_PRIORITY: i32 = -1;
+
 const IDLE_TIMEOUT_MS: u32 = 20_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const INITIAL_RTT: Duration = Duration::from_millis(10);
@@ -344,24 +387,27 @@ fn upstream_transport(send_window_bytes: u64) -> TransportConfig {
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
     let mut transport = transport();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1 + FETCHES))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(CONTROL_WINDOW))
-        .receive_window(VarInt::from_u32(CONTROL_WINDOW))
-        .send_window(send_window_bytes)
+        // The control stream, the fetches of the secondary and the answer to one fetch of its own.
+        .receive_window(VarInt::from_u32(CONTROL_WINDOW * (2 + FETCHES)))
+        .send_window(send_window_bytes.saturating_add(u64::from(FETCH_WINDOW)))
         .ack_frequency_config(Some(acks));
     transport
 }
 
 fn downstream_transport(receive_window_bytes: u32) -> TransportConfig {
-    let both = receive_window_bytes.saturating_add(CONTROL_WINDOW);
+    let all = receive_window_bytes
+        .saturating_add(CONTROL_WINDOW)
+        .saturating_add(FETCH_WINDOW);
     let mut transport = transport();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(FETCHES))
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(receive_window_bytes))
-        .receive_window(VarInt::from_u32(both))
-        .send_window(u64::from(CONTROL_WINDOW))
+        .receive_window(VarInt::from_u32(all))
+        .send_window(u64::from(CONTROL_WINDOW + FETCH_WINDOW))
         .keep_alive_interval(Some(KEEP_ALIVE));
     transport
 }
@@ -369,9 +415,10 @@ fn downstream_transport(receive_window_bytes: u32) -> TransportConfig {
 fn control(
     send: quinn::SendStream,
     receive: quinn::RecvStream,
+    priority: i32,
 ) -> (ControlSender, ControlReceiver) {
-    // Heartbeats and statuses go before queued blocks. Fails only on a stream that has ended.
-    let _ = send.set_priority(1);
+    // Fails only on a stream that has ended.
+    let _ = send.set_priority(priority);
     let sender = ControlSender { stream: send };
     let receiver = ControlReceiver {
         stream: receive,

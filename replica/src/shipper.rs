@@ -1,5 +1,5 @@
-//! One secondary, seen from the primary: its handshake, then three loops over one connection
-//! (blocks, heartbeats, statuses). It owns nothing but that connection and must never slow the
+//! One secondary, seen from the primary: its handshake, then the loops over one connection (blocks,
+//! heartbeats, statuses, fetches). It owns nothing but that connection and must never slow the
 //! primary: what a stalled secondary holds is the connection's send window.
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::codec::{CaughtUp, End, Heartbeat, Hello, Message, Refuse, Status, Welcome, WirePlan};
 use crate::error::{CloseCode, LinkError, clip};
 use crate::handshake::{MAX_NAME_LEN, Plan, UpstreamState, needs_snapshot, negotiate, plan};
+use crate::peers::Peers;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::registry::{Peer, Registration, Registry};
 
@@ -23,6 +24,8 @@ use crate::registry::{Peer, Registration, Registry};
 pub(crate) struct Shipping {
     pub(crate) log: Log,
     pub(crate) registry: Registry,
+    /// Connected secondaries that can be asked for a file.
+    pub(crate) peers: Peers,
     pub(crate) heartbeat: Duration,
     /// Cancelled when the primary stops.
     pub(crate) shutdown: CancellationToken,
@@ -78,6 +81,7 @@ struct Session {
     receiver: ControlReceiver,
     blocks: BlockSender,
     cursor: Cursor,
+    protocol: u16,
     name: String,
 }
 
@@ -114,6 +118,7 @@ async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, ShipError> {
                 receiver,
                 blocks: link.open_blocks().await?,
                 cursor,
+                protocol,
                 name: clip(&hello.node),
             })
         }
@@ -167,7 +172,7 @@ fn welcome(log: &Log, protocol: u16, from: Position) -> Message {
 }
 
 async fn stream(link: &Link, session: Session, shipping: &Shipping) -> ShipError {
-    let from = session.cursor.position();
+    let (from, protocol) = (session.cursor.position(), session.protocol);
     tracing::info!(secondary = link.peer(), node = %session.name, address = %link.remote(), %from,
         "secondary connected");
     let course = Course {
@@ -190,6 +195,7 @@ async fn stream(link: &Link, session: Session, shipping: &Shipping) -> ShipError
             Err(error) => error,
         },
         () = session.registration.superseded().cancelled() => ShipError::Superseded,
+        error = shipping.peers.attend(link, protocol, &shipping.log) => error.into(),
         error = link.closed() => error.into(),
     }
 }
@@ -353,6 +359,8 @@ fn unexpected(message: &Message) -> ShipError {
         Message::CaughtUp(_) => "CaughtUp",
         Message::Status(_) => "Status",
         Message::End(_) => "End",
+        Message::Fetch(_) => "Fetch",
+        Message::File(_) => "File",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }

@@ -1,5 +1,6 @@
-//! A primary's listener: takes connections of secondaries and gives each its own task. It owns the
-//! endpoint and the end of all those tasks; it must never let one secondary wait for another.
+//! A primary's listener: takes connections of secondaries and gives each its own task, and runs the
+//! one that repairs the primary's files. It owns the endpoint and the end of all those tasks; it
+//! must never let one secondary wait for another.
 
 use std::fmt;
 use std::io;
@@ -17,9 +18,11 @@ use wal::Log;
 use crate::config::ListenConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::identity::Identity;
+use crate::peers::Peers;
 use crate::quic::{Endpoint, Knock};
 use crate::quiet::Quiet;
 use crate::registry::Registry;
+use crate::repair;
 use crate::shipper::{self, ShipError, Shipping};
 
 /// A listening primary. Dropping it ends the connections too, but only [`Upstream::stop`] waits for
@@ -44,6 +47,7 @@ impl Upstream {
         let shipping = Arc::new(Shipping {
             registry: Registry::new(log.clone(), config.max_secondaries.max(REMEMBERED)),
             log,
+            peers: Peers::new(),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
             shutdown: shutdown.clone(),
         });
@@ -63,6 +67,12 @@ impl Upstream {
             )),
         };
         upstream.tasks.spawn(door.keep());
+        let (log, peers) = (
+            upstream.shipping.log.clone(),
+            upstream.shipping.peers.clone(),
+        );
+        let shutdown = upstream.shipping.shutdown.clone();
+        upstream.tasks.spawn(repair::run(log, peers, shutdown));
         tracing::info!(node = %config.node, address = %local, "listening for secondaries");
         Ok(upstream)
     }
@@ -86,7 +96,7 @@ impl Upstream {
         self.shipping.shutdown.cancel();
         self.tasks.close();
         if timeout_at(deadline, self.tasks.wait()).await.is_err() {
-            tracing::debug!("some secondaries did not take leave in time");
+            tracing::debug!("some secondaries or a repair did not end in time");
         }
         self.endpoint.close(CloseCode::Done, "the primary stops");
         let _ = timeout(IDLE_LIMIT, self.endpoint.idle()).await;

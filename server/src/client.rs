@@ -5,8 +5,10 @@ use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::status::Status;
+use crate::verification::Verification;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +84,12 @@ impl Client {
 
     /// The node's status.
     pub(crate) fn status(&self) -> Result<Status, ClientError> {
-        let answer = self.answer(self.agent.get(self.to("/api/v1/status")).call())?;
-        let bytes = answer.bytes().map_err(|error| self.strange(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error))
+        self.get("/api/v1/status")
+    }
+
+    /// What the node finds when it reads all that it stores; takes as long as that takes.
+    pub(crate) fn verify(&self) -> Result<Verification, ClientError> {
+        self.get("/api/v1/verify")
     }
 
     /// Answers of one SQL statement in `format`.
@@ -95,6 +100,12 @@ impl Client {
             .post(self.to("/api/v3/query_sql"))
             .content_type("application/json");
         self.answer(request.send(body))
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.answer(self.agent.get(self.to(path)).call())?;
+        let bytes = answer.bytes().map_err(|error| self.strange(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error))
     }
 
     fn to(&self, path: &str) -> String {

@@ -57,6 +57,22 @@ impl DataDir {
     }
 }
 
+/// Keeps nodes off a data directory while somebody looks at it from outside.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _lock: File,
+}
+
+impl Held {
+    /// Locks a directory that is there; makes nothing in it but the lock's file.
+    ///
+    /// # Errors
+    /// When another process holds the directory, or the file system refuses.
+    pub(crate) fn lock(path: &Path) -> Result<Self, DataDirError> {
+        Ok(Self { _lock: lock(path)? })
+    }
+}
+
 fn lock(dir: &Path) -> Result<File, DataDirError> {
     let path = dir.join("lock");
     let mut file = OpenOptions::new()
@@ -153,6 +169,20 @@ mod tests {
         );
         drop(held);
         assert!(DataDir::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_directory_looked_at_takes_no_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Held::lock(dir.path()).unwrap();
+        assert!(matches!(
+            DataDir::open(dir.path()),
+            Err(DataDirError::InUse { .. })
+        ));
+        drop(held);
+        assert!(!dir.path().join("node-id").exists());
+        assert!(Held::lock(&dir.path().join("nowhere")).is_err());
+        assert!(!dir.path().join("nowhere").exists());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Why a node cannot start, and why it did not stop well.
 
 use crate::data_dir::DataDirError;
+use crate::memory::MemoryError;
 
 /// A node that could not start. Nothing was acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     #[error("the log cannot be opened: {0}")]
     Log(#[from] wal::WalError),
     #[error("replication cannot start: {0}")]

@@ -5,9 +5,11 @@
 
 mod cli;
 mod client;
+mod compaction;
 pub mod conf;
 mod data_dir;
 mod error;
+mod memory;
 mod metrics;
 mod node;
 mod parts;
@@ -16,14 +18,17 @@ mod quickstart;
 mod running;
 mod secondary;
 mod signals;
+mod slot;
 mod status;
 mod table;
 mod telemetry;
+mod verification;
 
 pub use cli::run;
 pub use data_dir::DataDirError;
 pub use error::{StartError, StopError};
+pub use memory::MemoryError;
 pub use primary::Primary;
 pub use running::Running;
 pub use secondary::Secondary;
-pub use status::{LogStatus, MqttStatus, SecondaryStatus, Status, UpstreamStatus};
+pub use status::{DamagedStatus, LogStatus, MqttStatus, SecondaryStatus, Status, UpstreamStatus};

@@ -63,10 +63,11 @@ pub(crate) async fn step<T>(part: &str, stop: impl Future<Output = T>) {
     }
 }
 
-pub(crate) fn query_config(http: &conf::Http) -> query::Config {
+/// `memory` is what queries may use, in bytes.
+pub(crate) fn query_config(http: &conf::Http, memory: u64) -> query::Config {
     query::Config {
         listen: http.listen,
-        memory_limit: http.memory_limit,
+        memory_limit: memory,
         query_timeout: http.query_timeout,
         max_concurrent_queries: http.max_concurrent_queries,
         threads: cores(),

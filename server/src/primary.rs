@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use tracing::info;
 
+use crate::compaction::Compaction;
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
-use crate::node::{PrimaryNode, Slot, Who};
+use crate::memory::{self, Budget};
+use crate::node::{PrimaryNode, Who};
 use crate::parts::{blocking, cores, failure, query_config, report, step};
+use crate::slot::Slot;
 
 /// A primary that takes messages.
 pub struct Primary {
@@ -27,7 +30,7 @@ pub struct Primary {
 
 impl Primary {
     /// Opens the log, then the doors: replication and HTTP first, MQTT last, so that nothing comes
-    /// in before the rest stands. Needs a tokio runtime. `identity` stands in for the files of
+    /// in before the rest stands. Compaction runs as soon as the log is open. Needs a tokio runtime. `identity` stands in for the files of
     /// `replication.certs`.
     ///
     /// # Errors
@@ -38,8 +41,10 @@ impl Primary {
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
         crate::metrics::install();
+        let (workers, http) = (workers(&conf.mqtt), conf.http.as_ref());
+        let budget = memory::share_out(node, workers, http, conf.log.segment_size)?;
         let data_dir = DataDir::open(&node.data_dir)?;
-        let (committer, recovery) = open_log(data_dir.path(), &conf.log).await?;
+        let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
         report(committer.log(), &recovery);
         let who = Who {
             name: node.name.clone(),
@@ -49,6 +54,7 @@ impl Primary {
         let node = Arc::new(PrimaryNode {
             who,
             log: committer.log().clone(),
+            compaction: Compaction::new(conf.storage.compaction_rate),
             mqtt: Slot::empty(),
             registry: Slot::empty(),
         });
@@ -60,7 +66,7 @@ impl Primary {
             mqtt_addr: conf.mqtt.listen,
             data_dir,
         };
-        if let Err(error) = primary.open_doors(conf, identity).await {
+        if let Err(error) = primary.open_doors(conf, identity, &budget).await {
             // The reason to stop is the better error to report.
             let _ = primary.stop().await;
             return Err(error);
@@ -94,8 +100,8 @@ impl Primary {
         failure(self.committer.log()).await
     }
 
-    /// Takes no more messages, commits and acknowledges what has come in, tells the secondaries,
-    /// and ends. Returns where the log ends.
+    /// Takes no more messages, ends compaction, commits and acknowledges what has come in, tells the
+    /// secondaries, and ends. Returns where the log ends.
     ///
     /// # Errors
     /// When the log failed; everything acknowledged is on disk even then.
@@ -103,6 +109,7 @@ impl Primary {
         if let Some(mut mqtt) = self.node.mqtt.take() {
             step("MQTT", blocking(move || mqtt.stop())).await;
         }
+        step("compaction", self.node.compaction.stop()).await;
         let committer = self.committer;
         let end = blocking(move || committer.stop()).await;
         if let Ok(position) = &end {
@@ -123,7 +130,9 @@ impl Primary {
         &mut self,
         conf: &conf::Primary,
         identity: Option<replica::Identity>,
+        budget: &Budget,
     ) -> Result<(), StartError> {
+        self.node.compaction.start(self.node.log.clone()).await?;
         if let Some(shipping) = &conf.replication {
             let identity = match identity {
                 Some(identity) => identity,
@@ -137,7 +146,10 @@ impl Primary {
         }
         if let Some(http) = &conf.http {
             let node = Arc::clone(&self.node);
-            self.http = Some(query::HttpServer::start(query_config(http), node)?);
+            self.http = Some(query::HttpServer::start(
+                query_config(http, budget.queries),
+                node,
+            )?);
         }
         let (config, appenders) = (mqtt_config(&conf.mqtt), self.committer.appenders());
         let listener = blocking(move || mqtt::Listener::start(config, appenders)).await?;
@@ -170,15 +182,29 @@ impl fmt::Debug for Primary {
 
 async fn open_log(
     data_dir: &Path,
-    conf: &conf::Log,
+    config: wal::Config,
 ) -> Result<(wal::Committer, wal::Recovery), wal::WalError> {
     let data_dir = data_dir.to_owned();
-    let config = wal::Config {
-        segment_size: conf.segment_size,
-        max_group_delay: conf.max_group_delay,
-        ..wal::Config::default()
-    };
     blocking(move || wal::open_primary(wal::OsDisk::new(), &data_dir, &config)).await
+}
+
+fn log_config(conf: &conf::Primary, budget: &Budget) -> wal::Config {
+    wal::Config {
+        segment_size: conf.log.segment_size,
+        max_group_delay: conf.log.max_group_delay,
+        pending_bytes: budget.ingest_pending_per_appender,
+        keep_segments: conf.log.keep_segments,
+        reserve_disk: conf.storage.reserve_disk,
+        tables: conf.tables.clone(),
+        ..wal::Config::default()
+    }
+}
+
+fn workers(conf: &conf::Mqtt) -> usize {
+    match conf.workers {
+        0 => cores(),
+        workers => workers,
+    }
 }
 
 fn mqtt_config(conf: &conf::Mqtt) -> mqtt::Config {
@@ -187,10 +213,7 @@ fn mqtt_config(conf: &conf::Mqtt) -> mqtt::Config {
         max_packet: conf.max_packet,
         max_inflight: conf.max_inflight,
         max_connections: conf.max_connections,
-        workers: match conf.workers {
-            0 => cores(),
-            workers => workers,
-        },
+        workers: workers(conf),
         // The only way there is until a conf can name users.
         allow_anonymous: true,
     }

@@ -44,13 +44,51 @@ pub struct LogStatus {
     pub committed_unix_ms: u64,
     pub segments: u64,
     pub segment_bytes: u64,
+    /// Everything below is in Parquet files.
+    #[serde(default)]
+    pub compacted_lsn: u64,
+    /// Parquet files, their bytes and rows.
+    #[serde(default)]
+    pub files: u64,
+    #[serde(default)]
+    pub file_bytes: u64,
+    #[serde(default)]
+    pub file_rows: u64,
+    /// Bytes of sealed segments that are not in files yet.
+    #[serde(default)]
+    pub backlog_bytes: u64,
+    /// Why the last step of compaction failed; null once one has succeeded.
+    #[serde(default)]
+    pub compaction_error: Option<String>,
+    /// Null: not known.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
+    /// Why nothing is committed for now; null when all is well.
+    #[serde(default)]
+    pub stalled: Option<String>,
+    /// Known to be damaged and not repaired yet.
+    #[serde(default)]
+    pub damaged: Vec<DamagedStatus>,
+}
+
+/// A damaged segment or Parquet file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedStatus {
+    /// Relative to the log's directory.
+    pub name: String,
+    pub reason: String,
 }
 
 impl LogStatus {
-    /// What `log` holds now.
-    pub fn of(log: &wal::Log) -> Self {
+    /// What `log` holds now, and how its compaction stands.
+    pub fn of(log: &wal::Log, compaction: &wal::CompactionStats) -> Self {
         let snapshot = log.snapshot();
-        let segments = snapshot.segments();
+        let (segments, files) = (snapshot.segments(), snapshot.file_infos());
+        let damaged = log.damage().borrow().clone();
+        let damaged = damaged.into_iter().map(|damaged| DamagedStatus {
+            name: damaged.name,
+            reason: damaged.reason,
+        });
         Self {
             log_id: log.id().to_string(),
             epoch: snapshot.epoch().0,
@@ -59,6 +97,15 @@ impl LogStatus {
             committed_unix_ms: u64::try_from(snapshot.committed_at() / 1_000_000).unwrap_or(0),
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            compacted_lsn: snapshot.compacted().lsn.0,
+            files: files.len() as u64,
+            file_bytes: files.iter().map(|file| file.bytes).sum(),
+            file_rows: files.iter().map(|file| file.rows).sum(),
+            backlog_bytes: compaction.backlog_bytes,
+            compaction_error: compaction.last_error.clone(),
+            disk_free_bytes: log.disk_free(),
+            stalled: log.stalled().borrow().clone(),
+            damaged: damaged.collect(),
         }
     }
 }
@@ -169,6 +216,18 @@ mod tests {
             committed_unix_ms: 5,
             segments: 1,
             segment_bytes: 99,
+            compacted_lsn: 7,
+            files: 2,
+            file_bytes: 50,
+            file_rows: 6,
+            backlog_bytes: 3,
+            compaction_error: None,
+            disk_free_bytes: Some(1 << 40),
+            stalled: Some("the disk is too full".to_owned()),
+            damaged: vec![DamagedStatus {
+                name: "00000000000000000000.log".to_owned(),
+                reason: "a flipped bit".to_owned(),
+            }],
         };
         let status = Status {
             node: "a".to_owned(),
@@ -186,6 +245,8 @@ mod tests {
         assert_eq!(json["lsn"], 12);
         assert_eq!(json["secondaries"], serde_json::json!([]));
         assert!(json.get("upstream").is_none());
+        assert_eq!(json["compaction_error"], serde_json::Value::Null);
+        assert_eq!(json["damaged"][0]["reason"], "a flipped bit");
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
 
         let blank = Status {
@@ -195,5 +256,15 @@ mod tests {
         let json = serde_json::to_value(&blank).unwrap();
         assert!(json.get("lsn").is_none());
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), blank);
+    }
+
+    #[test]
+    fn an_older_node_is_understood() {
+        let json = r#"{"node": "a", "node_id": "", "role": "primary", "version": "0.1.0",
+            "uptime_s": 3, "log_id": "00", "epoch": 1, "lsn": 20, "oldest_lsn": 0,
+            "committed_unix_ms": 0, "segments": 1, "segment_bytes": 1536}"#;
+        let log = serde_json::from_str::<Status>(json).unwrap().log.unwrap();
+        assert_eq!((log.lsn, log.files, log.stalled), (20, 0, None));
+        assert!(log.damaged.is_empty());
     }
 }

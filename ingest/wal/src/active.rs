@@ -10,15 +10,16 @@ use std::time::Instant;
 
 use crate::block::BlockKind;
 use crate::catalog::Catalog;
+use crate::damage::DamageBoard;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::group::Group;
 use crate::ids::{Epoch, LogId, Position};
 use crate::layout::segment_name;
-use crate::log::LogState;
+use crate::log::{Committed, LogState};
 use crate::sealed::Sealed;
 use crate::segment::{BlockEntry, SegmentFooter, SegmentHeader};
-use crate::snapshot::{Snapshot, Tail, TailBlock};
+use crate::snapshot::{Tail, TailBlock};
 
 /// The active segment's file.
 #[derive(Debug)]
@@ -29,7 +30,16 @@ pub(crate) struct Active {
     pub(crate) offset: u64,
     pub(crate) entries: Vec<BlockEntry>,
     pub(crate) tail: Arc<Tail>,
+    /// The primary's clock at its first block; none yet, or not known.
+    pub(crate) begun_at: Option<i64>,
+    /// Blocks in its middle cannot be read.
+    pub(crate) has_hole: bool,
+    /// Up to here the tail may be read from the file.
+    pub(crate) spilled: u64,
 }
+
+/// Bytes of the tail that are kept in memory before they are read from the file instead.
+const SPILL_BYTES: u64 = 8 << 20;
 
 /// Owns the write side of a log's directory.
 #[derive(Debug)]
@@ -39,7 +49,7 @@ pub(crate) struct Writer {
     pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) sealed: Arc<Vec<Arc<Sealed>>>,
+    pub(crate) board: Arc<DamageBoard>,
     pub(crate) active: Active,
     /// The durable end.
     pub(crate) tip: Position,
@@ -54,7 +64,15 @@ impl Active {
         header: &SegmentHeader,
     ) -> Result<Self, WalError> {
         let path = dir.join(segment_name(header.start.lsn));
-        let mut file = disk.create(&path).map_err(WalError::io("create", &path))?;
+        let mut file = match disk.create(&path) {
+            // An attempt that found no room has left it; no block is in it yet.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                disk.remove(&path).map_err(WalError::io("remove", &path))?;
+                disk.create(&path)
+            }
+            created => created,
+        }
+        .map_err(WalError::io("create", &path))?;
         let bytes = header.encode();
         file.write_at(0, &bytes)
             .map_err(WalError::io("write", &path))?;
@@ -68,16 +86,18 @@ impl Active {
             offset: bytes.len() as u64,
             entries: Vec::new(),
             tail,
+            begun_at: None,
+            has_hole: false,
+            spilled: 0,
         })
     }
 
     /// Writes the footer; durable once this returns.
-    pub(crate) fn seal(&mut self, end: Position, committed_at: i64) -> Result<(), WalError> {
-        let entries = std::mem::take(&mut self.entries);
+    fn seal(&mut self, end: Position, committed_at: i64) -> Result<(), WalError> {
         let footer = SegmentFooter {
             end,
             committed_at,
-            entries,
+            entries: self.entries.clone(),
         }
         .encode(self.offset);
         self.file
@@ -116,11 +136,29 @@ impl Active {
         self.tail.push(blocks.into_iter());
         self.offset += group.bytes.len() as u64;
     }
+
+    /// Lets the tail be read from the file once much of it is in memory.
+    fn spill(&mut self, disk: &dyn Disk) {
+        if self.offset - self.spilled < SPILL_BYTES {
+            return;
+        }
+        // A mapping that fails costs memory, nothing else.
+        if let Ok(mapping) = disk.map(&self.path) {
+            self.tail.spill(&mapping);
+        }
+        self.spilled = self.offset;
+    }
+
+    /// Blocks written since the segment was begun.
+    pub(crate) fn blocks(&self) -> usize {
+        self.entries.len()
+    }
 }
 
 impl Writer {
     /// Writes groups that continue the tip, and returns once they are durable and published. Only
-    /// the last may seal the segment.
+    /// the last may seal the segment. An error that [`WalError::is_full`] leaves everything as it
+    /// was: the same call may be made again.
     pub(crate) fn commit(&mut self, state: &LogState, groups: &[Group]) -> Result<(), WalError> {
         self.active.append(groups)?;
         let started = Instant::now();
@@ -132,17 +170,15 @@ impl Writer {
         for group in groups {
             self.take_in(state, group)?;
         }
-        state.publish(self.snapshot());
-        if groups.last().is_some_and(|last| last.seals) {
-            self.rotate()?;
-            state.publish(self.snapshot());
-        }
+        self.active.spill(self.disk.as_ref());
+        state.publish(self.committed(None));
         Ok(())
     }
 
     /// Makes a durable group part of what the next snapshot shows.
     fn take_in(&mut self, state: &LogState, group: &Group) -> Result<(), WalError> {
         self.active.adopt(group);
+        self.active.begun_at.get_or_insert(group.committed_at);
         self.tip = group.end;
         self.committed_at = group.committed_at;
         let data = |entry: &&BlockEntry| entry.kind == BlockKind::Data;
@@ -153,47 +189,45 @@ impl Writer {
     }
 
     fn learn(&mut self, group: &Group) -> Result<(), WalError> {
-        if !group.schemas.is_empty() {
-            let catalog = Arc::make_mut(&mut self.catalog);
-            group
-                .schemas
-                .iter()
-                .try_for_each(|schema| catalog.insert(Arc::clone(schema)))?;
+        if group.controls.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let catalog = Arc::make_mut(&mut self.catalog);
+        let mut controls = group.controls.iter();
+        controls.try_for_each(|control| catalog.apply(control))
     }
 
-    /// Seals the active segment, whose last block is a seal, and begins the next.
-    pub(crate) fn rotate(&mut self) -> Result<(), WalError> {
+    /// Seals the active segment, whose last block is a seal, and begins the next. An error that
+    /// [`WalError::is_full`] leaves everything as it was.
+    pub(crate) fn rotate(&mut self) -> Result<Arc<Sealed>, WalError> {
         self.active.seal(self.tip, self.committed_at)?;
-        let sealed = Sealed::open(self.disk.as_ref(), &self.active.path, self.log)?;
-        Arc::make_mut(&mut self.sealed).push(Arc::new(sealed));
-        self.active = Active::create(self.disk.as_ref(), &self.dir, &self.header())?;
-        Ok(())
+        let disk = self.disk.as_ref();
+        let sealed = Sealed::open(disk, &self.active.path, self.log, &self.board)?;
+        self.active = Active::create(disk, &self.dir, &self.header())?;
+        Ok(Arc::new(sealed))
     }
 
     /// The header of a segment that starts at the tip.
-    pub(crate) fn header(&self) -> SegmentHeader {
+    fn header(&self) -> SegmentHeader {
         SegmentHeader {
             log: self.log,
             epoch: self.epoch,
             start: self.tip,
             schemas: self.catalog.tables().map(Arc::clone).collect(),
+            settings: self.catalog.all_settings(),
         }
     }
 
-    /// The view at the tip.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            log: self.log,
-            epoch: self.epoch,
+    /// What is to be shown at the tip.
+    pub(crate) fn committed(&self, sealed: Option<Arc<Sealed>>) -> Committed {
+        Committed {
             position: self.tip,
             committed_at: self.committed_at,
             catalog: Arc::clone(&self.catalog),
-            sealed: Arc::clone(&self.sealed),
             tail: Arc::clone(&self.active.tail),
             tail_len: self.active.entries.len(),
             tail_bytes: self.active.offset,
+            sealed,
         }
     }
 }

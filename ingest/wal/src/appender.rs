@@ -238,9 +238,11 @@ impl Appender {
                     return false;
                 };
                 let column = &known.schema.columns[at];
-                let fits = column.kind == value.kind()
+                // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
+                let fits = column.role == ColumnRole::Tag
+                    || column.kind == value.kind()
                     || (column.kind == ColumnType::Float && value.kind() == ColumnType::Int);
-                if column.role != ColumnRole::Field || !fits {
+                if column.role == ColumnRole::Time || !fits {
                     return false;
                 }
                 guess = at + 1;

@@ -51,14 +51,28 @@ pub enum BlockKind {
     Schema = 2,
     /// The last block of a segment.
     Seal = 3,
+    /// A table's options.
+    Options = 4,
+    /// Rows of a table older than a time are gone.
+    Cut = 5,
+    /// Old segments need no longer be kept.
+    Retire = 6,
 }
 
 impl BlockKind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    /// Whether such a block changes what later ones mean.
+    pub(crate) fn controls(self) -> bool {
+        !matches!(self, Self::Data | Self::Seal)
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Data),
             2 => Some(Self::Schema),
             3 => Some(Self::Seal),
+            4 => Some(Self::Options),
+            5 => Some(Self::Cut),
+            6 => Some(Self::Retire),
             _ => None,
         }
     }

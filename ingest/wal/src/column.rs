@@ -101,6 +101,10 @@ impl ColumnBuilder {
                 nulls.append_non_null();
             }
             (Values::Text(values), Value::Text(value)) => values.append_value(value),
+            (Values::Tag(values), Value::Text(value)) => values.append_value(value),
+            (Values::Tag(values), Value::Int(value)) => values.append_value(value.to_string()),
+            (Values::Tag(values), Value::Float(value)) => values.append_value(value.to_string()),
+            (Values::Tag(values), Value::Bool(value)) => values.append_value(value.to_string()),
             _ => return self.pad_to(self.rows + 1),
         }
         self.rows += 1;

@@ -4,11 +4,11 @@
 //! keeps groups from becoming tiny under load. Any error poisons the log: nothing more is
 //! acknowledged, every waiter fails, and the process is told through `Log::failed`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::active::Writer;
 use crate::appender::{Appender, Durable, Inbox, OnDurable, Ticket};
@@ -16,13 +16,17 @@ use crate::batch::{Batch, Piece};
 use crate::body::BodyWriter;
 use crate::clock::unix_nanos;
 use crate::config::Config;
+use crate::control::Control;
 use crate::error::WalError;
 use crate::group::{Group, GroupBuilder};
 use crate::ids::{Position, TableId};
 use crate::log::{Log, LogState};
+use crate::options::TableOptions;
 use crate::pacer::Pacer;
 use crate::registry::Registry;
 use crate::schema::TableSchema;
+use crate::space::Space;
+use crate::upkeep;
 
 /// Wakes the committer. Ringing twice before it looks is ringing once.
 #[derive(Debug, Default)]
@@ -40,9 +44,15 @@ impl Bell {
         }
     }
 
-    fn wait(&self) {
+    /// Returns once rung, or after `limit`.
+    fn wait(&self, limit: Duration) {
+        let end = Instant::now() + limit;
         while !self.rung.swap(false, Ordering::AcqRel) {
-            thread::park();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
         }
     }
 }
@@ -93,10 +103,15 @@ impl Appenders {
 }
 
 impl Committer {
-    pub(crate) fn start(writer: Writer, config: &Config) -> Result<Self, WalError> {
-        let state = LogState::new(writer.snapshot());
+    pub(crate) fn start(
+        writer: Writer,
+        state: Arc<LogState>,
+        config: &Config,
+    ) -> Result<Self, WalError> {
         let log = Log::new(Arc::clone(&state));
-        let registry = Arc::new(Registry::new(&writer.catalog));
+        let registry = Registry::new(&writer.catalog);
+        let declared = registry.declare(&config.tables)?;
+        let registry = Arc::new(registry);
         let shared = Arc::new(Shared {
             inboxes: Mutex::default(),
             bell: Arc::default(),
@@ -105,7 +120,13 @@ impl Committer {
         });
         let run = Run {
             writer,
+            space: Space::new(&state, config.reserve_disk),
             state,
+            declared,
+            options: options_of(config),
+            keep_segments: config.keep_segments,
+            upkeep_every: config.upkeep_every.max(UPKEEP_LEAST),
+            kept_up: None,
             shared: Arc::clone(&shared),
             body: BodyWriter::default(),
             pacer: Pacer::new(config.max_group_delay),
@@ -167,7 +188,30 @@ struct Run {
     shared: Arc<Shared>,
     body: BodyWriter,
     pacer: Pacer,
+    space: Space,
     segment_size: u64,
+    keep_segments: u64,
+    /// Tables of the conf, to be written into the log before any row.
+    declared: Vec<Arc<TableSchema>>,
+    /// Options by the conf; all other tables have none.
+    options: HashMap<String, TableOptions>,
+    upkeep_every: Duration,
+    /// When the log was last looked after.
+    kept_up: Option<Instant>,
+}
+
+/// A segment is sealed once it has this many blocks: a query must not meet many more.
+const MAX_BLOCKS: usize = 16_384;
+/// Shortest time between two looks, so that an idle committer sleeps.
+const UPKEEP_LEAST: Duration = Duration::from_millis(1);
+/// A segment with rows is sealed once its first block is this old.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+fn options_of(config: &Config) -> HashMap<String, TableOptions> {
+    let tables = config.tables.iter();
+    tables
+        .map(|table| (table.name.clone(), table.options))
+        .collect()
 }
 
 /// The rows of one group, by table.
@@ -195,27 +239,107 @@ impl Run {
 
     fn serve(&mut self) -> Result<(), WalError> {
         loop {
-            self.shared.bell.wait();
-            let stopping = self.shared.stop.load(Ordering::Acquire);
+            if !self.upkeep()? {
+                return Ok(());
+            }
+            self.shared.bell.wait(self.upkeep_every);
+            let stopping = self.stopping();
             if !stopping {
                 let delay = self.pacer.delay(Instant::now());
                 if !delay.is_zero() {
                     thread::sleep(delay);
                 }
             }
-            self.commit_group()?;
+            if !self.space.there_is() {
+                if stopping {
+                    // What waits was never acknowledged.
+                    return Ok(());
+                }
+                self.space.pause();
+                self.shared.bell.ring();
+                continue;
+            }
+            if !self.commit_rows()? {
+                return Ok(());
+            }
             if stopping {
                 // Rows that slipped in while the last group was written.
-                return self.commit_group();
+                return self.commit_rows().map(|_| ());
             }
         }
     }
 
-    fn commit_group(&mut self) -> Result<(), WalError> {
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Writes what the log must say by itself. Allowed where rows are not: it is little, and it
+    /// makes room.
+    fn upkeep(&mut self) -> Result<bool, WalError> {
+        if self
+            .kept_up
+            .is_some_and(|at| at.elapsed() < self.upkeep_every)
+        {
+            return Ok(true);
+        }
+        self.kept_up = Some(Instant::now());
+        let mut controls: Vec<Control> = std::mem::take(&mut self.declared)
+            .into_iter()
+            .map(Control::Schema)
+            .collect();
+        controls.extend(self.changed_options(&controls));
+        controls.extend(upkeep::due(
+            &self.state.snapshot(),
+            unix_nanos(),
+            self.keep_segments,
+        ));
+        if controls.is_empty() && !self.old() {
+            return Ok(true);
+        }
+        for control in &controls {
+            if let Control::Cut(..) = control {
+                self.state.count_cut();
+            }
+        }
+        let group = self.encode(controls, Tables::new())?;
+        self.commit(group)
+    }
+
+    /// Options that the conf wants otherwise than the log has them.
+    fn changed_options(&self, new: &[Control]) -> Vec<Control> {
+        let new = new.iter().filter_map(|control| match control {
+            Control::Schema(schema) => Some(schema),
+            _ => None,
+        });
+        let catalog = &self.writer.catalog;
+        let mut changed: BTreeMap<TableId, TableOptions> = BTreeMap::new();
+        for schema in catalog.tables().chain(new) {
+            let wanted = self.options.get(&schema.name).copied().unwrap_or_default();
+            if wanted != catalog.options(schema.id) {
+                changed.insert(schema.id, wanted);
+            }
+        }
+        let controls = changed.into_iter();
+        controls
+            .map(|(table, options)| Control::Options(table, options))
+            .collect()
+    }
+
+    /// Whether the active segment has waited long enough for more.
+    fn old(&self) -> bool {
+        let active = &self.writer.active;
+        let age = unix_nanos().saturating_sub(active.begun_at.unwrap_or(i64::MAX));
+        let waited = u128::try_from(age).is_ok_and(|age| age >= MAX_AGE.as_nanos());
+        active.blocks() > 0 && waited
+    }
+
+    /// Commits what has been gathered. False: given up while waiting for room; nothing may be
+    /// committed after it, or it would seem to be acknowledged too.
+    fn commit_rows(&mut self) -> Result<bool, WalError> {
         let started = Instant::now();
         let (taken, tables) = self.take()?;
         if taken.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let rows = tables
             .values()
@@ -223,14 +347,33 @@ impl Run {
             .map(|piece| piece.times.len() as u64)
             .sum();
         self.pacer.took(started, rows);
-        let group = self.encode(tables)?;
-        self.writer
-            .commit(&self.state, std::slice::from_ref(&group))?;
+        let group = self.encode(Vec::new(), tables)?;
+        if !self.commit(group)? {
+            return Ok(false);
+        }
         let lsn = self.writer.tip.lsn;
         for Taken { inbox, ticket } in taken {
             inbox.complete(Durable { group: ticket, lsn });
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Makes a group durable, once there is room. False: given up while waiting for room.
+    fn commit(&mut self, group: Group) -> Result<bool, WalError> {
+        let groups = std::slice::from_ref(&group);
+        let stop = || self.shared.stop.load(Ordering::Acquire);
+        let (writer, state) = (&mut self.writer, &self.state);
+        let written = self.space.write(|| writer.commit(state, groups), stop)?;
+        if written.is_none() {
+            return Ok(false);
+        }
+        if group.seals {
+            let Some(sealed) = self.space.write(|| writer.rotate(), stop)? else {
+                return Ok(false);
+            };
+            self.state.publish(self.writer.committed(Some(sealed)));
+        }
+        Ok(true)
     }
 
     fn take(&self) -> Result<(Vec<Taken>, Tables), WalError> {
@@ -253,10 +396,14 @@ impl Run {
         Ok((taken, tables))
     }
 
-    fn encode(&mut self, tables: Tables) -> Result<Group, WalError> {
-        let offset = self.writer.active.offset;
+    fn encode(&mut self, controls: Vec<Control>, tables: Tables) -> Result<Group, WalError> {
+        let (offset, blocks) = (self.writer.active.offset, self.writer.active.blocks());
+        let old = self.old();
         let catalog = Arc::clone(&self.writer.catalog);
         let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
+        for control in controls {
+            group.control(control);
+        }
         for (id, pieces) in tables {
             let Some(schema) = newest(&catalog, id, &pieces) else {
                 continue;
@@ -265,12 +412,13 @@ impl Run {
                 .newest(id)
                 .is_none_or(|written| written.version < schema.version)
             {
-                group.schema(&schema);
+                group.control(Control::Schema(Arc::clone(&schema)));
             }
             let encoded = group.rows(&schema, pieces);
             encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;
         }
-        if offset + group.len() as u64 >= self.segment_size {
+        let full = offset + group.len() as u64 >= self.segment_size;
+        if full || blocks + group.blocks() >= MAX_BLOCKS || old {
             group.seal();
         }
         Ok(group.finish())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::options::TableDef;
+
 /// Tuning of one open log.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -11,6 +13,21 @@ pub struct Config {
     pub max_group_delay: Duration,
     /// An appender refuses more rows (`AppendError::Full`) once this many bytes wait for a commit.
     pub pending_bytes: usize,
+    /// Sealed segments whose rows are in files are kept for secondaries up to this many bytes.
+    pub keep_segments: u64,
+    /// While less than this is free, nothing is committed.
+    pub reserve_disk: u64,
+    /// How often the primary looks whether the log needs cuts, retirements or a seal.
+    pub upkeep_every: Duration,
+    /// Tables with columns, options or rules of their own; all others have none.
+    pub tables: Vec<TableDef>,
+}
+
+/// Tuning of a secondary's log.
+#[derive(Clone, Debug, Default)]
+pub struct FollowerConfig {
+    /// While less than this is free, nothing is written.
+    pub reserve_disk: u64,
 }
 
 impl Default for Config {
@@ -19,6 +36,10 @@ impl Default for Config {
             segment_size: 64 << 20,
             max_group_delay: Duration::ZERO,
             pending_bytes: 8 << 20,
+            keep_segments: 1 << 30,
+            reserve_disk: 0,
+            upkeep_every: Duration::from_secs(1),
+            tables: Vec::new(),
         }
     }
 }

@@ -71,8 +71,11 @@ impl Cursor {
             let entry = &segment.entries[*at];
             entry.offset + u64::from(entry.len) - from <= max_bytes as u64
         };
+        // Not across a hole: what lies between is no block.
+        let follows =
+            |at: &usize| segment.entries[*at].first_lsn == segment.entries[*at - 1].end_lsn();
         let last = (first + 1..segment.entries.len())
-            .take_while(fits)
+            .take_while(|at| fits(at) && follows(at))
             .last()
             .unwrap_or(first);
         let entry = &segment.entries[last];

@@ -23,6 +23,11 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file. The removal survives a crash after `sync_dir`.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file another name, replacing what had it. Readers of the replaced file keep it. Whole
+    /// or not at all after a crash; survives one after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Free bytes of the file system that holds `path`; `None` where that is not known.
+    fn free(&self, path: &Path) -> io::Result<Option<u64>>;
     /// Makes the names in a directory survive a crash.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The content of a file that will no longer change, without copying it where possible.
@@ -95,6 +100,15 @@ impl Disk for OsDisk {
         fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<Option<u64>> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
@@ -119,6 +133,14 @@ impl Disk for OsDisk {
 
 #[derive(Debug)]
 struct OsFile(File);
+
+/// Whether an error says that there is no room left, which may pass.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
 
 impl DiskFile for OsFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {

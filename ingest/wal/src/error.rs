@@ -44,6 +44,9 @@ pub enum WalError {
     /// The directory holds something else than was asked for.
     #[error("{path}: {reason}")]
     WrongLog { path: PathBuf, reason: String },
+    /// A table of the conf contradicts what the log has.
+    #[error("table {table:?} cannot be declared so: {reason}")]
+    Declaration { table: String, reason: String },
     /// The position is not in this log, or no longer held.
     #[error("position {0} is not held by this log")]
     NotHeld(Position),
@@ -56,6 +59,16 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Whether a write found no room. An fsync that says so is not meant: what it covered is lost.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Io {
+                operation, source, ..
+            } => crate::disk::is_full(source) && !operation.starts_with("fsync"),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {

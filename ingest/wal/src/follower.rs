@@ -4,6 +4,7 @@
 //! One thread writes and fsyncs; several appends may share one fsync.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -11,13 +12,15 @@ use tokio::sync::mpsc;
 
 use crate::active::Writer;
 use crate::block::BlockKind;
+use crate::config::FollowerConfig;
+use crate::control::Control;
 use crate::error::WalError;
 use crate::group::Group;
 use crate::ids::Position;
 use crate::log::{Log, LogState};
 use crate::scan::BlockScan;
-use crate::schema::TableSchema;
 use crate::segment::BlockEntry;
+use crate::space::Space;
 
 /// Appends that may wait for the writer's thread.
 const QUEUE: usize = 16;
@@ -30,24 +33,32 @@ pub struct Follower {
     log: Log,
     tip: Position,
     queue: mpsc::Sender<Group>,
+    stopping: Arc<AtomicBool>,
     thread: JoinHandle<Result<(), WalError>>,
 }
 
 impl Follower {
-    pub(crate) fn start(writer: Writer) -> Result<Self, WalError> {
-        let state = LogState::new(writer.snapshot());
+    pub(crate) fn start(
+        writer: Writer,
+        state: Arc<LogState>,
+        config: &FollowerConfig,
+    ) -> Result<Self, WalError> {
+        let space = Space::new(&state, config.reserve_disk);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mine = Arc::clone(&stopping);
         let log = Log::new(Arc::clone(&state));
         let tip = writer.tip;
         let dir = writer.dir.clone();
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("follower".to_owned())
-            .spawn(move || run(writer, &state, jobs))
+            .spawn(move || run(writer, &state, space, jobs, &mine))
             .map_err(WalError::io("start the follower thread of", &dir))?;
         Ok(Self {
             log,
             tip,
             queue,
+            stopping,
             thread,
         })
     }
@@ -86,11 +97,13 @@ impl Follower {
         WalError::Poisoned(reason.unwrap_or_else(|| "the follower thread has ended".to_owned()))
     }
 
-    /// Writes and fsyncs what has been accepted, then ends the thread.
+    /// Writes and fsyncs what has been accepted, then ends the thread. What finds no room is left:
+    /// it is fetched again.
     ///
     /// # Errors
     /// The error that poisoned the log, if one did.
     pub async fn stop(self) -> Result<(), WalError> {
+        self.stopping.store(true, Ordering::Release);
         drop(self.queue);
         let thread = self.thread;
         let join = tokio::task::spawn_blocking(move || thread.join());
@@ -107,18 +120,16 @@ impl Follower {
 fn split(blocks: &Bytes, tip: Position) -> Result<Vec<Group>, WalError> {
     let mut scan = BlockScan::new(blocks, tip);
     let mut groups = Vec::new();
-    let (mut start, mut entries, mut schemas) = (0, Vec::new(), Vec::new());
+    let (mut start, mut entries, mut controls) = (0, Vec::new(), Vec::new());
     while let Some((header, offset, body)) = scan.next()? {
         entries.push(BlockEntry::of(&header, (offset - start) as u64));
-        if header.kind == BlockKind::Schema {
-            schemas.push(Arc::new(TableSchema::decode(body)?));
-        }
+        controls.extend(Control::decode(header.kind, header.table, body)?);
         let seals = header.kind == BlockKind::Seal;
         if seals || scan.offset() == blocks.len() {
             groups.push(Group {
                 bytes: blocks.slice(start..scan.offset()),
                 entries: std::mem::take(&mut entries),
-                schemas: std::mem::take(&mut schemas),
+                controls: std::mem::take(&mut controls),
                 end: scan.tip(),
                 committed_at: header.committed_at,
                 seals,
@@ -132,9 +143,18 @@ fn split(blocks: &Bytes, tip: Position) -> Result<Vec<Group>, WalError> {
 fn run(
     mut writer: Writer,
     state: &LogState,
+    mut space: Space,
     mut jobs: mpsc::Receiver<Group>,
+    stopping: &AtomicBool,
 ) -> Result<(), WalError> {
+    let stop = || stopping.load(Ordering::Acquire);
     while let Some(group) = jobs.blocking_recv() {
+        while !space.there_is() {
+            if stop() {
+                return Ok(());
+            }
+            space.pause();
+        }
         let mut bytes = group.bytes.len();
         let mut groups = vec![group];
         while bytes < SYNC_BYTES && groups.last().is_some_and(|last| !last.seals) {
@@ -142,10 +162,37 @@ fn run(
             bytes += next.bytes.len();
             groups.push(next);
         }
-        if let Err(error) = writer.commit(state, &groups) {
-            state.fail(&error.to_string());
-            return Err(error);
+        match write(&mut writer, state, &mut space, &groups, stop) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                state.fail(&error.to_string());
+                return Err(error);
+            }
         }
     }
     Ok(())
+}
+
+/// Makes groups durable and published; false when it was given up for want of room.
+fn write(
+    writer: &mut Writer,
+    state: &LogState,
+    space: &mut Space,
+    groups: &[Group],
+    stop: impl Fn() -> bool,
+) -> Result<bool, WalError> {
+    if space
+        .write(|| writer.commit(state, groups), &stop)?
+        .is_none()
+    {
+        return Ok(false);
+    }
+    if groups.last().is_some_and(|last| last.seals) {
+        let Some(sealed) = space.write(|| writer.rotate(), &stop)? else {
+            return Ok(false);
+        };
+        state.publish(writer.committed(Some(sealed)));
+    }
+    Ok(true)
 }

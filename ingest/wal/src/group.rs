@@ -14,6 +14,7 @@ use crate::batch::Piece;
 use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, checksum};
 use crate::body::BodyWriter;
 use crate::column::widen_array;
+use crate::control::Control;
 use crate::ids::{Lsn, Position, TableId};
 use crate::schema::TableSchema;
 use crate::segment::BlockEntry;
@@ -27,7 +28,7 @@ pub(crate) struct Group {
     pub(crate) bytes: Bytes,
     /// Offsets are relative to `bytes`.
     pub(crate) entries: Vec<BlockEntry>,
-    pub(crate) schemas: Vec<Arc<TableSchema>>,
+    pub(crate) controls: Vec<Control>,
     pub(crate) end: Position,
     pub(crate) committed_at: i64,
     /// The last block seals the segment.
@@ -39,7 +40,7 @@ pub(crate) struct GroupBuilder<'a> {
     writer: &'a mut BodyWriter,
     bytes: Vec<u8>,
     entries: Vec<BlockEntry>,
-    schemas: Vec<Arc<TableSchema>>,
+    controls: Vec<Control>,
     start: Lsn,
     tip: Position,
     committed_at: i64,
@@ -62,7 +63,7 @@ impl<'a> GroupBuilder<'a> {
             writer,
             bytes: Vec::new(),
             entries: Vec::new(),
-            schemas: Vec::new(),
+            controls: Vec::new(),
             start: tip.lsn,
             tip,
             committed_at,
@@ -74,15 +75,22 @@ impl<'a> GroupBuilder<'a> {
         self.bytes.len()
     }
 
-    /// One version of a table's schema; data blocks that follow it come after.
-    pub(crate) fn schema(&mut self, schema: &Arc<TableSchema>) {
+    /// A change that what follows is subject to.
+    pub(crate) fn control(&mut self, control: Control) {
         let at = self.begin();
-        self.bytes.extend_from_slice(&schema.encode());
-        self.schemas.push(Arc::clone(schema));
-        self.end(
-            at,
-            &Content::control(BlockKind::Schema, schema.id, schema.version),
-        );
+        self.bytes.extend_from_slice(&control.encode());
+        let version = match &control {
+            Control::Schema(schema) => schema.version,
+            _ => 0,
+        };
+        let content = Content::control(control.kind(), control.table(), version);
+        self.controls.push(control);
+        self.end(at, &content);
+    }
+
+    /// Blocks so far.
+    pub(crate) fn blocks(&self) -> usize {
+        self.entries.len()
     }
 
     /// The block after which the segment is sealed.
@@ -187,7 +195,7 @@ impl<'a> GroupBuilder<'a> {
         Group {
             bytes: Bytes::from(self.bytes),
             entries: self.entries,
-            schemas: self.schemas,
+            controls: self.controls,
             end: self.tip,
             committed_at: self.committed_at,
             seals: self.seals,

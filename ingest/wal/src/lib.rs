@@ -4,6 +4,7 @@
 //! Appender (one per producer) --rows--> Committer (one thread) --blocks--> active segment --seal--> sealed segments
 //! Follower (on a secondary)   --the primary's blocks, byte for byte-----^
 //!                                                                       Log: Snapshot, Cursor, durable position
+//! Compactor (one thread)      --sealed segments--> Parquet files, named by a manifest--------------^
 //! ```
 //!
 //! This crate knows no async runtime, no TLS, no MQTT and no SQL. The byte tables of everything it
@@ -19,19 +20,27 @@ mod catalog;
 mod clock;
 mod column;
 mod committer;
+mod compact;
 mod config;
+mod control;
 mod cursor;
+mod damage;
 mod disk;
 mod error;
+mod file;
 mod follower;
 mod group;
 mod ids;
 mod layout;
 mod log;
+#[cfg(test)]
+mod model;
 mod open;
+mod options;
 mod pacer;
 mod recovery;
 mod registry;
+mod repair;
 #[cfg(test)]
 mod roundtrip;
 mod row;
@@ -40,25 +49,35 @@ mod schema;
 mod sealed;
 mod segment;
 mod snapshot;
+mod space;
+mod upkeep;
+mod verify;
 
 pub use appender::{AppendError, Appender, Durable, Ticket};
 pub use block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
 pub use catalog::Catalog;
 pub use committer::{Appenders, Committer};
-pub use config::Config;
+pub use compact::{
+    CompactionStats, Compactor, CompactorConfig, MergePart, MergedReader, compact_now, merge_parts,
+};
+pub use config::{Config, FollowerConfig};
 pub use cursor::{Chunk, Cursor};
+pub use damage::Damaged;
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use error::WalError;
+pub use file::{FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wanted};
 pub use follower::Follower;
 pub use ids::{Epoch, LogId, Lsn, Position, TableId};
 pub use layout::find_log;
 pub use log::{Log, LogStats};
 pub use open::{open_follower, open_primary};
+pub use options::{Dedup, TableDef, TableOptions};
 pub use recovery::{Recovery, TornTail};
 pub use row::{Refusal, Row, Value};
 pub use schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema};
 pub use segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader};
 pub use snapshot::{BlockRef, SegmentInfo, Snapshot};
+pub use verify::{Fault, VerifyReport, verify_dir};
 
 /// The table that keeps what could not be stored where it was meant to go.
 pub const DEAD_LETTERS: &str = "system.dead_letters";

@@ -1,16 +1,22 @@
 //! The read side of an open log, shared by everyone who reads: snapshots, cursors, positions.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::block::{BLOCK_HEADER_LEN, BlockHeader};
+use crate::catalog::Catalog;
 use crate::cursor::Cursor;
+use crate::damage::{DamageBoard, Damaged};
+use crate::disk::Disk;
 use crate::error::WalError;
+use crate::file::FileSet;
 use crate::ids::{Epoch, LogId, Lsn, Position};
-use crate::snapshot::Snapshot;
+use crate::sealed::Sealed;
+use crate::snapshot::{Snapshot, Tail};
 
 /// Read handle of a log: cheap to clone, never writes.
 #[derive(Clone, Debug)]
@@ -23,10 +29,38 @@ pub struct Log {
 pub(crate) struct LogState {
     id: LogId,
     epoch: Epoch,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) board: Arc<DamageBoard>,
+    /// Changed by the writer, by compaction and by repair, each replacing only its own part.
     snapshot: Mutex<Arc<Snapshot>>,
+    /// Held while files are exchanged, so that compaction and repair do not cross.
+    pub(crate) exchange: Mutex<()>,
     durable: watch::Sender<Position>,
     failed: watch::Sender<Option<String>>,
+    stalled: watch::Sender<Option<String>>,
     counters: Counters,
+}
+
+/// What opening a log leaves to begin with.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) board: Arc<DamageBoard>,
+    pub(crate) torn_tails: u64,
+}
+
+/// What the writer shows after a commit.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) position: Position,
+    pub(crate) committed_at: i64,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) tail_len: usize,
+    pub(crate) tail_bytes: u64,
+    /// A segment that has just been sealed.
+    pub(crate) sealed: Option<Arc<Sealed>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +71,9 @@ struct Counters {
     bytes: AtomicU64,
     syncs: AtomicU64,
     sync_nanos: AtomicU64,
+    torn_tails: AtomicU64,
+    cuts: AtomicU64,
+    retired: AtomicU64,
 }
 
 /// What the log has written since it was opened.
@@ -52,24 +89,114 @@ pub struct LogStats {
     pub syncs: u64,
     /// Time spent in them, nanoseconds.
     pub sync_nanos: u64,
+    /// Unfinished writes that were cut when the log was opened.
+    pub torn_tails: u64,
+    /// Segments and Parquet files found damaged.
+    pub damaged_segments: u64,
+    pub damaged_files: u64,
+    /// Damaged files that were replaced by whole ones.
+    pub repaired: u64,
+    /// Retention cuts written.
+    pub cuts: u64,
+    /// Segments deleted because their rows are in files.
+    pub retired_segments: u64,
 }
 
 impl LogState {
-    pub(crate) fn new(snapshot: Snapshot) -> Arc<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, opened: Opened) -> Arc<Self> {
+        let Opened {
+            snapshot,
+            board,
+            torn_tails,
+        } = opened;
+        let counters = Counters::default();
+        counters.torn_tails.store(torn_tails, Ordering::Relaxed);
         Arc::new(Self {
             id: snapshot.log,
             epoch: snapshot.epoch,
+            disk,
+            dir,
+            board,
+            exchange: Mutex::new(()),
             durable: watch::Sender::new(snapshot.position),
             failed: watch::Sender::new(None),
+            stalled: watch::Sender::new(None),
             snapshot: Mutex::new(Arc::new(snapshot)),
-            counters: Counters::default(),
+            counters,
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Shows other Parquet files from now on.
+    pub(crate) fn set_files(&self, files: Arc<FileSet>) {
+        let mut held = self.lock();
+        let snapshot = Snapshot {
+            files,
+            ..Snapshot::clone(&held)
+        };
+        *held = Arc::new(snapshot);
+    }
+
+    /// Shows other sealed segments from now on: what `change` makes of them.
+    pub(crate) fn change_sealed<T>(&self, change: impl FnOnce(&mut Vec<Arc<Sealed>>) -> T) -> T {
+        let mut held = self.lock();
+        let mut snapshot = Snapshot::clone(&held);
+        let result = change(Arc::make_mut(&mut snapshot.sealed));
+        *held = Arc::new(snapshot);
+        result
+    }
+
+    /// Says why nothing is committed at the moment, or that it is again. True when that is news.
+    pub(crate) fn stall(&self, reason: Option<String>) -> bool {
+        self.stalled.send_if_modified(|stalled| {
+            // Free space changes all the time; only the fact is news.
+            let news = stalled.is_some() != reason.is_some();
+            *stalled = reason;
+            news
+        })
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.borrow().is_some()
+    }
+
+    pub(crate) fn count_cut(&self) {
+        self.counters.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_retired(&self, segments: usize) {
+        let counter = &self.counters.retired;
+        counter.fetch_add(segments as u64, Ordering::Relaxed);
+    }
+
     /// Publishes what is now durable: the snapshot first, then its position.
-    pub(crate) fn publish(&self, snapshot: Snapshot) {
-        let position = snapshot.position;
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    pub(crate) fn publish(&self, committed: Committed) {
+        let position = committed.position;
+        let mut held = self.lock();
+        let mut sealed = Arc::clone(&held.sealed);
+        if let Some(segment) = committed.sealed {
+            Arc::make_mut(&mut sealed).push(segment);
+        }
+        *held = Arc::new(Snapshot {
+            log: self.id,
+            epoch: self.epoch,
+            position,
+            committed_at: committed.committed_at,
+            catalog: committed.catalog,
+            sealed,
+            files: Arc::clone(&held.files),
+            tail: committed.tail,
+            tail_len: committed.tail_len,
+            tail_bytes: committed.tail_bytes,
+        });
+        drop(held);
         self.durable.send_if_modified(|durable| {
             let moved = *durable != position;
             *durable = position;
@@ -111,13 +238,7 @@ impl Log {
 
     /// The view at the durable position.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(
-            &self
-                .state
-                .snapshot
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.state.snapshot()
     }
 
     /// The durable position; changes after the snapshot that holds it is there to be taken.
@@ -128,6 +249,25 @@ impl Log {
     /// Becomes the reason, once, when a write or fsync has failed.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.state.failed.subscribe()
+    }
+
+    /// Why nothing is committed at the moment: the disk is too full. Heals by itself.
+    pub fn stalled(&self) -> watch::Receiver<Option<String>> {
+        self.state.stalled.subscribe()
+    }
+
+    /// What is known to be damaged here and not repaired yet.
+    pub fn damage(&self) -> watch::Receiver<Vec<Damaged>> {
+        self.state.board.watch()
+    }
+
+    /// Free bytes of the file system that holds the log; `None` where that cannot be told.
+    pub fn disk_free(&self) -> Option<u64> {
+        self.state.disk.free(&self.state.dir).ok().flatten()
+    }
+
+    pub(crate) fn state(&self) -> &Arc<LogState> {
+        &self.state
     }
 
     /// Start of the oldest segment still held.
@@ -176,6 +316,7 @@ impl Log {
     pub fn stats(&self) -> LogStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.state.counters;
+        let (damaged_segments, damaged_files, repaired) = self.state.board.counts();
         LogStats {
             groups: read(&counters.groups),
             blocks: read(&counters.blocks),
@@ -183,6 +324,12 @@ impl Log {
             bytes: read(&counters.bytes),
             syncs: read(&counters.syncs),
             sync_nanos: read(&counters.sync_nanos),
+            torn_tails: read(&counters.torn_tails),
+            damaged_segments,
+            damaged_files,
+            repaired,
+            cuts: read(&counters.cuts),
+            retired_segments: read(&counters.retired),
         }
     }
 }

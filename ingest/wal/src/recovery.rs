@@ -1,16 +1,14 @@
 //! What opening a log finds in its active segment, and what it may cut. Reads and decides; the
 //! caller writes.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::block::{BlockHeader, BlockKind};
 use crate::catalog::Catalog;
+use crate::control::Control;
 use crate::error::WalError;
 use crate::ids::Position;
-use crate::scan::{BlockScan, later_group};
-use crate::schema::TableSchema;
+use crate::scan::BlockScan;
 use crate::segment::BlockEntry;
 use crate::snapshot::TailBlock;
 
@@ -24,6 +22,8 @@ pub struct Recovery {
     pub segments: usize,
     /// Where the log ends.
     pub position: Position,
+    /// Segments and files that cannot be read, or not wholly.
+    pub damaged: usize,
 }
 
 /// The end of a write that did not complete.
@@ -38,8 +38,8 @@ pub struct TornTail {
 /// What to do with damage that had been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDamage {
-    /// A primary may have acknowledged it: refuse to open.
-    Refuse,
+    /// A primary may have acknowledged it: leave a hole, to be repaired from a secondary.
+    Keep,
     /// A secondary fetches it again: cut there.
     Cut,
 }
@@ -55,6 +55,8 @@ pub(crate) struct Scanned {
     /// The last block seals the segment; what follows is a footer, whole or not.
     pub(crate) sealed: bool,
     pub(crate) torn: Option<TornTail>,
+    /// Blocks in the middle cannot be read.
+    pub(crate) hole: bool,
 }
 
 /// Walks the blocks of an active segment from `header_len` on.
@@ -75,6 +77,7 @@ pub(crate) fn scan_active(
         committed_at: None,
         sealed: false,
         torn: None,
+        hole: false,
     };
     let fault = loop {
         if found.sealed {
@@ -82,8 +85,8 @@ pub(crate) fn scan_active(
         }
         match scan.next() {
             Ok(Some((header, offset, body))) => {
-                if header.kind == BlockKind::Schema {
-                    catalog.insert(Arc::new(TableSchema::decode(body)?))?;
+                if let Some(control) = Control::decode(header.kind, header.table, body)? {
+                    catalog.apply(&control)?;
                 }
                 let entry = BlockEntry::of(&header, (header_len + offset) as u64);
                 let bytes = blocks_bytes.slice(offset..offset + header.total_len());
@@ -95,19 +98,18 @@ pub(crate) fn scan_active(
             }
             Ok(None) => return Ok(found),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
-            Err(error) => break error,
+            Err(error) => {
+                let resumed = match on_damage {
+                    OnDamage::Cut => false,
+                    OnDamage::Keep => scan.skip_damage(),
+                };
+                if !resumed {
+                    break error;
+                }
+                found.hole = true;
+            }
         }
     };
-    let at = scan.offset();
-    if on_damage == OnDamage::Refuse
-        && let Some(later) = later_group(&blocks_bytes, at, scan.tip())
-    {
-        let reason = format!(
-            "{fault}; valid blocks follow at offset {}",
-            header_len + later
-        );
-        return Err(WalError::corrupt(file, (header_len + at) as u64, reason));
-    }
     found.torn = Some(TornTail {
         file: file.to_owned(),
         offset: found.end,

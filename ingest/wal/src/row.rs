@@ -50,6 +50,8 @@ pub enum Refusal {
         holds: &'static str,
         value: &'static str,
     },
+    #[error("table {table:?} is strict and has no column {column:?}")]
+    Strict { table: String, column: String },
     #[error("column {column:?} is given twice in one row")]
     Twice { column: String },
     #[error("table {table:?} would have more than {limit} columns")]

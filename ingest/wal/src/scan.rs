@@ -1,10 +1,10 @@
 //! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
 //! by the follower, so that both accept exactly the same bytes.
 
-use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::block::{BLOCK_HEADER_LEN, BlockHeader};
+use crate::control::Control;
 use crate::error::WalError;
 use crate::ids::Position;
-use crate::schema::TableSchema;
 
 /// A block's header, its offset in the run and its body.
 pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);
@@ -51,27 +51,44 @@ impl<'a> BlockScan<'a> {
                 got_chain: header.prev,
             });
         }
-        if header.kind == BlockKind::Schema {
-            TableSchema::decode(body)?;
-        }
+        Control::decode(header.kind, header.table, body)?;
         let offset = self.offset;
         self.offset += header.total_len();
         self.tip = header.end();
         Ok(Some((header, offset, body)))
     }
+
+    /// Goes on behind damage, if what is there had been durable: at the first whole block of a group
+    /// that was begun only after the blocks walked so far. An unfinished write has none behind it.
+    pub(crate) fn skip_damage(&mut self) -> bool {
+        if !later_group(self.bytes, self.offset, self.tip) {
+            return false;
+        }
+        let from = (self.offset + 8).next_multiple_of(8);
+        for at in (from..self.bytes.len()).step_by(8) {
+            if let Ok((header, _)) = BlockHeader::decode_block(&self.bytes[at..])
+                && header.first_lsn > self.tip.lsn
+            {
+                self.offset = at;
+                self.tip = header.start();
+                return true;
+            }
+        }
+        false
+    }
 }
 
-/// Looks behind damage at `from` for a block that proves that the bytes at `from` had been durable:
-/// one whose group began only after `tip`. Returns its offset.
-pub(crate) fn later_group(bytes: &[u8], from: usize, tip: Position) -> Option<usize> {
+/// Whether behind `from` a block proves that the bytes at `from` had been durable: one whose group
+/// began only after `tip`.
+fn later_group(bytes: &[u8], from: usize, tip: Position) -> bool {
     let mut at = from.next_multiple_of(8);
     while at + BLOCK_HEADER_LEN <= bytes.len() {
         if let Ok(header) = BlockHeader::decode(&bytes[at..])
             && header.group_lsn > tip.lsn
         {
-            return Some(at);
+            return true;
         }
         at += 8;
     }
-    None
+    false
 }

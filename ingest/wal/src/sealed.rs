@@ -1,12 +1,19 @@
-//! A sealed segment: mapped bytes and their block index. Immutable.
+//! A sealed segment: mapped bytes and their block index. Immutable. One that cannot be read stands
+//! as a hole between its neighbours until it is repaired.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::block::{BlockHeader, BlockKind};
+use crate::catalog::Catalog;
+use crate::control::Control;
+use crate::damage::DamageBoard;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::ids::{LogId, Lsn, Position};
+use crate::ids::{Epoch, LogId, Lsn, Position};
+use crate::layout::segment_name;
 use crate::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 
 /// A segment that will not change any more.
@@ -18,12 +25,32 @@ pub(crate) struct Sealed {
     pub(crate) committed_at: i64,
     pub(crate) bytes: Bytes,
     pub(crate) entries: Vec<BlockEntry>,
+    /// After this segment: all that reading its blocks needs.
+    pub(crate) catalog: Catalog,
+    /// Why its rows are not whole: it cannot be read at all, or blocks are missing in it.
+    pub(crate) fault: Option<String>,
+    board: Arc<DamageBoard>,
 }
 
 impl Sealed {
     /// Maps and checks header and footer; blocks are checked when they are read.
-    pub(crate) fn open(disk: &dyn Disk, path: &Path, log: LogId) -> Result<Self, WalError> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        log: LogId,
+        board: &Arc<DamageBoard>,
+    ) -> Result<Self, WalError> {
         let bytes = disk.map(path).map_err(WalError::io("map", path))?;
+        Self::of(bytes, path, log, board)
+    }
+
+    /// The segment in these bytes.
+    pub(crate) fn of(
+        bytes: Bytes,
+        path: &Path,
+        log: LogId,
+        board: &Arc<DamageBoard>,
+    ) -> Result<Self, WalError> {
         let file = path.display().to_string();
         let (header, header_len) = SegmentHeader::decode(&file, &bytes)?;
         if header.log != log {
@@ -32,7 +59,7 @@ impl Sealed {
         let footer = SegmentFooter::decode(&file, &bytes)?;
         let first = footer.entries.first();
         let starts = first.is_none_or(|entry| {
-            entry.offset == header_len as u64 && entry.first_lsn == header.start.lsn
+            entry.offset >= header_len as u64 && entry.first_lsn >= header.start.lsn
         });
         if !starts {
             return Err(WalError::corrupt(
@@ -46,18 +73,76 @@ impl Sealed {
             committed_at,
             entries,
         } = footer;
-        Ok(Self {
+        let mut segment = Self {
             path: file,
             header,
             end,
             committed_at,
             bytes,
             entries,
-        })
+            catalog: Catalog::default(),
+            fault: None,
+            board: Arc::clone(board),
+        };
+        segment.fault = segment.learn();
+        if let Some(reason) = &segment.fault {
+            segment.report(reason);
+        }
+        Ok(segment)
+    }
+
+    /// Reads what its blocks follow; why it cannot be served, if it cannot.
+    fn learn(&mut self) -> Option<String> {
+        match self.read_catalog() {
+            Ok(catalog) => self.catalog = catalog,
+            Err(error) => return Some(error.to_string()),
+        }
+        let unknown = |entry: &&BlockEntry| {
+            let version = self.catalog.version(entry.table, entry.schema_version);
+            entry.kind == BlockKind::Data && version.is_none()
+        };
+        if let Some(entry) = self.entries.iter().find(unknown) {
+            return Some(format!("LSN {} follows an unknown schema", entry.first_lsn));
+        }
+        gap(self.start().lsn, &self.entries, self.end.lsn)
+    }
+
+    /// A place holder for a segment that cannot be read.
+    pub(crate) fn hole(
+        path: &Path,
+        log: LogId,
+        start: Position,
+        end: Position,
+        reason: String,
+        board: &Arc<DamageBoard>,
+    ) -> Self {
+        board.report(&segment_name(start.lsn), 0, &reason);
+        Self {
+            path: path.display().to_string(),
+            header: SegmentHeader {
+                log,
+                epoch: Epoch(0),
+                start,
+                schemas: Vec::new(),
+                settings: Vec::new(),
+            },
+            end,
+            committed_at: 0,
+            bytes: Bytes::new(),
+            entries: Vec::new(),
+            catalog: Catalog::default(),
+            fault: Some(reason),
+            board: Arc::clone(board),
+        }
     }
 
     pub(crate) fn start(&self) -> Position {
         self.header.start
+    }
+
+    /// The file's name in the log's directory.
+    pub(crate) fn name(&self) -> String {
+        segment_name(self.start().lsn)
     }
 
     /// Index of the block that starts at `lsn`.
@@ -72,4 +157,73 @@ impl Sealed {
         let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
         self.bytes.slice(from..from + entry.len as usize)
     }
+
+    /// What its control blocks say, in order.
+    pub(crate) fn controls(&self) -> Result<Vec<Control>, WalError> {
+        let mut found = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.kind.controls()) {
+            let block = self.block(entry);
+            let decoded = BlockHeader::decode_block(&block)
+                .and_then(|(header, body)| Control::decode(header.kind, header.table, body));
+            found.extend(
+                decoded.map_err(|error| {
+                    WalError::corrupt(&self.path, entry.offset, error.to_string())
+                })?,
+            );
+        }
+        Ok(found)
+    }
+
+    fn read_catalog(&self) -> Result<Catalog, WalError> {
+        let mut catalog = Catalog::default();
+        catalog.adopt(&self.header.schemas, &self.header.settings)?;
+        for control in self.controls()? {
+            catalog.apply(&control)?;
+        }
+        Ok(catalog)
+    }
+
+    /// Checks every block against its checksums and the chain; `None` when all is well, else the
+    /// first fault.
+    pub(crate) fn check(&self) -> Option<WalError> {
+        if let Some(reason) = &self.fault {
+            return Some(WalError::corrupt(&self.path, 0, reason.clone()));
+        }
+        let mut tip = self.start();
+        for entry in &self.entries {
+            let corrupt = |reason: String| WalError::corrupt(&self.path, entry.offset, reason);
+            match BlockHeader::decode_block(&self.block(entry)) {
+                Err(error) => return Some(corrupt(error.to_string())),
+                Ok((header, _)) if header.start() != tip => {
+                    return Some(corrupt(format!("continues {}, not {tip}", header.start())));
+                }
+                Ok((header, _)) if BlockEntry::of(&header, entry.offset) != *entry => {
+                    return Some(corrupt("the block is not the one in the index".to_owned()));
+                }
+                Ok((header, _)) => tip = header.end(),
+            }
+        }
+        (tip != self.end).then(|| {
+            let reason = format!("ends at {tip}, the footer says {}", self.end);
+            WalError::corrupt(&self.path, self.bytes.len() as u64, reason)
+        })
+    }
+
+    /// Puts this segment on the list of damaged files.
+    pub(crate) fn report(&self, reason: &str) {
+        self.board
+            .report(&self.name(), self.bytes.len() as u64, reason);
+    }
+}
+
+/// Blocks that an index leaves out: they were damaged when it was written.
+fn gap(start: Lsn, entries: &[BlockEntry], end: Lsn) -> Option<String> {
+    let mut at = start;
+    for entry in entries {
+        if entry.first_lsn != at {
+            return Some(format!("LSN {at} to {} cannot be read", entry.first_lsn));
+        }
+        at = entry.end_lsn();
+    }
+    (at != end).then(|| format!("LSN {at} to {end} cannot be read"))
 }

@@ -5,18 +5,22 @@
 use std::sync::Arc;
 
 use crate::block::{BlockHeader, BlockKind, checksum, u32_at, u64_at};
+use crate::catalog::Settings;
+use crate::control::{decode_options, encode_options};
 use crate::error::WalError;
 use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 use crate::schema::TableSchema;
 
 /// Version of every format on disk. A node refuses files of a newer one.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"HWSEGMNT");
 const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");
 /// Header bytes before the schemas.
 const HEADER_FIXED: usize = 64;
 const HASH_LEN: usize = 8;
+/// Bytes of one table's settings in a header.
+const SETTINGS_LEN: usize = 32;
 /// Bytes of one index entry in a footer.
 pub(crate) const ENTRY_LEN: usize = 56;
 /// Bytes of a footer after its entries.
@@ -31,6 +35,8 @@ pub struct SegmentHeader {
     pub start: Position,
     /// Newest schema of every table when the segment was begun, in the order of their ids.
     pub schemas: Vec<Arc<TableSchema>>,
+    /// Options and cuts in force, of the tables that have any, in the order of their ids.
+    pub(crate) settings: Vec<(TableId, Settings)>,
 }
 
 impl SegmentHeader {
@@ -44,11 +50,8 @@ impl SegmentHeader {
         out[40..48].copy_from_slice(&self.start.lsn.0.to_le_bytes());
         out[48..56].copy_from_slice(&self.start.chain.to_le_bytes());
         out[56..60].copy_from_slice(&len32(self.schemas.len()).to_le_bytes());
-        for schema in &self.schemas {
-            let bytes = schema.encode();
-            out.extend_from_slice(&u64::from(len32(bytes.len())).to_le_bytes());
-            out.extend_from_slice(&bytes);
-        }
+        out[60..64].copy_from_slice(&len32(self.settings.len()).to_le_bytes());
+        put_catalog(&mut out, &self.schemas, &self.settings);
         let total = len32(out.len() + HASH_LEN);
         out[12..16].copy_from_slice(&total.to_le_bytes());
         let hash = checksum(&out);
@@ -79,14 +82,9 @@ impl SegmentHeader {
         }
         let mut log = [0; 16];
         log.copy_from_slice(&bytes[16..32]);
-        let mut schemas = Vec::new();
-        let mut rest = &bytes[HEADER_FIXED..at_hash];
-        for _ in 0..u32_at(bytes, 56) {
-            let (schema, after) =
-                take_schema(rest).ok_or_else(|| corrupt("malformed schema in segment header"))?;
-            schemas.push(schema);
-            rest = after;
-        }
+        let counts = (u32_at(bytes, 56), u32_at(bytes, 60));
+        let (schemas, settings) = take_catalog(&bytes[HEADER_FIXED..at_hash], counts)
+            .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
         let start = Position {
             lsn: Lsn(u64_at(bytes, 40)),
             chain: u64_at(bytes, 48),
@@ -98,10 +96,50 @@ impl SegmentHeader {
                 epoch,
                 start,
                 schemas,
+                settings,
             },
             len,
         ))
     }
+}
+
+/// Schemas and settings as segment headers and manifests hold them.
+pub(crate) fn put_catalog(
+    out: &mut Vec<u8>,
+    schemas: &[Arc<TableSchema>],
+    settings: &[(TableId, Settings)],
+) {
+    for schema in schemas {
+        let bytes = schema.encode();
+        out.extend_from_slice(&u64::from(len32(bytes.len())).to_le_bytes());
+        out.extend_from_slice(&bytes);
+    }
+    for (table, settings) in settings {
+        out.extend_from_slice(&u64::from(table.0).to_le_bytes());
+        out.extend_from_slice(&encode_options(settings.options));
+        out.extend_from_slice(&settings.cut.unwrap_or(i64::MIN).to_le_bytes());
+    }
+}
+
+type CatalogParts = (Vec<Arc<TableSchema>>, Vec<(TableId, Settings)>);
+
+/// Reads what `put_catalog` wrote; `None` when it is not just that.
+pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32)) -> Option<CatalogParts> {
+    let (mut schemas, mut settings) = (Vec::new(), Vec::new());
+    for _ in 0..counts.0 {
+        let (schema, after) = take_schema(rest)?;
+        schemas.push(schema);
+        rest = after;
+    }
+    for _ in 0..counts.1 {
+        let (bytes, after) = rest.split_at_checked(SETTINGS_LEN)?;
+        let table = TableId(u32::try_from(u64_at(bytes, 0)).ok()?);
+        let options = decode_options(&bytes[8..24])?;
+        let cut = Some(u64_at(bytes, 24).cast_signed()).filter(|cut| *cut != i64::MIN);
+        settings.push((table, Settings { options, cut }));
+        rest = after;
+    }
+    rest.is_empty().then_some((schemas, settings))
 }
 
 fn take_schema(bytes: &[u8]) -> Option<(Arc<TableSchema>, &[u8])> {
@@ -111,11 +149,11 @@ fn take_schema(bytes: &[u8]) -> Option<(Arc<TableSchema>, &[u8])> {
 }
 
 /// Counts and lengths here are bounded far below `u32::MAX` by the limits on names and segments.
-fn len32(len: usize) -> u32 {
+pub(crate) fn len32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-fn newer(file: &str, found: u32) -> WalError {
+pub(crate) fn newer(file: &str, found: u32) -> WalError {
     let supported = u32::from(FORMAT_VERSION);
     WalError::NewerFormat {
         file: file.to_owned(),
@@ -176,12 +214,7 @@ impl BlockEntry {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let kind = match u64_at(bytes, 48) {
-            1 => BlockKind::Data,
-            2 => BlockKind::Schema,
-            3 => BlockKind::Seal,
-            _ => return None,
-        };
+        let kind = BlockKind::from_byte(u8::try_from(u64_at(bytes, 48)).ok()?)?;
         Some(Self {
             offset: u64_at(bytes, 0),
             len: u32_at(bytes, 8),
@@ -293,6 +326,13 @@ mod tests {
             epoch: Epoch(1),
             start: log.genesis(),
             schemas,
+            settings: vec![(
+                TableId(1),
+                Settings {
+                    cut: Some(-4),
+                    ..Settings::default()
+                },
+            )],
         }
     }
 

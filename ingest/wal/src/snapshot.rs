@@ -3,13 +3,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampNanosecondType;
+use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::body;
 use crate::catalog::Catalog;
 use crate::error::WalError;
+use crate::file::FileRef;
+use crate::file::{FileInfo, FileSet};
 use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 use crate::schema::TableSchema;
 use crate::sealed::Sealed;
@@ -36,7 +41,25 @@ pub(crate) struct Tail {
 #[derive(Debug, Default)]
 struct TailBlocks {
     frozen: Vec<Arc<Vec<TailBlock>>>,
+    /// Frozen chunks that are read from a mapping.
+    spilled: usize,
     current: Vec<TailBlock>,
+}
+
+impl TailBlock {
+    fn mapped(&self, mapping: &Bytes) -> Self {
+        let from = usize::try_from(self.entry.offset).unwrap_or(usize::MAX);
+        let to = from.saturating_add(self.entry.len as usize);
+        let inside = to <= mapping.len();
+        Self {
+            entry: self.entry,
+            bytes: if inside {
+                mapping.slice(from..to)
+            } else {
+                self.bytes.clone()
+            },
+        }
+    }
 }
 
 impl Tail {
@@ -57,6 +80,18 @@ impl Tail {
             }
             tail.current.push(block);
         }
+    }
+
+    /// Lets go of the memory of whole chunks: from now on they are read from `mapping`, the
+    /// segment's file so far. What a snapshot has taken already stays as it is.
+    pub(crate) fn spill(&self, mapping: &Bytes) {
+        let mut tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = tail.spilled;
+        for chunk in tail.frozen.iter_mut().skip(from) {
+            let blocks = chunk.iter().map(|block| block.mapped(mapping)).collect();
+            *chunk = Arc::new(blocks);
+        }
+        tail.spilled = tail.frozen.len();
     }
 
     /// Of the first `count` blocks: those from the one that starts at `lsn` on, about `max_bytes` of
@@ -135,14 +170,16 @@ impl TailView {
 }
 
 /// An immutable view of the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
     pub(crate) position: Position,
     pub(crate) committed_at: i64,
     pub(crate) catalog: Arc<Catalog>,
+    /// Every sealed segment held, also those whose rows are in files already.
     pub(crate) sealed: Arc<Vec<Arc<Sealed>>>,
+    pub(crate) files: Arc<FileSet>,
     pub(crate) tail: Arc<Tail>,
     /// Blocks of the tail that this snapshot sees, and their bytes.
     pub(crate) tail_len: usize,
@@ -192,29 +229,83 @@ impl Snapshot {
         self.tail.prefix(self.tail_len)
     }
 
-    /// Data blocks of one table in LSN order.
+    /// Everything below is in Parquet files.
+    pub fn compacted(&self) -> Position {
+        self.files.compacted
+    }
+
+    /// Rows of the table older than this are gone by retention.
+    pub fn cut(&self, table: TableId) -> Option<i64> {
+        self.catalog.cut(table)
+    }
+
+    /// Parquet files of one table that hold rows which are not gone, in LSN order.
+    pub fn files(&self, table: TableId) -> Vec<FileRef> {
+        let cut = self.cut(table);
+        let files = self.files.of(table);
+        files
+            .filter(|file| cut.is_none_or(|cut| file.meta.max_time >= cut))
+            .map(|file| FileRef::new(Arc::clone(file), cut))
+            .collect()
+    }
+
+    /// Every Parquet file.
+    pub fn file_infos(&self) -> Vec<FileInfo> {
+        let name = |table| {
+            let schema: Option<&Arc<TableSchema>> = self.catalog.newest(table);
+            schema.map_or_else(String::new, |schema| schema.name.clone())
+        };
+        let all = self.files.all();
+        all.map(|file| file.meta.info(name(file.meta.table)))
+            .collect()
+    }
+
+    /// Why the rows of this table are not whole here: a segment or file that cannot be read.
+    pub fn damaged(&self, table: TableId) -> Option<WalError> {
+        let hole = self.pending().find_map(|segment| {
+            let reason = segment.fault.clone()?;
+            Some(WalError::corrupt(&segment.path, 0, reason))
+        });
+        hole.or_else(|| self.files(table).iter().find_map(FileRef::fault))
+    }
+
+    /// Sealed segments whose rows are not in files yet, oldest first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Arc<Sealed>> {
+        let from = self.compacted().lsn;
+        let at = self
+            .sealed
+            .partition_point(|segment| segment.end.lsn <= from);
+        self.sealed.iter().skip(at)
+    }
+
+    /// Data blocks of one table in LSN order, without those whose rows are in files or gone.
     pub fn blocks(&self, table: TableId) -> Vec<BlockRef> {
-        let wanted = |entry: &BlockEntry| entry.kind == BlockKind::Data && entry.table == table;
+        let cut = self.cut(table).unwrap_or(i64::MIN);
+        let wanted = |entry: &BlockEntry| {
+            entry.kind == BlockKind::Data && entry.table == table && entry.max_time >= cut
+        };
         let mut found = Vec::new();
-        for segment in self.sealed.iter() {
+        for segment in self.pending() {
             let source = Source::Sealed(Arc::clone(segment));
             for entry in segment.entries.iter().filter(|entry| wanted(entry)) {
-                found.extend(self.block_ref(*entry, source.clone()));
+                found.extend(self.block_ref(*entry, &segment.catalog, source.clone()));
             }
         }
         for block in self.tail().blocks().filter(|block| wanted(&block.entry)) {
             let source = Source::Tail(Arc::clone(&self.tail), block.bytes.clone());
-            found.extend(self.block_ref(block.entry, source));
+            found.extend(self.block_ref(block.entry, &self.catalog, source));
         }
         found
     }
 
-    fn block_ref(&self, entry: BlockEntry, source: Source) -> Option<BlockRef> {
-        let schema = Arc::clone(self.catalog.version(entry.table, entry.schema_version)?);
+    /// None only where `damaged` says why.
+    fn block_ref(&self, entry: BlockEntry, catalog: &Catalog, source: Source) -> Option<BlockRef> {
+        let schema = Arc::clone(catalog.version(entry.table, entry.schema_version)?);
         Some(BlockRef {
             entry,
             schema,
             source,
+            cut: self.cut(entry.table),
         })
     }
 
@@ -299,9 +390,31 @@ pub struct BlockRef {
     entry: BlockEntry,
     schema: Arc<TableSchema>,
     source: Source,
+    cut: Option<i64>,
 }
 
 impl BlockRef {
+    /// A data block of a sealed segment; `schema` is the version it was written under.
+    pub(crate) fn sealed(
+        entry: BlockEntry,
+        schema: &Arc<TableSchema>,
+        segment: &Arc<Sealed>,
+        cut: Option<i64>,
+    ) -> Self {
+        Self {
+            entry,
+            schema: Arc::clone(schema),
+            source: Source::Sealed(Arc::clone(segment)),
+            cut,
+        }
+    }
+
+    /// Whether no row of it is gone by retention.
+    pub fn exact(&self) -> bool {
+        self.cut.is_none_or(|cut| self.entry.min_time >= cut)
+    }
+
+    /// Rows, those that are gone included.
     pub fn rows(&self) -> usize {
         self.entry.rows as usize
     }
@@ -326,7 +439,8 @@ impl BlockRef {
     }
 
     /// Columns `projection` (indices into `schema.columns`) of this block, brought to `schema`:
-    /// columns that came later are null, integers that widened are floats.
+    /// columns that came later are null, integers that widened are floats. Rows that are gone by
+    /// retention are left out.
     ///
     /// # Errors
     /// `Corrupt` with file and offset when the block's bytes are not what was written.
@@ -335,18 +449,60 @@ impl BlockRef {
         schema: &TableSchema,
         projection: &[usize],
     ) -> Result<RecordBatch, WalError> {
+        let Some(cut) = self.cut.filter(|_| !self.exact()) else {
+            return self.read_all(schema, projection);
+        };
+        let with_time: Vec<usize> = projection.iter().copied().chain([0]).collect();
+        let batch = self.read_all(schema, &with_time)?;
+        let kept = drop_cut(&batch, projection.len(), cut);
+        kept.map_err(|error| WalError::InvalidBlock(error.to_string()))
+    }
+
+    fn read_all(
+        &self,
+        schema: &TableSchema,
+        projection: &[usize],
+    ) -> Result<RecordBatch, WalError> {
         let (bytes, file) = match &self.source {
             Source::Sealed(segment) => (segment.block(&self.entry), &segment.path),
             Source::Tail(tail, bytes) => (bytes.clone(), &tail.path),
         };
-        let corrupt = |reason: String| WalError::corrupt(file, self.entry.offset, reason);
-        let (header, _) =
-            BlockHeader::decode_block(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        let read = self.decode(&bytes, schema, projection);
+        read.map_err(|reason| {
+            if let Source::Sealed(segment) = &self.source {
+                segment.report(&reason);
+            }
+            WalError::corrupt(file, self.entry.offset, reason)
+        })
+    }
+
+    fn decode(
+        &self,
+        bytes: &Bytes,
+        schema: &TableSchema,
+        projection: &[usize],
+    ) -> Result<RecordBatch, String> {
+        let (header, _) = BlockHeader::decode_block(bytes).map_err(|error| error.to_string())?;
         if BlockEntry::of(&header, self.entry.offset) != self.entry {
-            return Err(corrupt("the block is not the one in the index".to_owned()));
+            return Err("the block is not the one in the index".to_owned());
         }
         let body = bytes.slice(BLOCK_HEADER_LEN..);
         body::read(&body, self.rows(), &self.schema, schema, projection)
-            .map_err(|error| corrupt(error.to_string()))
+            .map_err(|error| error.to_string())
     }
+}
+
+/// Rows of `batch` from `cut` on; column `time` is their time and is taken away.
+pub(crate) fn drop_cut(
+    batch: &RecordBatch,
+    time: usize,
+    cut: i64,
+) -> Result<RecordBatch, ArrowError> {
+    let times = batch.column(time).as_primitive::<TimestampNanosecondType>();
+    let kept: BooleanArray = times.values().iter().map(|at| Some(*at >= cut)).collect();
+    let rows = kept.true_count();
+    let columns: Vec<usize> = (0..time).collect();
+    let batch = filter_record_batch(&batch.project(&columns)?, &kept)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(batch.schema(), batch.columns().to_vec(), &options)
 }

@@ -91,7 +91,7 @@ fn status(error: &QueryError) -> StatusCode {
         QueryError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
         QueryError::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
         QueryError::TooLarge { .. } | QueryError::Memory(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        QueryError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        QueryError::TooMany { .. } | QueryError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
         QueryError::Lagging(_) | QueryError::NotReady(_) | QueryError::WrongRole { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -119,6 +119,7 @@ fn code(error: &QueryError) -> &'static str {
         QueryError::TooLarge { .. } => "too_large",
         QueryError::Memory(_) => "memory_limit",
         QueryError::TooMany { .. } => "too_many_queries",
+        QueryError::Busy(_) => "busy",
         QueryError::Lagging(_) => "lagging",
         QueryError::NotReady(_) => "not_ready",
         QueryError::WrongRole { .. } => "role",
@@ -132,7 +133,10 @@ fn code(error: &QueryError) -> &'static str {
 fn is_temporary(error: &QueryError) -> bool {
     matches!(
         error,
-        QueryError::TooMany { .. } | QueryError::Lagging(_) | QueryError::NotReady(_)
+        QueryError::TooMany { .. }
+            | QueryError::Busy(_)
+            | QueryError::Lagging(_)
+            | QueryError::NotReady(_)
     )
 }
 
@@ -185,6 +189,7 @@ mod tests {
             ),
             (QueryError::Memory(String::new()), 413),
             (QueryError::TooMany { limit: 1 }, 429),
+            (QueryError::Busy("busy"), 429),
             (QueryError::Lagging(String::new()), 503),
         ] {
             assert_eq!(status(&error).as_u16(), expected, "{error:?}");

@@ -8,6 +8,7 @@ mod health;
 mod query;
 mod request;
 mod serve;
+mod verify;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -30,6 +31,7 @@ use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::node::Node;
 use error::Failure;
+use verify::Verifier;
 
 /// A listening HTTP server with its query engine.
 pub struct HttpServer {
@@ -50,7 +52,11 @@ impl HttpServer {
             .local_addr()
             .map_err(|e| cannot_listen(config.listen, &e))?;
         let engine = Engine::new(&config, Arc::clone(&node))?;
-        let router = router(Arc::new(App { node, engine }));
+        let router = router(Arc::new(App {
+            node,
+            engine,
+            verifier: Verifier::default(),
+        }));
         let (stopping, killed) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
         let accepting = runtime.spawn(serve::accept(serve::Acceptor {
@@ -105,6 +111,7 @@ impl fmt::Debug for HttpServer {
 pub(crate) struct App {
     pub(crate) node: Arc<dyn Node>,
     pub(crate) engine: Engine,
+    verifier: Verifier,
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -114,6 +121,7 @@ fn router(app: Arc<App>) -> Router {
             get(query::query_sql).post(query::query_sql),
         )
         .route("/api/v1/status", get(health::status))
+        .route("/api/v1/verify", get(verify::verify))
         .route("/health", get(health::alive))
         .route("/health/primary", get(health::primary))
         .route("/health/secondary", get(health::secondary))

@@ -6,6 +6,7 @@ mod check_conf;
 mod serve;
 mod sql;
 mod status;
+mod verify;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -43,6 +44,8 @@ enum Command {
     Sql(SqlArgs),
     /// Show a node, its log and its peers
     Status(StatusArgs),
+    /// Check every stored block and file; exit code 1 and a list if anything is wrong
+    Verify(VerifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +110,16 @@ struct StatusArgs {
     url: String,
 }
 
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The data directory of a stopped node
+    #[arg(required_unless_present = "url", conflicts_with = "url")]
+    data_dir: Option<PathBuf>,
+    /// A running node that is to check what it holds
+    #[arg(long)]
+    url: Option<String>,
+}
+
 /// Runs the program with the arguments of its command line, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -130,16 +143,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Sql(args) => quietly(|| sql::run(&args.url, args.format, &args.statement)),
         Command::Status(args) => quietly(|| status::run(&args.url)),
+        Command::Verify(args) => match (args.url, args.data_dir) {
+            (Some(url), _) => judged(|| verify::node(&url)),
+            (None, Some(dir)) => judged(|| verify::directory(&dir)),
+            (None, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
+        },
     }
 }
 
 /// Runs a command that logs little and reports its one error.
 fn quietly<E: Display>(command: impl FnOnce() -> Result<(), E>) -> ExitCode {
+    judged(|| command().map(|()| ExitCode::SUCCESS))
+}
+
+/// The same for a command whose answer is an exit code too.
+fn judged<E: Display>(command: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
     if let Err(error) = telemetry::init(LogFormat::Text, telemetry::COMMAND_FILTER) {
         return fail(&error, BAD_INPUT);
     }
     match command() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error, FAILURE),
     }
 }
@@ -185,5 +208,9 @@ mod tests {
         assert!(parse("headwater check-conf a.toml --topic t").is_err());
         assert!(parse("headwater quickstart --secondaries 0").is_err());
         assert!(parse("headwater sql").is_err());
+        assert!(parse("headwater verify data").is_ok());
+        assert!(parse("headwater verify --url http://a").is_ok());
+        assert!(parse("headwater verify").is_err());
+        assert!(parse("headwater verify data --url http://a").is_err());
     }
 }

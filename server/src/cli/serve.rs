@@ -1,5 +1,5 @@
 //! `headwater serve`: one node, from its conf to its exit code. A conf that is refused ends with 2
-//! and one line for each problem; a log that has failed ends with 1.
+//! and one line for each problem; a primary's log that has failed ends with 1.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::running::Running;
 use crate::signals::Signals;
 use crate::telemetry::{self, LogFormat};
 
-/// Runs until a signal or a failed log.
+/// Runs until a signal, or until a primary's log has failed.
 pub(super) fn run(file: &Path, overrides: &[String], format: LogFormat) -> ExitCode {
     let conf = match conf::load(file, overrides) {
         Ok(conf) => conf,

@@ -38,6 +38,9 @@ fn tree(status: &Status) -> String {
         ),
         None => writeln!(text, "{node}  ({about})"),
     };
+    for line in status.log.as_ref().map(storage_lines).unwrap_or_default() {
+        let _ = writeln!(text, "    {line}");
+    }
     if let Some(reason) = &status.not_ready {
         let _ = writeln!(text, "    not ready: {reason}");
     }
@@ -64,6 +67,36 @@ fn log_line(log: &LogStatus) -> String {
         "epoch {}  lsn {}  {} {segments}, {size}",
         log.epoch, log.lsn, log.segments
     )
+}
+
+/// What is in files, and what is not as it should be.
+fn storage_lines(log: &LogStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if log.files > 0 || log.backlog_bytes > 0 {
+        let files = if log.files == 1 { "file" } else { "files" };
+        lines.push(format!(
+            "compacted to lsn {}: {} {files}, {}, {} rows; {} to go",
+            log.compacted_lsn,
+            log.files,
+            show_bytes(log.file_bytes),
+            log.file_rows,
+            show_bytes(log.backlog_bytes)
+        ));
+    }
+    let reasons = [
+        ("stalled", &log.stalled),
+        ("compaction fails", &log.compaction_error),
+    ];
+    for (what, reason) in reasons {
+        lines.extend(reason.as_ref().map(|reason| format!("{what}: {reason}")));
+    }
+    if let Some(free) = log.disk_free_bytes.filter(|_| log.stalled.is_some()) {
+        lines.push(format!("{} of disk free", show_bytes(free)));
+    }
+    for damaged in &log.damaged {
+        lines.push(format!("damaged: {}: {}", damaged.name, damaged.reason));
+    }
+    lines
 }
 
 fn secondary_line(secondary: &SecondaryStatus) -> String {
@@ -101,7 +134,8 @@ fn show_lag(lag_ms: Option<u64>) -> String {
     lag_ms.map_or_else(|| "unknown ms".to_owned(), |ms| format!("{ms} ms"))
 }
 
-fn show_bytes(bytes: u64) -> String {
+/// Bytes in the largest unit they fill, rounded down.
+pub(super) fn show_bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut tenths = u128::from(bytes) * 10;
     let mut shown = format!("{bytes} bytes");
@@ -174,6 +208,26 @@ mod tests {
             "p:7441  primary  lsn 0\n`-- s  secondary  no log yet\n    \
              connecting  lsn 0  lag unknown rows, unknown ms  (no answer)  \
              (version 0.1.0, up 7 s)\n    not ready: no log yet\n"
+        );
+    }
+
+    #[test]
+    fn files_and_faults_have_their_lines() {
+        let status = status(&format!(
+            r#"{{"node": "p", "node_id": "", "role": "primary", "version": "0.1.0",
+            "uptime_s": 7, "not_ready": "the disk is too full", {LOG}, "compacted_lsn": 10,
+            "files": 1, "file_bytes": 2048, "file_rows": 9, "backlog_bytes": 1024,
+            "disk_free_bytes": 5, "stalled": "the disk is too full",
+            "compaction_error": "no room",
+            "damaged": [{{"name": "a.log", "reason": "a flipped bit"}}]}}"#
+        ));
+        assert_eq!(
+            tree(&status),
+            "p  primary  epoch 1  lsn 20  1 segment, 1.5 KiB  (version 0.1.0, up 7 s)\n    \
+             compacted to lsn 10: 1 file, 2.0 KiB, 9 rows; 1.0 KiB to go\n    \
+             stalled: the disk is too full\n    compaction fails: no room\n    \
+             5 bytes of disk free\n    damaged: a.log: a flipped bit\n    \
+             not ready: the disk is too full\n"
         );
     }
 

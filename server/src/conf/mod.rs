@@ -4,6 +4,7 @@
 mod problem;
 mod reader;
 mod source;
+mod table;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -31,6 +32,26 @@ pub struct Node {
     pub name: String,
     /// Where its log lives; one process at a time.
     pub data_dir: PathBuf,
+    /// Bytes that its buffers, compaction and queries share; None: half of the machine's.
+    pub memory_limit: Option<u64>,
+}
+
+/// How every node keeps its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Free bytes of the file system that the log leaves alone.
+    pub reserve_disk: u64,
+    /// Bytes per second that compaction may write; 0: as fast as it can.
+    pub compaction_rate: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            reserve_disk: 1 << 30,
+            compaction_rate: 32 << 20,
+        }
+    }
 }
 
 /// What a node is.
@@ -55,6 +76,9 @@ impl Role {
 pub struct Primary {
     pub mqtt: Mqtt,
     pub log: Log,
+    pub storage: Storage,
+    /// Tables that are declared; others come into being with their first message.
+    pub tables: Vec<wal::TableDef>,
     /// None: no secondary can connect.
     pub replication: Option<Shipping>,
     /// None: answers no HTTP.
@@ -68,6 +92,7 @@ pub struct Secondary {
     pub upstream: String,
     /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub certs: PathBuf,
+    pub storage: Storage,
     pub http: Http,
 }
 
@@ -103,6 +128,8 @@ pub struct Log {
     pub segment_size: u64,
     /// Extra time to let a group fill.
     pub max_group_delay: Duration,
+    /// Bytes of segments kept for secondaries once their rows are in files.
+    pub keep_segments: u64,
 }
 
 impl Default for Log {
@@ -110,6 +137,7 @@ impl Default for Log {
         Self {
             segment_size: 64 << 20,
             max_group_delay: Duration::ZERO,
+            keep_segments: 1 << 30,
         }
     }
 }
@@ -126,8 +154,8 @@ pub struct Shipping {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     pub listen: SocketAddr,
-    /// Bytes that all running queries may use together.
-    pub memory_limit: u64,
+    /// Bytes that all running queries may use together; None: what the node's other parts leave.
+    pub memory_limit: Option<u64>,
     pub query_timeout: Duration,
     pub max_concurrent_queries: usize,
 }
@@ -136,7 +164,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: loopback(7440),
-            memory_limit: 1 << 30,
+            memory_limit: None,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
         }
@@ -219,7 +247,11 @@ fn node(reader: &mut Reader<'_>) -> Node {
     let data_dir = reader
         .path("node.data_dir")
         .unwrap_or_else(|| PathBuf::from("data"));
-    Node { name, data_dir }
+    Node {
+        name,
+        data_dir,
+        memory_limit: reader.size_if_any("node.memory_limit", LEAST_MEMORY..=1 << 50),
+    }
 }
 
 fn role_name(reader: &mut Reader<'_>) -> Option<RoleName> {
@@ -248,13 +280,18 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
             default.max_group_delay,
             Duration::ZERO..=Duration::from_secs(1),
         ),
+        keep_segments: reader.size("log.keep_segments", default.keep_segments, 0..=1 << 50),
     };
+    let storage = storage(reader);
+    let tables = table::tables(reader);
     let replication = shipping(reader);
     let http = http(reader);
     let http = reader.has_section("http").then_some(http);
     Primary {
         mqtt,
         log,
+        storage,
+        tables,
         replication,
         http,
     }
@@ -271,12 +308,22 @@ fn secondary(reader: &mut Reader<'_>) -> Option<Secondary> {
         let rule = "a secondary needs the directory that `headwater certs node` made for it";
         reader.missing("replication.certs", rule);
     }
+    let storage = storage(reader);
     let http = http(reader);
     Some(Secondary {
         upstream: upstream?,
         certs: certs?,
+        storage,
         http,
     })
+}
+
+fn storage(reader: &mut Reader<'_>) -> Storage {
+    let default = Storage::default();
+    Storage {
+        reserve_disk: reader.size("log.reserve_disk", default.reserve_disk, 0..=1 << 40),
+        compaction_rate: reader.size("log.compaction_rate", default.compaction_rate, 0..=1 << 40),
+    }
 }
 
 fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
@@ -321,11 +368,7 @@ fn http(reader: &mut Reader<'_>) -> Http {
     let default = Http::default();
     let http = Http {
         listen: reader.addr("http.listen", default.listen),
-        memory_limit: reader.size(
-            "http.memory_limit",
-            default.memory_limit,
-            16 << 20..=1 << 40,
-        ),
+        memory_limit: reader.size_if_any("http.memory_limit", 16 << 20..=1 << 40),
         query_timeout: reader.duration(
             "http.query_timeout",
             default.query_timeout,
@@ -360,3 +403,6 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 const MAX_NAME: usize = 128;
+
+/// A node needs at least this much memory, in bytes.
+pub(crate) const LEAST_MEMORY: u64 = 128 << 20;

@@ -60,7 +60,7 @@ pub enum Problem {
     #[error("{file}: {key} is missing: {rule}")]
     Missing {
         file: String,
-        key: &'static str,
+        key: String,
         rule: String,
     },
     #[error("{origin}: {key} belongs to a {owner}, and node.role is \"{role}\"")]

@@ -1,14 +1,14 @@
 //! Typed access to a conf. Every getter registers its key, so what nobody asked for is known to be
 //! unknown at the end. Must never stop at the first problem.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problem::{Problem, RoleName};
-use super::source::{Entry, Source};
+use super::problem::{Origin, Problem, RoleName};
+use super::source::{Entry, Source, TABLES};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// Reads values, remembers keys, collects problems. Whatever is refused reads as its default.
@@ -64,15 +64,32 @@ impl<'a> Reader<'a> {
     where
         T: TryFrom<u64>,
     {
-        let rule = || {
-            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
-            format!("must be a size with its unit, from \"{least}\" to \"{most}\"")
-        };
-        let size = self.value(key, rule, |entry| {
-            let bytes = parse_size(entry.text()?);
-            T::try_from(bytes.filter(|bytes| range.contains(bytes))?).ok()
-        });
+        let size = self.value(
+            key,
+            || size_rule(&range),
+            |entry| {
+                let bytes = parse_size(entry.text()?);
+                T::try_from(bytes.filter(|bytes| range.contains(bytes))?).ok()
+            },
+        );
         size.unwrap_or(default)
+    }
+
+    /// A size with its unit, within `range` bytes; an empty text counts as not written.
+    pub(super) fn size_if_any(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let rule = || format!("{}, or empty", size_rule(&range));
+        let size = self.value(key, rule, |entry| match entry.text()? {
+            "" => Some(None),
+            text => {
+                let bytes = parse_size(text);
+                bytes.filter(|bytes| range.contains(bytes)).map(Some)
+            }
+        });
+        size.flatten()
     }
 
     /// A time with its unit, within `range`.
@@ -82,13 +99,11 @@ impl<'a> Reader<'a> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        let rule = || {
-            let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
-            format!("must be a time with its unit, from \"{least}\" to \"{most}\"")
-        };
-        let time = self.value(key, rule, |entry| {
-            parse_duration(entry.text()?).filter(|time| range.contains(time))
-        });
+        let time = self.value(
+            key,
+            || duration_rule(&range),
+            |entry| parse_duration(entry.text()?).filter(|time| range.contains(time)),
+        );
         time.unwrap_or(default)
     }
 
@@ -118,6 +133,23 @@ impl<'a> Reader<'a> {
         self.text(key).map(PathBuf::from)
     }
 
+    /// The `[[table]]`s as written.
+    pub(super) fn tables(&mut self) -> &'a [BTreeMap<String, Entry>] {
+        // Whatever stands under this key is no list of tables.
+        let _: Option<()> = self.value(TABLES, || TABLES_RULE.to_owned(), |_| None);
+        &self.source.tables
+    }
+
+    /// The file that was read.
+    pub(super) fn file(&self) -> &str {
+        &self.source.file
+    }
+
+    /// Records what a reader of parts found.
+    pub(super) fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     /// Whether the key was written, even empty.
     pub(super) fn has(&self, key: &str) -> bool {
         self.source.entries.contains_key(key)
@@ -138,7 +170,7 @@ impl<'a> Reader<'a> {
             let file = self.source.file.clone();
             self.problems.push(Problem::Missing {
                 file,
-                key,
+                key: key.to_owned(),
                 rule: rule.to_owned(),
             });
         }
@@ -164,12 +196,52 @@ impl<'a> Reader<'a> {
         others: &BTreeSet<&'static str>,
     ) -> Vec<Problem> {
         for (key, entry) in &self.source.entries {
-            if !self.known.contains(key.as_str()) {
-                let problem = stray(key, entry, role, &self.known, others);
+            // Without a role nobody has asked for the keys of either.
+            let unasked = role.is_none() && others.contains(key.as_str());
+            if !unasked && !self.known.contains(key.as_str()) {
+                let problem = self.stray(key, entry, role, others);
                 self.problems.push(problem);
             }
         }
+        if role == Some(RoleName::Secondary) && !self.source.tables.is_empty() {
+            let origin = Origin::File(self.source.file.clone());
+            let problem = other_role(origin, TABLES, RoleName::Secondary);
+            self.problems.push(problem);
+        }
         self.problems
+    }
+
+    /// What is wrong with a key that nobody asked for.
+    fn stray(
+        &self,
+        key: &str,
+        entry: &Entry,
+        role: Option<RoleName>,
+        others: &BTreeSet<&'static str>,
+    ) -> Problem {
+        let (origin, name) = (entry.origin.clone(), key.to_owned());
+        if planned(key, role) {
+            return Problem::NotYet { origin, key: name };
+        }
+        let in_tables = key
+            .strip_prefix(TABLES)
+            .is_some_and(|rest| rest.starts_with('.'));
+        match role {
+            Some(role) if others.contains(key) => return other_role(origin, key, role),
+            _ if in_tables => return refused(key, entry, TABLES_RULE.to_owned()),
+            _ => {}
+        }
+        let nearest = self
+            .known
+            .union(others)
+            .copied()
+            .max_by(|a, b| likeness(key, a).total_cmp(&likeness(key, b)))
+            .unwrap_or("node.role");
+        Problem::Unknown {
+            origin,
+            key: name,
+            nearest,
+        }
     }
 
     fn value<T>(
@@ -188,6 +260,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn size_rule(range: &RangeInclusive<u64>) -> String {
+    let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+    format!("must be a size with its unit, from \"{least}\" to \"{most}\"")
+}
+
+/// What a time within `range` must look like.
+pub(super) fn duration_rule(range: &RangeInclusive<Duration>) -> String {
+    let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+    format!("must be a time with its unit, from \"{least}\" to \"{most}\"")
+}
+
 fn refused(key: &str, entry: &Entry, rule: String) -> Problem {
     Problem::Refused {
         origin: entry.origin.clone(),
@@ -197,41 +280,17 @@ fn refused(key: &str, entry: &Entry, rule: String) -> Problem {
     }
 }
 
-/// What is wrong with a key that nobody asked for.
-fn stray(
-    key: &str,
-    entry: &Entry,
-    role: Option<RoleName>,
-    known: &BTreeSet<&'static str>,
-    others: &BTreeSet<&'static str>,
-) -> Problem {
-    let (origin, name) = (entry.origin.clone(), key.to_owned());
-    if planned(key, role) {
-        return Problem::NotYet { origin, key: name };
-    }
-    if let Some(role) = role
-        && others.contains(key)
-    {
-        let owner = match role {
-            RoleName::Primary => RoleName::Secondary,
-            RoleName::Secondary => RoleName::Primary,
-        };
-        return Problem::OtherRole {
-            origin,
-            key: name,
-            owner,
-            role,
-        };
-    }
-    let nearest = known
-        .union(others)
-        .copied()
-        .max_by(|a, b| likeness(key, a).total_cmp(&likeness(key, b)))
-        .unwrap_or("node.role");
-    Problem::Unknown {
+/// `key` belongs to the role that the node, being a `role`, has not.
+fn other_role(origin: Origin, key: &str, role: RoleName) -> Problem {
+    let owner = match role {
+        RoleName::Primary => RoleName::Secondary,
+        RoleName::Secondary => RoleName::Primary,
+    };
+    Problem::OtherRole {
         origin,
-        key: name,
-        nearest,
+        key: key.to_owned(),
+        owner,
+        role,
     }
 }
 
@@ -253,14 +312,13 @@ fn likeness(key: &str, known: &str) -> f64 {
 }
 
 /// Keys and sections of the public surface that this version does not have yet.
-const PLANNED: [&str; 9] = [
+const PLANNED: [&str; 6] = [
     "route",
-    "table",
     "mqtt.user",
     "mqtt.tls_listen",
     "mqtt.tls_cert",
     "mqtt.tls_key",
     "http.token",
-    "log.keep_segments",
-    "log.reserve_disk",
 ];
+
+const TABLES_RULE: &str = "tables are written in the conf file, each as a [[table]]";

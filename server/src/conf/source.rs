@@ -1,5 +1,6 @@
 //! The conf as written: one flat map of `section.key` from the file, then the environment, then
-//! `--set`, each winning over the one before. Must never interpret a value.
+//! `--set`, each winning over the one before; and the file's `[[table]]`s, which only it can write.
+//! Must never interpret a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,16 @@ impl Entry {
         self.value.as_bool().or_else(|| self.loose()?.parse().ok())
     }
 
+    /// A list of texts and nothing else.
+    pub(super) fn texts(&self) -> Option<Vec<&str>> {
+        self.value.as_array()?.iter().map(Value::as_str).collect()
+    }
+
+    /// Names and their values.
+    pub(super) fn table(&self) -> Option<&Table> {
+        self.value.as_table()
+    }
+
     /// The value as the file would write it.
     pub(super) fn show(&self) -> String {
         show(&self.value)
@@ -47,6 +58,8 @@ impl Entry {
 pub(super) struct Source {
     pub(super) file: String,
     pub(super) entries: BTreeMap<String, Entry>,
+    /// One map of keys for each `[[table]]`, in the order of the file.
+    pub(super) tables: Vec<BTreeMap<String, Entry>>,
     sections: BTreeSet<String>,
 }
 
@@ -103,6 +116,17 @@ impl Source {
     fn take(&mut self, section: String, value: Value) {
         let origin = Origin::File(self.file.clone());
         match value {
+            Value::Array(items) if section == TABLES && items.iter().all(Value::is_table) => {
+                let tables = items.into_iter().filter_map(|item| match item {
+                    Value::Table(table) => Some(keys_of(table, &origin)),
+                    _ => None,
+                });
+                self.tables = tables.collect();
+            }
+            // A `[table]` stays whole, so that it is refused once and not key by key.
+            value if section == TABLES => {
+                self.entries.insert(section, Entry { value, origin });
+            }
             // An empty section of ours says "as it is"; an empty unknown one is a slip to report.
             Value::Table(table) if !table.is_empty() || SECTIONS.contains(&section.as_str()) => {
                 for (key, value) in table {
@@ -126,6 +150,17 @@ impl Source {
     }
 }
 
+fn keys_of(table: Table, origin: &Origin) -> BTreeMap<String, Entry> {
+    let entry = |value| Entry {
+        value,
+        origin: origin.clone(),
+    };
+    table
+        .into_iter()
+        .map(|(key, value)| (key, entry(value)))
+        .collect()
+}
+
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes()
         .take(offset)
@@ -134,7 +169,8 @@ fn line_of(text: &str, offset: usize) -> usize {
         + 1
 }
 
-fn show(value: &Value) -> String {
+/// A value as the file would write it.
+pub(super) fn show(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
         Value::Integer(number) => number.to_string(),
@@ -155,6 +191,9 @@ fn show(value: &Value) -> String {
         }
     }
 }
+
+/// What `[[table]]` is called.
+pub(super) const TABLES: &str = "table";
 
 const ENV_PREFIX: &str = "HEADWATER_";
 

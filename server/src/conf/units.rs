@@ -51,7 +51,8 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 /// Largest first.
-const BINARY_SIZES: [(&str, u64); 5] = [
+const BINARY_SIZES: [(&str, u64); 6] = [
+    ("PiB", 1 << 50),
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -67,10 +68,11 @@ const DECIMAL_SIZES: [(&str, u64); 4] = [
 ];
 
 /// Microseconds, largest unit first.
-const TIMES: [(&[&str], u64); 6] = [
-    (&["days", "day"], 86_400_000_000),
-    (&["h"], 3_600_000_000),
-    (&["min"], 60_000_000),
+const TIMES: [(&[&str], u64); 7] = [
+    (&["weeks", "week", "w"], 604_800_000_000),
+    (&["days", "day", "d"], 86_400_000_000),
+    (&["h", "hours", "hour"], 3_600_000_000),
+    (&["min", "minutes", "minute"], 60_000_000),
     (&["s"], 1_000_000),
     (&["ms"], 1_000),
     (&["us"], 1),
@@ -87,6 +89,7 @@ mod tests {
         assert_eq!(parse_size("5 kB"), Some(5_000));
         assert_eq!(parse_size("2 GB"), Some(2_000_000_000));
         assert_eq!(parse_size("512 B"), Some(512));
+        assert_eq!(parse_size("0 B"), Some(0));
         for text in [
             "",
             "64",
@@ -107,7 +110,14 @@ mod tests {
         assert_eq!(parse_duration("0 ms"), Some(Duration::ZERO));
         assert_eq!(parse_duration("7us"), Some(Duration::from_micros(7)));
         assert_eq!(parse_duration("2 h"), Some(Duration::from_secs(7200)));
-        assert_eq!(parse_duration("1 day"), Some(Duration::from_secs(86_400)));
+        assert_eq!(parse_duration("2 hours"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_duration("1 minute"), Some(Duration::from_secs(60)));
+        for text in ["1 day", "1d", "24 h", "1 days"] {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(86_400)));
+        }
+        for text in ["2 weeks", "14 days", "2 w"] {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(1_209_600)));
+        }
         for text in [
             "",
             "250",
@@ -123,10 +133,27 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_read_back() {
-        for bytes in [0, 1, 1023, 1 << 10, 64 << 20, (64 << 20) + 1, 1 << 40] {
+        for bytes in [
+            0,
+            1,
+            1023,
+            1 << 10,
+            64 << 20,
+            (64 << 20) + 1,
+            1 << 40,
+            1 << 50,
+        ] {
             assert_eq!(parse_size(&show_size(bytes)), Some(bytes));
         }
-        for micros in [0, 1, 1_000, 250_000, 60_000_000, 86_400_000_000] {
+        for micros in [
+            0,
+            1,
+            1_000,
+            250_000,
+            60_000_000,
+            86_400_000_000,
+            604_800_000_000,
+        ] {
             let time = Duration::from_micros(micros);
             assert_eq!(parse_duration(&show_duration(time)), Some(time));
         }

@@ -8,7 +8,8 @@ use replica::certs::Authority;
 use tempfile::TempDir;
 
 use super::QuickstartError;
-use crate::conf::{self, Http, Mqtt, Shipping};
+use crate::conf::{self, Http, Mqtt, Shipping, Storage};
+use crate::memory::half_of_machine;
 use crate::primary::Primary;
 use crate::secondary::Secondary;
 
@@ -19,6 +20,8 @@ pub(super) struct Cluster {
     mqtt_addr: SocketAddr,
     primary_http: SocketAddr,
     secondary_http: Vec<SocketAddr>,
+    /// What each node may use, in bytes.
+    memory: u64,
     /// Removed when dropped; `None`: the user's own directory, which stays.
     _temporary: Option<TempDir>,
 }
@@ -34,6 +37,8 @@ impl Cluster {
         let mqtt_addr = free(MQTT_PORT)?;
         let primary_http = free(PRIMARY_HTTP_PORT)?;
         let sans = [LOCALHOST.to_string()];
+        let memory = half_of_machine() / (u64::from(secondaries) + 1);
+        let memory = memory.max(conf::LEAST_MEMORY);
         let conf = conf::Primary {
             mqtt: Mqtt {
                 listen: mqtt_addr,
@@ -50,13 +55,14 @@ impl Cluster {
             ..conf::Primary::default()
         };
         let identity = authority.issue("primary", &sans)?;
-        let primary = Primary::start(&node(&dir, "primary"), &conf, Some(identity)).await?;
+        let primary = Primary::start(&node(&dir, "primary", memory), &conf, Some(identity)).await?;
         let mut cluster = Self {
             mqtt_addr: primary.mqtt_addr(),
             primary_http: primary.http_addr().unwrap_or(primary_http),
             primary,
             secondaries: Vec::new(),
             secondary_http: Vec::new(),
+            memory,
             _temporary: temporary,
         };
         for number in 1..=secondaries {
@@ -138,12 +144,14 @@ impl Cluster {
         let conf = conf::Secondary {
             upstream: upstream.to_string(),
             certs: PathBuf::new(),
+            storage: Storage::default(),
             http: Http {
                 listen,
                 ..Http::default()
             },
         };
-        let secondary = Secondary::start(&node(dir, &name), &conf, Some(identity)).await?;
+        let node = node(dir, &name, self.memory);
+        let secondary = Secondary::start(&node, &conf, Some(identity)).await?;
         self.secondary_http
             .push(secondary.http_addr().unwrap_or(listen));
         self.secondaries.push(secondary);
@@ -163,10 +171,11 @@ fn directory(data: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), std::io:
     }
 }
 
-fn node(dir: &Path, name: &str) -> conf::Node {
+fn node(dir: &Path, name: &str, memory: u64) -> conf::Node {
     conf::Node {
         name: name.to_owned(),
         data_dir: dir.join(name),
+        memory_limit: Some(memory),
     }
 }
 

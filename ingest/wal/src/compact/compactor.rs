@@ -1,0 +1,242 @@
+//! The thread that compacts, at low priority, and the counts it keeps. Never ends by itself: what
+//! fails is tried again, because a full disk empties and a damaged segment is repaired.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::compact::step::{self, Done, Stepper, Work};
+use crate::error::WalError;
+use crate::file::Throttle;
+use crate::log::{Log, LogState};
+
+/// How often the thread looks whether a segment has been sealed.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long it waits after a failure, at first and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How much lower its priority is.
+const NICE: i32 = 10;
+
+/// How compaction runs. Nothing here changes the files it makes.
+#[derive(Clone, Debug, Default)]
+pub struct CompactorConfig {
+    /// Bytes it writes per second at most; 0: no limit.
+    pub rate: u64,
+}
+
+/// What compaction has done since it was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompactionStats {
+    /// Segments made into files, and merges of files.
+    pub steps: u64,
+    pub merges: u64,
+    /// Rows written, rewritten ones each time.
+    pub rows: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub busy_nanos: u64,
+    /// Bytes of sealed segments whose rows are not in files yet.
+    pub backlog_bytes: u64,
+    pub failures: u64,
+    /// Why the last step failed; none once one has succeeded.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    steps: AtomicU64,
+    merges: AtomicU64,
+    rows: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    busy_nanos: AtomicU64,
+    failures: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// Handle to the compacting thread of an open log.
+#[derive(Debug)]
+pub struct Compactor {
+    log: Log,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl Compactor {
+    /// Starts to compact. One per log.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(log: &Log, config: CompactorConfig) -> Result<Self, WalError> {
+        let shared = Arc::new(Shared::default());
+        let (state, mine) = (Arc::clone(log.state()), Arc::clone(&shared));
+        let thread = thread::Builder::new()
+            .name("compactor".to_owned())
+            .spawn(move || run(&state, &mine, &Throttle::new(config.rate)))
+            .map_err(WalError::io(
+                "start the compactor thread of",
+                &log.state().dir,
+            ))?;
+        Ok(Self {
+            log: log.clone(),
+            shared,
+            thread,
+        })
+    }
+
+    /// Gives up the step it is at and ends. Blocks for a moment.
+    pub fn stop(self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // A panic has been printed; what it was at is made again.
+        let _ = self.thread.join();
+    }
+
+    pub fn stats(&self) -> CompactionStats {
+        self.shared.stats(self.log.state())
+    }
+}
+
+/// Does all that is due, on this thread. Not beside a running [`Compactor`].
+///
+/// # Errors
+/// What made a step fail.
+pub fn compact_now(log: &Log) -> Result<CompactionStats, WalError> {
+    let shared = Shared::default();
+    let throttle = Throttle::new(0);
+    retire(log.state())?;
+    while let Some(work) = step::next(log.state()) {
+        shared.step(log.state(), &throttle, &work)?;
+        retire(log.state())?;
+    }
+    Ok(shared.stats(log.state()))
+}
+
+impl Shared {
+    fn step(&self, state: &LogState, throttle: &Throttle, work: &Work) -> Result<(), WalError> {
+        let stepper = Stepper {
+            state,
+            throttle,
+            stop: &self.stop,
+        };
+        let started = Instant::now();
+        let result = stepper.step(work);
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let Done {
+            rows,
+            bytes_in,
+            bytes_out,
+        } = result?;
+        let counter = match work {
+            Work::Segment(_) => &self.steps,
+            Work::Merge(..) => &self.merges,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn stats(&self, state: &LogState) -> CompactionStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let error = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let snapshot = state.snapshot();
+        CompactionStats {
+            steps: read(&self.steps),
+            merges: read(&self.merges),
+            rows: read(&self.rows),
+            bytes_in: read(&self.bytes_in),
+            bytes_out: read(&self.bytes_out),
+            busy_nanos: read(&self.busy_nanos),
+            backlog_bytes: snapshot
+                .pending()
+                .map(|segment| segment.bytes.len() as u64)
+                .sum(),
+            failures: read(&self.failures),
+            last_error: error.clone(),
+        }
+    }
+
+    fn note(&self, error: Option<&WalError>) {
+        if error.is_some() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut held = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = error.map(ToString::to_string);
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
+    // Without it compaction only competes harder.
+    let _ = rustix::process::nice(NICE);
+    let mut retry = RETRY;
+    while !shared.stopping() {
+        match turn(state, shared, throttle) {
+            Ok(true) => retry = RETRY,
+            Ok(false) => thread::park_timeout(LOOK),
+            Err(WalError::Closed) if shared.stopping() => return,
+            Err(error) => {
+                shared.note(Some(&error));
+                thread::park_timeout(retry);
+                retry = RETRY_MOST.min(retry * 2);
+            }
+        }
+    }
+}
+
+/// One step, if there is one to do.
+fn turn(state: &LogState, shared: &Shared, throttle: &Throttle) -> Result<bool, WalError> {
+    retire(state)?;
+    let Some(work) = step::next(state) else {
+        return Ok(false);
+    };
+    shared.step(state, throttle, &work)?;
+    shared.note(None);
+    Ok(true)
+}
+
+/// Deletes sealed segments that the log says need not be kept and whose rows are in files here.
+fn retire(state: &LogState) -> Result<(), WalError> {
+    let snapshot = state.snapshot();
+    let upto = snapshot.catalog.retired().min(snapshot.compacted().lsn);
+    if snapshot
+        .sealed
+        .first()
+        .is_none_or(|oldest| oldest.end.lsn > upto)
+    {
+        return Ok(());
+    }
+    let gone = state.change_sealed(|sealed| {
+        let count = sealed.partition_point(|segment| segment.end.lsn <= upto);
+        sealed.drain(..count).collect::<Vec<_>>()
+    });
+    // Each made to last before the next: what a crash leaves is a log without a gap.
+    for segment in &gone {
+        let path = state.dir.join(segment.name());
+        match state.disk.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(WalError::io("remove", &path)(error));
+            }
+            _ => state.board.clear(&segment.name(), false),
+        }
+        let synced = state.disk.sync_dir(&state.dir);
+        synced.map_err(WalError::io("fsync directory", &state.dir))?;
+    }
+    state.count_retired(gone.len());
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Compaction: sealed segments become Parquet files, small files become larger ones, expired ones go.
+//! What is done next follows from the log and the manifest alone, so every node makes the same files.
+
+mod compactor;
+mod distribute;
+mod merge;
+mod part;
+mod plan;
+mod sort;
+mod split;
+mod step;
+
+pub use compactor::{CompactionStats, Compactor, CompactorConfig, compact_now};
+pub use part::{MergePart, MergedReader, merge_parts};
+pub(crate) use step::{remove_unnamed, write_durably};

@@ -1,0 +1,510 @@
+//! One step of compaction: a sealed segment into files, or files into larger ones, and then the
+//! manifest that says so. Files are durable before the manifest names them, and are deleted only
+//! after one that does not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::TimestampNanosecondType;
+
+use crate::block::BlockKind;
+use crate::catalog::Catalog;
+use crate::compact::distribute::{Distributor, Target};
+use crate::compact::merge::{Key, Merger, Run, internal};
+use crate::compact::plan::{self, Merge};
+use crate::compact::sort::sort_rows;
+use crate::compact::split::{Days, SPLIT_ROWS, Split, count_days};
+use crate::error::WalError;
+use crate::file::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
+use crate::file::{
+    DataFile, FILES_DIR, FileMeta, FileRef, FileSet, Layout, Throttle, Wanted, Window, WriteError,
+};
+use crate::ids::TableId;
+use crate::log::LogState;
+use crate::options::Dedup;
+use crate::schema::TableSchema;
+use crate::sealed::Sealed;
+use crate::segment::BlockEntry;
+use crate::snapshot::BlockRef;
+
+/// Bytes of blocks that are sorted in memory at a time. Part of what files follow from: the same on
+/// every node.
+const RUN_BYTES: u64 = 16 << 20;
+/// Rows that a merge takes from a file at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Segment(Arc<Sealed>),
+    Merge(TableId, Merge),
+}
+
+/// The next step; `None` when all is done, or a damaged segment must be repaired first.
+pub(crate) fn next(state: &LogState) -> Option<Work> {
+    let snapshot = state.snapshot();
+    let files = &snapshot.files;
+    let mut tables: Vec<TableId> = files.all().map(|file| file.meta.table).collect();
+    tables.dedup();
+    for table in tables {
+        let metas: Vec<&FileMeta> = files.of(table).map(|file| &file.meta).collect();
+        let options = files.catalog.options(table);
+        if let Some(merge) = plan::due(&metas, options, files.clock) {
+            return Some(Work::Merge(table, merge));
+        }
+    }
+    let segment = snapshot.pending().next()?;
+    segment
+        .fault
+        .is_none()
+        .then(|| Work::Segment(Arc::clone(segment)))
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) rows: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// Does steps.
+pub(crate) struct Stepper<'a> {
+    pub(crate) state: &'a LogState,
+    pub(crate) throttle: &'a Throttle,
+    /// Gives the step up; what it wrote is made again.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Stepper<'_> {
+    pub(crate) fn step(&self, work: &Work) -> Result<Done, WalError> {
+        let result = match work {
+            Work::Segment(segment) => self.segment(segment),
+            Work::Merge(table, merge) => self.merge(*table, merge),
+        };
+        if result.is_err() {
+            self.clean();
+        }
+        result
+    }
+
+    fn go_on(&self) -> Result<(), WalError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(WalError::Closed);
+        }
+        Ok(())
+    }
+
+    fn segment(&self, segment: &Arc<Sealed>) -> Result<Done, WalError> {
+        let catalog = Arc::new(segment.catalog.clone());
+        let before = self.state.snapshot();
+        let mut set = FileSet::clone(&before.files);
+        set.compacted = segment.end;
+        set.clock = set.clock.max(segment.committed_at);
+        set.catalog = Arc::clone(&catalog);
+        let mut tables: BTreeMap<TableId, Vec<BlockEntry>> = BTreeMap::new();
+        for entry in segment
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == BlockKind::Data)
+        {
+            tables.entry(entry.table).or_default().push(*entry);
+        }
+        let mut done = Done::default();
+        let mut new = Vec::new();
+        for (table, entries) in tables {
+            let Some(schema) = catalog.newest(table) else {
+                return Err(WalError::corrupt(
+                    &segment.path,
+                    0,
+                    "rows of a table without schema",
+                ));
+            };
+            for run in runs_of(&entries) {
+                self.go_on()?;
+                let metas = self.fresh(segment, &catalog, schema, run, set.next)?;
+                set.next += metas.len() as u64;
+                done.bytes_in += run.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
+                new.extend(metas);
+            }
+        }
+        let out: Vec<u64> = catalog
+            .tables()
+            .flat_map(|schema| {
+                let metas: Vec<&FileMeta> = set.of(schema.id).map(|file| &file.meta).collect();
+                plan::expired(&metas, catalog.cut(schema.id))
+            })
+            .collect();
+        self.swap(&set, &out, new, done)
+    }
+
+    /// Sorts one run of a segment's rows into files.
+    fn fresh(
+        &self,
+        segment: &Arc<Sealed>,
+        catalog: &Catalog,
+        schema: &TableSchema,
+        entries: &[BlockEntry],
+        next: u64,
+    ) -> Result<Vec<FileMeta>, WalError> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(Vec::new());
+        };
+        let batch = read_run(segment, catalog, schema, entries)?;
+        if batch.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut days = Days::new();
+        count_days(&mut days, times(&batch));
+        let split = Split::of(&days, Window::ALL, 0);
+        let layout = Arc::new(Layout::of_rows(schema, &batch));
+        let target = Target {
+            disk: self.state.disk.as_ref(),
+            dir: self.state.dir.clone(),
+            schema,
+            first: first.first_lsn,
+            end: last.end_lsn(),
+            made_at: segment.committed_at,
+            throttle: self.throttle,
+        };
+        let mut files = Distributor::new(&target, &split, layout, next);
+        let written = match catalog.options(schema.id).dedup {
+            Dedup::None => files.write(&batch),
+            Dedup::Key => {
+                let run: Run = Box::new(std::iter::once(Ok(batch)));
+                self.write_merged(schema, true, vec![run], &mut files)
+            }
+        };
+        written.map_err(|error| misfit(schema, error))?;
+        files.finish()
+    }
+
+    fn write_merged(
+        &self,
+        schema: &TableSchema,
+        unique: bool,
+        runs: Vec<Run>,
+        files: &mut Distributor<'_>,
+    ) -> Result<(), WriteError> {
+        let key = Key {
+            columns: sort_columns(schema),
+            unique,
+        };
+        let merger = Merger::new(schema.arrow(), &key, runs, BATCH_ROWS).map_err(internal)?;
+        for batch in merger {
+            self.go_on()?;
+            files.write(&batch?)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&self, table: TableId, merge: &Merge) -> Result<Done, WalError> {
+        let snapshot = self.state.snapshot();
+        let set = &snapshot.files;
+        let cut = set.catalog.cut(table);
+        let chosen = |file: &&Arc<DataFile>| merge.inputs.contains(&file.meta.ordinal);
+        let mut inputs: Vec<FileRef> = set
+            .of(table)
+            .filter(chosen)
+            .map(|file| FileRef::new(Arc::clone(file), cut))
+            .collect();
+        inputs.sort_by_key(|file| (file.meta().first, file.meta().ordinal));
+        let Some(schema) = set.catalog.newest(table) else {
+            return Err(WalError::InvalidBlock(
+                "files of a table without schema".to_owned(),
+            ));
+        };
+        let (schema, layout) = narrow(schema, &inputs)?;
+        let split = self.split(&schema, &inputs, merge)?;
+        let metas = inputs.iter().map(FileRef::meta);
+        let target = Target {
+            disk: self.state.disk.as_ref(),
+            dir: self.state.dir.clone(),
+            schema: &schema,
+            first: metas
+                .clone()
+                .map(|meta| meta.first)
+                .min()
+                .unwrap_or_default(),
+            end: metas.clone().map(|meta| meta.end).max().unwrap_or_default(),
+            made_at: metas.clone().map(|meta| meta.made_at).max().unwrap_or(0),
+            throttle: self.throttle,
+        };
+        let done = Done {
+            bytes_in: metas.map(|meta| meta.bytes).sum(),
+            ..Done::default()
+        };
+        let unique = set.catalog.options(table).dedup == Dedup::Key;
+        let new = self.rewrite(&inputs, &target, &split, layout, (set.next, unique))?;
+        let mut after = FileSet::clone(set);
+        after.next += new.len() as u64;
+        self.swap(&after, &merge.inputs, new, done)
+    }
+
+    /// Where the merged rows go; reads their times where that decides.
+    fn split(
+        &self,
+        schema: &TableSchema,
+        inputs: &[FileRef],
+        merge: &Merge,
+    ) -> Result<Split, WalError> {
+        if merge.join || merge.hull.level == 0 {
+            return Ok(Split::whole(merge.hull));
+        }
+        let mut days = Days::new();
+        for file in inputs {
+            for batch in read_all(file, schema, &[0])? {
+                self.go_on()?;
+                count_days(&mut days, times(&batch?));
+            }
+        }
+        Ok(Split::of(&days, merge.hull, SPLIT_ROWS))
+    }
+
+    /// Writes the merged files; again, with a column as floats, when its decimals do not fit.
+    fn rewrite(
+        &self,
+        inputs: &[FileRef],
+        target: &Target<'_>,
+        split: &Split,
+        mut layout: Layout,
+        (next, unique): (u64, bool),
+    ) -> Result<Vec<FileMeta>, WalError> {
+        let columns: Vec<usize> = (0..target.schema.columns.len()).collect();
+        loop {
+            let mut runs: Vec<Run> = Vec::new();
+            for file in inputs {
+                runs.push(read_all(file, target.schema, &columns)?);
+            }
+            let mut files = Distributor::new(target, split, Arc::new(layout.clone()), next);
+            match self.write_merged(target.schema, unique, runs, &mut files) {
+                Ok(()) => return files.finish(),
+                Err(WriteError::Misfit(column))
+                    if layout.form(column) != floats(&layout, column) =>
+                {
+                    layout = layout.with_floats(column);
+                }
+                Err(error) => return Err(misfit(target.schema, error)),
+            }
+        }
+    }
+
+    /// Makes the new files and the new state durable, in force, and known; then deletes what is no
+    /// longer named.
+    fn swap(
+        &self,
+        after: &FileSet,
+        out: &[u64],
+        new: Vec<FileMeta>,
+        done: Done,
+    ) -> Result<Done, WalError> {
+        let state = self.state;
+        let files_dir = state.dir.join(FILES_DIR);
+        if !new.is_empty() {
+            let synced = state.disk.sync_dir(&files_dir);
+            synced.map_err(WalError::io("fsync directory", &files_dir))?;
+        }
+        let done = Done {
+            rows: new.iter().map(|meta| meta.rows).sum(),
+            bytes_out: new.iter().map(|meta| meta.bytes).sum(),
+            ..done
+        };
+        let exchange = state
+            .exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Files as they are now: one may have been repaired since the step began.
+        let now = state.snapshot();
+        let mut set = FileSet::clone(&now.files);
+        set.compacted = after.compacted;
+        set.clock = after.clock;
+        set.next = after.next;
+        set.catalog = Arc::clone(&after.catalog);
+        let gone: Vec<Arc<DataFile>> = set
+            .all()
+            .filter(|file| out.contains(&file.meta.ordinal))
+            .map(Arc::clone)
+            .collect();
+        let disk = state.disk.as_ref();
+        let open = |meta| Arc::new(DataFile::open(disk, &state.dir, meta, &state.board));
+        set.exchange(out, new.into_iter().map(open).collect());
+        write_manifest(state, &set)?;
+        state.set_files(Arc::new(set));
+        drop(exchange);
+        for file in gone {
+            let name = file.meta.name();
+            // One that stays is deleted when the log is opened next.
+            let _ = disk.remove(&state.dir.join(&name));
+            state.board.clear(&name, false);
+        }
+        Ok(done)
+    }
+
+    /// Deletes what a failed step has left, best effort: the next one writes over it anyway.
+    fn clean(&self) {
+        let snapshot = self.state.snapshot();
+        let _ = remove_unnamed(self.state.disk.as_ref(), &self.state.dir, &snapshot.files);
+    }
+}
+
+/// Writes and swaps in the manifest of `set`; durable once this returns.
+fn write_manifest(state: &LogState, set: &FileSet) -> Result<(), WalError> {
+    let snapshot = state.snapshot();
+    let manifest = Manifest {
+        log: snapshot.log,
+        epoch: snapshot.epoch,
+        compacted: set.compacted,
+        clock: set.clock,
+        next: set.next,
+        catalog: Arc::clone(&set.catalog),
+        files: set.all().map(|file| file.meta.clone()).collect(),
+    };
+    let path = state.dir.join(MANIFEST);
+    write_durably(state, MANIFEST_NEW, &path, &manifest.encode())
+}
+
+/// Writes a file under a draft name and renames it to `path`: there whole, or not at all.
+pub(crate) fn write_durably(
+    state: &LogState,
+    draft: &str,
+    path: &std::path::Path,
+    bytes: &[u8],
+) -> Result<(), WalError> {
+    let disk = state.disk.as_ref();
+    let draft = state.dir.join(draft);
+    let mut file = match disk.create(&draft) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            disk.remove(&draft)
+                .map_err(WalError::io("remove", &draft))?;
+            disk.create(&draft)
+        }
+        created => created,
+    }
+    .map_err(WalError::io("create", &draft))?;
+    file.write_at(0, bytes)
+        .map_err(WalError::io("write", &draft))?;
+    file.sync().map_err(WalError::io("fsync", &draft))?;
+    drop(file);
+    disk.rename(&draft, path)
+        .map_err(WalError::io("rename", &draft))?;
+    let dir = path.parent().unwrap_or(&state.dir);
+    disk.sync_dir(dir)
+        .map_err(WalError::io("fsync directory", dir))
+}
+
+/// Deletes Parquet files that the manifest does not name.
+pub(crate) fn remove_unnamed(
+    disk: &dyn crate::disk::Disk,
+    dir: &std::path::Path,
+    set: &FileSet,
+) -> Result<(), WalError> {
+    let files = dir.join(FILES_DIR);
+    let names = disk.list(&files).map_err(WalError::io("list", &files))?;
+    for name in names {
+        if set.find(&format!("{FILES_DIR}/{name}")).is_none() {
+            let path = files.join(name);
+            disk.remove(&path).map_err(WalError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a table's blocks into runs of bounded size.
+fn runs_of(entries: &[BlockEntry]) -> Vec<&[BlockEntry]> {
+    let mut runs = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, entry) in entries.iter().enumerate() {
+        bytes += u64::from(entry.len);
+        if bytes >= RUN_BYTES {
+            runs.push(&entries[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    if start < entries.len() {
+        runs.push(&entries[start..]);
+    }
+    runs
+}
+
+/// The rows of one run that are not gone, sorted.
+fn read_run(
+    segment: &Arc<Sealed>,
+    catalog: &Catalog,
+    schema: &TableSchema,
+    entries: &[BlockEntry],
+) -> Result<RecordBatch, WalError> {
+    let columns: Vec<usize> = (0..schema.columns.len()).collect();
+    let mut batches = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(written) = catalog.version(entry.table, entry.schema_version) else {
+            let reason = "rows of a schema that is not in the log";
+            return Err(WalError::corrupt(&segment.path, entry.offset, reason));
+        };
+        let block = BlockRef::sealed(*entry, written, segment, catalog.cut(entry.table));
+        batches.push(block.read(schema, &columns)?);
+    }
+    let by = sort_columns(schema);
+    let tags = &by[..by.len() - 1];
+    concat_batches(&schema.arrow(), &batches)
+        .and_then(|batch| sort_rows(&batch, tags, 0))
+        .map_err(internal)
+}
+
+/// The schema without the columns that none of the files has, and the layout of its rows.
+fn narrow(schema: &TableSchema, inputs: &[FileRef]) -> Result<(TableSchema, Layout), WalError> {
+    let mut present = vec![false; schema.columns.len()];
+    for file in inputs {
+        for (at, _) in file.layout(schema)?.columns {
+            present[at] = true;
+        }
+    }
+    let columns = schema.columns.iter().zip(&present);
+    let narrow = TableSchema {
+        columns: columns
+            .filter(|(_, present)| **present)
+            .map(|(column, _)| column.clone())
+            .collect(),
+        ..schema.clone()
+    };
+    let layouts: Result<Vec<Layout>, WalError> =
+        inputs.iter().map(|file| file.layout(&narrow)).collect();
+    let layout = Layout::of_inputs(&narrow, &layouts?);
+    Ok((narrow, layout))
+}
+
+fn read_all(file: &FileRef, schema: &TableSchema, columns: &[usize]) -> Result<Run, WalError> {
+    let wanted = Wanted::default();
+    let groups = file.row_groups(schema, &wanted)?;
+    let reader = file.read(schema, columns, &groups, &wanted, BATCH_ROWS)?;
+    Ok(Box::new(reader))
+}
+
+fn times(batch: &RecordBatch) -> &[i64] {
+    batch
+        .column(0)
+        .as_primitive::<TimestampNanosecondType>()
+        .values()
+}
+
+fn sort_columns(schema: &TableSchema) -> Vec<usize> {
+    crate::file::sort_columns(schema)
+}
+
+/// A form that cannot hold its column even as floats would be a slip of ours.
+fn misfit(schema: &TableSchema, error: WriteError) -> WalError {
+    match error {
+        WriteError::Wal(error) => error,
+        WriteError::Misfit(column) => {
+            let name = schema.columns.get(column).map_or("", |column| &column.name);
+            WalError::InvalidBlock(format!("column {name:?} does not fit its file"))
+        }
+    }
+}
+
+/// The form a column has once it is stored as floats.
+fn floats(layout: &Layout, column: usize) -> Option<crate::file::Form> {
+    layout.clone().with_floats(column).form(column)
+}

@@ -1,0 +1,301 @@
+//! The metrics of one node, part by part, under the names that dashboards know. Must never keep a
+//! number from one scrape to the next.
+
+use crate::metrics::{Exposition, seconds};
+
+pub(super) fn log(text: &mut Exposition, log: &wal::Log) {
+    let (snapshot, stats) = (log.snapshot(), log.stats());
+    text.gauge(
+        "headwater_log_durable_lsn",
+        "Everything below is on disk here and can be queried.",
+        snapshot.position().lsn,
+    );
+    text.gauge(
+        "headwater_log_oldest_lsn",
+        "The oldest row still held.",
+        log.oldest().lsn,
+    );
+    text.counter("headwater_log_groups_total", "Group commits.", stats.groups);
+    text.counter(
+        "headwater_log_blocks_total",
+        "Blocks written.",
+        stats.blocks,
+    );
+    text.counter("headwater_log_rows_total", "Rows written.", stats.rows);
+    text.counter(
+        "headwater_log_bytes_total",
+        "Bytes of blocks written.",
+        stats.bytes,
+    );
+    text.counter("headwater_log_syncs_total", "fdatasync calls.", stats.syncs);
+    text.counter(
+        "headwater_log_sync_seconds_total",
+        "Time spent in fdatasync.",
+        seconds(stats.sync_nanos),
+    );
+    health(text, log, &stats);
+    files(text, &snapshot);
+}
+
+/// What is wrong with the log or its disk, and what has been done about it.
+fn health(text: &mut Exposition, log: &wal::Log, stats: &wal::LogStats) {
+    let stalled = u64::from(log.stalled().borrow().is_some());
+    let damaged = log.damage().borrow().len();
+    text.gauge(
+        "headwater_log_stalled",
+        "1 while the disk is too full to commit.",
+        stalled,
+    );
+    if let Some(bytes) = log.disk_free() {
+        text.gauge(
+            "headwater_disk_free_bytes",
+            "Free bytes of the data directory's file system.",
+            bytes,
+        );
+    }
+    text.counter(
+        "headwater_log_torn_tails_total",
+        "Unfinished writes cut from the log's end.",
+        stats.torn_tails,
+    );
+    text.gauge(
+        "headwater_log_damaged",
+        "Segments and files known to be damaged and not repaired yet.",
+        damaged,
+    );
+    text.counter(
+        "headwater_log_repaired_total",
+        "Segments and files that were replaced by whole ones.",
+        stats.repaired,
+    );
+    text.counter(
+        "headwater_log_retired_segments_total",
+        "Segments removed after their rows were in files.",
+        stats.retired_segments,
+    );
+    text.counter(
+        "headwater_log_retention_cuts_total",
+        "Times that a retention has cut old rows.",
+        stats.cuts,
+    );
+}
+
+/// What is in Parquet files.
+fn files(text: &mut Exposition, snapshot: &wal::Snapshot) {
+    let infos = snapshot.file_infos();
+    text.gauge("headwater_files", "Parquet files held.", infos.len());
+    text.gauge(
+        "headwater_file_bytes",
+        "Bytes of Parquet files.",
+        infos.iter().map(|file| file.bytes).sum::<u64>(),
+    );
+    text.gauge(
+        "headwater_file_rows",
+        "Rows in Parquet files.",
+        infos.iter().map(|file| file.rows).sum::<u64>(),
+    );
+    text.gauge(
+        "headwater_compacted_lsn",
+        "Everything below is in Parquet files.",
+        snapshot.compacted().lsn,
+    );
+}
+
+pub(super) fn compaction(text: &mut Exposition, stats: &wal::CompactionStats) {
+    text.counter(
+        "headwater_compaction_steps_total",
+        "Segments turned into Parquet files.",
+        stats.steps,
+    );
+    text.counter(
+        "headwater_compaction_merges_total",
+        "Merges of Parquet files into larger ones.",
+        stats.merges,
+    );
+    text.counter(
+        "headwater_compaction_rows_total",
+        "Rows written to Parquet files.",
+        stats.rows,
+    );
+    text.counter(
+        "headwater_compaction_input_bytes_total",
+        "Bytes that compaction has read.",
+        stats.bytes_in,
+    );
+    text.counter(
+        "headwater_compaction_output_bytes_total",
+        "Bytes that compaction has written.",
+        stats.bytes_out,
+    );
+    text.counter(
+        "headwater_compaction_failures_total",
+        "Steps of compaction that failed; they are tried again.",
+        stats.failures,
+    );
+    text.counter(
+        "headwater_compaction_seconds_total",
+        "Time spent compacting.",
+        seconds(stats.busy_nanos),
+    );
+    text.gauge(
+        "headwater_compaction_backlog_bytes",
+        "Bytes of sealed segments that are not in files yet.",
+        stats.backlog_bytes,
+    );
+}
+
+pub(super) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
+    text.gauge(
+        "headwater_mqtt_connections",
+        "Connections open now.",
+        stats.connections,
+    );
+    text.counter(
+        "headwater_mqtt_refused_connections_total",
+        "Connections refused.",
+        stats.refused_connections,
+    );
+    text.counter(
+        "headwater_mqtt_messages_received_total",
+        "PUBLISH packets.",
+        stats.received,
+    );
+    text.counter(
+        "headwater_mqtt_messages_acknowledged_total",
+        "Acknowledgements sent, each after the fsync that covers its message.",
+        stats.acknowledged,
+    );
+    text.counter(
+        "headwater_mqtt_rows_total",
+        "Rows taken from messages.",
+        stats.rows,
+    );
+    text.counter(
+        "headwater_mqtt_payload_bytes_total",
+        "Bytes of payload.",
+        stats.bytes,
+    );
+    text.counter(
+        "headwater_mqtt_dead_letters_total",
+        "Messages stored in system.dead_letters.",
+        stats.dead_letters,
+    );
+}
+
+pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
+    let label = "secondary";
+    let all = |value: fn(&replica::SecondaryStatus) -> u64| {
+        secondaries
+            .iter()
+            .map(move |secondary| (secondary.name.clone(), value(secondary)))
+    };
+    text.gauges(
+        "headwater_replica_connected",
+        "1 while the secondary is connected.",
+        label,
+        all(|secondary| u64::from(CONNECTED.contains(&secondary.state))),
+    );
+    text.gauges(
+        "headwater_replica_applied_lsn",
+        "Everything below can be queried on the secondary.",
+        label,
+        all(|secondary| secondary.applied.0),
+    );
+    text.gauges(
+        "headwater_replica_lag_rows",
+        "Rows that are durable here and cannot be queried on the secondary yet.",
+        label,
+        all(|secondary| secondary.lag_rows),
+    );
+    text.gauges(
+        "headwater_replica_lag_bytes",
+        "The same in bytes of log.",
+        label,
+        all(|secondary| secondary.lag_bytes),
+    );
+    let known = secondaries
+        .iter()
+        .filter_map(|secondary| Some((secondary.name.clone(), secondary.lag_ms?)));
+    text.gauges(
+        "headwater_replica_lag_ms",
+        "Age of the newest moment that the secondary has wholly applied.",
+        label,
+        known,
+    );
+}
+
+pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
+    let connected = u64::from(CONNECTED.contains(&follow.state));
+    text.gauge(
+        "headwater_upstream_connected",
+        "1 while the primary is connected.",
+        connected,
+    );
+    text.gauge(
+        "headwater_upstream_lsn",
+        "End of the primary's log, as last heard.",
+        follow.primary_durable,
+    );
+    text.counter(
+        "headwater_upstream_reconnects_total",
+        "Attempts to connect after the first.",
+        follow.reconnects,
+    );
+    text.gauge(
+        "headwater_applied_lsn",
+        "Everything below can be queried here.",
+        follow.applied,
+    );
+    if let Some(rows) = follow.lag_rows {
+        let help = "Rows that the primary announced and that cannot be queried here yet.";
+        text.gauge("headwater_lag_rows", help, rows);
+    }
+    if let Some(ms) = follow.lag_ms {
+        let help = "Age of the newest moment of the primary that is wholly applied here.";
+        text.gauge("headwater_lag_ms", help, ms);
+    }
+}
+
+/// States of a peer with a live connection.
+const CONNECTED: [&str; 2] = ["catching_up", "streaming"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_log_shows_all_its_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = wal::Config::default();
+        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
+        let mut text = Exposition::default();
+        log(&mut text, committer.log());
+        compaction(&mut text, &wal::CompactionStats::default());
+        let text = text.finish();
+        committer.stop().unwrap();
+        for name in [
+            "log_durable_lsn",
+            "log_stalled",
+            "disk_free_bytes",
+            "log_torn_tails_total",
+            "log_damaged",
+            "log_repaired_total",
+            "log_retired_segments_total",
+            "log_retention_cuts_total",
+            "files",
+            "file_bytes",
+            "file_rows",
+            "compacted_lsn",
+            "compaction_steps_total",
+            "compaction_merges_total",
+            "compaction_rows_total",
+            "compaction_input_bytes_total",
+            "compaction_output_bytes_total",
+            "compaction_failures_total",
+            "compaction_seconds_total",
+            "compaction_backlog_bytes",
+        ] {
+            assert!(text.contains(&format!("\nheadwater_{name} ")), "{name}");
+        }
+    }
+}
