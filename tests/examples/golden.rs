@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use tests::workload::append;
+use tests::workload::{append, keyed};
 use wal::{Config, OsDisk, open_primary};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,12 +11,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir(&dir)?;
     let config = Config {
         segment_size: 6000,
-        ..Config::default()
+        ..keyed()
     };
     let (committer, _) = open_primary(OsDisk::new(), &dir, &config)?;
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..30 {
         append(&mut appender, number)?;
+        if number == 22 {
+            wal::compact_now(committer.log())?;
+        }
     }
     drop(appender);
     committer.stop()?;

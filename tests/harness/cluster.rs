@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::http::Http;
-use crate::node::Node;
+use crate::node::{self, Node};
 
 /// Where the nodes of one test live.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Cluster {
     replication: String,
     extra: Vec<(&'static str, String)>,
     secondary_extra: Vec<(&'static str, String)>,
+    tables: String,
 }
 
 impl Default for Cluster {
@@ -40,6 +41,7 @@ impl Cluster {
             replication: any,
             extra: Vec::new(),
             secondary_extra: Vec::new(),
+            tables: String::new(),
         }
     }
 
@@ -51,6 +53,12 @@ impl Cluster {
     /// One more setting for every secondary.
     pub fn secondary_setting(&mut self, key: &'static str, value: impl ToString) {
         self.secondary_extra.push((key, value.to_string()));
+    }
+
+    /// Adds `[[table]]`s to the primary's conf file: only there can they be written.
+    pub fn declare(&mut self, tables: &str) {
+        self.tables.push_str(tables);
+        self.tables.push('\n');
     }
 
     /// A directory of this test.
@@ -69,7 +77,7 @@ impl Cluster {
             ("replication.certs", self.text("certs/primary")),
         ];
         settings.extend(self.extra.iter().cloned());
-        let node = Node::start("primary.toml", &settings);
+        let node = Node::start(&self.primary_conf(), &settings);
         self.mqtt = node.address("mqtt");
         self.replication = node.address("replication");
         node
@@ -86,7 +94,7 @@ impl Cluster {
             ("replication.certs", self.text(&format!("certs/{name}"))),
         ];
         settings.extend(self.secondary_extra.iter().cloned());
-        Node::start("secondary.toml", &settings)
+        Node::start(&node::conf("secondary.toml"), &settings)
     }
 
     /// Where devices publish.
@@ -99,25 +107,50 @@ impl Cluster {
         &self.replication
     }
 
-    /// The log files of a node: name and content, sorted.
+    /// The segments of a node: name and content, sorted.
     pub fn log_files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        contents(&self.log_dir(name), ".log")
+    }
+
+    /// The Parquet files of a node: name and content, sorted.
+    pub fn parquet_files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        contents(&self.log_dir(name).join("parquet"), ".parquet")
+    }
+
+    /// The directory of a node's log.
+    pub fn log_dir(&self, name: &str) -> PathBuf {
         let dir = std::fs::read_dir(self.path(name)).expect("the data directory");
-        let log = dir
-            .map(|entry| entry.expect("an entry").path())
+        dir.map(|entry| entry.expect("an entry").path())
             .find(|path| file_name(path).starts_with("log-"))
-            .expect("a log");
-        let mut files: Vec<_> = std::fs::read_dir(log)
-            .expect("the log directory")
-            .map(|entry| entry.expect("an entry").path())
-            .map(|path| (file_name(&path), std::fs::read(&path).expect("reads")))
-            .collect();
-        files.sort();
-        files
+            .expect("a log")
+    }
+
+    /// The repository's conf file, or a copy with the declared tables.
+    fn primary_conf(&self) -> PathBuf {
+        let shipped = node::conf("primary.toml");
+        if self.tables.is_empty() {
+            return shipped;
+        }
+        let text = std::fs::read_to_string(&shipped).expect("the conf file");
+        let copy = self.path("primary.toml");
+        std::fs::write(&copy, format!("{text}\n{}", self.tables)).expect("writes");
+        copy
     }
 
     fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
+}
+
+fn contents(dir: &Path, suffix: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| file_name(path).ends_with(suffix))
+        .map(|path| (file_name(&path), std::fs::read(&path).expect("reads")))
+        .collect();
+    files.sort();
+    files
 }
 
 fn file_name(path: &Path) -> String {
@@ -134,6 +167,31 @@ pub fn catch_up(primary: &Node, secondary: &Node) {
         match Http::of(secondary).try_lsn() {
             Some(lsn) if lsn >= wanted => Ok(()),
             seen => Err((seen, wanted)),
+        }
+    });
+}
+
+/// Waits until all of `nodes` end at the same LSN and have every sealed segment in Parquet files.
+/// Files may still be merged after it.
+pub fn settle(nodes: &[&Node]) {
+    crate::eventually("every sealed segment is in files", || {
+        let look = |node: &&Node| {
+            let status = Http::of(node).status();
+            let number = |name: &str| status[name].as_u64();
+            (
+                number("lsn"),
+                number("compacted_lsn"),
+                number("backlog_bytes"),
+            )
+        };
+        let seen: Vec<_> = nodes.iter().map(look).collect();
+        if seen
+            .iter()
+            .all(|node| *node == seen[0] && node.2 == Some(0))
+        {
+            Ok(())
+        } else {
+            Err(seen)
         }
     });
 }

@@ -23,11 +23,33 @@ struct State {
     files: HashMap<PathBuf, FileState>,
     /// Synced names that were removed since the last directory sync.
     removed: HashMap<PathBuf, FileState>,
+    /// Renames since the last sync of their directory, oldest first.
+    renamed: Vec<Rename>,
     operations: u64,
     stop_at: Option<u64>,
     fail_sync_at: Option<u64>,
+    fail_write_at: Option<u64>,
     syncs: u64,
+    writes: u64,
+    /// Bytes that all files together may have.
+    capacity: Option<u64>,
     stopped: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Rename {
+    from: PathBuf,
+    to: PathBuf,
+    /// Whether the old name would have survived a crash.
+    from_synced: bool,
+    replaced: Option<FileState>,
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        let files = self.files.values();
+        files.map(|file| file.current.len() as u64).sum()
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,6 +97,26 @@ impl CrashDisk {
         self.lock().fail_sync_at = Some(number);
     }
 
+    /// Only the write with this number fails, with an I/O error.
+    pub fn fail_write_at(&self, number: u64) {
+        self.lock().fail_write_at = Some(number);
+    }
+
+    /// Files may take this many bytes together; a write beyond finds no room. `None`: no limit.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// Writes so far.
+    pub fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
     /// Operations that change something, so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
@@ -82,7 +124,19 @@ impl CrashDisk {
 
     /// What is on the disk when the machine starts again.
     pub fn after_crash(&self, random: &mut fastrand::Rng) -> Self {
-        let state = self.lock();
+        let mut state = self.lock().clone();
+        while let Some(rename) = state.renamed.pop() {
+            if random.bool() {
+                continue;
+            }
+            if let Some(mut moved) = state.files.remove(&rename.to) {
+                moved.name_synced = rename.from_synced;
+                state.files.insert(rename.from, moved);
+            }
+            if let Some(replaced) = rename.replaced {
+                state.files.insert(rename.to, replaced);
+            }
+        }
         let mut files = HashMap::new();
         for (path, file) in &state.files {
             if file.name_synced || random.bool() {
@@ -244,10 +298,36 @@ impl Disk for CrashDisk {
         })
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(|state, last| {
+            if last {
+                return Ok(());
+            }
+            let mut moved = state.files.remove(from).ok_or_else(missing)?;
+            let from_synced = std::mem::replace(&mut moved.name_synced, true);
+            let replaced = state.files.insert(to.to_owned(), moved);
+            state.renamed.push(Rename {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                from_synced,
+                replaced,
+            });
+            Ok(())
+        })
+    }
+
+    fn free(&self, _path: &Path) -> io::Result<Option<u64>> {
+        let state = self.lock();
+        Ok(state
+            .capacity
+            .map(|capacity| capacity.saturating_sub(state.used())))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.step(|state, last| {
             if !last {
-                let inside = |path: &PathBuf| path.starts_with(dir);
+                let inside = |path: &PathBuf| path.parent() == Some(dir);
+                state.renamed.retain(|rename| !inside(&rename.to));
                 state.removed.retain(|path, _| !inside(path));
                 for (_, file) in state.files.iter_mut().filter(|(path, _)| inside(path)) {
                     file.name_synced = true;
@@ -287,6 +367,31 @@ impl CrashFile {
 
 impl DiskFile for CrashFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        let number = state.writes;
+        state.writes += 1;
+        if state.fail_write_at == Some(number) {
+            return Err(io::Error::other("this write fails"));
+        }
+        let end = offset + bytes.len() as u64;
+        let held = state
+            .files
+            .get(&self.path)
+            .map_or(0, |file| file.current.len() as u64);
+        let grown = state.used() + end.saturating_sub(held);
+        if let Some(capacity) = state.capacity.filter(|capacity| grown > *capacity) {
+            // A short write, as file systems do it: what fits is there.
+            let fits = bytes
+                .len()
+                .saturating_sub(usize::try_from(grown - capacity).expect("small"));
+            drop(state);
+            self.change(Change::Write(
+                usize::try_from(offset).expect("small"),
+                bytes[..fits].to_vec(),
+            ))?;
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        drop(state);
         self.change(Change::Write(
             usize::try_from(offset).expect("small"),
             bytes.to_vec(),

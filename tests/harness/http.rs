@@ -105,6 +105,23 @@ impl Http {
             .unwrap_or_else(|| panic!("{sql}: {rows:?}"))
     }
 
+    /// What the node tells of itself.
+    pub fn status(&self) -> Value {
+        self.get("/api/v1/status").json()
+    }
+
+    /// A metric without labels, if the node shows it.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics").body;
+        let value = |line: &str| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .parse::<f64>()
+                .ok()
+        };
+        text.lines().find_map(value)
+    }
+
     /// The LSN the node answers for.
     pub fn lsn(&self) -> u64 {
         self.try_lsn().expect("the node has a log")

@@ -33,17 +33,34 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// A conf file of this repository.
+pub fn conf(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.join("conf").join(name)
+}
+
+/// Runs a command of the program to its end: its exit code, and all that it wrote.
+pub fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(program())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
 impl Node {
-    /// Starts a node from a conf file of this repository and settings; waits until it is up.
+    /// Starts a node from a conf file and settings; waits until it is up.
     ///
     /// # Panics
     /// When it ends or says nothing instead; its log is in the message.
-    pub fn start(conf: &str, settings: &[(&str, String)]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    pub fn start(conf: &Path, settings: &[(&str, String)]) -> Self {
         let mut command = Command::new(program());
-        command
-            .args(["serve", "--log", "json", "--conf"])
-            .arg(root.join("conf").join(conf));
+        command.args(["serve", "--log", "json", "--conf"]).arg(conf);
         for (key, value) in settings {
             command.args(["--set", &format!("{key}={value}")]);
         }

@@ -1,5 +1,5 @@
 //! Devices as real MQTT clients (rumqttc): each message has a number, and the numbers whose PUBACK
-//! arrived are what must never be lost.
+//! arrived are what must never be lost. Or one device, message by message.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rumqttc::{Client, Connection, Event, MqttOptions, Outgoing, Packet, QoS};
+
+use crate::raw::{Raw, publish};
 
 /// Messages each client has in flight.
 const WINDOW: u16 = 64;
@@ -56,10 +58,15 @@ impl Fleet {
         }
     }
 
+    /// Acknowledgements so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
     /// Waits until the clients have had `count` acknowledgements.
     pub fn wait_for(&self, count: u64) {
         crate::eventually("acknowledgements", || {
-            let seen = self.acknowledged.load(Ordering::Relaxed);
+            let seen = self.acknowledged();
             if seen >= count { Ok(()) } else { Err(seen) }
         });
     }
@@ -76,6 +83,36 @@ impl Fleet {
             .into_iter()
             .flat_map(|client| client.join().expect("a client"))
             .collect()
+    }
+}
+
+/// One device that waits for each acknowledgement before it sends the next message.
+#[derive(Debug)]
+pub struct Device {
+    raw: Raw,
+    id: u16,
+}
+
+impl Device {
+    /// Connects as `client`.
+    pub fn connect(mqtt: &str, client: &str) -> Self {
+        Self {
+            raw: Raw::v3(mqtt, client),
+            id: 0,
+        }
+    }
+
+    /// Publishes one message and takes its acknowledgement.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn send(&mut self, topic: &str, payload: &str) {
+        self.id = self.id % u16::MAX + 1;
+        self.raw
+            .send(&publish(self.id, topic, &[], payload.as_bytes()));
+        let ack = self.raw.packet().expect("a PUBACK");
+        let [high, low] = self.id.to_be_bytes();
+        assert_eq!(ack, [0x40, 2, high, low], "for {topic}");
     }
 }
 

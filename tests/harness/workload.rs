@@ -3,12 +3,28 @@
 
 use std::borrow::Cow;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use wal::{Appender, Log, Row, Value, WalError};
+use wal::{Appender, Config, Dedup, Log, Row, TableDef, TableOptions, Value, WalError, Wanted};
 
 /// The table of numbered rows.
 pub const TABLE: &str = "numbers";
+
+/// Tuning under which the table of numbered rows keeps one row per key.
+pub fn keyed() -> Config {
+    let options = TableOptions {
+        dedup: Dedup::Key,
+        retention: None,
+    };
+    Config {
+        tables: vec![TableDef {
+            name: TABLE.to_owned(),
+            options,
+            ..TableDef::default()
+        }],
+        ..Config::default()
+    }
+}
 
 /// Appends row `number` and waits until it is durable.
 ///
@@ -41,20 +57,36 @@ pub fn append(appender: &mut Appender, number: i64) -> Result<(), WalError> {
     appender.wait(ticket).map(|_| ())
 }
 
-/// All numbers in the log, in LSN order.
+/// All numbers in the log: in LSN order, or ascending once some are in Parquet files.
 ///
 /// # Errors
-/// When a block is damaged.
+/// When a block or file is damaged.
 pub fn numbers(log: &Log) -> Result<Vec<i64>, WalError> {
     let snapshot = log.snapshot();
     let Some(schema) = snapshot.catalog().table(TABLE) else {
         return Ok(Vec::new());
     };
+    if let Some(damage) = snapshot.damaged(schema.id) {
+        return Err(damage);
+    }
     let n = schema.column("n").expect("the column of numbers");
     let mut all = Vec::new();
-    for block in snapshot.blocks(schema.id) {
-        let batch = block.read(schema, &[n])?;
+    let mut take = |batch: &RecordBatch| {
         all.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+    };
+    let files = snapshot.files(schema.id);
+    let wanted = Wanted::default();
+    for file in &files {
+        let groups = file.row_groups(schema, &wanted)?;
+        for batch in file.read(schema, &[n], &groups, &wanted, 1000)? {
+            take(&batch?);
+        }
+    }
+    for block in snapshot.blocks(schema.id) {
+        take(&block.read(schema, &[n])?);
+    }
+    if !files.is_empty() {
+        all.sort_unstable();
     }
     Ok(all)
 }

@@ -167,7 +167,13 @@ async fn follow(
     chunks: &[bytes::Bytes],
 ) -> Result<Position, WalError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (mut follower, _) = open_follower(disk, dir(), id, wal::Epoch(1))?;
+    let (mut follower, _) = open_follower(
+        disk,
+        dir(),
+        id,
+        wal::Epoch(1),
+        &wal::FollowerConfig::default(),
+    )?;
     let all: bytes::Bytes = chunks.concat().into();
     let mut at = 0;
     let mut lsn = wal::Lsn(0);

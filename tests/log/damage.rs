@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tests::crash_disk::CrashDisk;
 use tests::workload::{append, numbers};
-use wal::{BLOCK_HEADER_LEN, BlockHeader, Config, WalError, open_follower, open_primary};
+use wal::{
+    BLOCK_HEADER_LEN, BlockHeader, Config, FollowerConfig, Log, WalError, compact_now,
+    open_follower, open_primary,
+};
 
 const ROWS: i64 = 66;
 
@@ -40,7 +43,8 @@ fn open_and_read(disk: &CrashDisk) -> Result<Vec<i64>, WalError> {
 }
 
 fn segments(disk: &CrashDisk) -> Vec<(PathBuf, Vec<u8>)> {
-    let all = disk.contents();
+    let mut all = disk.contents();
+    all.retain(|(path, _)| path.extension().is_some_and(|kind| kind == "log"));
     assert!(all.len() > 2, "{} segments", all.len());
     all
 }
@@ -113,8 +117,8 @@ fn a_torn_tail_is_cut_once_and_reported() {
     committer.stop().expect("stops");
 }
 
-#[test]
-fn damage_before_acknowledged_blocks_is_never_taken_for_a_torn_tail() {
+#[tokio::test]
+async fn damage_before_acknowledged_blocks_is_never_a_torn_tail_and_is_repaired_from_a_secondary() {
     let pristine = filled();
     let (path, bytes) = segments(&pristine).pop().expect("an active segment");
     let blocks = blocks(&bytes);
@@ -123,12 +127,146 @@ fn damage_before_acknowledged_blocks_is_never_taken_for_a_torn_tail() {
         for inside in [9, 70, BLOCK_HEADER_LEN + 12] {
             let disk = pristine.copy();
             disk.damage(&path, |bytes| bytes[at + inside] ^= 4);
-            match open_and_read(&disk) {
-                Err(WalError::Corrupt { file, offset, .. }) => {
-                    assert_eq!((Path::new(&file), offset), (path.as_path(), *at as u64));
-                }
-                other => panic!("block at {at}: {other:?}"),
+            let (committer, recovery) =
+                open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+            let log = committer.log().clone();
+            assert_eq!(
+                (recovery.torn_tail, recovery.damaged),
+                (None, 1),
+                "block at {at}"
+            );
+            let error = numbers(&log).expect_err("rows are missing").to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+            // What comes in is taken; what a secondary still has brings back the rest.
+            let mut appender = committer.appender(Box::new(|_| ()));
+            append(&mut appender, ROWS).expect("acknowledged");
+            let healthy = copy_of(&pristine, &log).await;
+            repair(&log, healthy.log());
+            assert!(numbers(&log).expect("whole").into_iter().eq(0..=ROWS));
+            assert_eq!(log.verify().faults, []);
+            drop(appender);
+            healthy.stop().await.expect("stops");
+            committer.stop().expect("stops");
+            assert!(
+                open_and_read(&disk)
+                    .expect("stays whole")
+                    .into_iter()
+                    .eq(0..=ROWS)
+            );
+        }
+    }
+}
+
+/// A secondary that held what `pristine` has, and follows `log` from there.
+async fn copy_of(pristine: &CrashDisk, log: &Log) -> wal::Follower {
+    let disk = Arc::new(pristine.copy());
+    let config = FollowerConfig::default();
+    let (mut follower, _) =
+        open_follower(disk, dir(), log.id(), wal::Epoch(1), &config).expect("opens");
+    let mut cursor = log.cursor(follower.tip()).expect("held");
+    while let Some(chunk) = cursor.next(1 << 20).expect("reads") {
+        let blocks = chunk.parts.concat().into();
+        follower.append(blocks).await.expect("continues");
+    }
+    let (tip, mut durable) = (follower.tip(), follower.log().durable());
+    durable.wait_for(|at| *at == tip).await.expect("flushed");
+    follower
+}
+
+/// Puts whole files of `from` in the place of all damaged ones of `log`.
+fn repair(log: &Log, from: &Log) {
+    let damage = log.damage().borrow().clone();
+    assert!(!damage.is_empty());
+    for damaged in damage {
+        let bytes = from.export(&damaged.name).expect("is there");
+        let mut wrong = bytes.to_vec();
+        wrong[bytes.len() / 2] ^= 1;
+        let refused = log.install(&damaged.name, wrong.into());
+        assert!(refused.is_err(), "{}: took wrong bytes", damaged.name);
+        log.install(&damaged.name, bytes).expect("takes it");
+    }
+    assert!(log.damage().borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_file_is_never_read_and_is_repaired() {
+    let mut random = fastrand::Rng::with_seed(tests::seed());
+    let pristine = filled();
+    let (committer, _) = open_primary(Arc::new(pristine.clone()), dir(), &config()).expect("opens");
+    compact_now(committer.log()).expect("compacts");
+    let healthy = committer.log().clone();
+    assert!(numbers(&healthy).expect("reads").into_iter().eq(0..ROWS));
+    let whole = pristine.copy();
+    let is_parquet = |path: &Path| path.extension().is_some_and(|kind| kind == "parquet");
+    let files: Vec<_> = whole
+        .contents()
+        .into_iter()
+        .filter(|(path, _)| is_parquet(path))
+        .collect();
+    assert!(files.len() > 1, "{} files", files.len());
+    for _ in 0..60 {
+        let disk = whole.copy();
+        let (path, bytes) = &files[random.usize(..files.len())];
+        let (at, bit, cut) = (
+            random.usize(..bytes.len()),
+            random.u8(..8),
+            random.u8(..8) == 0,
+        );
+        disk.damage(path, |bytes| {
+            if cut {
+                bytes.truncate(at);
+            } else {
+                bytes[at] ^= 1 << bit;
             }
+        });
+        let (damaged, recovery) = open_primary(Arc::new(disk), dir(), &config()).expect("opens");
+        assert_eq!(recovery.damaged, usize::from(cut));
+        let report = damaged.log().verify();
+        assert_eq!(report.faults.len(), 1, "byte {at} of {}", path.display());
+        assert_eq!(Path::new(&report.faults[0].file), path);
+        match numbers(damaged.log()) {
+            Err(WalError::Corrupt { file, .. }) => assert_eq!(Path::new(&file), path),
+            other => panic!("byte {at} of {}: {other:?}", path.display()),
+        }
+        repair(damaged.log(), &healthy);
+        assert!(
+            numbers(damaged.log())
+                .expect("whole")
+                .into_iter()
+                .eq(0..ROWS)
+        );
+        assert_eq!(damaged.log().verify().faults, []);
+        damaged.stop().expect("stops");
+    }
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn a_damaged_sealed_segment_does_not_keep_a_primary_from_starting() {
+    let pristine = filled();
+    let all = segments(&pristine);
+    for (path, bytes) in &all[..all.len() - 1] {
+        for at in [3, 70, bytes.len() - 3] {
+            let disk = pristine.copy();
+            disk.damage(path, |bytes| bytes[at] ^= 1);
+            let (committer, recovery) =
+                open_primary(Arc::new(disk), dir(), &config()).expect("opens");
+            assert_eq!(recovery.damaged, 1);
+            let mut appender = committer.appender(Box::new(|_| ()));
+            append(&mut appender, ROWS).expect("acknowledged");
+            numbers(committer.log()).expect_err("rows are missing");
+            let (whole, _) =
+                open_primary(Arc::new(pristine.copy()), dir(), &config()).expect("opens");
+            repair(committer.log(), whole.log());
+            assert!(
+                numbers(committer.log())
+                    .expect("whole")
+                    .into_iter()
+                    .eq(0..=ROWS)
+            );
+            whole.stop().expect("stops");
+            drop(appender);
+            committer.stop().expect("stops");
         }
     }
 }
@@ -140,8 +278,14 @@ async fn a_follower_cuts_damage_in_its_active_segment_to_fetch_it_again() {
     let at = blocks(&bytes)[1];
     disk.damage(&path, |bytes| bytes[at + 100] ^= 1);
     let id = wal::find_log(&disk, dir()).expect("lists").expect("a log");
-    let (follower, recovery) =
-        open_follower(Arc::new(disk), dir(), id, wal::Epoch(1)).expect("opens");
+    let (follower, recovery) = open_follower(
+        Arc::new(disk),
+        dir(),
+        id,
+        wal::Epoch(1),
+        &FollowerConfig::default(),
+    )
+    .expect("opens");
     assert_eq!(recovery.torn_tail.expect("reported").offset, at as u64);
     follower.stop().await.expect("stops");
 }
@@ -154,7 +298,7 @@ fn a_newer_format_is_refused_by_name_and_left_alone() {
     let before = disk.contents();
     let error = open_and_read(&disk).expect_err("refused").to_string();
     assert!(
-        error.contains("format version 2") && error.contains("up to 1"),
+        error.contains("format version 3") && error.contains("up to 2"),
         "{error}"
     );
     assert!(before == disk.contents(), "a refused log was changed");
@@ -175,8 +319,14 @@ async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
         .concat()
         .into();
     let before = mine.contents();
-    let (mut follower, _) =
-        open_follower(Arc::new(mine.clone()), dir(), id, wal::Epoch(1)).expect("opens");
+    let (mut follower, _) = open_follower(
+        Arc::new(mine.clone()),
+        dir(),
+        id,
+        wal::Epoch(1),
+        &FollowerConfig::default(),
+    )
+    .expect("opens");
     let tip = follower.tip();
     assert!(matches!(
         follower.append(foreign).await,
@@ -190,7 +340,14 @@ async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
     follower.stop().await.expect("stops");
     assert!(before == mine.contents());
     assert!(
-        open_follower(Arc::new(mine), dir(), log.id(), wal::Epoch(1)).is_err(),
+        open_follower(
+            Arc::new(mine),
+            dir(),
+            log.id(),
+            wal::Epoch(1),
+            &FollowerConfig::default()
+        )
+        .is_err(),
         "foreign log"
     );
     committer.stop().expect("stops");

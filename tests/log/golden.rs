@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tests::copy_dir;
-use tests::workload::numbers;
+use tests::workload::{keyed, numbers};
 use wal::{OsDisk, open_primary};
 
 fn golden() -> PathBuf {
@@ -19,11 +19,14 @@ fn every_golden_log_opens_and_reads() {
         let copy = tempfile::tempdir().expect("a directory");
         copy_dir(&from, copy.path());
         let (committer, recovery) =
-            open_primary(OsDisk::new(), copy.path(), &wal::Config::default()).expect("opens");
+            open_primary(OsDisk::new(), copy.path(), &keyed()).expect("opens");
         assert_eq!(recovery.torn_tail, None, "{}", from.display());
         assert!(recovery.segments > 1, "{}", from.display());
         let found = numbers(committer.log()).expect("reads");
         assert!(found.into_iter().eq(0..30), "{}", from.display());
+        wal::compact_now(committer.log()).expect("compacts");
+        let found = numbers(committer.log()).expect("reads");
+        assert!(found.into_iter().eq(0..30), "{} compacted", from.display());
         committer.stop().expect("stops");
         versions += 1;
     }
@@ -42,11 +45,16 @@ async fn the_current_format_is_written_as_it_was() {
         tempfile::tempdir().expect("dir"),
     );
     copy_dir(&from, a.path());
-    let (committer, _) =
-        open_primary(OsDisk::new(), a.path(), &wal::Config::default()).expect("opens");
+    let (committer, _) = open_primary(OsDisk::new(), a.path(), &keyed()).expect("opens");
     let log = committer.log();
-    let (mut follower, _) =
-        wal::open_follower(OsDisk::new(), b.path(), log.id(), log.epoch()).expect("opens");
+    let (mut follower, _) = wal::open_follower(
+        OsDisk::new(),
+        b.path(),
+        log.id(),
+        log.epoch(),
+        &wal::FollowerConfig::default(),
+    )
+    .expect("opens");
     let mut cursor = log.cursor(log.id().genesis()).expect("from the start");
     while let Some(chunk) = cursor.next(1000).expect("reads") {
         follower
@@ -54,20 +62,36 @@ async fn the_current_format_is_written_as_it_was() {
             .await
             .expect("continues");
     }
+    let copy = follower.log().clone();
     follower.stop().await.expect("stops");
     committer.stop().expect("stops");
-    let dir = std::fs::read_dir(&from)
-        .expect("lists")
-        .next()
-        .expect("a log")
-        .expect("entry");
-    let mut files = 0;
-    for entry in std::fs::read_dir(dir.path()).expect("lists") {
-        let name = entry.expect("entry").path();
-        let written = b.path().join(name.strip_prefix(&from).expect("inside"));
-        let equal = std::fs::read(&name).expect("reads") == std::fs::read(&written).expect("reads");
-        assert!(equal, "{} differs", written.display());
-        files += 1;
+    wal::compact_now(&copy).expect("compacts");
+    let files = files_below(&from);
+    let kinds = |kind: &str| files.iter().filter(|name| name.ends_with(kind)).count();
+    assert!(
+        kinds(".log") > 1 && kinds(".parquet") > 1 && kinds("manifest") == 1,
+        "{files:?}"
+    );
+    for name in files {
+        let read = |dir: &Path| std::fs::read(dir.join(&name)).expect("reads");
+        assert!(read(&from) == read(b.path()), "{name} differs");
     }
-    assert!(files > 1);
+}
+
+/// All files below `dir`, relative to it.
+fn files_below(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in std::fs::read_dir(next).expect("lists") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let name = path.strip_prefix(dir).expect("inside");
+                found.push(name.display().to_string());
+            }
+        }
+    }
+    found
 }

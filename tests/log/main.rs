@@ -1,6 +1,7 @@
 //! Promises of the log: what was acknowledged survives any crash, damage is found and named, every
 //! earlier format is read for ever.
 
+mod compaction;
 mod crash;
 mod damage;
 mod golden;

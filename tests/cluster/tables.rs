@@ -1,0 +1,136 @@
+//! The rules of a `[[table]]`: how long rows stay, and which ones are taken.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tests::cluster::{Cluster, catch_up, settle};
+use tests::eventually;
+use tests::http::Http;
+use tests::publisher::Device;
+
+use crate::load;
+
+const FRESH: i64 = 50;
+
+/// This machine's clock, unix seconds.
+fn now() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    i64::try_from(now.as_secs()).expect("before 2262")
+}
+
+/// Waits until nothing but the fresh rows can be seen, however one looks.
+fn only_the_fresh_are_left(http: &Http) {
+    eventually("the old rows are gone", || {
+        let counted = http.number("SELECT count(*) FROM short");
+        let read = http.number("SELECT count(n + character_length(pad)) FROM short");
+        if (counted, read) == (FRESH, FRESH) {
+            Ok(())
+        } else {
+            Err((counted, read))
+        }
+    });
+    assert_eq!(http.number("SELECT min(n) FROM short"), 0);
+    assert_eq!(
+        http.number("SELECT sum(n) FROM short"),
+        FRESH * (FRESH - 1) / 2
+    );
+}
+
+#[test]
+fn rows_past_their_retention_are_gone_on_every_node() {
+    let mut random = fastrand::Rng::with_seed(tests::seed());
+    let mut cluster = Cluster::new();
+    cluster.primary_setting("log.segment_size", "1 MiB");
+    cluster.declare("[[table]]\nname = \"short\"\nretention = \"1 min\"");
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    // Three segments of rows an hour old, numbered from 1000 on, and some of now.
+    let began = now();
+    for message in 0..6 {
+        let numbers = 1_000 + message * 600..1_600 + message * 600;
+        let old = load::rows(numbers, began - 3_600 - 5_000, &mut random);
+        device.send("short/0", &old);
+    }
+    let fresh = load::rows(0..FRESH, began + 30, &mut random);
+    device.send("short/0", &fresh);
+    catch_up(&primary, &secondary);
+    for http in &nodes {
+        only_the_fresh_are_left(http);
+        let sql = "SELECT CAST(cut AS BIGINT) FROM system.tables \
+                   WHERE name = 'short' AND retention = '1 min'";
+        let cut = http.number(sql) / 1_000_000_000;
+        assert!(cut <= now() - 60 && cut >= began - 70, "cut at {cut}");
+    }
+    // Files that hold nothing else go when the next segment is compacted.
+    load::seal(&mut device);
+    settle(&[&primary, &secondary]);
+    for http in &nodes {
+        let sql = format!(
+            "SELECT count(*) FROM system.files \
+             WHERE \"table\" = 'short' AND CAST(max_time AS BIGINT) < {}000000000",
+            began - 60
+        );
+        assert_eq!(http.number(&sql), 0, "{:?}", load::files(http));
+        only_the_fresh_are_left(http);
+    }
+    drop(device);
+    primary.stop();
+    let primary = cluster.primary();
+    only_the_fresh_are_left(&Http::of(&primary));
+}
+
+const MACHINE: &str = r#"
+[[table]]
+name = "machine"
+strict = true
+tags = ["site"]
+columns = { temperature = "float", count = "int", ok = "bool", note = "text" }
+"#;
+
+#[test]
+fn a_strict_table_sends_what_does_not_fit_to_the_dead_letters() {
+    let mut cluster = Cluster::new();
+    cluster.declare(MACHINE);
+    let mut primary = cluster.primary();
+    let fits = r#"{"site":"north","temperature":21,"count":3,"ok":true,"note":"x"}"#;
+    let misfits = [
+        (r#"{"site":"north","colour":"red"}"#, "\"colour\""),
+        (r#"{"site":"north","count":"three"}"#, "\"count\""),
+        (r#"{"site":"north","count":0.5}"#, "\"count\""),
+        (r#"{"site":"north","ok":1}"#, "\"ok\""),
+        (r#"{"site":"north","note":{"lang":"en"}}"#, "\"note_lang\""),
+    ];
+    for round in 1..=2 {
+        let mut device = Device::connect(cluster.mqtt(), "machine-1");
+        device.send("machine/1", fits);
+        for (payload, _) in misfits {
+            device.send("machine/1", payload);
+        }
+        device.send("machine/1", r#"{"site":"south","temperature":0.5}"#);
+        let http = Http::of(&primary);
+        let letters = http.rows("SELECT payload, reason FROM system.dead_letters ORDER BY time");
+        assert_eq!(letters.len(), round * misfits.len(), "{letters:?}");
+        for (letter, (payload, column)) in letters.iter().zip(misfits.iter().cycle()) {
+            assert_eq!(letter["payload"], *payload);
+            let reason = letter["reason"].as_str().unwrap_or_default();
+            assert!(reason.contains(column), "{payload}: {reason}");
+        }
+        let rows = http.rows(
+            r#"SELECT site, temperature, "count", ok, note FROM machine ORDER BY site, time"#,
+        );
+        assert_eq!(rows.len(), 2 * round, "{rows:?}");
+        assert_eq!(rows[0]["site"], "north");
+        assert_eq!(rows[0]["temperature"].as_f64(), Some(21.0));
+        assert_eq!(rows[0]["count"], 3);
+        assert_eq!(rows[0]["ok"], true);
+        assert_eq!(rows[0]["note"], "x");
+        assert_eq!(rows[round]["site"], "south");
+        assert!(rows[round]["count"].is_null());
+        // The rule is in the conf: it is there again after a restart.
+        primary.stop();
+        primary = cluster.primary();
+    }
+}
