@@ -1,6 +1,6 @@
 //! Headwater beside the do-nothing server and Mosquitto, in one run and under the same load.
 //!
-//! Also what one secondary costs the primary. Rounds alternate the order, so that a machine that gets
+//! Also what one secondary costs the primary; what compaction costs it is in `compacting.rs`. Rounds alternate the order, so that a machine that gets
 //! slower does not look like a server that is slower.
 
 use std::time::{Duration, Instant};
@@ -92,16 +92,16 @@ impl Kind {
 
 /// All rounds of one server or set-up under one load.
 #[derive(Debug, Default)]
-struct Rounds {
-    rates: Vec<f64>,
-    cpu: Vec<f64>,
+pub(crate) struct Rounds {
+    pub(crate) rates: Vec<f64>,
+    pub(crate) cpu: Vec<f64>,
     own_cpu: Vec<f64>,
     p50: Vec<f64>,
-    p99: Vec<f64>,
+    pub(crate) p99: Vec<f64>,
 }
 
 impl Rounds {
-    fn add(&mut self, report: &Report, cpu_per_million: f64) {
+    pub(crate) fn add(&mut self, report: &Report, cpu_per_million: f64) {
         self.rates.push(report.rate());
         self.cpu.push(cpu_per_million);
         self.own_cpu
@@ -205,7 +205,7 @@ pub fn with_secondary(options: &Options) -> Result<String, BenchError> {
 }
 
 /// Indices forwards in even rounds, backwards in odd ones.
-fn order(count: usize, round: usize) -> Vec<usize> {
+pub(crate) fn order(count: usize, round: usize) -> Vec<usize> {
     let forwards = 0..count;
     if round.is_multiple_of(2) {
         forwards.collect()
@@ -269,7 +269,7 @@ fn measure_primary(
     Ok((report.clone(), cpu * 1e6 / report.all_messages as f64))
 }
 
-fn load_options(
+pub(crate) fn load_options(
     options: &Options,
     regime: Regime,
     server: std::net::SocketAddr,

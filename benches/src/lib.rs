@@ -7,9 +7,12 @@
 
 pub mod bulk;
 pub mod catchup;
+pub mod compacting;
 pub mod compare;
 pub mod conn;
+pub mod cpu;
 pub mod error;
+pub mod filesize;
 pub mod fleet;
 pub mod http;
 pub mod load;
@@ -19,12 +22,15 @@ pub mod node;
 pub mod noop;
 pub mod packet;
 pub mod process;
+pub mod recovery;
 pub mod rows;
 #[cfg(feature = "scan")]
 pub mod scan;
 #[cfg(test)]
 mod selftest;
+pub mod sensors;
 pub mod stats;
 pub mod visible;
+pub mod writer;
 
 pub use error::{BenchError, Context, finish};

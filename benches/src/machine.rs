@@ -40,6 +40,33 @@ pub fn own_cpu_seconds() -> Result<f64, BenchError> {
     cpu_seconds(std::process::id())
 }
 
+/// A line of this process's `/proc/self/status` in bytes: `VmHWM` is the most memory it had resident,
+/// mapped files included, `RssAnon` what it holds of its own.
+///
+/// # Errors
+/// When there is no such line.
+pub fn own_memory(name: &str) -> Result<u64, BenchError> {
+    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    parse_memory(&status, name)
+        .ok_or_else(|| BenchError::Invalid(format!("/proc/self/status has no {name}")))
+}
+
+fn parse_memory(status: &str, name: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// Makes `VmHWM` of this process what is resident now.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn reset_own_peak() -> Result<(), BenchError> {
+    fs::write("/proc/self/clear_refs", "5").context("write /proc/self/clear_refs")
+}
+
 /// Refuses more connections than this process may open files.
 ///
 /// # Errors
@@ -97,6 +124,29 @@ pub fn dir_bytes(dir: &Path) -> Result<u64, BenchError> {
     Ok(total)
 }
 
+/// Lengths of all files below a directory whose names end in `.extension`, while others may come
+/// and go.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn files_of(dir: &Path, extension: &str) -> Result<Vec<u64>, BenchError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).context(format!("list {}", dir.display()))? {
+        let entry = entry.context(format!("list {}", dir.display()))?;
+        let path = entry.path();
+        // What was removed since it was listed is not there to be counted.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if metadata.is_dir() {
+            found.extend(files_of(&path, extension)?);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(metadata.len());
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +157,14 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(2.0));
         assert_eq!(parse_stat("7 (a"), None);
         assert!(own_cpu_seconds().is_ok());
+    }
+
+    #[test]
+    fn memory_is_read_by_its_whole_name() {
+        let status = "VmHWMx:\t 1 kB\nVmHWM:\t    2048 kB\nRssAnon:\t   12 kB\n";
+        assert_eq!(parse_memory(status, "VmHWM"), Some(2 << 20));
+        assert_eq!(parse_memory(status, "RssAnon"), Some(12 << 10));
+        assert_eq!(parse_memory(status, "VmPeak"), None);
+        assert!(own_memory("VmHWM").is_ok());
     }
 }

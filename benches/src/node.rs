@@ -36,6 +36,7 @@ pub struct Primary {
     pub mqtt: SocketAddr,
     /// Its SQL.
     pub http: Http,
+    data: PathBuf,
     shipping: Option<Shipping>,
     _dir: TempDir,
 }
@@ -58,6 +59,14 @@ pub struct Secondary {
 }
 
 impl Headwater {
+    /// The same with more pairs for primaries, which win over those that were there.
+    #[must_use]
+    pub fn with(&self, set: &[&str]) -> Self {
+        let mut other = self.clone();
+        other.set.extend(set.iter().map(|pair| (*pair).to_owned()));
+        other
+    }
+
     /// The binary beside this one, and data beside the build, unless told otherwise.
     ///
     /// # Errors
@@ -176,6 +185,7 @@ impl Headwater {
             process,
             mqtt,
             http: client,
+            data: data.to_owned(),
             shipping,
             _dir: dir,
         })
@@ -232,6 +242,14 @@ impl Headwater {
 }
 
 impl Primary {
+    /// Lengths of its files whose names end in `.extension`.
+    ///
+    /// # Errors
+    /// When its directory cannot be listed.
+    pub fn files(&self, extension: &str) -> Result<Vec<u64>, BenchError> {
+        machine::files_of(&self.data, extension)
+    }
+
     /// The position of everything acknowledged so far.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
-use wal::{Appender, Committer, Config, Log, Lsn, OsDisk, Row, Value};
+use wal::{Config, Log, Lsn, Row, Value};
 
-use crate::error::{BenchError, Context};
+use crate::error::BenchError;
+use crate::writer::Writer;
 
 /// The table all rows go to.
 pub const TABLE: &str = "bench";
@@ -57,8 +58,7 @@ pub fn topics(devices: usize) -> Vec<String> {
 
 /// A primary's log that is being filled.
 pub struct Filler {
-    committer: Committer,
-    appender: Appender,
+    writer: Writer,
     topics: Vec<String>,
     next: u64,
 }
@@ -77,12 +77,8 @@ impl Filler {
     /// # Errors
     /// When the log cannot be made.
     pub fn create(data_dir: &Path, devices: usize) -> Result<Self, BenchError> {
-        let (committer, _) = wal::open_primary(OsDisk::new(), data_dir, &Config::default())
-            .context(format!("open a log in {}", data_dir.display()))?;
-        let appender = committer.appender(Box::new(|_| {}));
         Ok(Self {
-            committer,
-            appender,
+            writer: Writer::open(data_dir, &Config::default())?,
             topics: topics(devices.max(1)),
             next: 0,
         })
@@ -111,11 +107,9 @@ impl Filler {
                 fields,
             })
             .collect();
-        let ticket = self.appender.append(TABLE, &rows).context("append rows")?;
+        let lsn = self.writer.group(TABLE, &rows)?;
         self.next += count as u64;
-        self.appender
-            .wait(ticket)
-            .context("wait for a group commit")
+        Ok(lsn)
     }
 
     /// Appends `rows` rows in groups of `group`.
@@ -147,7 +141,7 @@ impl Filler {
 
     /// The read side of this log.
     pub fn log(&self) -> Log {
-        self.committer.log().clone()
+        self.writer.log()
     }
 
     /// Rows appended so far.
@@ -165,8 +159,7 @@ impl Filler {
     /// # Errors
     /// When the last write failed.
     pub fn close(self) -> Result<(), BenchError> {
-        drop(self.appender);
-        self.committer.stop().map(drop).context("close the log")
+        self.writer.close()
     }
 }
 

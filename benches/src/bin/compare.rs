@@ -1,9 +1,11 @@
-//! `compare`: Headwater beside the do-nothing server, or a primary alone beside one with a secondary.
+//! `compare`: Headwater beside the do-nothing server, or a primary alone beside one with a secondary
+//! or one that compacts its log.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::compacting::with_compaction;
 use benches::compare::{Options, Regime, servers, with_secondary};
 use benches::node::Headwater;
 use benches::packet::Version;
@@ -49,6 +51,9 @@ struct Args {
     /// Compares a primary alone with the same primary and one secondary.
     #[arg(long)]
     with_secondary: bool,
+    /// Compares a primary whose segments are never sealed with one that compacts while it ingests.
+    #[arg(long, conflicts_with = "with_secondary")]
+    with_compaction: bool,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +83,8 @@ fn start(args: Args) -> Result<(), BenchError> {
     };
     let table = if args.with_secondary {
         with_secondary(&options)?
+    } else if args.with_compaction {
+        with_compaction(&options)?
     } else {
         servers(&options)?
     };
