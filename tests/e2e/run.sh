@@ -69,8 +69,17 @@ PYTHON
 PRIMARY=http://127.0.0.1:$PRIMARY_HTTP_PORT
 SECONDARY=http://127.0.0.1:$SECONDARY_HTTP_PORT
 
+cat "$ROOT/conf/primary.toml" - >"$WORK/primary.toml" <<'CONF'
+[[table]]
+name = "meters"
+dedup = "key"
+strict = true
+tags = ["site"]
+columns = { energy = "float", state = "text" }
+CONF
+
 start_primary() {
-    "$HEADWATER" serve --conf "$ROOT/conf/primary.toml" \
+    "$HEADWATER" serve --conf "$WORK/primary.toml" --set log.segment_size="1 MiB" \
         --set node.name=primary-1 --set node.data_dir="$WORK/primary" \
         --set mqtt.listen=127.0.0.1:"$MQTT_PORT" \
         --set http.listen=127.0.0.1:"$PRIMARY_HTTP_PORT" \
@@ -153,6 +162,14 @@ head -c 10485760 /dev/zero | pub -t plant/a/d1 -s || true
 pub -t plant/a/d1 -m '{"n": 3001, "value": 0.25}'
 within 30 answers "$SECONDARY" 'SELECT count(*), max(n) FROM plant' 3001,3001
 
+say "a declared table: the last write wins, what does not fit is kept aside"
+pub -t meters/m1 -m '{"site": "north", "energy": 1, "time": 1700000000}'
+pub -t meters/m1 -m '{"site": "north", "state": "ok", "time": 1700000000}'
+pub -t meters/m1 -m '{"site": "north", "energy": 2.5, "time": 1700000000}'
+pub -t meters/m1 -m '{"site": "north", "speed": 9}'
+within 30 answers "$SECONDARY" 'SELECT site, energy, state FROM meters' north,2.5,ok
+within 30 answers "$SECONDARY" 'SELECT count(*) FROM system.dead_letters' 2
+
 say "a secondary only reads"
 for statement in 'DROP TABLE plant' 'INSERT INTO plant (n) VALUES (1)' "COPY plant TO '/tmp/x'" \
     "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'" "SELECT * FROM '/etc/passwd'"; do
@@ -207,6 +224,14 @@ for table in crash plant; do
 done
 say "$(wc -l <"$WORK/acknowledged") acknowledged, $(wc -l <"$WORK/stored") stored, none missing"
 
+say "what is compacted is in Parquet files on both"
+compacted() {
+    [ "$(sql "$1" 'SELECT count(*) > 0 FROM system.files')" = true ]
+}
+within 30 compacted "$PRIMARY"
+within 30 compacted "$SECONDARY"
+expect 0 "$HEADWATER" verify --url "$SECONDARY"
+
 say "orderly stop; the secondary answers on without its primary"
 kill -TERM "$PRIMARY_PID"
 wait "$PRIMARY_PID" || die "the primary did not exit with 0"
@@ -215,6 +240,29 @@ answers "$SECONDARY" 'SELECT count(*) FROM plant' 3001 || die "the secondary nee
 curl -fsS "$SECONDARY/ready" >/dev/null || die "the secondary is not ready without its primary"
 kill -TERM "$SECONDARY_PID"
 wait "$SECONDARY_PID" || die "the secondary did not exit with 0"
+SECONDARY_PID=
+
+say "every block and file of both is whole, and a flipped byte is found"
+for node in primary secondary; do
+    expect 0 "$HEADWATER" verify "$WORK/$node"
+    grep -q 'all good' "$WORK/out" || die "headwater verify: $(cat "$WORK/out")"
+done
+damaged=$(find "$WORK/secondary" -name '*.parquet' | sort | head -n 1)
+printf '\xff' | dd of="$damaged" bs=1 seek=100 conv=notrunc status=none
+expect 1 "$HEADWATER" verify "$WORK/secondary"
+grep -q "$(basename "$damaged")" "$WORK/out" || die "headwater verify: $(cat "$WORK/out")"
+
+say "a damaged file is fetched from the primary again"
+start_primary
+start_secondary
+expect 1 "$HEADWATER" verify --url "$SECONDARY"
+within 30 "$HEADWATER" verify --url "$SECONDARY"
+sql "$SECONDARY" 'SELECT n FROM crash' | sort -u >"$WORK/repaired"
+cmp "$WORK/stored" "$WORK/repaired" || die "rows are missing after the repair"
+kill -TERM "$PRIMARY_PID" "$SECONDARY_PID"
+wait "$PRIMARY_PID" || die "the primary did not exit with 0"
+wait "$SECONDARY_PID" || die "the secondary did not exit with 0"
+PRIMARY_PID=
 SECONDARY_PID=
 
 say "quickstart"

@@ -260,7 +260,8 @@ impl Loading {
     fn last(mut self, first: Lsn, on_damage: OnDamage) -> Result<Opening, WalError> {
         let path = self.dir.join(segment_name(first));
         let file = path.display().to_string();
-        let bytes = self.disk.read(&path).map_err(WalError::io("read", &path))?;
+        // Mapped, not read: the tail is served from it. Cutting what is torn leaves all blocks in it.
+        let bytes = self.disk.map(&path).map_err(WalError::io("map", &path))?;
         if SegmentFooter::is_claimed(&bytes)
             && let Ok(footer) = SegmentFooter::decode(&file, &bytes)
         {

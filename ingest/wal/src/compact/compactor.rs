@@ -16,8 +16,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it waits after a failure, at first and at most.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(60);
-/// How much lower its priority is.
-const NICE: i32 = 10;
+/// How much lower its priority is: it takes what the rest leaves idle.
+const NICE: i32 = 19;
 
 /// How compaction runs. Nothing here changes the files it makes.
 #[derive(Clone, Debug, Default)]

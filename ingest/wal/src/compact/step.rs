@@ -264,7 +264,7 @@ impl Stepper<'_> {
         Ok(Split::of(&days, merge.hull, SPLIT_ROWS))
     }
 
-    /// Writes the merged files; again, with a column as floats, when its decimals do not fit.
+    /// Writes the merged files; again, with a wider form of a column, when its values do not fit.
     fn rewrite(
         &self,
         inputs: &[FileRef],
@@ -282,10 +282,10 @@ impl Stepper<'_> {
             let mut files = Distributor::new(target, split, Arc::new(layout.clone()), next);
             match self.write_merged(target.schema, unique, runs, &mut files) {
                 Ok(()) => return files.finish(),
-                Err(WriteError::Misfit(column))
-                    if layout.form(column) != floats(&layout, column) =>
-                {
-                    layout = layout.with_floats(column);
+                Err(WriteError::Misfit(column)) => {
+                    let wider = layout.widened(column);
+                    let misfits = || misfit(target.schema, WriteError::Misfit(column));
+                    layout = wider.ok_or_else(misfits)?;
                 }
                 Err(error) => return Err(misfit(target.schema, error)),
             }
@@ -502,9 +502,4 @@ fn misfit(schema: &TableSchema, error: WriteError) -> WalError {
             WalError::InvalidBlock(format!("column {name:?} does not fit its file"))
         }
     }
-}
-
-/// The form a column has once it is stored as floats.
-fn floats(layout: &Layout, column: usize) -> Option<crate::file::Form> {
-    layout.clone().with_floats(column).form(column)
 }

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal64Array, Float64Array, PrimitiveArray, RecordBatch,
+    Array, ArrayRef, AsArray, Decimal32Array, Decimal64Array, Float64Array, Int32Array, Int64Array,
+    PrimitiveArray, RecordBatch,
 };
 use arrow::datatypes::{
-    ArrowTimestampType, DataType, Decimal64Type, Field, Float64Type, Schema, SchemaRef, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    ArrowPrimitiveType, ArrowTimestampType, DataType, Decimal32Type, Decimal64Type, Field,
+    Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType,
 };
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
@@ -24,8 +26,8 @@ use crate::schema::{Column, ColumnRole, ColumnType, TableSchema};
 pub(crate) const GROUP_ROWS: usize = 131_072;
 /// Rows of one page at most: the grain of pruning inside a row group.
 const PAGE_ROWS: usize = 8_192;
-/// Digits of a stored decimal: what 64 bits hold.
-const PRECISION: u8 = 18;
+/// Integers below this, of either sign, are stored in 32 bits.
+const NARROW: u64 = 1_000_000_000;
 const ZSTD_LEVEL: i32 = 3;
 /// Changes only when the bytes of files do.
 const CREATED_BY: &str = "headwater files 1";
@@ -37,13 +39,38 @@ pub(crate) enum Form {
     /// In this unit; every time is a multiple of it.
     Time(TimeUnit),
     Tag,
-    Int,
+    Int(Width),
     /// As it is.
     Float,
     /// Floats that are decimals with this many digits after the point.
-    Decimal(u8),
+    Decimal(u8, Width),
     Bool,
     Text,
+}
+
+/// How wide stored integers are. Narrow ones are packed in smaller blocks, which fit them closer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Width {
+    Narrow,
+    Wide,
+}
+
+impl Width {
+    /// The width for integers of this size; decimals of nine digits are narrow everywhere.
+    fn of(largest: u64) -> Self {
+        if largest < NARROW {
+            Self::Narrow
+        } else {
+            Self::Wide
+        }
+    }
+
+    fn precision(self) -> u8 {
+        match self {
+            Self::Narrow => 9,
+            Self::Wide => 18,
+        }
+    }
 }
 
 /// How the columns of one file are stored; columns without a value are left out.
@@ -76,7 +103,7 @@ impl Layout {
             };
             let widened = schema.columns[*at].kind == ColumnType::Float;
             let form = match form {
-                Form::Int if widened => Form::Decimal(0),
+                Form::Int(width) if widened => Form::Decimal(0, *width),
                 form => *form,
             };
             *held = Some(held.map_or(form, |held| join(held, form)));
@@ -107,14 +134,16 @@ impl Layout {
         Self { columns }
     }
 
-    /// The same, but with a column as the floats it has.
-    pub(crate) fn with_floats(mut self, column: usize) -> Self {
-        for (at, form) in &mut self.columns {
-            if *at == column {
-                *form = Form::Float;
-            }
-        }
-        self
+    /// The same, but with the next wider form for a column; `None` when there is none.
+    pub(crate) fn widened(mut self, column: usize) -> Option<Self> {
+        let (_, form) = self.columns.iter_mut().find(|(at, _)| *at == column)?;
+        *form = match *form {
+            Form::Int(Width::Narrow) => Form::Int(Width::Wide),
+            Form::Decimal(scale, Width::Narrow) => Form::Decimal(scale, Width::Wide),
+            Form::Decimal(_, Width::Wide) => Form::Float,
+            _ => return None,
+        };
+        Some(self)
     }
 
     pub(crate) fn form(&self, column: usize) -> Option<Form> {
@@ -162,7 +191,7 @@ impl Layout {
             let column = &schema.columns[*at];
             let path = ColumnPath::from(vec![column.name.clone()]);
             properties = match form {
-                Form::Time(_) | Form::Int | Form::Decimal(_) => {
+                Form::Time(_) | Form::Int(_) | Form::Decimal(..) => {
                     properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
                 }
                 Form::Float => properties.set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT),
@@ -205,14 +234,26 @@ fn form_of(column: &Column, array: &ArrayRef) -> Form {
             Form::Time(unit_of(times.values()))
         }
         (ColumnRole::Tag, _) => Form::Tag,
-        (_, ColumnType::Int) => Form::Int,
-        (_, ColumnType::Float) => {
-            let floats = array.as_primitive::<Float64Type>();
-            scale_of(floats.iter().flatten(), 0).map_or(Form::Float, Form::Decimal)
+        (_, ColumnType::Int) => {
+            let ints = array.as_primitive::<Int64Type>().iter().flatten();
+            Form::Int(Width::of(ints.map(i64::unsigned_abs).max().unwrap_or(0)))
         }
+        (_, ColumnType::Float) => decimal_form(array.as_primitive()),
         (_, ColumnType::Bool) => Form::Bool,
         (_, ColumnType::Text) => Form::Text,
     }
+}
+
+fn decimal_form(floats: &Float64Array) -> Form {
+    let Some(scale) = scale_of(floats.iter().flatten(), 0) else {
+        return Form::Float;
+    };
+    let mantissas = floats
+        .iter()
+        .flatten()
+        .filter_map(|value| mantissa(value, scale));
+    let largest = mantissas.map(i64::unsigned_abs).max().unwrap_or(0);
+    Form::Decimal(scale, Width::of(largest))
 }
 
 /// The coarsest unit that loses nothing of these times.
@@ -242,8 +283,9 @@ fn join(a: Form, b: Form) -> Form {
     match (a, b) {
         (Form::Time(a), Form::Time(b)) if nanos(a) < nanos(b) => Form::Time(a),
         (Form::Time(_), Form::Time(b)) => Form::Time(b),
-        (Form::Decimal(a), Form::Decimal(b)) => Form::Decimal(a.max(b)),
-        (Form::Decimal(_) | Form::Float, Form::Decimal(_) | Form::Float) => Form::Float,
+        (Form::Int(a), Form::Int(b)) => Form::Int(a.max(b)),
+        (Form::Decimal(a, v), Form::Decimal(b, w)) => Form::Decimal(a.max(b), v.max(w)),
+        (Form::Decimal(..) | Form::Float, Form::Decimal(..) | Form::Float) => Form::Float,
         (a, _) => a,
     }
 }
@@ -252,9 +294,15 @@ fn stored_type(form: Form) -> DataType {
     match form {
         Form::Time(unit) => DataType::Timestamp(unit, Some(UTC.into())),
         Form::Tag => DataType::Utf8View,
-        Form::Int => DataType::Int64,
+        Form::Int(Width::Narrow) => DataType::Int32,
+        Form::Int(Width::Wide) => DataType::Int64,
         Form::Float => DataType::Float64,
-        Form::Decimal(scale) => DataType::Decimal64(PRECISION, scale.cast_signed()),
+        Form::Decimal(scale, width @ Width::Narrow) => {
+            DataType::Decimal32(width.precision(), scale.cast_signed())
+        }
+        Form::Decimal(scale, width @ Width::Wide) => {
+            DataType::Decimal64(width.precision(), scale.cast_signed())
+        }
         Form::Bool => DataType::Boolean,
         Form::Text => DataType::Utf8,
     }
@@ -265,10 +313,14 @@ fn stored_form(column: &Column, kind: &DataType) -> Option<Form> {
     Some(match (column.role, kind) {
         (ColumnRole::Time, DataType::Timestamp(unit, _)) => Form::Time(*unit),
         (ColumnRole::Tag, _) => Form::Tag,
-        (_, DataType::Int64) => Form::Int,
+        (_, DataType::Int32) => Form::Int(Width::Narrow),
+        (_, DataType::Int64) => Form::Int(Width::Wide),
         (_, DataType::Float64) => Form::Float,
-        (_, DataType::Decimal128(_, scale) | DataType::Decimal64(_, scale)) => {
-            Form::Decimal(scale.cast_unsigned())
+        // As the reader sees any decimal at first.
+        (_, DataType::Decimal128(precision, scale)) => {
+            let narrow = *precision <= Width::Narrow.precision();
+            let width = if narrow { Width::Narrow } else { Width::Wide };
+            Form::Decimal(scale.cast_unsigned(), width)
         }
         (_, DataType::Boolean) => Form::Bool,
         (_, DataType::Utf8) => Form::Text,
@@ -282,19 +334,44 @@ fn store(array: &ArrayRef, form: Form) -> Option<ArrayRef> {
         Form::Time(TimeUnit::Millisecond) => coarsen::<TimestampMillisecondType>(array)?,
         Form::Time(TimeUnit::Microsecond) => coarsen::<TimestampMicrosecondType>(array)?,
         Form::Time(_) => coarsen::<TimestampNanosecondType>(array)?,
-        Form::Decimal(scale) => {
-            let floats = array.as_primitive::<Float64Type>();
-            let ints: Option<Vec<i64>> = (0..floats.len())
-                .map(|at| match floats.is_null(at) {
-                    true => Some(0),
-                    false => mantissa(floats.value(at), scale),
-                })
+        Form::Decimal(scale, width) => store_decimals(array.as_primitive(), scale, width)?,
+        Form::Int(Width::Narrow) => {
+            let ints = array.as_primitive::<Int64Type>();
+            let narrow: Option<Vec<i32>> = masked(ints)
+                .map(|value| i32::try_from(value).ok())
                 .collect();
-            let decimals = Decimal64Array::new(ints?.into(), floats.nulls().cloned());
-            let typed = decimals.with_precision_and_scale(PRECISION, scale.cast_signed());
-            Arc::new(typed.ok()?)
+            Arc::new(Int32Array::new(narrow?.into(), ints.nulls().cloned()))
         }
-        Form::Tag | Form::Int | Form::Float | Form::Bool | Form::Text => Arc::clone(array),
+        Form::Int(Width::Wide) | Form::Tag | Form::Float | Form::Bool | Form::Text => {
+            Arc::clone(array)
+        }
+    })
+}
+
+/// Values, with the neutral one where there is none.
+fn masked<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> impl Iterator<Item = T::Native> {
+    array.iter().map(Option::unwrap_or_default)
+}
+
+fn store_decimals(floats: &Float64Array, scale: u8, width: Width) -> Option<ArrayRef> {
+    let mantissas: Option<Vec<i64>> = masked(floats).map(|value| mantissa(value, scale)).collect();
+    let (mantissas, nulls) = (mantissas?, floats.nulls().cloned());
+    let (precision, scale) = (width.precision(), scale.cast_signed());
+    Some(match width {
+        Width::Wide => {
+            let decimals = Decimal64Array::new(mantissas.into(), nulls);
+            Arc::new(decimals.with_precision_and_scale(precision, scale).ok()?)
+        }
+        Width::Narrow => {
+            let narrow = |value: i64| {
+                i32::try_from(value)
+                    .ok()
+                    .filter(|_| value.unsigned_abs() < NARROW)
+            };
+            let narrow: Option<Vec<i32>> = mantissas.into_iter().map(narrow).collect();
+            let decimals = Decimal32Array::new(narrow?.into(), nulls);
+            Arc::new(decimals.with_precision_and_scale(precision, scale).ok()?)
+        }
     })
 }
 
@@ -315,14 +392,30 @@ pub(crate) fn restore(array: &ArrayRef, form: Form, column: &Column) -> ArrayRef
         Form::Time(TimeUnit::Millisecond) => refine::<TimestampMillisecondType>(array),
         Form::Time(TimeUnit::Microsecond) => refine::<TimestampMicrosecondType>(array),
         Form::Time(_) => refine::<TimestampNanosecondType>(array),
-        Form::Decimal(scale) => {
+        Form::Decimal(scale, width) => {
             let power = power(scale);
-            let decimals = array.as_primitive::<Decimal64Type>();
-            let floats: Float64Array = decimals.unary(|mantissa| decimal::value(mantissa, power));
+            let floats: Float64Array = match width {
+                Width::Narrow => array
+                    .as_primitive::<Decimal32Type>()
+                    .unary(|mantissa| decimal::value(i64::from(mantissa), power)),
+                Width::Wide => array
+                    .as_primitive::<Decimal64Type>()
+                    .unary(|mantissa| decimal::value(mantissa, power)),
+            };
             Arc::new(floats)
         }
-        Form::Int if column.kind == ColumnType::Float => widen_array(array),
-        Form::Tag | Form::Int | Form::Float | Form::Bool | Form::Text => Arc::clone(array),
+        Form::Int(Width::Narrow) => {
+            let ints: Int64Array = array.as_primitive::<Int32Type>().unary(i64::from);
+            let ints: ArrayRef = Arc::new(ints);
+            match column.kind {
+                ColumnType::Float => widen_array(&ints),
+                _ => ints,
+            }
+        }
+        Form::Int(Width::Wide) if column.kind == ColumnType::Float => widen_array(array),
+        Form::Tag | Form::Int(Width::Wide) | Form::Float | Form::Bool | Form::Text => {
+            Arc::clone(array)
+        }
     }
 }
 

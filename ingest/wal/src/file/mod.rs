@@ -14,7 +14,7 @@ mod window;
 mod write;
 
 pub(crate) use data::DataFile;
-pub(crate) use layout::{Form, Layout, sort_columns};
+pub(crate) use layout::{Layout, sort_columns};
 pub use meta::FileInfo;
 pub(crate) use meta::FileMeta;
 pub use prune::{RowGroup, TagFilter, Wanted};
