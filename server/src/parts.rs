@@ -1,6 +1,7 @@
 //! What both roles do with their parts: run blocking work, watch the log, stop a part within a
 //! bound. Must never hide that a part did not stop in time.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -30,15 +31,32 @@ pub(crate) async fn failure(log: &wal::Log) -> String {
     }
 }
 
+/// Says that a log is being opened: with a slow disk it takes a while.
+pub(crate) fn opening(data_dir: &Path) -> Instant {
+    info!(data_dir = %data_dir.display(), "opening the log");
+    Instant::now()
+}
+
 /// Logs what opening a log found.
-pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery) {
+pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
+    let snapshot = log.snapshot();
     info!(
+        took_ms = begun.elapsed().as_millis(),
+        files = snapshot.file_infos().len(),
+        compacted = %snapshot.compacted(),
         log = %log.id(),
         epoch = %log.epoch(),
         position = %recovery.position,
         segments = recovery.segments,
         "the log is open"
     );
+    for damaged in log.damage().borrow().iter() {
+        warn!(
+            file = %damaged.name,
+            reason = %damaged.reason,
+            "a damaged file is left out; queries that need it fail until a peer has given it back"
+        );
+    }
     if let Some(torn) = &recovery.torn_tail {
         warn!(
             file = %torn.file,

@@ -15,7 +15,7 @@ use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
 use crate::memory::{self, Budget};
 use crate::node::{PrimaryNode, Who};
-use crate::parts::{blocking, cores, failure, query_config, report, step};
+use crate::parts::{blocking, cores, failure, opening, query_config, report, step};
 use crate::slot::Slot;
 
 /// A primary that takes messages.
@@ -44,8 +44,9 @@ impl Primary {
         let (workers, http) = (workers(&conf.mqtt), conf.http.as_ref());
         let budget = memory::share_out(node, workers, http, conf.log.segment_size)?;
         let data_dir = DataDir::open(&node.data_dir)?;
+        let begun = opening(data_dir.path());
         let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
-        report(committer.log(), &recovery);
+        report(committer.log(), &recovery, begun);
         let who = Who {
             name: node.name.clone(),
             id: data_dir.node_id().to_owned(),

@@ -16,7 +16,7 @@ use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::memory;
 use crate::node::{SecondaryNode, Who};
-use crate::parts::{blocking, query_config, report, step};
+use crate::parts::{blocking, opening, query_config, report, step};
 use crate::slot::Slot;
 
 /// A secondary that follows.
@@ -151,8 +151,9 @@ fn open_log(
     epoch: wal::Epoch,
     config: &wal::FollowerConfig,
 ) -> Result<wal::Follower, wal::WalError> {
+    let begun = opening(data_dir);
     let (follower, recovery) =
         wal::open_follower(wal::OsDisk::new(), data_dir, log, epoch, config)?;
-    report(follower.log(), &recovery);
+    report(follower.log(), &recovery, begun);
     Ok(follower)
 }

@@ -304,6 +304,24 @@ fn a_newer_format_is_refused_by_name_and_left_alone() {
     assert!(before == disk.contents(), "a refused log was changed");
 }
 
+#[test]
+fn a_manifest_of_a_newer_format_is_refused_and_no_file_is_lost() {
+    let disk = filled();
+    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    compact_now(committer.log()).expect("compacts");
+    committer.stop().expect("stops");
+    let is_manifest = |(path, _): &(PathBuf, Vec<u8>)| path.ends_with("manifest");
+    let (path, _) = disk.contents().into_iter().find(is_manifest).expect("one");
+    disk.damage(&path, |bytes| bytes[8] = wal::FORMAT_VERSION + 1);
+    let before = disk.contents();
+    let error = open_and_read(&disk).expect_err("refused").to_string();
+    assert!(
+        error.contains("manifest") && error.contains("format version 3"),
+        "{error}"
+    );
+    assert!(before == disk.contents(), "a refused log was changed");
+}
+
 #[tokio::test]
 async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
     let (mine, other) = (filled(), filled());

@@ -69,14 +69,15 @@ fn random_row(random: &mut fastrand::Rng, number: i64) -> (Kind, i64, String, Ve
     } else {
         Kind::Keyed
     };
-    let late = match random.u8(0..20) {
-        0 => random.i64(0..60) * DAY,
-        1 => random.i64(0..3) * DAY,
-        _ => 0,
+    // Some rows are late, and then often of a key that came long ago.
+    let of = match random.u8(0..10) {
+        0 => number - random.i64(0..3_000),
+        1 | 2 => random.i64(0..=number),
+        _ => number,
     };
     // Few keys, so that the same come again.
-    let time = START + (number / 40) * 3_600_000_000_000 + random.i64(0..4) * 1_000_000 - late;
-    let device = format!("d{}", random.u8(0..3));
+    let time = START + of.div_euclid(10) * 3_600_000_000_000 + random.i64(0..2) * 1_000_000;
+    let device = format!("d{}", random.u8(0..2));
     let mut fields = Vec::new();
     for (at, name) in ["temperature", "count", "ok", "note", "odd name"]
         .into_iter()
