@@ -124,7 +124,18 @@ async fn damage_before_acknowledged_blocks_is_never_a_torn_tail_and_is_repaired_
     let blocks = blocks(&bytes);
     assert!(blocks.len() > 3);
     for at in &blocks[..blocks.len() - 1] {
-        for inside in [9, 70, BLOCK_HEADER_LEN + 12] {
+        for inside in [9, 70] {
+            // A header that cannot be read may be that of a schema: nobody may write behind it.
+            let disk = pristine.copy();
+            disk.damage(&path, |bytes| bytes[at + inside] ^= 4);
+            match open_and_read(&disk) {
+                Err(WalError::Corrupt { file, offset, .. }) => {
+                    assert_eq!((Path::new(&file), offset), (path.as_path(), *at as u64));
+                }
+                other => panic!("block at {at}: {other:?}"),
+            }
+        }
+        for inside in [BLOCK_HEADER_LEN + 4, BLOCK_HEADER_LEN + 12] {
             let disk = pristine.copy();
             disk.damage(&path, |bytes| bytes[at + inside] ^= 4);
             let (committer, recovery) =
@@ -302,6 +313,57 @@ fn a_newer_format_is_refused_by_name_and_left_alone() {
         "{error}"
     );
     assert!(before == disk.contents(), "a refused log was changed");
+}
+
+#[test]
+fn a_damaged_header_of_the_newest_segment_is_written_again() {
+    let pristine = filled();
+    let (path, bytes) = segments(&pristine).pop().expect("an active segment");
+    for at in 0..blocks(&bytes)[0] {
+        let disk = pristine.copy();
+        disk.damage(&path, |bytes| bytes[at] ^= 0x20);
+        if (8..12).contains(&at) {
+            // Indistinguishable from a newer format.
+            assert!(open_and_read(&disk).is_err());
+            continue;
+        }
+        let found = open_and_read(&disk).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        assert!(found.into_iter().eq(0..ROWS), "byte {at}");
+        let mended = disk.contents().into_iter().find(|(held, _)| *held == path);
+        assert!(mended.is_some_and(|(_, held)| held.starts_with(&bytes)));
+    }
+}
+
+#[test]
+fn a_missing_manifest_is_no_reason_to_delete_files() {
+    let disk = CrashDisk::new();
+    let config = Config {
+        keep_segments: 0,
+        upkeep_every: std::time::Duration::ZERO,
+        ..config()
+    };
+    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config).expect("opens");
+    let mut appender = committer.appender(Box::new(|_| ()));
+    for number in 0..ROWS {
+        append(&mut appender, number).expect("acknowledged");
+        compact_now(committer.log()).expect("compacts");
+    }
+    drop(appender);
+    committer.stop().expect("stops");
+    let find = |end: &str| {
+        let all = disk.contents().into_iter();
+        let all = all.filter(|(path, _)| path.to_string_lossy().ends_with(end));
+        all.collect::<Vec<_>>()
+    };
+    assert!(
+        find("00000000000000000000.log").is_empty(),
+        "the head is retired"
+    );
+    let (files, manifest) = (find(".parquet"), find("manifest"));
+    wal::Disk::remove(&disk, &manifest[0].0).expect("is there");
+    let error = open_and_read(&disk).expect_err("refused").to_string();
+    assert!(error.contains("manifest"), "{error}");
+    assert!(files == find(".parquet"), "files were deleted");
 }
 
 #[test]

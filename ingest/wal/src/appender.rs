@@ -379,6 +379,18 @@ fn check_once(rows: &[Row<'_>], slots: &[usize], schema: &TableSchema) -> Result
 /// Rows of one call become columns with a value or a null in every row, so wide and sparse rows
 /// cost far more than their text.
 fn check_size(rows: &[Row<'_>], slots: &[usize]) -> Result<(), Refusal> {
+    // A block must stay well below its limit, or nobody could read it again.
+    let texts = rows.iter().flat_map(|row| {
+        let tags = row.tags.iter().map(|(_, value)| value.len());
+        tags.chain(row.fields.iter().map(|(_, value)| match value {
+            crate::row::Value::Text(text) => text.len(),
+            _ => 0,
+        }))
+    });
+    let (bytes, limit) = (texts.sum(), MAX_CALL_BYTES);
+    if bytes > limit {
+        return Err(Refusal::TooLarge { bytes, limit });
+    }
     if rows.len() < 64 {
         return Ok(());
     }

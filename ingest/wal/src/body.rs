@@ -120,7 +120,8 @@ fn bring(found: Option<&ArrayRef>, rows: usize, wanted: &TableSchema, at: usize)
     }
 }
 
-fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<usize>> {
+/// The columns that a body has, as indices into the schema it was written under.
+pub(crate) fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<usize>> {
     let u16_at = |at: usize| {
         Some(usize::from(u16::from_le_bytes([
             *body.get(at)?,

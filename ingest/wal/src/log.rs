@@ -1,7 +1,8 @@
 //! The read side of an open log, shared by everyone who reads: snapshots, cursors, positions.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::cursor::Cursor;
 use crate::damage::{DamageBoard, Damaged};
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::file::FileSet;
+use crate::file::{DataFile, FileSet};
 use crate::ids::{Epoch, LogId, Lsn, Position};
 use crate::sealed::Sealed;
 use crate::snapshot::{Snapshot, Tail};
@@ -36,11 +37,19 @@ pub(crate) struct LogState {
     snapshot: Mutex<Arc<Snapshot>>,
     /// Held while files are exchanged, so that compaction and repair do not cross.
     pub(crate) exchange: Mutex<()>,
+    /// The manifest on disk may be the next one or the last: no file is touched before a restart.
+    pub(crate) files_in_doubt: AtomicBool,
+    /// Files that a merge has replaced a while ago: a peer may still need one for its own merge.
+    replaced: Mutex<VecDeque<Arc<DataFile>>>,
     durable: watch::Sender<Position>,
     failed: watch::Sender<Option<String>>,
     stalled: watch::Sender<Option<String>>,
     counters: Counters,
 }
+
+/// Replaced files that are kept at hand, and their bytes.
+const REPLACED_FILES: usize = 64;
+const REPLACED_BYTES: u64 = 256 << 20;
 
 /// What opening a log leaves to begin with.
 #[derive(Debug)]
@@ -118,6 +127,8 @@ impl LogState {
             dir,
             board,
             exchange: Mutex::new(()),
+            files_in_doubt: AtomicBool::new(false),
+            replaced: Mutex::default(),
             durable: watch::Sender::new(snapshot.position),
             failed: watch::Sender::new(None),
             stalled: watch::Sender::new(None),
@@ -142,6 +153,26 @@ impl LogState {
             ..Snapshot::clone(&held)
         };
         *held = Arc::new(snapshot);
+    }
+
+    /// Keeps replaced files at hand, as long as they are few and small. They are deleted already;
+    /// their mappings hold them.
+    pub(crate) fn remember(&self, files: Vec<Arc<DataFile>>) {
+        let mut held = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(files);
+        let mut bytes: u64 = held.iter().map(|file| file.meta.bytes).sum();
+        while held.len() > REPLACED_FILES || bytes > REPLACED_BYTES {
+            let Some(oldest) = held.pop_front() else {
+                return;
+            };
+            bytes -= oldest.meta.bytes;
+        }
+    }
+
+    /// A file that has been replaced lately.
+    pub(crate) fn remembered(&self, name: &str) -> Option<Arc<DataFile>> {
+        let held = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().find(|file| file.meta.name() == name).cloned()
     }
 
     /// Shows other sealed segments from now on: what `change` makes of them.

@@ -128,7 +128,6 @@ fn open(
     if let Some(manifest) = manifest {
         loading.manifest(manifest);
     }
-    remove_unnamed(loading.disk.as_ref(), &loading.dir, &loading.files)?;
     let Some((last, earlier)) = firsts.split_last() else {
         // Either a new log, or one of which nothing but files is left.
         loading.catalog = Catalog::clone(&loading.files.catalog);
@@ -137,8 +136,10 @@ fn open(
     };
     for (at, first) in earlier.iter().enumerate() {
         let next = firsts.get(at + 1).copied().unwrap_or(*last);
+        loading.missing(*first);
         loading.sealed(*first, next)?;
     }
+    loading.missing(*last);
     loading.last(*last, on_damage)
 }
 
@@ -163,7 +164,9 @@ fn load_manifest(
     let path = dir.join(MANIFEST);
     let bytes = match disk.read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return missing_manifest(disk, dir, oldest);
+        }
         Err(error) => return Err(WalError::io("read", &path)(error)),
     };
     match Manifest::decode(&path.display().to_string(), &bytes) {
@@ -172,6 +175,22 @@ fn load_manifest(
         Err(WalError::Corrupt { .. }) if oldest == Some(Lsn(0)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// No manifest: right for a log that was never compacted, or that can be compacted anew.
+fn missing_manifest(
+    disk: &dyn Disk,
+    dir: &Path,
+    oldest: Option<Lsn>,
+) -> Result<Option<Manifest>, WalError> {
+    let files = dir.join(FILES_DIR);
+    let names = disk.list(&files).map_err(WalError::io("list", &files))?;
+    if names.is_empty() || oldest == Some(Lsn(0)) {
+        return Ok(None);
+    }
+    let path = dir.join(MANIFEST).display().to_string();
+    let reason = "is missing, and the log no longer reaches back to the rows of the Parquet files";
+    Err(WalError::corrupt(&path, 0, reason))
 }
 
 impl Loading {
@@ -215,6 +234,23 @@ impl Loading {
         self.tip = segment.end;
         self.sealed.push(Arc::new(segment));
         Ok(())
+    }
+
+    /// A hole for the segment that should be before the one at `first` and is not there.
+    fn missing(&mut self, first: Lsn) {
+        let expected = if self.sealed.is_empty() {
+            self.files.compacted
+        } else {
+            self.tip
+        };
+        if first <= expected.lsn {
+            return;
+        }
+        self.tip = expected;
+        let path = self.dir.join(segment_name(expected.lsn));
+        let hole = self.hole(&path, expected.lsn, first, "is missing".to_owned());
+        self.tip = hole.end;
+        self.sealed.push(Arc::new(hole));
     }
 
     fn hole(&self, path: &Path, first: Lsn, next: Lsn, reason: String) -> Sealed {
@@ -274,6 +310,10 @@ impl Loading {
                 let reason = error.to_string();
                 return self.recreate(&path, bytes.len() as u64, reason);
             }
+            Err(error @ WalError::Corrupt { .. }) => {
+                let mended = self.mend_header(&path, first, &bytes)?;
+                mended.ok_or(error)?
+            }
             Err(error) => return Err(error),
         };
         self.check_start(&file, &header)?;
@@ -289,6 +329,44 @@ impl Loading {
             on_damage,
         )?;
         self.resume(&path, start, scanned)
+    }
+
+    /// Writes the header of the newest segment again: it follows from the segments before it. None
+    /// when the blocks behind it do not say that it is the right one.
+    fn mend_header(
+        &self,
+        path: &Path,
+        first: Lsn,
+        bytes: &bytes::Bytes,
+    ) -> Result<Option<(SegmentHeader, usize)>, WalError> {
+        let whole = self
+            .sealed
+            .last()
+            .is_none_or(|before| before.fault.is_none());
+        if !whole || self.tip.lsn != first || (self.sealed.is_empty() && first != Lsn(0)) {
+            return Ok(None);
+        }
+        let header = self.next_header();
+        let encoded = header.encode();
+        let behind = bytes.get(encoded.len()..).unwrap_or_default();
+        if !BlockHeader::decode(behind).is_ok_and(|block| block.start() == self.tip) {
+            return Ok(None);
+        }
+        let mut file = self.disk.open(path).map_err(WalError::io("open", path))?;
+        file.write_at(0, &encoded)
+            .map_err(WalError::io("write", path))?;
+        file.sync().map_err(WalError::io("fsync", path))?;
+        Ok(Some((header, encoded.len())))
+    }
+
+    fn next_header(&self) -> SegmentHeader {
+        SegmentHeader {
+            log: self.id,
+            epoch: self.epoch,
+            start: self.tip,
+            schemas: self.catalog.tables().map(Arc::clone).collect(),
+            settings: self.catalog.all_settings(),
+        }
     }
 
     /// The crash came while the segment's file was being made: no block was ever in it.
@@ -311,13 +389,7 @@ impl Loading {
 
     /// Begins a new active segment at the tip.
     fn begin(self, torn: Option<TornTail>) -> Result<Opening, WalError> {
-        let header = SegmentHeader {
-            log: self.id,
-            epoch: self.epoch,
-            start: self.tip,
-            schemas: self.catalog.tables().map(Arc::clone).collect(),
-            settings: self.catalog.all_settings(),
-        };
+        let header = self.next_header();
         let active = Active::create(self.disk.as_ref(), &self.dir, &header)?;
         self.finish(active, torn)
     }
@@ -367,6 +439,8 @@ impl Loading {
 
     fn finish(mut self, active: Active, torn_tail: Option<TornTail>) -> Result<Opening, WalError> {
         self.check_files()?;
+        // Only now is it sure that the manifest is the one of this log.
+        remove_unnamed(self.disk.as_ref(), &self.dir, &self.files)?;
         let recovery = Recovery {
             segments: self.sealed.len() + 1,
             position: self.tip,

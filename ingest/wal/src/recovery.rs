@@ -98,16 +98,15 @@ pub(crate) fn scan_active(
             }
             Ok(None) => return Ok(found),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
-            Err(error) => {
-                let resumed = match on_damage {
-                    OnDamage::Cut => false,
-                    OnDamage::Keep => scan.skip_damage(),
-                };
-                if !resumed {
-                    break error;
+            Err(error) if on_damage == OnDamage::Keep && scan.was_durable() => {
+                let at = (header_len + scan.offset()) as u64;
+                if !scan.skip_rows() {
+                    let reason = format!("{error}; acknowledged blocks follow");
+                    return Err(WalError::corrupt(file, at, reason));
                 }
                 found.hole = true;
             }
+            Err(error) => break error,
         }
     };
     found.torn = Some(TornTail {

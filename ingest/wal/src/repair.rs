@@ -21,7 +21,9 @@ impl Log {
     pub fn export(&self, name: &str) -> Option<Bytes> {
         let snapshot = self.snapshot();
         let Some(first) = segment_first(name) else {
-            return snapshot.files.find(name)?.all().ok();
+            let held = snapshot.files.find(name).map(Arc::clone);
+            let file = held.or_else(|| self.state().remembered(name))?;
+            return file.all().ok();
         };
         let mut sealed = snapshot.sealed.iter();
         let segment = sealed.find(|segment| segment.start().lsn == first)?;

@@ -1,7 +1,7 @@
 //! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
 //! by the follower, so that both accept exactly the same bytes.
 
-use crate::block::{BLOCK_HEADER_LEN, BlockHeader};
+use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::control::Control;
 use crate::error::WalError;
 use crate::ids::Position;
@@ -58,23 +58,25 @@ impl<'a> BlockScan<'a> {
         Ok(Some((header, offset, body)))
     }
 
-    /// Goes on behind damage, if what is there had been durable: at the first whole block of a group
-    /// that was begun only after the blocks walked so far. An unfinished write has none behind it.
-    pub(crate) fn skip_damage(&mut self) -> bool {
-        if !later_group(self.bytes, self.offset, self.tip) {
+    /// Whether what cannot be read here had been durable: a block of a later group follows. An
+    /// unfinished write has none behind it.
+    pub(crate) fn was_durable(&self) -> bool {
+        later_group(self.bytes, self.offset, self.tip)
+    }
+
+    /// Steps over a data block of which only the body is damaged. Nothing else may be left out: a
+    /// control block changes what all later ones mean.
+    pub(crate) fn skip_rows(&mut self) -> bool {
+        let Ok(header) = BlockHeader::decode(&self.bytes[self.offset..]) else {
+            return false;
+        };
+        let end = self.offset + header.total_len();
+        if header.start() != self.tip || header.kind != BlockKind::Data || end > self.bytes.len() {
             return false;
         }
-        let from = (self.offset + 8).next_multiple_of(8);
-        for at in (from..self.bytes.len()).step_by(8) {
-            if let Ok((header, _)) = BlockHeader::decode_block(&self.bytes[at..])
-                && header.first_lsn > self.tip.lsn
-            {
-                self.offset = at;
-                self.tip = header.start();
-                return true;
-            }
-        }
-        false
+        self.offset = end;
+        self.tip = header.end();
+        true
     }
 }
 

@@ -409,6 +409,28 @@ impl BlockRef {
         }
     }
 
+    /// The columns it has, as indices into any later version of its schema. Checks the block.
+    pub(crate) fn columns(&self) -> Result<Vec<usize>, WalError> {
+        let (bytes, file) = self.source();
+        let columns = BlockHeader::decode_block(&bytes)
+            .ok()
+            .and_then(|(_, body)| body::present_columns(body, &self.schema));
+        columns.ok_or_else(|| {
+            let reason = "the block is not what was written";
+            if let Source::Sealed(segment) = &self.source {
+                segment.report(reason);
+            }
+            WalError::corrupt(file, self.entry.offset, reason)
+        })
+    }
+
+    fn source(&self) -> (Bytes, &str) {
+        match &self.source {
+            Source::Sealed(segment) => (segment.block(&self.entry), &segment.path),
+            Source::Tail(tail, bytes) => (bytes.clone(), &tail.path),
+        }
+    }
+
     /// Whether no row of it is gone by retention.
     pub fn exact(&self) -> bool {
         self.cut.is_none_or(|cut| self.entry.min_time >= cut)
@@ -463,10 +485,7 @@ impl BlockRef {
         schema: &TableSchema,
         projection: &[usize],
     ) -> Result<RecordBatch, WalError> {
-        let (bytes, file) = match &self.source {
-            Source::Sealed(segment) => (segment.block(&self.entry), &segment.path),
-            Source::Tail(tail, bytes) => (bytes.clone(), &tail.path),
-        };
+        let (bytes, file) = self.source();
         let read = self.decode(&bytes, schema, projection);
         read.map_err(|reason| {
             if let Source::Sealed(segment) = &self.source {

@@ -330,7 +330,7 @@ fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
     let default = Mqtt::default();
     let mqtt = Mqtt {
         listen: reader.addr("mqtt.listen", default.listen),
-        max_packet: reader.size("mqtt.max_packet", default.max_packet, 1 << 10..=256 << 20),
+        max_packet: reader.size("mqtt.max_packet", default.max_packet, 1 << 10..=16 << 20),
         max_inflight: reader.int("mqtt.max_inflight", default.max_inflight, 1..=65_535),
         max_connections: reader.int(
             "mqtt.max_connections",

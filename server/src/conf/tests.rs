@@ -144,7 +144,7 @@ fn name_is_checked() {
 
 #[test]
 fn size_out_of_range_or_without_unit_is_refused() {
-    let rule = "must be a size with its unit, from \"1 KiB\" to \"256 MiB\"";
+    let rule = "must be a size with its unit, from \"1 KiB\" to \"16 MiB\"";
     for value in [
         "\"2 GiB\"",
         "\"1 B\"",

@@ -221,6 +221,10 @@ fn retire(state: &LogState) -> Result<(), WalError> {
     {
         return Ok(());
     }
+    let _exchange = state
+        .exchange
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let gone = state.change_sealed(|sealed| {
         let count = sealed.partition_point(|segment| segment.end.lsn <= upto);
         sealed.drain(..count).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 //! What compaction does next with the files of one table: a pure function of what the manifest says.
 
 use crate::file::{FileMeta, Window};
-use crate::options::{Dedup, TableOptions};
+use crate::options::TableOptions;
 
 /// Files of one size class that are merged while their window still grows.
 const FAN_IN: usize = 8;
@@ -39,11 +39,8 @@ pub(crate) fn expired(files: &[&FileMeta], cut: Option<i64>) -> Vec<u64> {
 
 /// The merge that is due, if one is. `clock` is the primary's at the end of what is compacted.
 pub(crate) fn due(files: &[&FileMeta], options: TableOptions, clock: i64) -> Option<Merge> {
-    let merge = due_in_class(files, clock).or_else(|| due_to_join(files, options, clock))?;
-    Some(match options.dedup {
-        Dedup::None => merge,
-        Dedup::Key => closed(files, merge),
-    })
+    let merge = due_in_class(files, clock).map(|merge| closed(files, merge));
+    merge.or_else(|| due_to_join(files, options, clock))
 }
 
 /// Windows that have files, each once, small windows first.
@@ -125,7 +122,11 @@ fn due_to_join(files: &[&FileMeta], options: TableOptions, clock: i64) -> Option
         // What is joined already is not written again for a trickle.
         let worth = (total - held) * 8 >= held || inside.len() > MOST_INPUTS;
         if inside.len() > 1 && total <= LARGE && worth {
-            return Some(merge(&inside, parent, true));
+            let closed = closed(files, merge(&inside, parent, true));
+            // What would be drawn in from outside would only be cut out again, for ever.
+            if closed.hull == parent {
+                return Some(closed);
+            }
         }
     }
     None
@@ -138,8 +139,8 @@ fn merge(files: &[&FileMeta], hull: Window, join: bool) -> Merge {
     Merge { inputs, hull, join }
 }
 
-/// Adds every file that overlaps the merge in time and in LSN: where the last write wins, the new
-/// file must stand wholly before or after any other that may hold the same key.
+/// Adds every file that overlaps the merge in time and in LSN: where the last write wins, or ever
+/// will, the new file must stand wholly before or after any other that may hold the same key.
 fn closed(files: &[&FileMeta], mut due: Merge) -> Merge {
     loop {
         let inside = |file: &&&FileMeta| due.inputs.contains(&file.ordinal);
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_last_write_wins_a_merge_takes_all_between() {
+    fn a_merge_takes_all_that_lies_between_its_inputs() {
         let mut files: Vec<FileMeta> = (0..8).map(|at| file(at * 2, 20_000, 1_000)).collect();
         // Late rows of the same day, in the middle of the log, in a file of a larger window.
         let mut late = file(5, 19_990, 1_000);
@@ -305,15 +306,25 @@ mod tests {
         late.max_time = 20_000 * DAY + 5;
         files.push(late);
         let all: Vec<&FileMeta> = files.iter().collect();
-        let clock = 20_000 * DAY;
-        let plain = due(&all, TableOptions::default(), clock).expect("due");
-        assert!(!plain.inputs.contains(&5));
-        let options = TableOptions {
-            dedup: Dedup::Key,
-            ..TableOptions::default()
-        };
-        let merge = due(&all, options, clock).expect("due");
+        let merge = due(&all, TableOptions::default(), 20_000 * DAY).expect("due");
         assert!(merge.inputs.contains(&5) && merge.inputs.len() == 9);
         assert!(all.iter().all(|file| merge.hull.holds(file.window)));
+    }
+
+    #[test]
+    fn days_are_not_joined_when_that_would_draw_in_what_is_cut_out_again() {
+        // One run: two full days of one window of 8 days, and one file for the days around them.
+        let (first, second) = (file(1, 20_002, 900_000), file(1, 20_005, 900_000));
+        let mut around = file(1, 19_990, 200_000);
+        around.max_time = 20_012 * DAY;
+        around.window = Window::of(2, 19_990 * DAY);
+        let mut files = vec![first, second, around];
+        for (ordinal, file) in (0..).zip(&mut files) {
+            file.ordinal = ordinal;
+        }
+        assert_eq!(files[0].window.parent(), files[1].window.parent());
+        let all: Vec<&FileMeta> = files.iter().collect();
+        let merge = due(&all, TableOptions::default(), 20_100 * DAY);
+        assert_eq!(merge, None);
     }
 }

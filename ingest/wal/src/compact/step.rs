@@ -33,6 +33,8 @@ use crate::snapshot::BlockRef;
 /// Bytes of blocks that are sorted in memory at a time. Part of what files follow from: the same on
 /// every node.
 const RUN_BYTES: u64 = 16 << 20;
+/// Rows of one run, however small they are in the log.
+const RUN_ROWS: u64 = 524_288;
 /// Rows that a merge takes from a file at a time.
 const BATCH_ROWS: usize = 8_192;
 
@@ -45,6 +47,9 @@ pub(crate) enum Work {
 
 /// The next step; `None` when all is done, or a damaged segment must be repaired first.
 pub(crate) fn next(state: &LogState) -> Option<Work> {
+    if state.files_in_doubt.load(Ordering::Acquire) {
+        return None;
+    }
     let snapshot = state.snapshot();
     let files = &snapshot.files;
     let mut tables: Vec<TableId> = files.all().map(|file| file.meta.table).collect();
@@ -85,7 +90,7 @@ impl Stepper<'_> {
             Work::Segment(segment) => self.segment(segment),
             Work::Merge(table, merge) => self.merge(*table, merge),
         };
-        if result.is_err() {
+        if result.is_err() && !self.state.files_in_doubt.load(Ordering::Acquire) {
             self.clean();
         }
         result
@@ -153,7 +158,11 @@ impl Stepper<'_> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return Ok(Vec::new());
         };
-        let batch = read_run(segment, catalog, schema, entries)?;
+        let blocks = blocks_of(segment, catalog, entries)?;
+        let present = columns_of(schema, &blocks)?;
+        let narrow = with_columns(schema, &present);
+        let batch = read_run(schema, &present, &narrow, &blocks)?;
+        let schema = &narrow;
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
@@ -331,15 +340,21 @@ impl Stepper<'_> {
         let disk = state.disk.as_ref();
         let open = |meta| Arc::new(DataFile::open(disk, &state.dir, meta, &state.board));
         set.exchange(out, new.into_iter().map(open).collect());
-        write_manifest(state, &set)?;
+        if let Err(error) = write_manifest(state, &set) {
+            let named = matches!(&error, WalError::Io { operation, .. }
+                if *operation == "rename" || *operation == "fsync directory");
+            state.files_in_doubt.store(named, Ordering::Release);
+            return Err(error);
+        }
         state.set_files(Arc::new(set));
         drop(exchange);
-        for file in gone {
+        for file in &gone {
             let name = file.meta.name();
             // One that stays is deleted when the log is opened next.
             let _ = disk.remove(&state.dir.join(&name));
             state.board.clear(&name, false);
         }
+        state.remember(gone);
         Ok(done)
     }
 
@@ -415,12 +430,13 @@ pub(crate) fn remove_unnamed(
 /// Cuts a table's blocks into runs of bounded size.
 fn runs_of(entries: &[BlockEntry]) -> Vec<&[BlockEntry]> {
     let mut runs = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
+    let (mut start, mut bytes, mut rows) = (0, 0, 0);
     for (at, entry) in entries.iter().enumerate() {
         bytes += u64::from(entry.len);
-        if bytes >= RUN_BYTES {
+        rows += u64::from(entry.rows);
+        if bytes >= RUN_BYTES || rows >= RUN_ROWS {
             runs.push(&entries[start..=at]);
-            (start, bytes) = (at + 1, 0);
+            (start, bytes, rows) = (at + 1, 0, 0);
         }
     }
     if start < entries.len() {
@@ -429,26 +445,50 @@ fn runs_of(entries: &[BlockEntry]) -> Vec<&[BlockEntry]> {
     runs
 }
 
-/// The rows of one run that are not gone, sorted.
-fn read_run(
+/// The blocks of one run.
+fn blocks_of(
     segment: &Arc<Sealed>,
     catalog: &Catalog,
-    schema: &TableSchema,
     entries: &[BlockEntry],
-) -> Result<RecordBatch, WalError> {
-    let columns: Vec<usize> = (0..schema.columns.len()).collect();
-    let mut batches = Vec::with_capacity(entries.len());
-    for entry in entries {
+) -> Result<Vec<BlockRef>, WalError> {
+    let block = |entry: &BlockEntry| {
         let Some(written) = catalog.version(entry.table, entry.schema_version) else {
             let reason = "rows of a schema that is not in the log";
             return Err(WalError::corrupt(&segment.path, entry.offset, reason));
         };
-        let block = BlockRef::sealed(*entry, written, segment, catalog.cut(entry.table));
-        batches.push(block.read(schema, &columns)?);
+        let cut = catalog.cut(entry.table);
+        Ok(BlockRef::sealed(*entry, written, segment, cut))
+    };
+    entries.iter().map(block).collect()
+}
+
+/// Which columns of the schema any of the blocks has. A table may be wide and its rows sparse.
+fn columns_of(schema: &TableSchema, blocks: &[BlockRef]) -> Result<Vec<bool>, WalError> {
+    let mut present = vec![false; schema.columns.len()];
+    for block in blocks {
+        for at in block.columns()? {
+            if let Some(present) = present.get_mut(at) {
+                *present = true;
+            }
+        }
     }
-    let by = sort_columns(schema);
+    Ok(present)
+}
+
+/// The rows of one run that are not gone, sorted.
+fn read_run(
+    schema: &TableSchema,
+    present: &[bool],
+    narrow: &TableSchema,
+    blocks: &[BlockRef],
+) -> Result<RecordBatch, WalError> {
+    let columns = present.iter().enumerate().filter(|(_, present)| **present);
+    let columns: Vec<usize> = columns.map(|(at, _)| at).collect();
+    let read = |block: &BlockRef| block.read(schema, &columns);
+    let batches: Result<Vec<RecordBatch>, WalError> = blocks.iter().map(read).collect();
+    let by = sort_columns(narrow);
     let tags = &by[..by.len() - 1];
-    concat_batches(&schema.arrow(), &batches)
+    concat_batches(&narrow.arrow(), &batches?)
         .and_then(|batch| sort_rows(&batch, tags, 0))
         .map_err(internal)
 }
@@ -461,18 +501,23 @@ fn narrow(schema: &TableSchema, inputs: &[FileRef]) -> Result<(TableSchema, Layo
             present[at] = true;
         }
     }
-    let columns = schema.columns.iter().zip(&present);
-    let narrow = TableSchema {
+    let narrow = with_columns(schema, &present);
+    let layouts: Result<Vec<Layout>, WalError> =
+        inputs.iter().map(|file| file.layout(&narrow)).collect();
+    let layout = Layout::of_inputs(&narrow, &layouts?);
+    Ok((narrow, layout))
+}
+
+/// The schema with only some of its columns.
+fn with_columns(schema: &TableSchema, present: &[bool]) -> TableSchema {
+    let columns = schema.columns.iter().zip(present);
+    TableSchema {
         columns: columns
             .filter(|(_, present)| **present)
             .map(|(column, _)| column.clone())
             .collect(),
         ..schema.clone()
-    };
-    let layouts: Result<Vec<Layout>, WalError> =
-        inputs.iter().map(|file| file.layout(&narrow)).collect();
-    let layout = Layout::of_inputs(&narrow, &layouts?);
-    Ok((narrow, layout))
+    }
 }
 
 fn read_all(file: &FileRef, schema: &TableSchema, columns: &[usize]) -> Result<Run, WalError> {
