@@ -26,7 +26,7 @@ use crate::pacer::Pacer;
 use crate::registry::Registry;
 use crate::schema::TableSchema;
 use crate::space::Space;
-use crate::upkeep;
+use crate::upkeep::{self, ClockGuard};
 
 /// Wakes the committer. Ringing twice before it looks is ringing once.
 #[derive(Debug, Default)]
@@ -119,6 +119,7 @@ impl Committer {
             ended: AtomicBool::new(false),
         });
         let run = Run {
+            clock: ClockGuard::new(writer.committed_at, Instant::now()),
             writer,
             space: Space::new(&state, config.reserve_disk),
             state,
@@ -196,6 +197,7 @@ struct Run {
     /// Options by the conf; all other tables have none.
     options: HashMap<String, TableOptions>,
     upkeep_every: Duration,
+    clock: ClockGuard,
     /// When the log was last looked after.
     kept_up: Option<Instant>,
 }
@@ -288,9 +290,11 @@ impl Run {
             .map(Control::Schema)
             .collect();
         controls.extend(self.changed_options(&controls));
+        let now = unix_nanos();
+        let believed = self.clock.believes(now, Instant::now());
         controls.extend(upkeep::due(
             &self.state.snapshot(),
-            unix_nanos(),
+            believed.then_some(now),
             self.keep_segments,
         ));
         if controls.is_empty() && !self.old() {

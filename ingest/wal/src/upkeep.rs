@@ -1,6 +1,8 @@
 //! What the primary writes into the log by itself: retention cuts, and how much of the log's head
 //! need no longer be kept. Decides; the committer writes. Pure but for looking at a snapshot.
 
+use std::time::{Duration, Instant};
+
 use crate::control::Control;
 use crate::ids::Lsn;
 use crate::snapshot::Snapshot;
@@ -11,10 +13,46 @@ const GRAINS: i64 = 100;
 const GRAIN_LEAST: i64 = 1_000_000_000;
 const GRAIN_MOST: i64 = 86_400_000_000_000;
 
-/// The control blocks that are due at `now`.
-pub(crate) fn due(snapshot: &Snapshot, now: i64, keep_segments: u64) -> Vec<Control> {
+/// A clock that has jumped forward by more than this is not believed at once.
+const JUMP: Duration = Duration::from_secs(86_400);
+/// How long it must then run on before rows are cut by it.
+const DOUBT: Duration = Duration::from_secs(3_600);
+
+/// Whether the wall clock may cut rows. A machine that starts with a wrong clock, before it has asked
+/// the network, must not expire everything for ever.
+#[derive(Debug)]
+pub(crate) struct ClockGuard {
+    seen: i64,
+    seen_at: Instant,
+    believed_from: Option<Instant>,
+}
+
+impl ClockGuard {
+    /// `newest` is the clock at the log's last commit; 0 in an empty log.
+    pub(crate) fn new(newest: i64, now: Instant) -> Self {
+        Self {
+            seen: newest,
+            seen_at: now,
+            believed_from: None,
+        }
+    }
+
+    pub(crate) fn believes(&mut self, wall: i64, now: Instant) -> bool {
+        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let expected = self.seen.saturating_add(nanos(now - self.seen_at));
+        if self.seen > 0 && wall.saturating_sub(expected) > nanos(JUMP) {
+            self.believed_from = Some(now + DOUBT);
+        }
+        (self.seen, self.seen_at) = (wall, now);
+        self.believed_from.is_none_or(|from| now >= from)
+    }
+}
+
+/// The control blocks that are due at `now`; `None`: rows are not cut.
+pub(crate) fn due(snapshot: &Snapshot, now: Option<i64>, keep_segments: u64) -> Vec<Control> {
     let mut controls = Vec::new();
     for schema in snapshot.catalog.tables() {
+        let Some(now) = now else { break };
         let retention = snapshot.catalog.options(schema.id).retention_nanos();
         let held = snapshot.catalog.cut(schema.id);
         if let Some(time) = retention.and_then(|retention| cut(now, retention, held)) {
@@ -70,6 +108,26 @@ mod tests {
         assert!(cut(now + day, retention, Some(first)).is_some_and(|cut| cut > first));
         let second = 1_000_000_000;
         assert_eq!(cut(61 * second + 7, 60 * second, None), Some(second));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_cuts_nothing_for_an_hour() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let day = GRAIN_MOST;
+        let mut guard = ClockGuard::new(100 * day, start);
+        assert!(guard.believes(100 * day + 5, start), "a restart");
+        assert!(!guard.believes(4_000 * day, start + second), "years ahead");
+        assert!(!guard.believes(4_000 * day, start + 600 * second), "still");
+        assert!(
+            !guard.believes(100 * day, start + 900 * second),
+            "set right, but who knows"
+        );
+        assert!(guard.believes(100 * day, start + 3_700 * second));
+        let mut fresh = ClockGuard::new(0, start);
+        assert!(
+            fresh.believes(100 * day, start),
+            "an empty log has nothing to lose"
+        );
     }
 
     #[test]

@@ -35,8 +35,11 @@ use crate::snapshot::BlockRef;
 const RUN_BYTES: u64 = 16 << 20;
 /// Rows of one run, however small they are in the log.
 const RUN_ROWS: u64 = 524_288;
-/// Rows that a merge takes from a file at a time.
+/// Rows that a merge takes from a file at a time, at most and at least.
 const BATCH_ROWS: usize = 8_192;
+const BATCH_ROWS_LEAST: usize = 64;
+/// Bytes of rows that the inputs of a merge hold in memory together, about.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -265,7 +268,7 @@ impl Stepper<'_> {
         }
         let mut days = Days::new();
         for file in inputs {
-            for batch in read_all(file, schema, &[0])? {
+            for batch in read_all(file, schema, &[0], BATCH_ROWS)? {
                 self.go_on()?;
                 count_days(&mut days, times(&batch?));
             }
@@ -283,10 +286,11 @@ impl Stepper<'_> {
         (next, unique): (u64, bool),
     ) -> Result<Vec<FileMeta>, WalError> {
         let columns: Vec<usize> = (0..target.schema.columns.len()).collect();
+        let rows = batch_rows(inputs, columns.len())?;
         loop {
             let mut runs: Vec<Run> = Vec::new();
             for file in inputs {
-                runs.push(read_all(file, target.schema, &columns)?);
+                runs.push(read_all(file, target.schema, &columns, rows)?);
             }
             let mut files = Distributor::new(target, split, Arc::new(layout.clone()), next);
             match self.write_merged(target.schema, unique, runs, &mut files) {
@@ -520,10 +524,25 @@ fn with_columns(schema: &TableSchema, present: &[bool]) -> TableSchema {
     }
 }
 
-fn read_all(file: &FileRef, schema: &TableSchema, columns: &[usize]) -> Result<Run, WalError> {
+/// How many rows to take from each input at a time: wide rows fewer.
+fn batch_rows(inputs: &[FileRef], columns: usize) -> Result<usize, WalError> {
+    let mut widest = columns * 8;
+    for file in inputs {
+        widest = widest.max(file.row_bytes()?);
+    }
+    let share = BATCH_BYTES / inputs.len().max(1);
+    Ok((share / widest.max(1)).clamp(BATCH_ROWS_LEAST, BATCH_ROWS))
+}
+
+fn read_all(
+    file: &FileRef,
+    schema: &TableSchema,
+    columns: &[usize],
+    batch_rows: usize,
+) -> Result<Run, WalError> {
     let wanted = Wanted::default();
     let groups = file.row_groups(schema, &wanted)?;
-    let reader = file.read(schema, columns, &groups, &wanted, BATCH_ROWS)?;
+    let reader = file.read(schema, columns, &groups, &wanted, batch_rows)?;
     Ok(Box::new(reader))
 }
 

@@ -118,6 +118,15 @@ impl FileRef {
         Ok(self.metadata()?.num_row_groups())
     }
 
+    /// Bytes of an average row before compression.
+    pub(crate) fn row_bytes(&self) -> Result<usize, WalError> {
+        let metadata = self.metadata()?;
+        let groups = metadata.row_groups().iter();
+        let bytes: i64 = groups.map(|group| group.total_byte_size()).sum();
+        let bytes = usize::try_from(bytes).unwrap_or(0);
+        Ok(bytes / self.rows().max(1))
+    }
+
     /// Row groups that may hold wanted rows, with their row counts.
     ///
     /// # Errors
