@@ -84,7 +84,7 @@ start_primary() {
         --set mqtt.listen=127.0.0.1:"$MQTT_PORT" \
         --set http.listen=127.0.0.1:"$PRIMARY_HTTP_PORT" \
         --set replication.listen=127.0.0.1:"$SHIP_PORT" \
-        --set replication.certs="$WORK/certs/primary-1" 2>>"$WORK/primary.log" &
+        --set replication.certs="$WORK/certs/primary-1" --set log.reserve_disk="64 MiB" 2>>"$WORK/primary.log" &
     PRIMARY_PID=$!
     within 30 curl -fsS "$PRIMARY/ready"
     within 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$MQTT_PORT"
@@ -95,7 +95,7 @@ start_secondary() {
         --set node.name=secondary-1 --set node.data_dir="$WORK/secondary" \
         --set http.listen=127.0.0.1:"$SECONDARY_HTTP_PORT" \
         --set replication.upstream=127.0.0.1:"$SHIP_PORT" \
-        --set replication.certs="$WORK/certs/secondary-1" 2>>"$WORK/secondary.log" &
+        --set replication.certs="$WORK/certs/secondary-1" --set log.reserve_disk="64 MiB" 2>>"$WORK/secondary.log" &
     SECONDARY_PID=$!
     within 30 curl -fsS "$SECONDARY/ready"
 }

@@ -75,6 +75,8 @@ impl Cluster {
             ("http.listen", "127.0.0.1:0".to_owned()),
             ("replication.listen", self.replication.clone()),
             ("replication.certs", self.text("certs/primary")),
+            // The temporary directory of a test machine may be small.
+            ("log.reserve_disk", "16 MiB".to_owned()),
         ];
         settings.extend(self.extra.iter().cloned());
         let node = Node::start(&self.primary_conf(), &settings);
@@ -92,6 +94,7 @@ impl Cluster {
             ("http.listen", "127.0.0.1:0".to_owned()),
             ("replication.upstream", upstream.to_owned()),
             ("replication.certs", self.text(&format!("certs/{name}"))),
+            ("log.reserve_disk", "16 MiB".to_owned()),
         ];
         settings.extend(self.secondary_extra.iter().cloned());
         Node::start(&node::conf("secondary.toml"), &settings)

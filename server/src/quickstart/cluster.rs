@@ -52,6 +52,7 @@ impl Cluster {
                 listen: any_port(),
                 certs: PathBuf::new(),
             }),
+            storage: storage(),
             ..conf::Primary::default()
         };
         let identity = authority.issue("primary", &sans)?;
@@ -144,7 +145,7 @@ impl Cluster {
         let conf = conf::Secondary {
             upstream: upstream.to_string(),
             certs: PathBuf::new(),
-            storage: Storage::default(),
+            storage: storage(),
             http: Http {
                 listen,
                 ..Http::default()
@@ -201,3 +202,11 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MQTT_PORT: u16 = 1883;
 const SECONDARY_HTTP_PORT: u16 = 7440;
 const PRIMARY_HTTP_PORT: u16 = 7460;
+
+/// A demonstration needs no gigabyte in reserve.
+fn storage() -> Storage {
+    Storage {
+        reserve_disk: 64 << 20,
+        ..Storage::default()
+    }
+}
