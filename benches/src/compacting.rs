@@ -14,11 +14,7 @@ use crate::stats::{Table, grouped, median};
 const OFF: [&str; 2] = ["log.segment_size=1 GiB", "log.reserve_disk=0 B"];
 
 /// The same, with compaction.
-const ON: [&str; 3] = [
-    "log.segment_size=16 MiB",
-    "log.compaction_rate=0 B",
-    "log.reserve_disk=0 B",
-];
+const ON: [&str; 2] = ["log.segment_size=16 MiB", "log.reserve_disk=0 B"];
 
 /// A primary and what its disk held after the load.
 struct Kind {

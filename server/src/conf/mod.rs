@@ -41,7 +41,7 @@ pub struct Node {
 pub struct Storage {
     /// Free bytes of the file system that the log leaves alone.
     pub reserve_disk: u64,
-    /// Bytes per second that compaction may write; 0: as fast as it can.
+    /// Bytes per second that compaction may read of the log and write; 0: no limit.
     pub compaction_rate: u64,
 }
 

@@ -22,7 +22,7 @@ const NICE: i32 = 19;
 /// How compaction runs. Nothing here changes the files it makes.
 #[derive(Clone, Debug, Default)]
 pub struct CompactorConfig {
-    /// Bytes it writes per second at most; 0: no limit.
+    /// Bytes of log it reads and of files it writes per second at most; 0: no limit.
     pub rate: u64,
 }
 

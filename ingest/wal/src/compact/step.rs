@@ -41,6 +41,9 @@ const BATCH_ROWS_LEAST: usize = 64;
 /// Bytes of rows that the inputs of a merge hold in memory together, about.
 const BATCH_BYTES: usize = 32 << 20;
 
+/// Bytes that are waited for at a time.
+const CHARGE: usize = 1 << 20;
+
 /// What is to be done next.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -106,6 +109,15 @@ impl Stepper<'_> {
         Ok(())
     }
 
+    /// Waits until so much more may be read.
+    fn charge(&self, bytes: u64) -> Result<(), WalError> {
+        for _ in 0..bytes.div_ceil(CHARGE as u64) {
+            self.go_on()?;
+            self.throttle.spend(CHARGE);
+        }
+        self.go_on()
+    }
+
     fn segment(&self, segment: &Arc<Sealed>) -> Result<Done, WalError> {
         let catalog = Arc::new(segment.catalog.clone());
         let before = self.state.snapshot();
@@ -132,7 +144,7 @@ impl Stepper<'_> {
                 ));
             };
             for run in runs_of(&entries) {
-                self.go_on()?;
+                self.charge(run.iter().map(|entry| u64::from(entry.len)).sum())?;
                 let metas = self.fresh(segment, &catalog, schema, run, set.next)?;
                 set.next += metas.len() as u64;
                 done.bytes_in += run.iter().map(|entry| u64::from(entry.len)).sum::<u64>();

@@ -14,7 +14,7 @@ use crate::file::meta::CHUNK;
 /// A stop must not wait for a rate that is next to nothing.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Bounds how fast compaction writes, over all its files.
+/// Bounds how fast compaction reads and writes, over all its files.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     /// Bytes per second; 0: no limit.
@@ -30,8 +30,8 @@ impl Throttle {
         }
     }
 
-    /// Returns when `bytes` more may be written.
-    fn spend(&self, bytes: usize) {
+    /// Returns when `bytes` more may be read or written.
+    pub(crate) fn spend(&self, bytes: usize) {
         if self.rate == 0 {
             return;
         }
