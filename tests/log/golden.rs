@@ -45,16 +45,15 @@ async fn the_current_format_is_written_as_it_was() {
         tempfile::tempdir().expect("dir"),
     );
     copy_dir(&from, a.path());
-    let (committer, _) = open_primary(OsDisk::new(), a.path(), &keyed()).expect("opens");
-    let log = committer.log();
-    let (mut follower, _) = wal::open_follower(
-        OsDisk::new(),
-        b.path(),
-        log.id(),
-        log.epoch(),
-        &wal::FollowerConfig::default(),
-    )
-    .expect("opens");
+    // Read as a secondary does: a primary would seal what has grown old.
+    let config = wal::FollowerConfig::default();
+    let id = wal::find_log(&wal::OsDisk, a.path())
+        .expect("lists")
+        .expect("a log");
+    let open = |dir: &Path| wal::open_follower(OsDisk::new(), dir, id, wal::Epoch(1), &config);
+    let (source, _) = open(a.path()).expect("opens");
+    let (mut follower, _) = open(b.path()).expect("opens");
+    let log = source.log();
     let mut cursor = log.cursor(log.id().genesis()).expect("from the start");
     while let Some(chunk) = cursor.next(1000).expect("reads") {
         follower
@@ -64,7 +63,7 @@ async fn the_current_format_is_written_as_it_was() {
     }
     let copy = follower.log().clone();
     follower.stop().await.expect("stops");
-    committer.stop().expect("stops");
+    source.stop().await.expect("stops");
     wal::compact_now(&copy).expect("compacts");
     let files = files_below(&from);
     let kinds = |kind: &str| files.iter().filter(|name| name.ends_with(kind)).count();
