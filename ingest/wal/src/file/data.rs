@@ -24,6 +24,8 @@ pub(crate) struct DataFile {
     checked: Vec<AtomicBool>,
     /// Why it cannot be read at all.
     fault: Option<String>,
+    /// A reader of an old snapshot must not put it on the list again once it has been replaced.
+    reported: AtomicBool,
     board: Arc<DamageBoard>,
 }
 
@@ -54,6 +56,7 @@ impl DataFile {
             path,
             bytes,
             checked,
+            reported: AtomicBool::new(fault.is_some()),
             fault,
             board: Arc::clone(board),
         }
@@ -100,8 +103,10 @@ impl DataFile {
         let to = self.bytes.len().min(from + CHUNK);
         if checksum(&self.bytes[from..to]) != self.meta.chunks[chunk] {
             let reason = "checksum does not match".to_owned();
-            self.board
-                .report(&self.meta.name(), self.meta.bytes, &reason);
+            if !self.reported.swap(true, Ordering::Relaxed) {
+                self.board
+                    .report(&self.meta.name(), self.meta.bytes, &reason);
+            }
             return Err(self.corrupt(from as u64, reason));
         }
         checked.store(true, Ordering::Relaxed);
