@@ -1,7 +1,7 @@
 //! A disk in memory that stops at a chosen operation and then shows what a real one might have
 //! kept: synced bytes always, unsynced ones whole, torn or not at all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,11 @@ pub struct CrashDisk {
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    files: HashMap<PathBuf, FileState>,
+    files: BTreeMap<PathBuf, FileState>,
     /// Synced names that were removed since the last directory sync.
-    removed: HashMap<PathBuf, FileState>,
+    removed: BTreeMap<PathBuf, FileState>,
+    /// Directories removed since the last sync of the one around them.
+    removed_dirs: Vec<PathBuf>,
     /// Renames since the last sync of their directory, oldest first.
     renamed: Vec<Rename>,
     operations: u64,
@@ -40,12 +42,77 @@ struct State {
 struct Rename {
     from: PathBuf,
     to: PathBuf,
-    /// Whether the old name would have survived a crash.
-    from_synced: bool,
-    replaced: Option<FileState>,
+    moved: Moved,
+}
+
+#[derive(Clone, Debug)]
+enum Moved {
+    File {
+        /// Whether the old name would have survived a crash.
+        from_synced: bool,
+        replaced: Option<FileState>,
+    },
+    Dir,
+}
+
+/// What lies under `from`, moved to `to`; `None` when the path is not under it.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(from).ok()?;
+    Some(to.join(rest))
+}
+
+fn move_keys(files: &mut BTreeMap<PathBuf, FileState>, from: &Path, to: &Path) {
+    let inside = |path: &&PathBuf| path.starts_with(from);
+    let inside: Vec<PathBuf> = files.keys().filter(inside).cloned().collect();
+    for path in inside {
+        if let (Some(file), Some(new)) = (files.remove(&path), moved(&path, from, to)) {
+            files.insert(new, file);
+        }
+    }
 }
 
 impl State {
+    fn holds_dir(&self, dir: &Path) -> bool {
+        let mut paths = self.files.keys();
+        paths.any(|path| path.starts_with(dir) && path != dir)
+    }
+
+    /// Gives a directory another name, in all that is known of what lies in it.
+    fn move_dir(&mut self, from: &Path, to: &Path) {
+        move_keys(&mut self.files, from, to);
+        move_keys(&mut self.removed, from, to);
+        for dir in &mut self.removed_dirs {
+            if let Some(new) = moved(dir, from, to) {
+                *dir = new;
+            }
+        }
+        for rename in &mut self.renamed {
+            for path in [&mut rename.from, &mut rename.to] {
+                if let Some(new) = moved(path, from, to) {
+                    *path = new;
+                }
+            }
+        }
+    }
+
+    /// Takes back a rename that the crash has undone.
+    fn undo(&mut self, rename: Rename) {
+        let Moved::File {
+            from_synced,
+            replaced,
+        } = rename.moved
+        else {
+            return self.move_dir(&rename.to, &rename.from);
+        };
+        if let Some(mut moved) = self.files.remove(&rename.to) {
+            moved.name_synced = from_synced;
+            self.files.insert(rename.from, moved);
+        }
+        if let Some(replaced) = replaced {
+            self.files.insert(rename.to, replaced);
+        }
+    }
+
     fn used(&self) -> u64 {
         let files = self.files.values();
         files.map(|file| file.current.len() as u64).sum()
@@ -126,18 +193,11 @@ impl CrashDisk {
     pub fn after_crash(&self, random: &mut fastrand::Rng) -> Self {
         let mut state = self.lock().clone();
         while let Some(rename) = state.renamed.pop() {
-            if random.bool() {
-                continue;
-            }
-            if let Some(mut moved) = state.files.remove(&rename.to) {
-                moved.name_synced = rename.from_synced;
-                state.files.insert(rename.from, moved);
-            }
-            if let Some(replaced) = rename.replaced {
-                state.files.insert(rename.to, replaced);
+            if !random.bool() {
+                state.undo(rename);
             }
         }
-        let mut files = HashMap::new();
+        let mut files = BTreeMap::new();
         for (path, file) in &state.files {
             if file.name_synced || random.bool() {
                 files.insert(path.clone(), survive(file, random));
@@ -298,8 +358,36 @@ impl Disk for CrashDisk {
         })
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.step(|state, _| {
+            let inside = |path: &&PathBuf| path.starts_with(dir);
+            let gone: Vec<PathBuf> = state.files.keys().filter(inside).cloned().collect();
+            for path in gone {
+                if let Some(file) = state.files.remove(&path).filter(|file| file.name_synced) {
+                    state.removed.insert(path, file);
+                }
+            }
+            state.removed_dirs.push(dir.to_owned());
+            Ok(())
+        })
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(|state, last| {
+            if !state.files.contains_key(from) && state.holds_dir(from) {
+                if state.holds_dir(to) {
+                    return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+                }
+                if !last {
+                    state.move_dir(from, to);
+                    state.renamed.push(Rename {
+                        from: from.to_owned(),
+                        to: to.to_owned(),
+                        moved: Moved::Dir,
+                    });
+                }
+                return Ok(());
+            }
             if last {
                 return Ok(());
             }
@@ -309,8 +397,10 @@ impl Disk for CrashDisk {
             state.renamed.push(Rename {
                 from: from.to_owned(),
                 to: to.to_owned(),
-                from_synced,
-                replaced,
+                moved: Moved::File {
+                    from_synced,
+                    replaced,
+                },
             });
             Ok(())
         })
@@ -328,7 +418,11 @@ impl Disk for CrashDisk {
             if !last {
                 let inside = |path: &PathBuf| path.parent() == Some(dir);
                 state.renamed.retain(|rename| !inside(&rename.to));
-                state.removed.retain(|path, _| !inside(path));
+                let (durable, open): (Vec<PathBuf>, Vec<PathBuf>) =
+                    state.removed_dirs.drain(..).partition(inside);
+                state.removed_dirs = open;
+                let gone = |path: &PathBuf| durable.iter().any(|dir| path.starts_with(dir));
+                state.removed.retain(|path, _| !inside(path) && !gone(path));
                 for (_, file) in state.files.iter_mut().filter(|(path, _)| inside(path)) {
                     file.name_synced = true;
                 }

@@ -5,3 +5,4 @@ mod compaction;
 mod crash;
 mod damage;
 mod golden;
+mod join;

@@ -23,8 +23,12 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file. The removal survives a crash after `sync_dir`.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Gives a file another name, replacing what had it. Readers of the replaced file keep it. Whole
-    /// or not at all after a crash; survives one after `sync_dir`.
+    /// Removes a directory and all in it, if it is there. A crash leaves any part of it; the removal
+    /// survives one after `sync_dir` of the directory around it.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Gives a file another name, replacing what had it, or a directory one that nothing has. Readers
+    /// of the replaced file keep it. Whole or not at all after a crash; survives one after `sync_dir`
+    /// of the directory it is then in.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Free bytes of the file system that holds `path`; `None` where that is not known.
     fn free(&self, path: &Path) -> io::Result<Option<u64>>;
@@ -98,6 +102,13 @@ impl Disk for OsDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -6,12 +6,36 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::ids::{LogId, Lsn};
 
-const LOG_PREFIX: &str = "log-";
+pub(crate) const LOG_PREFIX: &str = "log-";
+pub(crate) const REPLACED_PREFIX: &str = "replaced-";
+pub(crate) const READY_PREFIX: &str = "ready-";
 const SEGMENT_SUFFIX: &str = ".log";
 
 /// The directory of one log.
 pub(crate) fn log_dir(data_dir: &Path, id: LogId) -> PathBuf {
     data_dir.join(format!("{LOG_PREFIX}{id}"))
+}
+
+/// Beside the log in force: one that is being brought in, and what was kept of other histories.
+pub(crate) const INCOMING: &str = "incoming";
+pub(crate) const DIVERGED: &str = "diverged";
+
+/// The directory name of a log that has been replaced and is about to be removed.
+pub(crate) fn replaced_name(id: LogId) -> String {
+    format!("{REPLACED_PREFIX}{id}")
+}
+
+/// The directory name of a log that has all it needs to be put in force.
+pub(crate) fn ready_name(id: LogId) -> String {
+    format!("{READY_PREFIX}{id}")
+}
+
+/// Logs of one kind among the names in a directory.
+pub(crate) fn logs_among(names: &[String], prefix: &str) -> Vec<LogId> {
+    let ids = names.iter().filter_map(|name| name.strip_prefix(prefix));
+    let mut ids: Vec<LogId> = ids.filter_map(|id| id.parse().ok()).collect();
+    ids.sort_unstable_by_key(|id| id.0);
+    ids
 }
 
 /// The file name of the segment that starts at `first`.

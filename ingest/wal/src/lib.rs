@@ -13,9 +13,12 @@
 
 mod active;
 mod appender;
+mod as_of;
 mod batch;
 mod block;
 mod body;
+mod boundaries;
+mod bundle;
 mod catalog;
 mod clock;
 mod column;
@@ -25,12 +28,15 @@ mod config;
 mod control;
 mod cursor;
 mod damage;
+mod digest;
 mod disk;
 mod error;
 mod file;
 mod follower;
 mod group;
+mod history;
 mod ids;
+mod join;
 mod layout;
 mod log;
 #[cfg(test)]
@@ -38,23 +44,30 @@ mod model;
 mod open;
 mod options;
 mod pacer;
+#[cfg(test)]
+mod proof;
 mod recovery;
 mod registry;
 mod repair;
+mod replicas;
 #[cfg(test)]
 mod roundtrip;
 mod row;
 mod scan;
 mod schema;
+mod scrub;
 mod sealed;
 mod segment;
+mod shelve;
 mod snapshot;
 mod space;
+mod stopped;
 mod upkeep;
 mod verify;
 
 pub use appender::{AppendError, Appender, Durable, Ticket};
 pub use block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
+pub use bundle::Bundle;
 pub use catalog::Catalog;
 pub use committer::{Appenders, Committer};
 pub use compact::{
@@ -63,19 +76,25 @@ pub use compact::{
 pub use config::{Config, FollowerConfig};
 pub use cursor::{Chunk, Cursor};
 pub use damage::Damaged;
+pub use digest::{Digest, DigestError, PartitionDigest, RangeDigest};
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use error::WalError;
-pub use file::{FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wanted};
+pub use file::{CHUNK_LEN, FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wanted};
 pub use follower::Follower;
+pub use history::{AsOf, FilesMark};
 pub use ids::{Epoch, LogId, Lsn, Position, TableId};
+pub use join::{JoinProgress, Missing, OldLog, Staging, settle};
 pub use layout::find_log;
 pub use log::{Log, LogStats};
 pub use open::{open_follower, open_primary};
 pub use options::{Dedup, TableDef, TableOptions};
 pub use recovery::{Recovery, TornTail};
+pub use replicas::Replicated;
 pub use row::{Refusal, Row, Value};
 pub use schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema};
+pub use scrub::{ScrubConfig, ScrubStats, Scrubber};
 pub use segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader};
+pub use shelve::{Shelved, segment_blocks, shelve_tail, shelved};
 pub use snapshot::{BlockRef, SegmentInfo, Snapshot};
 pub use verify::{Fault, VerifyReport, verify_dir};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,7 +15,9 @@ use crate::damage::{DamageBoard, Damaged};
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::file::{DataFile, FileSet};
+use crate::history::{FilesMark, History};
 use crate::ids::{Epoch, LogId, Lsn, Position};
+use crate::replicas::Replicated;
 use crate::sealed::Sealed;
 use crate::snapshot::{Snapshot, Tail};
 
@@ -39,8 +41,17 @@ pub(crate) struct LogState {
     pub(crate) exchange: Mutex<()>,
     /// The manifest on disk may be the next one or the last: no file is touched before a restart.
     pub(crate) files_in_doubt: AtomicBool,
+    /// Another log takes the place of this one on the disk: nothing is written any more.
+    pub(crate) dismissed: AtomicBool,
+    /// Held for as long as a compactor lives.
+    pub(crate) compacting: Mutex<()>,
     /// Files that a merge has replaced a while ago: a peer may still need one for its own merge.
     replaced: Mutex<VecDeque<Arc<DataFile>>>,
+    /// Sets that a bundle may still hold.
+    held: Mutex<Vec<Weak<FileSet>>>,
+    /// Locked after `snapshot` where both are.
+    pub(crate) history: Mutex<History>,
+    pub(crate) replicated: watch::Sender<Replicated>,
     durable: watch::Sender<Position>,
     failed: watch::Sender<Option<String>>,
     stalled: watch::Sender<Option<String>>,
@@ -120,6 +131,8 @@ impl LogState {
         } = opened;
         let counters = Counters::default();
         counters.torn_tails.store(torn_tails, Ordering::Relaxed);
+        let mark = FilesMark::of(&snapshot.files, snapshot.log, snapshot.epoch);
+        let history = History::new(mark, Arc::clone(&snapshot.files));
         Arc::new(Self {
             id: snapshot.log,
             epoch: snapshot.epoch,
@@ -128,7 +141,12 @@ impl LogState {
             board,
             exchange: Mutex::new(()),
             files_in_doubt: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+            compacting: Mutex::default(),
             replaced: Mutex::default(),
+            held: Mutex::default(),
+            history: Mutex::new(history),
+            replicated: watch::Sender::new(Replicated::default()),
             durable: watch::Sender::new(snapshot.position),
             failed: watch::Sender::new(None),
             stalled: watch::Sender::new(None),
@@ -147,6 +165,8 @@ impl LogState {
 
     /// Shows other Parquet files from now on.
     pub(crate) fn set_files(&self, files: Arc<FileSet>) {
+        // Before they are shown: whoever sees them finds their mark.
+        self.note_files(&files);
         let mut held = self.lock();
         let snapshot = Snapshot {
             files,
@@ -175,6 +195,22 @@ impl LogState {
         held.iter().find(|file| file.meta.name() == name).cloned()
     }
 
+    /// From now on a file of this set is found for as long as somebody has the set.
+    pub(crate) fn hold(&self, set: &Arc<FileSet>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|set| set.strong_count() > 0);
+        if !held.iter().any(|known| known.as_ptr() == Arc::as_ptr(set)) {
+            held.push(Arc::downgrade(set));
+        }
+    }
+
+    /// A file of a set that is held.
+    pub(crate) fn held(&self, name: &str) -> Option<Arc<DataFile>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sets = held.iter().filter_map(Weak::upgrade);
+        sets.find_map(|set| set.find(name).map(Arc::clone))
+    }
+
     /// Shows other sealed segments from now on: what `change` makes of them.
     pub(crate) fn change_sealed<T>(&self, change: impl FnOnce(&mut Vec<Arc<Sealed>>) -> T) -> T {
         let mut held = self.lock();
@@ -184,8 +220,18 @@ impl LogState {
         result
     }
 
+    /// Whether this is the segment that readers see: it has not been repaired or retired meanwhile.
+    pub(crate) fn shows(&self, segment: &Arc<Sealed>) -> bool {
+        let snapshot = self.snapshot();
+        let mut sealed = snapshot.sealed.iter();
+        sealed.any(|held| Arc::ptr_eq(held, segment))
+    }
+
     /// Says why nothing is committed at the moment, or that it is again. True when that is news.
     pub(crate) fn stall(&self, reason: Option<String>) -> bool {
+        if reason.is_some() {
+            self.clear_history();
+        }
         self.stalled.send_if_modified(|stalled| {
             // Free space changes all the time; only the fact is news.
             let news = stalled.is_some() != reason.is_some();
@@ -261,6 +307,21 @@ impl Log {
 
     pub fn id(&self) -> LogId {
         self.state.id
+    }
+
+    /// Ends compaction and repairs for good, so that another log can take the place of this one on
+    /// the disk; what is open can still be read. Blocks until nothing is written any more.
+    pub fn dismiss(&self) {
+        self.state.dismissed.store(true, Ordering::Release);
+        let compacting = self.state.compacting.lock();
+        drop(compacting.unwrap_or_else(PoisonError::into_inner));
+        let exchange = self.state.exchange.lock();
+        drop(exchange.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether both are handles of the same open log.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     pub fn epoch(&self) -> Epoch {

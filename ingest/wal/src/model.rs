@@ -22,7 +22,7 @@ const DAY: i64 = 86_400_000_000_000;
 const START: i64 = 20_454 * DAY;
 
 /// A row as the model keeps it: name to value, as text.
-type Cells = BTreeMap<String, String>;
+pub(crate) type Cells = BTreeMap<String, String>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -190,7 +190,14 @@ fn cell(array: &ArrayRef, row: usize) -> Option<String> {
     })
 }
 
+/// Rows, sorted.
 fn cells(batches: &[RecordBatch]) -> Vec<Cells> {
+    let mut rows = cells_in_order(batches);
+    rows.sort();
+    rows
+}
+
+pub(crate) fn cells_in_order(batches: &[RecordBatch]) -> Vec<Cells> {
     let mut rows = Vec::new();
     for batch in batches {
         let schema = batch.schema();
@@ -203,12 +210,11 @@ fn cells(batches: &[RecordBatch]) -> Vec<Cells> {
             );
         }
     }
-    rows.sort();
     rows
 }
 
 /// All rows of a table, as a query reads them.
-fn read_table(snapshot: &Snapshot, table: &str) -> Vec<Cells> {
+pub(crate) fn read_table(snapshot: &Snapshot, table: &str) -> Vec<Cells> {
     let Some(schema) = snapshot.catalog().table(table) else {
         return Vec::new();
     };
@@ -253,13 +259,13 @@ fn open(dir: &Path) -> Committer {
         .0
 }
 
-fn open_copy(dir: &Path, log: &Log) -> Follower {
+pub(crate) fn open_copy(dir: &Path, log: &Log) -> Follower {
     let config = FollowerConfig::default();
     let opened = open_follower(OsDisk::new(), dir, log.id(), log.epoch(), &config);
     opened.expect("opens").0
 }
 
-async fn follow(log: &Log, follower: &mut Follower) {
+pub(crate) async fn follow(log: &Log, follower: &mut Follower) {
     let mut cursor = log.cursor(follower.tip()).expect("held");
     while let Some(chunk) = cursor.next(3_000).expect("reads") {
         follower

@@ -20,6 +20,7 @@ use crate::file::{FILES_DIR, FileSet};
 use crate::follower::Follower;
 use crate::group::GroupBuilder;
 use crate::ids::{Epoch, LogId, Lsn, Position};
+use crate::join::settle;
 use crate::layout::{find_log, log_dir, segment_name, segments};
 use crate::log::{LogState, Opened};
 use crate::recovery::{OnDamage, Recovery, Scanned, TornTail, holds_blocks, scan_active};
@@ -41,8 +42,9 @@ pub fn open_primary(
     data_dir: &Path,
     config: &Config,
 ) -> Result<(Committer, Recovery), WalError> {
+    settle(&disk, data_dir)?;
     let id = find_log(disk.as_ref(), data_dir)?.unwrap_or_else(LogId::random);
-    let (mut writer, state, recovery) = open(disk, data_dir, id, FIRST_EPOCH, OnDamage::Keep)?;
+    let (mut writer, state, recovery) = open(disk, data_dir, id, FIRST_EPOCH, Opens::PRIMARY)?;
     if writer.active.has_hole {
         close_damaged(&mut writer, &state)?;
     }
@@ -71,13 +73,50 @@ pub fn open_follower(
     epoch: Epoch,
     config: &FollowerConfig,
 ) -> Result<(Follower, Recovery), WalError> {
+    // Or a new log would be begun in the place of one that is being put in force.
+    settle(&disk, data_dir)?;
     if let Some(found) = find_log(disk.as_ref(), data_dir)?
         && found != id
     {
         return Err(WalError::foreign(data_dir, id, found));
     }
-    let (writer, state, recovery) = open(disk, data_dir, id, epoch, OnDamage::Cut)?;
+    let (writer, state, recovery) = open(disk, data_dir, id, epoch, Opens::SECONDARY)?;
     Ok((Follower::start(writer, state, config)?, recovery))
+}
+
+/// Opens a log that is being brought in: its Parquet files are still on their way.
+pub(crate) fn open_staged(
+    disk: Arc<dyn Disk>,
+    incoming: &Path,
+    id: LogId,
+    epoch: Epoch,
+    config: &FollowerConfig,
+) -> Result<(Follower, Recovery), WalError> {
+    let (writer, state, recovery) = open(disk, incoming, id, epoch, Opens::STAGED)?;
+    Ok((Follower::start(writer, state, config)?, recovery))
+}
+
+/// How a log is opened.
+#[derive(Clone, Copy, Debug)]
+struct Opens {
+    on_damage: OnDamage,
+    /// Its files are not looked at, and none is deleted.
+    files_come: bool,
+}
+
+impl Opens {
+    const PRIMARY: Self = Self {
+        on_damage: OnDamage::Keep,
+        files_come: false,
+    };
+    const SECONDARY: Self = Self {
+        on_damage: OnDamage::Cut,
+        files_come: false,
+    };
+    const STAGED: Self = Self {
+        on_damage: OnDamage::Cut,
+        files_come: true,
+    };
 }
 
 /// What has been loaded so far, oldest segment first.
@@ -86,6 +125,8 @@ struct Loading {
     dir: PathBuf,
     id: LogId,
     epoch: Epoch,
+    /// The Parquet files are not all here yet, and are not opened.
+    files_come: bool,
     catalog: Catalog,
     files: FileSet,
     board: Arc<DamageBoard>,
@@ -101,7 +142,7 @@ fn open(
     data_dir: &Path,
     id: LogId,
     epoch: Epoch,
-    on_damage: OnDamage,
+    opens: Opens,
 ) -> Result<Opening, WalError> {
     let dir = log_dir(data_dir, id);
     let files_dir = dir.join(FILES_DIR);
@@ -119,6 +160,7 @@ fn open(
         dir,
         id,
         epoch,
+        files_come: opens.files_come,
         catalog: Catalog::default(),
         board,
         sealed: Vec::new(),
@@ -140,7 +182,7 @@ fn open(
         loading.sealed(*first, next)?;
     }
     loading.missing(*last);
-    loading.last(*last, on_damage)
+    loading.last(*last, opens.on_damage)
 }
 
 /// Half-written files: what they were for is made again.
@@ -201,6 +243,9 @@ impl Loading {
         self.files.clock = manifest.clock;
         self.files.next = manifest.next;
         self.files.catalog = manifest.catalog;
+        if self.files_come {
+            return;
+        }
         let disk = self.disk.as_ref();
         self.files
             .open_files(disk, &self.dir, manifest.files, &self.board);
@@ -440,7 +485,9 @@ impl Loading {
     fn finish(mut self, active: Active, torn_tail: Option<TornTail>) -> Result<Opening, WalError> {
         self.check_files()?;
         // Only now is it sure that the manifest is the one of this log.
-        remove_unnamed(self.disk.as_ref(), &self.dir, &self.files)?;
+        if !self.files_come {
+            remove_unnamed(self.disk.as_ref(), &self.dir, &self.files)?;
+        }
         let recovery = Recovery {
             segments: self.sealed.len() + 1,
             position: self.tip,

@@ -1,13 +1,15 @@
 //! Whole files between nodes: hands out what is intact here, takes in what is damaged here. A file
 //! that comes in is checked to the last byte before it is used.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use crate::compact::write_durably;
 use crate::error::WalError;
-use crate::file::DataFile;
+use crate::file::{CHUNK_LEN, DataFile};
+use crate::ids::Lsn;
 use crate::layout::segment_first;
 use crate::log::{Log, LogState};
 use crate::sealed::Sealed;
@@ -19,12 +21,35 @@ impl Log {
     /// The bytes of a sealed segment or Parquet file, every one checked; `None` when it is not here
     /// or damaged. `name` is relative to the log's directory. Reads the whole file.
     pub fn export(&self, name: &str) -> Option<Bytes> {
+        self.export_from(name, 0)
+    }
+
+    /// The same, of the bytes from `from` on: a multiple of [`CHUNK_LEN`], and not behind the end.
+    pub fn export_from(&self, name: &str, from: u64) -> Option<Bytes> {
+        let from = usize::try_from(from).ok()?;
+        if !from.is_multiple_of(CHUNK_LEN) {
+            return None;
+        }
+        match segment_first(name) {
+            Some(first) => {
+                let bytes = self.export_segment(first)?;
+                (from <= bytes.len()).then(|| bytes.slice(from..))
+            }
+            None => self.export_file(name, from),
+        }
+    }
+
+    /// A file in force, one replaced lately, or one that a [`Bundle`](crate::Bundle) holds.
+    fn export_file(&self, name: &str, from: usize) -> Option<Bytes> {
+        let in_force = self.snapshot().files.find(name).map(Arc::clone);
+        let found = in_force
+            .or_else(|| self.state().remembered(name))
+            .or_else(|| self.state().held(name))?;
+        found.rest(from).ok()
+    }
+
+    fn export_segment(&self, first: Lsn) -> Option<Bytes> {
         let snapshot = self.snapshot();
-        let Some(first) = segment_first(name) else {
-            let held = snapshot.files.find(name).map(Arc::clone);
-            let file = held.or_else(|| self.state().remembered(name))?;
-            return file.all().ok();
-        };
         let mut sealed = snapshot.sealed.iter();
         let segment = sealed.find(|segment| segment.start().lsn == first)?;
         if let Some(fault) = segment.check() {
@@ -45,7 +70,7 @@ impl Log {
             .exchange
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !state.board.holds(name) {
+        if !state.board.holds(name) || state.dismissed.load(Ordering::Acquire) {
             return Err(WalError::NotHeld(self.snapshot().position()));
         }
         match segment_first(name) {

@@ -5,6 +5,7 @@ use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::control::Control;
 use crate::error::WalError;
 use crate::ids::Position;
+use crate::segment::BlockEntry;
 
 /// A block's header, its offset in the run and its body.
 pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);
@@ -78,6 +79,58 @@ impl<'a> BlockScan<'a> {
         self.tip = header.end();
         true
     }
+}
+
+/// What walking blocks by their index has found.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    /// The log's end after the blocks that are right, its chain computed from their bytes.
+    pub(crate) tip: Position,
+    /// Offset and reason of the first that is not.
+    pub(crate) fault: Option<(u64, String)>,
+    /// It was told to stop before it was done.
+    pub(crate) stopped: bool,
+}
+
+/// Checks the blocks of an index in the bytes of their file. `go_on` hears of the bytes of each
+/// before they are read, and says whether to read them.
+pub(crate) fn walk_index<'a>(
+    file: &[u8],
+    entries: impl Iterator<Item = &'a BlockEntry>,
+    start: Position,
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Walked {
+    let mut tip = start;
+    let walked = |tip, fault, stopped| Walked {
+        tip,
+        fault,
+        stopped,
+    };
+    for entry in entries {
+        if !go_on(entry.len as usize) {
+            return walked(tip, None, true);
+        }
+        match check_entry(file, entry, tip) {
+            Ok(end) => tip = end,
+            Err(reason) => return walked(tip, Some((entry.offset, reason)), false),
+        }
+    }
+    walked(tip, None, false)
+}
+
+/// Where the log ends after the block of this entry, when it is right and continues `tip`.
+fn check_entry(file: &[u8], entry: &BlockEntry, tip: Position) -> Result<Position, String> {
+    let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+    let block = file.get(from..from.saturating_add(entry.len as usize));
+    let block = block.ok_or_else(|| "the file is cut short".to_owned())?;
+    let (header, _) = BlockHeader::decode_block(block).map_err(|error| error.to_string())?;
+    if header.start() != tip {
+        return Err(format!("continues {}, not {tip}", header.start()));
+    }
+    if BlockEntry::of(&header, entry.offset) != *entry {
+        return Err("the block is not the one in the index".to_owned());
+    }
+    Ok(header.end())
 }
 
 /// Whether behind `from` a block proves that the bytes at `from` had been durable: one whose group

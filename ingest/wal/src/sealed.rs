@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::ids::{Epoch, LogId, Lsn, Position};
 use crate::layout::segment_name;
+use crate::scan::{Walked, walk_index};
 use crate::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 
 /// A segment that will not change any more.
@@ -174,6 +175,26 @@ impl Sealed {
         Ok(found)
     }
 
+    /// Schemas and settings at `lsn`, which lies in it; `None` when it is damaged.
+    pub(crate) fn catalog_at(&self, lsn: Lsn) -> Option<Catalog> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let mut catalog = Catalog::default();
+        let SegmentHeader {
+            schemas, settings, ..
+        } = &self.header;
+        catalog.adopt(schemas, settings).ok()?;
+        let controls = self.entries.iter().filter(|entry| entry.kind.controls());
+        for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
+            let block = self.block(entry);
+            let (header, body) = BlockHeader::decode_block(&block).ok()?;
+            let control = Control::decode(header.kind, header.table, body).ok()?;
+            catalog.apply(&control?).ok()?;
+        }
+        Some(catalog)
+    }
+
     fn read_catalog(&self) -> Result<Catalog, WalError> {
         let mut catalog = Catalog::default();
         catalog.adopt(&self.header.schemas, &self.header.settings)?;
@@ -183,29 +204,52 @@ impl Sealed {
         Ok(catalog)
     }
 
-    /// Checks every block against its checksums and the chain; `None` when all is well, else the
-    /// first fault.
+    /// Checks every byte: header, footer, each block against its checksums and the chain; `None`
+    /// when all is well, else the first fault.
     pub(crate) fn check(&self) -> Option<WalError> {
-        if let Some(reason) = &self.fault {
-            return Some(WalError::corrupt(&self.path, 0, reason.clone()));
+        self.walk(self.end.lsn, &mut |_| true).1
+    }
+
+    /// The same of the blocks that end at or below `upto`. `go_on` hears of bytes before they are
+    /// read, and says whether to read them.
+    pub(crate) fn walk(
+        &self,
+        upto: Lsn,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> (Walked, Option<WalError>) {
+        let whole = self.entries.iter();
+        let entries = whole.take_while(|entry| entry.end_lsn() <= upto);
+        let walked = if self.fault.is_some() {
+            walk_index(&[], std::iter::empty(), self.start(), go_on)
+        } else {
+            walk_index(&self.bytes, entries, self.start(), go_on)
+        };
+        let fault = match (&self.fault, &walked.fault) {
+            (Some(reason), _) => Some((0, reason.clone())),
+            (None, Some(fault)) => Some(fault.clone()),
+            (None, None) if walked.stopped => None,
+            (None, None) => self.frame_fault(upto, walked.tip),
+        };
+        let error = fault.map(|(at, reason)| WalError::corrupt(&self.path, at, reason));
+        (walked, error)
+    }
+
+    /// What is wrong around the blocks.
+    fn frame_fault(&self, upto: Lsn, tip: Position) -> Option<(u64, String)> {
+        match SegmentHeader::decode(&self.path, &self.bytes) {
+            Ok((header, _)) if header == self.header => {}
+            Ok(_) => return Some((0, "its header is another segment's".to_owned())),
+            Err(error) => return Some((0, error.to_string())),
         }
-        let mut tip = self.start();
-        for entry in &self.entries {
-            let corrupt = |reason: String| WalError::corrupt(&self.path, entry.offset, reason);
-            match BlockHeader::decode_block(&self.block(entry)) {
-                Err(error) => return Some(corrupt(error.to_string())),
-                Ok((header, _)) if header.start() != tip => {
-                    return Some(corrupt(format!("continues {}, not {tip}", header.start())));
-                }
-                Ok((header, _)) if BlockEntry::of(&header, entry.offset) != *entry => {
-                    return Some(corrupt("the block is not the one in the index".to_owned()));
-                }
-                Ok((header, _)) => tip = header.end(),
-            }
+        let end = self.bytes.len() as u64;
+        match SegmentFooter::decode(&self.path, &self.bytes) {
+            Ok(footer) if footer.entries == self.entries => {}
+            Ok(_) => return Some((end, "its block index has changed".to_owned())),
+            Err(error) => return Some((end, error.to_string())),
         }
-        (tip != self.end).then(|| {
+        (upto >= self.end.lsn && tip != self.end).then(|| {
             let reason = format!("ends at {tip}, the footer says {}", self.end);
-            WalError::corrupt(&self.path, self.bytes.len() as u64, reason)
+            (end, reason)
         })
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::body;
 use crate::catalog::Catalog;
+use crate::control::Control;
 use crate::error::WalError;
 use crate::file::FileRef;
 use crate::file::{FileInfo, FileSet};
@@ -47,6 +48,12 @@ struct TailBlocks {
 }
 
 impl TailBlock {
+    /// What it says about the log, if it is whole and says something.
+    pub(crate) fn control(&self) -> Option<Control> {
+        let (header, body) = BlockHeader::decode_block(&self.bytes).ok()?;
+        Control::decode(header.kind, header.table, body).ok()?
+    }
+
     fn mapped(&self, mapping: &Bytes) -> Self {
         let from = usize::try_from(self.entry.offset).unwrap_or(usize::MAX);
         let to = from.saturating_add(self.entry.len as usize);
@@ -111,6 +118,18 @@ impl Tail {
         Some(found)
     }
 
+    /// How many blocks start below `lsn`.
+    pub(crate) fn below(&self, lsn: Lsn) -> usize {
+        let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.below(lsn)
+    }
+
+    /// One block.
+    pub(crate) fn get(&self, at: usize) -> Option<TailBlock> {
+        let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.get(at).cloned()
+    }
+
     /// The first `count` blocks, in chunks.
     fn prefix(&self, count: usize) -> TailView {
         let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +155,18 @@ impl TailBlocks {
             Some(chunk) => chunk.get(at % CHUNK),
             None => self.current.get(at - self.frozen.len() * CHUNK),
         }
+    }
+
+    /// How many blocks start below `lsn`.
+    fn below(&self, lsn: Lsn) -> usize {
+        let starts = |block: &TailBlock| block.entry.first_lsn < lsn;
+        let whole = |chunk: &Arc<Vec<TailBlock>>| chunk.last().is_some_and(starts);
+        let chunk = self.frozen.partition_point(whole);
+        let blocks = self
+            .frozen
+            .get(chunk)
+            .map_or(&self.current, |chunk| chunk.as_ref());
+        chunk * CHUNK + blocks.partition_point(starts)
     }
 
     /// Index of the block that starts at `lsn`.
@@ -298,10 +329,13 @@ impl Snapshot {
         found
     }
 
-    /// None only where `damaged` says why.
+    /// None only where `damaged` says why, or where no row of it is seen.
     fn block_ref(&self, entry: BlockEntry, catalog: &Catalog, source: Source) -> Option<BlockRef> {
         let schema = Arc::clone(catalog.version(entry.table, entry.schema_version)?);
-        Some(BlockRef {
+        let rows = self.position.lsn.0.checked_sub(entry.first_lsn.0)?;
+        let rows = entry.rows.min(u32::try_from(rows).unwrap_or(u32::MAX));
+        (rows > 0).then_some(BlockRef {
+            rows,
             entry,
             schema,
             source,
@@ -388,6 +422,8 @@ enum Source {
 #[derive(Clone, Debug)]
 pub struct BlockRef {
     entry: BlockEntry,
+    /// How many of its rows are seen: all but in a view that ends inside it.
+    rows: u32,
     schema: Arc<TableSchema>,
     source: Source,
     cut: Option<i64>,
@@ -402,6 +438,7 @@ impl BlockRef {
         cut: Option<i64>,
     ) -> Self {
         Self {
+            rows: entry.rows,
             entry,
             schema: Arc::clone(schema),
             source: Source::Sealed(Arc::clone(segment)),
@@ -431,17 +468,21 @@ impl BlockRef {
         }
     }
 
-    /// Whether no row of it is gone by retention.
+    /// Whether all its rows are seen: none is gone by retention, none lies behind the view's end.
     pub fn exact(&self) -> bool {
-        self.cut.is_none_or(|cut| self.entry.min_time >= cut)
+        self.rows == self.entry.rows && self.needed_cut().is_none()
     }
 
-    /// Rows, those that are gone included.
+    fn needed_cut(&self) -> Option<i64> {
+        self.cut.filter(|cut| self.entry.min_time < *cut)
+    }
+
+    /// Rows up to the view's end, those that are gone included.
     pub fn rows(&self) -> usize {
-        self.entry.rows as usize
+        self.rows as usize
     }
 
-    /// Smallest row time, unix nanoseconds.
+    /// Smallest row time, unix nanoseconds; also of rows that are not seen.
     pub fn min_time(&self) -> i64 {
         self.entry.min_time
     }
@@ -471,7 +512,7 @@ impl BlockRef {
         schema: &TableSchema,
         projection: &[usize],
     ) -> Result<RecordBatch, WalError> {
-        let Some(cut) = self.cut.filter(|_| !self.exact()) else {
+        let Some(cut) = self.needed_cut() else {
             return self.read_all(schema, projection);
         };
         let with_time: Vec<usize> = projection.iter().copied().chain([0]).collect();
@@ -506,8 +547,10 @@ impl BlockRef {
             return Err("the block is not the one in the index".to_owned());
         }
         let body = bytes.slice(BLOCK_HEADER_LEN..);
-        body::read(&body, self.rows(), &self.schema, schema, projection)
-            .map_err(|error| error.to_string())
+        let rows = self.entry.rows as usize;
+        let batch = body::read(&body, rows, &self.schema, schema, projection)
+            .map_err(|error| error.to_string())?;
+        Ok(batch.slice(0, self.rows()))
     }
 }
 

@@ -184,15 +184,23 @@ impl Shared {
 fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
     // Without it compaction only competes harder.
     let _ = rustix::process::nice(NICE);
+    let _living = state
+        .compacting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let ending = || shared.stopping() || state.dismissed.load(Ordering::Acquire);
     let mut retry = RETRY;
-    while !shared.stopping() {
+    while !ending() {
         match turn(state, shared, throttle) {
             Ok(true) => retry = RETRY,
             Ok(false) => thread::park_timeout(LOOK),
-            Err(WalError::Closed) if shared.stopping() => return,
+            Err(WalError::Closed) if ending() => return,
             Err(error) => {
                 shared.note(Some(&error));
-                thread::park_timeout(retry);
+                let until = Instant::now() + retry;
+                while Instant::now() < until && !ending() {
+                    thread::park_timeout(LOOK);
+                }
                 retry = RETRY_MOST.min(retry * 2);
             }
         }
@@ -212,6 +220,7 @@ fn turn(state: &LogState, shared: &Shared, throttle: &Throttle) -> Result<bool, 
 
 /// Deletes sealed segments that the log says need not be kept and whose rows are in files here.
 fn retire(state: &LogState) -> Result<(), WalError> {
+    state.trim_history();
     let snapshot = state.snapshot();
     let upto = snapshot.catalog.retired().min(snapshot.compacted().lsn);
     if snapshot

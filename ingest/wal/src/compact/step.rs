@@ -18,7 +18,7 @@ use crate::compact::plan::{self, Merge};
 use crate::compact::sort::sort_rows;
 use crate::compact::split::{Days, SPLIT_ROWS, Split, count_days};
 use crate::error::WalError;
-use crate::file::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
+use crate::file::manifest::{MANIFEST, MANIFEST_NEW};
 use crate::file::{
     DataFile, FILES_DIR, FileMeta, FileRef, FileSet, Layout, Throttle, Wanted, Window, WriteError,
 };
@@ -103,7 +103,7 @@ impl Stepper<'_> {
     }
 
     fn go_on(&self) -> Result<(), WalError> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) || self.state.dismissed.load(Ordering::Relaxed) {
             return Err(WalError::Closed);
         }
         Ok(())
@@ -365,6 +365,7 @@ impl Stepper<'_> {
         state.set_files(Arc::new(set));
         drop(exchange);
         for file in &gone {
+            file.leave();
             let name = file.meta.name();
             // One that stays is deleted when the log is opened next.
             let _ = disk.remove(&state.dir.join(&name));
@@ -384,15 +385,7 @@ impl Stepper<'_> {
 /// Writes and swaps in the manifest of `set`; durable once this returns.
 fn write_manifest(state: &LogState, set: &FileSet) -> Result<(), WalError> {
     let snapshot = state.snapshot();
-    let manifest = Manifest {
-        log: snapshot.log,
-        epoch: snapshot.epoch,
-        compacted: set.compacted,
-        clock: set.clock,
-        next: set.next,
-        catalog: Arc::clone(&set.catalog),
-        files: set.all().map(|file| file.meta.clone()).collect(),
-    };
+    let manifest = set.manifest(snapshot.log, snapshot.epoch);
     let path = state.dir.join(MANIFEST);
     write_durably(state, MANIFEST_NEW, &path, &manifest.encode())
 }
@@ -404,24 +397,31 @@ pub(crate) fn write_durably(
     path: &std::path::Path,
     bytes: &[u8],
 ) -> Result<(), WalError> {
-    let disk = state.disk.as_ref();
-    let draft = state.dir.join(draft);
-    let mut file = match disk.create(&draft) {
+    put_durably(state.disk.as_ref(), &state.dir.join(draft), path, bytes)
+}
+
+/// The same, of any directory.
+pub(crate) fn put_durably(
+    disk: &dyn crate::disk::Disk,
+    draft: &std::path::Path,
+    path: &std::path::Path,
+    bytes: &[u8],
+) -> Result<(), WalError> {
+    let mut file = match disk.create(draft) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            disk.remove(&draft)
-                .map_err(WalError::io("remove", &draft))?;
-            disk.create(&draft)
+            disk.remove(draft).map_err(WalError::io("remove", draft))?;
+            disk.create(draft)
         }
         created => created,
     }
-    .map_err(WalError::io("create", &draft))?;
+    .map_err(WalError::io("create", draft))?;
     file.write_at(0, bytes)
-        .map_err(WalError::io("write", &draft))?;
-    file.sync().map_err(WalError::io("fsync", &draft))?;
+        .map_err(WalError::io("write", draft))?;
+    file.sync().map_err(WalError::io("fsync", draft))?;
     drop(file);
-    disk.rename(&draft, path)
-        .map_err(WalError::io("rename", &draft))?;
-    let dir = path.parent().unwrap_or(&state.dir);
+    disk.rename(draft, path)
+        .map_err(WalError::io("rename", draft))?;
+    let dir = path.parent().unwrap_or(path);
     disk.sync_dir(dir)
         .map_err(WalError::io("fsync directory", dir))
 }

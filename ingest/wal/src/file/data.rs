@@ -76,7 +76,7 @@ impl DataFile {
         let from = usize::try_from(start).unwrap_or(usize::MAX);
         let to = from.saturating_add(len);
         if to > self.bytes.len() {
-            return Err(self.corrupt(start, "a range beyond the end of the file".to_owned()));
+            return Err(self.corrupt(start, BEYOND.to_owned()));
         }
         for chunk in from / CHUNK..to.div_ceil(CHUNK) {
             self.check(chunk)?;
@@ -86,10 +86,21 @@ impl DataFile {
 
     /// All bytes, every one checked now.
     pub(crate) fn all(&self) -> Result<Bytes, WalError> {
-        self.checked
-            .iter()
-            .for_each(|chunk| chunk.store(false, Ordering::Relaxed));
-        self.get(0, self.bytes.len())
+        self.rest(0)
+    }
+
+    /// The bytes from the start of a chunk on, every one checked now.
+    pub(crate) fn rest(&self, from: usize) -> Result<Bytes, WalError> {
+        let chunks = self.checked.iter().skip(from / CHUNK);
+        chunks.for_each(|chunk| chunk.store(false, Ordering::Relaxed));
+        let len = self.bytes.len().checked_sub(from);
+        let len = len.ok_or_else(|| self.corrupt(from as u64, BEYOND.to_owned()))?;
+        self.get(from as u64, len)
+    }
+
+    /// It is no longer in force: what is wrong with it from now on is nobody's damage.
+    pub(crate) fn leave(&self) {
+        self.reported.store(true, Ordering::Relaxed);
     }
 
     fn check(&self, chunk: usize) -> Result<(), WalError> {
@@ -102,18 +113,51 @@ impl DataFile {
         let from = chunk * CHUNK;
         let to = self.bytes.len().min(from + CHUNK);
         if checksum(&self.bytes[from..to]) != self.meta.chunks[chunk] {
-            let reason = "checksum does not match".to_owned();
-            if !self.reported.swap(true, Ordering::Relaxed) {
-                self.board
-                    .report(&self.meta.name(), self.meta.bytes, &reason);
-            }
-            return Err(self.corrupt(from as u64, reason));
+            return Err(self.mismatch(from));
         }
         checked.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Puts the file on the list of damaged ones, once.
+    fn mismatch(&self, from: usize) -> WalError {
+        let reason = "checksum does not match".to_owned();
+        if !self.reported.swap(true, Ordering::Relaxed) {
+            self.board
+                .report(&self.meta.name(), self.meta.bytes, &reason);
+        }
+        self.corrupt(from as u64, reason)
+    }
+
+    /// The checksums of all chunks as they are now, and the first fault. `go_on` hears of bytes
+    /// before they are read, and says whether to read them; `None` when it said no.
+    pub(crate) fn scan(
+        &self,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Option<(Vec<u64>, Option<WalError>)> {
+        let mut found = Vec::with_capacity(self.meta.chunks.len());
+        let mut fault = self.fault();
+        for (at, chunk) in self.bytes.chunks(CHUNK).enumerate() {
+            if !go_on(chunk.len()) {
+                return None;
+            }
+            let hash = checksum(chunk);
+            let right = self.meta.chunks.get(at) == Some(&hash);
+            if let Some(checked) = self.checked.get(at) {
+                checked.store(right, Ordering::Relaxed);
+            }
+            if !right {
+                let error = self.mismatch(at * CHUNK);
+                fault.get_or_insert(error);
+            }
+            found.push(hash);
+        }
+        Some((found, fault))
     }
 
     pub(crate) fn corrupt(&self, offset: u64, reason: String) -> WalError {
         WalError::corrupt(&self.path.display().to_string(), offset, reason)
     }
 }
+
+const BEYOND: &str = "a range beyond the end of the file";

@@ -5,7 +5,7 @@ use crate::file::{FILES_DIR, Window};
 use crate::ids::{Lsn, TableId};
 
 /// Bytes that one checksum of a file covers.
-pub(crate) const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = 1 << 20;
 
 /// One Parquet file in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

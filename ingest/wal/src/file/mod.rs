@@ -16,6 +16,7 @@ mod write;
 pub(crate) use data::DataFile;
 pub(crate) use layout::{Layout, sort_columns};
 pub use meta::FileInfo;
+pub use meta::CHUNK as CHUNK_LEN;
 pub(crate) use meta::FileMeta;
 pub use prune::{RowGroup, TagFilter, Wanted};
 pub use read::{FileReader, FileRef};

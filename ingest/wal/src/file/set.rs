@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::damage::DamageBoard;
 use crate::disk::Disk;
+use crate::file::manifest::Manifest;
 use crate::file::{DataFile, FileMeta};
-use crate::ids::{Position, TableId};
+use crate::ids::{Epoch, LogId, Position, TableId};
 
 /// All Parquet files at one position.
 #[derive(Clone, Debug)]
@@ -52,6 +53,19 @@ impl FileSet {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<DataFile>> {
         self.files.iter().find(|file| file.meta.name() == name)
+    }
+
+    /// What says on disk that these files are in force.
+    pub(crate) fn manifest(&self, log: LogId, epoch: Epoch) -> Manifest {
+        Manifest {
+            log,
+            epoch,
+            compacted: self.compacted,
+            clock: self.clock,
+            next: self.next,
+            catalog: Arc::clone(&self.catalog),
+            files: self.files.iter().map(|file| file.meta.clone()).collect(),
+        }
     }
 
     /// Takes files out and puts new ones in.

@@ -84,6 +84,14 @@ impl Window {
         let (year, month, day) = civil(self.index.saturating_mul(days));
         format!("{year:04}-{month:02}-{day:02} {days}d")
     }
+
+    /// How programs write it.
+    pub(crate) fn partition(self) -> String {
+        match self.name().split_once(' ') {
+            Some((day, width)) => format!("{day}T00:00:00Z/{width}"),
+            None => self.name(),
+        }
+    }
 }
 
 fn width(level: u8) -> i64 {
@@ -157,5 +165,7 @@ mod tests {
             "2025-11-21 1d"
         );
         assert_eq!(Window::ALL.name(), "all");
+        assert_eq!(Window::of(1, 0).partition(), "1970-01-01T00:00:00Z/8d");
+        assert_eq!(Window::ALL.partition(), "all");
     }
 }
