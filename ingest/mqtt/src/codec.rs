@@ -10,6 +10,7 @@ use ntex::util::{BytePages, ByteString, Bytes, BytesMut};
 use ntex_mqtt::error::{DecodeError, EncodeError};
 use ntex_mqtt::{QoS, v3, v5};
 
+use crate::ack::{Asked, asked};
 use crate::frame::{FrameError, Version, frame_len};
 
 /// Longest CONNECT: no client needs more before it is known.
@@ -47,6 +48,7 @@ pub(crate) struct Publish {
     pub(crate) alias: Option<NonZeroU16>,
     pub(crate) qos: QoS,
     pub(crate) id: Option<NonZeroU16>,
+    pub(crate) ack: Asked,
     pub(crate) payload: Bytes,
 }
 
@@ -191,6 +193,7 @@ fn from_v3(decoded: Option<v3::codec::Decoded>) -> Result<Option<Packet>, ReadEr
             alias: None,
             qos: publish.qos,
             id: publish.packet_id,
+            ack: Asked::Nothing,
             payload,
         }),
         Some(Decoded::Packet(packet, _)) => match packet {
@@ -230,6 +233,10 @@ fn from_v5(decoded: Option<v5::codec::Decoded>) -> Result<Option<Packet>, ReadEr
             alias: publish.properties.topic_alias,
             qos: publish.qos,
             id: publish.packet_id,
+            ack: asked(
+                (publish.properties.user_properties.iter())
+                    .map(|(name, value)| (name.as_ref(), value.as_ref())),
+            ),
             payload,
         }),
         Some(Decoded::Packet(packet, _)) => match packet {

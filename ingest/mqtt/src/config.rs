@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use crate::ack::{Ack, Route, TooFew};
+use crate::filter;
+
 /// Settings of one listener.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -15,6 +18,21 @@ pub struct Config {
     pub workers: usize,
     /// Accept connections that name no user.
     pub allow_anonymous: bool,
+    /// When a message is acknowledged that no route means.
+    pub ack: Ack,
+    /// The first one that matches the topic decides.
+    pub routes: Vec<Route>,
+    pub too_few: TooFew,
+}
+
+impl Config {
+    /// When a message is acknowledged that does not say itself when it wants to be.
+    pub fn ack_for(&self, topic: &str) -> Ack {
+        let mut routes = self.routes.iter();
+        routes
+            .find(|route| filter::matches(&route.filter, topic))
+            .map_or(self.ack, |route| route.ack)
+    }
 }
 
 impl Default for Config {
@@ -26,6 +44,9 @@ impl Default for Config {
             max_connections: 100_000,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             allow_anonymous: true,
+            ack: Ack::Durable,
+            routes: Vec::new(),
+            too_few: TooFew::Wait,
         }
     }
 }

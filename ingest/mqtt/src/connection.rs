@@ -11,12 +11,15 @@ use ntex::time::{Seconds, timeout};
 use ntex::util::Either;
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
+use wal::Ticket;
 
+use crate::ack::{Ack, Asked};
 use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
 use crate::handshake::{Handshake, answer};
+use crate::queue::{AckKind, Need, Waiting};
 use crate::reply;
 use crate::route;
-use crate::session::{AckKind, Session, Waiting};
+use crate::session::Session;
 use crate::stats::add;
 use crate::worker::{NotTaken, Worker, close};
 
@@ -126,9 +129,6 @@ fn send(session: &Session, packet: Outgoing) -> Option<()> {
 
 async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
     loop {
-        if session.in_flight() >= usize::from(worker.config.max_inflight) {
-            room(session, worker).await;
-        }
         if worker.signal.is_stopping() {
             return End::Stopping;
         }
@@ -144,17 +144,28 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
     }
 }
 
-/// Resolves once the session may have another message in flight.
-async fn room(session: &Session, worker: &Worker) {
+/// Resolves once the session may have another message in flight, or is at its end. Until then
+/// nothing more is read; a client that keeps to Receive Maximum never gets there, so its pings are
+/// answered however long its messages wait.
+async fn room(session: &Session, worker: &Worker) -> Option<End> {
+    let limit = usize::from(worker.config.max_inflight);
+    if session.in_flight() < limit {
+        return None;
+    }
     poll_fn(|context| {
-        let full = session.in_flight() >= usize::from(worker.config.max_inflight);
-        if !full || session.io.is_closed() || worker.signal.is_stopping() {
-            return Poll::Ready(());
+        if session.in_flight() < limit {
+            return Poll::Ready(None);
+        }
+        if worker.signal.is_stopping() {
+            return Poll::Ready(Some(End::Stopping));
+        }
+        if session.io.is_closed() {
+            return Poll::Ready(Some(End::Lost));
         }
         session.waker.register(context.waker());
-        Poll::Pending
+        session.gone().poll_ready(context).map(|()| Some(End::Lost))
     })
-    .await;
+    .await
 }
 
 fn read_fault(error: &ReadError) -> End {
@@ -200,46 +211,74 @@ async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Op
         let reason = format!("topic {topic:?} is empty or has wildcards");
         return Some(End::Fault(DisconnectReasonCode::TopicNameInvalid, reason));
     }
-    add(&worker.counters.received, 1);
-    add(&worker.counters.bytes, publish.payload.len() as u64);
-    let answer = match (publish.qos, publish.id) {
-        (QoS::AtMostOnce, _) | (_, None) => None,
-        (QoS::AtLeastOnce, Some(id)) => Some((id, AckKind::Ack)),
-        (QoS::ExactlyOnce, Some(id)) => Some((id, AckKind::Received)),
+    worker.arrived(session, publish.payload.len());
+    let (id, kind) = match (publish.qos, publish.id) {
+        (QoS::AtMostOnce, _) | (_, None) => {
+            let stored = store(&topic, &publish.payload, session, worker).await;
+            if stored.is_ok() {
+                worker.settle(session, &worker.counters.qos0);
+            }
+            return stored.err();
+        }
+        (QoS::AtLeastOnce, Some(id)) => (id, AckKind::Ack),
+        (QoS::ExactlyOnce, Some(id)) => (id, AckKind::Received),
     };
-    if let Some((id, AckKind::Received)) = answer
-        && !session.receive(id)
-    {
-        return repeat_received(id, session, worker);
+    if let Some(end) = room(session, worker).await {
+        return Some(end);
     }
-    let ticket = loop {
-        match worker.store(&session.client, &topic, &publish.payload) {
-            Ok(ticket) => break ticket,
-            Err(NotTaken::Full) => worker.next_group().await,
-            Err(NotTaken::Closed) => return Some(End::Stopping),
+    let need = match wanted(publish.ack, &topic, worker) {
+        None => Need::Refuse,
+        Some(_) if kind == AckKind::Received && !session.receive(id) => {
+            if session.is_waiting(id) {
+                worker.settle(session, &worker.counters.duplicates);
+                return None;
+            }
+            Need::Repeat
         }
-        if session.io.is_closed() || worker.signal.is_stopping() {
-            return Some(End::Lost);
-        }
+        Some(ack) => match store(&topic, &publish.payload, session, worker).await {
+            Ok(ticket) => needed(ack, ticket),
+            Err(end) => return Some(end),
+        },
     };
-    if let Some((id, kind)) = answer {
-        session.wait_for(Waiting { id, kind, ticket });
-        worker.list(session);
+    session.wait_for(Waiting { id, kind, need });
+    match need {
+        Need::Repeat | Need::Refuse => worker.answer_now(session),
+        Need::Durable(_) | Need::Replicas(..) => worker.list(session),
     }
     None
 }
 
-/// A QoS 2 message that came again: it is stored, or on its way; only the PUBREC is repeated.
-fn repeat_received(
-    id: std::num::NonZeroU16,
-    session: &Rc<Session>,
-    worker: &Worker,
-) -> Option<End> {
-    if session.is_waiting(id) {
-        return None;
+/// When the message is to be acknowledged; `None` when it asks for what nobody can promise.
+fn wanted(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
+    match asked {
+        Asked::Nothing => Some(worker.config.ack_for(topic)),
+        Asked::For(ack) => Some(ack),
+        Asked::Unknown => None,
     }
-    let mut out = Vec::with_capacity(4);
-    reply::acknowledge(&mut out, AckKind::Received, id, None);
-    add(&worker.counters.acknowledged, 1);
-    session.io.encode_slice(&out).is_err().then_some(End::Lost)
+}
+
+fn needed(ack: Ack, ticket: Ticket) -> Need {
+    match ack {
+        Ack::Durable => Need::Durable(ticket),
+        Ack::Replicated(replicas) => Need::Replicas(ticket, replicas),
+    }
+}
+
+/// Hands a message to the log, once that has room for it.
+async fn store(
+    topic: &str,
+    payload: &[u8],
+    session: &Session,
+    worker: &Worker,
+) -> Result<Ticket, End> {
+    loop {
+        match worker.store(&session.client, topic, payload) {
+            Ok(ticket) => return Ok(ticket),
+            Err(NotTaken::Full) => worker.next_group().await,
+            Err(NotTaken::Closed) => return Err(End::Stopping),
+        }
+        if session.io.is_closed() || worker.signal.is_stopping() {
+            return Err(End::Lost);
+        }
+    }
 }

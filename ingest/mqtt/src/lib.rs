@@ -4,11 +4,14 @@
 //! ```text
 //! socket -> frame (bounds) -> codec (ntex-mqtt) -> connection -> payload -> wal::Appender
 //! committer -> wake once per worker and group -> acknowledgements, one write per connection
+//! secondaries' reports -> wake once per worker that holds messages for them -> the same
 //! ```
 //!
 //! The only crate that knows ntex. It must never acknowledge a message before its ticket is
-//! durable, and never let one connection's bytes, errors or panics reach another.
+//! durable and the secondaries it asked for have it, unless it says so; and never let one
+//! connection's bytes, errors or panics reach another.
 
+mod ack;
 mod clients;
 mod clock;
 mod codec;
@@ -17,10 +20,13 @@ mod connection;
 mod dead_letter;
 mod error;
 mod explain;
+mod filter;
 mod frame;
 mod handshake;
 mod listener;
+mod pass;
 mod payload;
+mod queue;
 mod reply;
 mod route;
 mod session;
@@ -28,9 +34,11 @@ mod stats;
 mod timestamp;
 mod worker;
 
+pub use ack::{Ack, MAX_REPLICAS, Route, TooFew, UnknownAck};
 pub use config::Config;
 pub use error::{MqttError, Rejection};
 pub use explain::{Explained, explain};
+pub use filter::{FilterError, check_filter};
 pub use frame::{FrameError, Version, frame_len};
 pub use listener::Listener;
 pub use stats::Stats;

@@ -15,7 +15,8 @@ use ntex::rt::{DefaultRuntime, System};
 use ntex::service::cfg::SharedCfg;
 use ntex::service::fn_service;
 use ntex::time::Millis;
-use wal::Appenders;
+use tokio::sync::watch;
+use wal::{Appenders, Log, Replicated};
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -37,6 +38,7 @@ struct Shared {
     config: Arc<Config>,
     clients: Arc<Clients>,
     appenders: Appenders,
+    reports: watch::Receiver<Replicated>,
     workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
 }
 
@@ -57,11 +59,12 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Binds and begins to serve; messages go to appenders that `appenders` makes.
+    /// Binds and begins to serve; messages go to appenders that `appenders` makes. `log` tells what
+    /// secondaries have of it.
     ///
     /// # Errors
     /// When the address cannot be bound or the threads cannot be started.
-    pub fn start(config: Config, appenders: Appenders) -> Result<Self, MqttError> {
+    pub fn start(config: Config, appenders: Appenders, log: Log) -> Result<Self, MqttError> {
         let address = config.listen;
         let listen = |source| MqttError::Listen { address, source };
         let socket = bind(address).map_err(listen)?;
@@ -70,6 +73,7 @@ impl Listener {
             config: Arc::new(config),
             clients: Arc::default(),
             appenders,
+            reports: log.replicated(),
             workers: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
@@ -110,8 +114,8 @@ impl Listener {
         sum
     }
 
-    /// Stops reading, sends the acknowledgements that are due, closes every connection. Blocks; the
-    /// committer must still be running.
+    /// Stops reading, sends the acknowledgements that the disk owes, closes every connection; what
+    /// waits for secondaries is not acknowledged. Blocks; the committer must still be running.
     pub fn stop(&mut self) {
         {
             let workers = self
@@ -218,6 +222,7 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
         Arc::clone(&counters),
         Arc::clone(&signal),
         appender,
+        shared.reports.clone(),
     ));
     let mut workers = shared
         .workers
@@ -226,6 +231,7 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
     workers.push((signal, counters));
     drop(workers);
     ntex::rt::spawn(Rc::clone(&worker).acknowledge_groups());
+    ntex::rt::spawn(Rc::clone(&worker).watch_replicas());
     ntex::rt::spawn(Rc::clone(&worker).watch_clock());
     worker
 }

@@ -6,26 +6,83 @@ use ntex_mqtt::v3::codec as c3;
 use ntex_mqtt::v5::codec as c5;
 use wal::Lsn;
 
+use crate::ack::{Ack, PROPERTY};
 use crate::codec::Outgoing;
 use crate::frame::Version;
-use crate::session::AckKind;
+use crate::queue::AckKind;
 
-/// The MQTT 5 properties of one group's acknowledgements: made once per group and worker.
+/// Longest acknowledgement with its `lsn` property.
+pub(crate) const MAX_ACK: u32 = 40;
+/// Longest acknowledgement that also tells what was reached.
+pub(crate) const MAX_TOLD_ACK: u32 = 60;
+/// Longest negative acknowledgement with its reason.
+pub(crate) const MAX_REFUSAL: u32 = 80;
+
+/// "Implementation specific error": the request is none of this server's.
+const REFUSED: u8 = 0x83;
+const REFUSED_BECAUSE: &str = "ack must be durable or replicated:1 to replicated:8, once";
+
+/// The MQTT 5 properties of an acknowledgement: `lsn`, and `ack` where more than durable was asked.
 #[derive(Debug)]
-pub(crate) struct LsnProperty(Vec<u8>);
+pub(crate) struct Properties {
+    lsn: Lsn,
+    ack: Option<Ack>,
+    bytes: Vec<u8>,
+}
 
-impl LsnProperty {
-    pub(crate) fn new(lsn: Lsn) -> Self {
-        let value = lsn.0.to_string();
-        // Reason code 0, then: property length, user property, "lsn", value.
-        let mut bytes = vec![0, 0, 0x26, 0, 3];
-        bytes.extend_from_slice(b"lsn");
-        bytes.push(0);
-        bytes.push(value.len().to_le_bytes()[0]);
-        bytes.extend_from_slice(value.as_bytes());
+impl Properties {
+    pub(crate) fn new(lsn: Lsn, ack: Option<Ack>) -> Self {
+        // Reason code 0, then the length of all properties.
+        let mut bytes = vec![0, 0];
+        user_property(&mut bytes, "lsn", &lsn.to_string());
+        if let Some(ack) = ack {
+            user_property(&mut bytes, PROPERTY, &ack.to_string());
+        }
         bytes[1] = (bytes.len() - 2).to_le_bytes()[0];
-        Self(bytes)
+        Self { lsn, ack, bytes }
     }
+
+    /// Those of `slot`, made anew only when they say something else.
+    pub(crate) fn cached(slot: &mut Option<Self>, lsn: Lsn, ack: Option<Ack>) -> &Self {
+        match slot {
+            Some(held) if held.lsn == lsn && held.ack == ack => {}
+            _ => *slot = None,
+        }
+        slot.get_or_insert_with(|| Self::new(lsn, ack))
+    }
+}
+
+/// Both texts are short.
+fn user_property(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.push(0x26);
+    for text in [name, value] {
+        out.extend_from_slice(&[0, text.len().to_le_bytes()[0]]);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Appends the PUBACK or PUBREC of a message that is not stored: MQTT 5 only.
+pub(crate) fn refuse(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, with_reason: bool) {
+    let length = |text: &str| text.len().to_le_bytes()[0];
+    let reason = REFUSED_BECAUSE;
+    if with_reason {
+        head(out, kind, id, 7 + length(reason));
+        // Reason string, after the length of all properties.
+        out.extend_from_slice(&[REFUSED, 3 + length(reason), 0x1f, 0, length(reason)]);
+        out.extend_from_slice(reason.as_bytes());
+    } else {
+        head(out, kind, id, 3);
+        out.push(REFUSED);
+    }
+}
+
+fn head(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, length: u8) {
+    let first = match kind {
+        AckKind::Ack => 0x40,
+        AckKind::Received => 0x50,
+    };
+    let [high, low] = id.get().to_be_bytes();
+    out.extend_from_slice(&[first, length, high, low]);
 }
 
 /// Appends PUBACK or PUBREC.
@@ -33,15 +90,10 @@ pub(crate) fn acknowledge(
     out: &mut Vec<u8>,
     kind: AckKind,
     id: NonZeroU16,
-    lsn: Option<&LsnProperty>,
+    properties: Option<&Properties>,
 ) {
-    let first = match kind {
-        AckKind::Ack => 0x40,
-        AckKind::Received => 0x50,
-    };
-    let properties = lsn.map_or(&[][..], |lsn| &lsn.0);
-    let [high, low] = [(id.get() >> 8).to_le_bytes()[0], id.get().to_le_bytes()[0]];
-    out.extend_from_slice(&[first, (2 + properties.len()).to_le_bytes()[0], high, low]);
+    let properties = properties.map_or(&[][..], |properties| &properties.bytes);
+    head(out, kind, id, 2 + properties.len().to_le_bytes()[0]);
     out.extend_from_slice(properties);
 }
 
@@ -123,7 +175,7 @@ pub(crate) fn disconnect(
 mod tests {
     use super::*;
     use ntex::codec::Decoder;
-    use ntex::util::BytesMut;
+    use ntex::util::{ByteString, BytesMut};
 
     #[test]
     fn acknowledgements_are_what_a_client_decodes() {
@@ -131,22 +183,55 @@ mod tests {
         let mut out = Vec::new();
         acknowledge(&mut out, AckKind::Ack, id, None);
         assert_eq!(out, [0x40, 2, 0x12, 0x34]);
-        let mut out = Vec::new();
-        acknowledge(
-            &mut out,
-            AckKind::Ack,
-            id,
-            Some(&LsnProperty::new(Lsn(u64::MAX))),
-        );
-        assert!(out.len() <= 40);
-        let decoded = c5::Codec::new().decode(&mut BytesMut::copy_from_slice(&out));
+        let longest = Lsn(u64::MAX);
+        let lsn = ("lsn".into(), String::from("18446744073709551615").into());
+        let ack = ("ack".into(), String::from("replicated:8").into());
+        for (kept, most, properties) in [
+            (None, MAX_ACK, vec![lsn.clone()]),
+            (Some(Ack::Replicated(8)), MAX_TOLD_ACK, vec![lsn, ack]),
+        ] {
+            let mut out = Vec::new();
+            let made = Properties::new(longest, kept);
+            acknowledge(&mut out, AckKind::Ack, id, Some(&made));
+            assert!(out.len() <= most as usize);
+            let ack = decode_ack(&out);
+            assert_eq!((ack.packet_id, ack.properties), (id, properties));
+            assert_eq!(ack.reason_code, c5::PublishAckReason::Success);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_what_a_client_decodes_with_a_reason_or_without() {
+        let id = NonZeroU16::new(0x1234).expect("not zero");
+        for with_reason in [false, true] {
+            let mut out = Vec::new();
+            refuse(&mut out, AckKind::Ack, id, with_reason);
+            assert!(out.len() <= MAX_REFUSAL as usize);
+            let ack = decode_ack(&out);
+            let code = c5::PublishAckReason::ImplementationSpecificError;
+            assert_eq!((ack.packet_id, ack.reason_code), (id, code));
+            let reason = with_reason.then(|| ByteString::from_static(REFUSED_BECAUSE));
+            assert_eq!(ack.reason_string, reason);
+        }
+    }
+
+    #[test]
+    fn properties_are_made_anew_only_when_they_say_something_else() {
+        let mut slot = None;
+        let first = Properties::cached(&mut slot, Lsn(7), None).bytes.as_ptr();
+        let again = Properties::cached(&mut slot, Lsn(7), None).bytes.as_ptr();
+        assert_eq!(first, again);
+        let told = Properties::cached(&mut slot, Lsn(7), Some(Ack::Durable));
+        assert!(told.bytes.ends_with(b"\0\x03ack\0\x07durable"));
+        let other = Properties::cached(&mut slot, Lsn(8), Some(Ack::Durable));
+        assert_eq!(other.lsn, Lsn(8));
+    }
+
+    fn decode_ack(bytes: &[u8]) -> c5::PublishAck {
+        let decoded = c5::Codec::new().decode(&mut BytesMut::copy_from_slice(bytes));
         let Ok(Some(c5::Decoded::Packet(c5::Packet::PublishAck(ack), _))) = decoded else {
             panic!("{decoded:?}")
         };
-        assert_eq!(ack.packet_id, id);
-        assert_eq!(
-            ack.properties,
-            [("lsn".into(), String::from("18446744073709551615").into())]
-        );
+        ack
     }
 }

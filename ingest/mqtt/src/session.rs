@@ -1,46 +1,28 @@
-//! One connection's state: messages that wait for their fsync, keep-alive, topic aliases. Owned by
-//! one worker thread; does no I/O.
+//! One connection's state: messages whose answers are due, keep-alive, topic aliases. Owned by one
+//! worker thread; does no I/O.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ntex::io::IoRef;
+use ntex::io::{IoRef, OnDisconnect};
 use ntex::task::LocalWaker;
 use ntex::util::ByteString;
-use wal::Ticket;
+use wal::{Durable, Lsn};
 
+use crate::ack::Outcome;
 use crate::codec::Codec;
 use crate::frame::Version;
+use crate::queue::{Answer, Queue, Waiting};
 
 /// Topic aliases a client may set.
 pub(crate) const MAX_ALIASES: u16 = 32;
 /// A packet that has begun must be whole after this time.
 const MAX_PARTIAL: Duration = Duration::from_secs(120);
-/// Longest PUBACK with its `lsn` property.
-const MAX_ACK: u32 = 40;
-
-/// What the client gets once its message is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AckKind {
-    /// PUBACK, for QoS 1.
-    Ack,
-    /// PUBREC, for QoS 2.
-    Received,
-}
-
-/// A message that waits for its fsync.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) id: NonZeroU16,
-    pub(crate) kind: AckKind,
-    pub(crate) ticket: Ticket,
-}
-
 /// A message to store when the client vanishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Will {
@@ -69,13 +51,20 @@ pub(crate) struct Session {
     pub(crate) will: RefCell<Option<Will>>,
     /// Set when another connection takes over the client id.
     pub(crate) superseded: Arc<AtomicBool>,
-    /// In the worker's list of sessions with waiting messages.
+    /// In the worker's list of sessions whose messages wait for an fsync.
     pub(crate) listed: Cell<bool>,
+    /// Among the worker's sessions whose messages wait for secondaries.
+    pub(crate) held: Cell<bool>,
+    /// A message has been counted as received and is not in the queue yet.
+    pub(crate) arriving: Cell<bool>,
     pub(crate) waker: LocalWaker,
-    lsn_property: bool,
+    /// Asked for once: each asking leaves something behind in the connection.
+    gone: OnceCell<OnDisconnect>,
+    /// Longest acknowledgement with properties: 0 when the client wants none.
+    max_properties: u32,
     keep_alive: Option<Duration>,
     last_packet: Cell<Instant>,
-    waiting: RefCell<VecDeque<Waiting>>,
+    queue: RefCell<Queue>,
     /// QoS 2 ids that were received and not yet released.
     unreleased: RefCell<HashSet<NonZeroU16>>,
     aliases: RefCell<Vec<Option<ByteString>>>,
@@ -96,8 +85,9 @@ impl Session {
         identity: Identity,
         superseded: Arc<AtomicBool>,
     ) -> Self {
-        let room = identity.max_packet.is_none_or(|max| max >= MAX_ACK);
         let version = codec.version();
+        let may_have = version == Version::V5 && identity.wants_properties;
+        let max_packet = identity.max_packet.unwrap_or(u32::MAX);
         Self {
             io,
             codec,
@@ -106,19 +96,27 @@ impl Session {
             will: RefCell::new(identity.will),
             superseded,
             listed: Cell::new(false),
+            held: Cell::new(false),
+            arriving: Cell::new(false),
             waker: LocalWaker::new(),
-            lsn_property: version == Version::V5 && identity.wants_properties && room,
+            gone: OnceCell::new(),
+            max_properties: if may_have { max_packet } else { 0 },
             keep_alive: identity.keep_alive,
             last_packet: Cell::new(Instant::now()),
-            waiting: RefCell::default(),
+            queue: RefCell::default(),
             unreleased: RefCell::default(),
             aliases: RefCell::default(),
         }
     }
 
-    /// Whether acknowledgements carry the LSN.
-    pub(crate) fn lsn_property(&self) -> bool {
-        self.lsn_property
+    /// Whether an acknowledgement of so many bytes may carry properties.
+    pub(crate) fn may_carry(&self, bytes: u32) -> bool {
+        self.max_properties >= bytes
+    }
+
+    /// Resolves once the connection is closed from either side.
+    pub(crate) fn gone(&self) -> &OnDisconnect {
+        self.gone.get_or_init(|| self.io.on_disconnect())
     }
 
     pub(crate) fn saw_packet(&self, now: Instant) {
@@ -127,25 +125,42 @@ impl Session {
 
     /// Messages whose acknowledgement is still due.
     pub(crate) fn in_flight(&self) -> usize {
-        self.waiting.borrow().len()
+        self.queue.borrow().len()
     }
 
     pub(crate) fn wait_for(&self, waiting: Waiting) {
-        self.waiting.borrow_mut().push_back(waiting);
+        self.arriving.set(false);
+        self.queue.borrow_mut().push(waiting);
     }
 
-    /// Whether a message of this packet id waits for its fsync.
+    /// Whether a message of this packet id has its answer to come.
     pub(crate) fn is_waiting(&self, id: NonZeroU16) -> bool {
-        self.waiting.borrow().iter().any(|waiting| waiting.id == id)
+        self.queue.borrow().holds(id)
     }
 
-    /// The next message that is durable with `group`, in order of arrival.
-    pub(crate) fn next_durable(&self, group: Ticket) -> Option<Waiting> {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.front()?.ticket > group {
-            return None;
-        }
-        waiting.pop_front()
+    /// The next message that can be answered; see `Queue::next`.
+    pub(crate) fn next_answer(
+        &self,
+        durable: Option<Durable>,
+        reached: impl FnMut(u8, Lsn) -> Option<Outcome>,
+    ) -> Option<Answer> {
+        self.queue.borrow_mut().next(durable, reached)
+    }
+
+    /// Whether a message is not known to be durable.
+    pub(crate) fn awaits_disk(&self) -> bool {
+        self.queue.borrow().awaits_disk()
+    }
+
+    /// Whether secondaries hold up the first message, once `next_answer` has returned nothing.
+    pub(crate) fn awaits_replicas(&self) -> bool {
+        self.queue.borrow().awaits_replicas()
+    }
+
+    /// Gives up every message that was received and not answered; returns how many.
+    pub(crate) fn abandon(&self) -> u64 {
+        let arriving = u64::from(self.arriving.replace(false));
+        self.queue.borrow_mut().clear() as u64 + arriving
     }
 
     /// Takes in a QoS 2 packet id; false when its message has been stored already.

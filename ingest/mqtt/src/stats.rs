@@ -2,15 +2,32 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the listener has done since it started.
+/// What the listener has done since it started. Every PUBLISH is in one place: `received` is
+/// `acknowledged + qos0 + duplicates + refused_messages + dropped + waiting`, exactly so when nothing
+/// moves while it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Open connections.
     pub connections: u64,
     /// PUBLISH packets of any QoS.
     pub received: u64,
-    /// PUBACK and PUBREC packets sent, each after the fsync of its message.
+    /// Messages answered with PUBACK or PUBREC, each after its fsync; repeats not counted.
     pub acknowledged: u64,
+    /// Those of them that as many secondaries have as was asked.
+    pub acknowledged_replicated: u64,
+    /// Those of them that asked for more secondaries than were connected.
+    pub fell_back: u64,
+    /// Messages of QoS 0 handed to the log: nobody is told what became of them.
+    pub qos0: u64,
+    /// QoS 2 messages that came again and were not stored again.
+    pub duplicates: u64,
+    /// Messages refused for what they asked for; nothing of them is stored.
+    pub refused_messages: u64,
+    /// Messages whose connection ended before their answer: stored or not, the client sends them
+    /// again.
+    pub dropped: u64,
+    /// Messages whose answer is due now.
+    pub waiting: u64,
     /// Rows handed to the log, dead letters not counted.
     pub rows: u64,
     pub dead_letters: u64,
@@ -27,6 +44,13 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    pub(crate) acknowledged_replicated: AtomicU64,
+    pub(crate) fell_back: AtomicU64,
+    pub(crate) qos0: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) refused_messages: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) waiting: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) dead_letters: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -47,6 +71,13 @@ impl Counters {
         sum.connections += read(&self.connections);
         sum.received += read(&self.received);
         sum.acknowledged += read(&self.acknowledged);
+        sum.acknowledged_replicated += read(&self.acknowledged_replicated);
+        sum.fell_back += read(&self.fell_back);
+        sum.qos0 += read(&self.qos0);
+        sum.duplicates += read(&self.duplicates);
+        sum.refused_messages += read(&self.refused_messages);
+        sum.dropped += read(&self.dropped);
+        sum.waiting += read(&self.waiting);
         sum.rows += read(&self.rows);
         sum.dead_letters += read(&self.dead_letters);
         sum.bytes += read(&self.bytes);

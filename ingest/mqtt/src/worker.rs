@@ -1,27 +1,33 @@
 //! One worker thread: its appender, its sessions, and the acknowledgements that leave together.
 //!
-//! All of it lives on one thread; the committer reaches it through `Signal` alone, once per group.
+//! All of it lives on one thread; the committer reaches it through `Signal` alone, once per group,
+//! and secondaries' reports only while a message waits for one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures::future::{Either, select};
 use futures::task::AtomicWaker;
+use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
-use wal::{AppendError, Appender, Durable, Lsn, Row, Ticket};
+use tokio::sync::watch;
+use wal::{AppendError, Appender, Durable, Lsn, Replicated, Row, Ticket};
 
 use crate::clients::Clients;
 use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
+use crate::pass::Pass;
 use crate::payload;
-use crate::reply::{self, LsnProperty};
+use crate::reply;
 use crate::route;
 use crate::session::{Overdue, Session};
 use crate::stats::{Counters, add};
@@ -64,10 +70,18 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) signal: Arc<Signal>,
     appender: RefCell<Appender>,
+    /// What secondaries have made durable.
+    reports: watch::Receiver<Replicated>,
     /// By address: a session that leaves must be found at once, however many there are.
     sessions: RefCell<HashMap<*const Session, Rc<Session>>>,
     /// Sessions that wait for an fsync.
     waiting: RefCell<Vec<Rc<Session>>>,
+    /// Sessions whose first message is durable and waits for secondaries. By address: one may wait
+    /// for days, and must be found when it leaves.
+    held: RefCell<HashMap<*const Session, Rc<Session>>>,
+    /// Wakes `watch_replicas`: there is one in `held`, or the worker stops.
+    first_held: LocalWaker,
+    stopped: LocalWaker,
     /// Connections that wait for the committer to make room.
     crowd: RefCell<Vec<Waker>>,
     seen: Cell<u64>,
@@ -89,6 +103,7 @@ impl Worker {
         counters: Arc<Counters>,
         signal: Arc<Signal>,
         appender: Appender,
+        reports: watch::Receiver<Replicated>,
     ) -> Self {
         Self {
             config,
@@ -96,8 +111,12 @@ impl Worker {
             counters,
             signal,
             appender: RefCell::new(appender),
+            reports,
             sessions: RefCell::default(),
             waiting: RefCell::default(),
+            held: RefCell::default(),
+            first_held: LocalWaker::new(),
+            stopped: LocalWaker::new(),
             crowd: RefCell::default(),
             seen: Cell::new(0),
         }
@@ -114,7 +133,28 @@ impl Worker {
         if known.is_some() {
             add(&self.counters.connections, 1_u64.wrapping_neg());
         }
+        if session.held.replace(false) {
+            self.held.borrow_mut().remove(&Rc::as_ptr(session));
+        }
+        let dropped = session.abandon();
+        add(&self.counters.dropped, dropped);
+        add(&self.counters.waiting, dropped.wrapping_neg());
         self.clients.leave(&session.client, &session.superseded);
+    }
+
+    /// A message has come in; `settle` or the session's queue takes it from here.
+    pub(crate) fn arrived(&self, session: &Session, bytes: usize) {
+        session.arriving.set(true);
+        add(&self.counters.received, 1);
+        add(&self.counters.waiting, 1);
+        add(&self.counters.bytes, bytes as u64);
+    }
+
+    /// The message that has come in gets no answer: `counter` says why.
+    pub(crate) fn settle(&self, session: &Session, counter: &AtomicU64) {
+        session.arriving.set(false);
+        add(&self.counters.waiting, 1_u64.wrapping_neg());
+        add(counter, 1);
     }
 
     /// Hands a message's rows to the log: to its table, or to the dead letters.
@@ -197,17 +237,18 @@ impl Worker {
         .await;
     }
 
-    /// Acknowledges whatever has become durable, for ever; ends when the worker stops.
+    /// Acknowledges whatever has become durable, for ever; ends when the worker stops. Messages that
+    /// wait for secondaries then are not waited for: their clients send them again.
     pub(crate) async fn acknowledge_groups(self: Rc<Self>) {
         let stopped = poll_fn(|context| {
             self.signal.waker.register(context.waker());
             let groups = self.signal.groups.load(Ordering::Acquire);
             if groups != self.seen.get() {
                 self.seen.set(groups);
-                self.acknowledge(
-                    Ticket(groups - 1),
-                    Lsn(self.signal.lsn.load(Ordering::Relaxed)),
-                );
+                self.acknowledge(Durable {
+                    group: Ticket(groups - 1),
+                    lsn: Lsn(self.signal.lsn.load(Ordering::Relaxed)),
+                });
             }
             if self.signal.is_stopping() && self.waiting.borrow().is_empty() {
                 return Poll::Ready(());
@@ -216,32 +257,110 @@ impl Worker {
         });
         stopped.await;
         self.close_all();
+        self.crowd.borrow_mut().drain(..).for_each(Waker::wake);
+        self.first_held.wake();
+        self.stopped.wake();
     }
 
     /// One group is durable: every session's acknowledgements leave in one write.
-    fn acknowledge(&self, group: Ticket, lsn: Lsn) {
-        let property = LsnProperty::new(lsn);
-        let mut out = Vec::with_capacity(1024);
+    fn acknowledge(&self, durable: Durable) {
+        let mut pass = self.pass(Some(durable));
         let sessions = std::mem::take(&mut *self.waiting.borrow_mut());
-        let mut acknowledged = 0;
         for session in sessions {
-            out.clear();
-            let property = session.lsn_property().then_some(&property);
-            while let Some(waiting) = session.next_durable(group) {
-                reply::acknowledge(&mut out, waiting.kind, waiting.id, property);
-                acknowledged += 1;
+            pass.serve(&session);
+            if session.awaits_replicas() {
+                self.hold(&session);
             }
-            // Fails only when the connection is gone; the client will send again.
-            let _ = session.io.encode_slice(&out);
-            if session.in_flight() > 0 {
-                self.waiting.borrow_mut().push(Rc::clone(&session));
+            if session.awaits_disk() {
+                self.waiting.borrow_mut().push(session);
             } else {
                 session.listed.set(false);
             }
-            session.waker.wake();
         }
-        add(&self.counters.acknowledged, acknowledged);
+        pass.finish(&self.counters);
         self.crowd.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    fn pass(&self, durable: Option<Durable>) -> Pass<'_> {
+        Pass::new(durable, self.config.too_few, &self.reports)
+    }
+
+    fn hold(&self, session: &Rc<Session>) {
+        if session.held.replace(true) {
+            return;
+        }
+        let mut held = self.held.borrow_mut();
+        held.insert(Rc::as_ptr(session), Rc::clone(session));
+        if held.len() == 1 {
+            self.first_held.wake();
+        }
+    }
+
+    /// Answers what needs neither disk nor secondaries, if nothing is before it.
+    pub(crate) fn answer_now(&self, session: &Session) {
+        let mut pass = self.pass(None);
+        pass.serve(session);
+        pass.finish(&self.counters);
+    }
+
+    /// Acknowledges what secondaries have reported, for ever; ends when the worker stops. Waits for
+    /// a report only while a message does, so that all others cost this thread nothing.
+    pub(crate) async fn watch_replicas(self: Rc<Self>) {
+        let mut reports = self.reports.clone();
+        loop {
+            self.any_held().await;
+            if self.signal.is_stopping() {
+                return;
+            }
+            // Before looking: what comes after it wakes again.
+            reports.mark_unchanged();
+            self.answer_held();
+            if self.held.borrow().is_empty() {
+                continue;
+            }
+            let changed = pin!(reports.changed());
+            match select(changed, pin!(self.stop_order())).await {
+                Either::Left((Ok(()), _)) => {}
+                // The log is gone, or the worker stops.
+                _ => return,
+            }
+        }
+    }
+
+    fn answer_held(&self) {
+        let mut pass = self.pass(None);
+        let sessions = std::mem::take(&mut *self.held.borrow_mut());
+        for session in sessions.into_values() {
+            session.held.set(false);
+            pass.serve(&session);
+            if session.awaits_replicas() {
+                self.hold(&session);
+            }
+        }
+        pass.finish(&self.counters);
+    }
+
+    /// Resolves while a message waits for secondaries, or when the worker stops.
+    async fn any_held(&self) {
+        poll_fn(|context| {
+            if !self.held.borrow().is_empty() || self.signal.is_stopping() {
+                return Poll::Ready(());
+            }
+            self.first_held.register(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    async fn stop_order(&self) {
+        poll_fn(|context| {
+            if self.signal.is_stopping() {
+                return Poll::Ready(());
+            }
+            self.stopped.register(context.waker());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Looks after keep-alives until the worker stops.
@@ -294,4 +413,6 @@ pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str)
         let _ = session.io.encode(packet, session.codec.as_ref());
     }
     session.io.close();
+    // It may wait for room, not for a packet.
+    session.waker.wake();
 }

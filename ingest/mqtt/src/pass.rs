@@ -1,0 +1,162 @@
+//! One look at the sessions of a worker: what each can be told now leaves in one write per
+//! connection, and is counted once. Counts as acknowledged only what the connection took.
+
+use std::cell::OnceCell;
+
+use tokio::sync::watch;
+use wal::{Durable, Replicated};
+
+use crate::ack::{self, Ack, Outcome, TooFew};
+use crate::queue::Answer;
+use crate::reply::{self, MAX_ACK, MAX_REFUSAL, MAX_TOLD_ACK, Properties};
+use crate::session::Session;
+use crate::stats::{Counters, add};
+
+/// A look that has begun.
+pub(crate) struct Pass<'a> {
+    durable: Option<Durable>,
+    too_few: TooFew,
+    reports: &'a watch::Receiver<Replicated>,
+    /// Read when the first message asks for secondaries: most passes meet none.
+    replicated: OnceCell<Replicated>,
+    /// Properties of the last message with `lsn` alone, and of the last with `ack` too.
+    plain: Option<Properties>,
+    told: Option<Properties>,
+    out: Vec<u8>,
+    sum: Tally,
+}
+
+/// How many messages got which answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    durable: u64,
+    replicated: u64,
+    fell_back: u64,
+    duplicates: u64,
+    refused: u64,
+    dropped: u64,
+}
+
+impl<'a> Pass<'a> {
+    /// `durable` is the group that has just become durable, if that is why there is a look.
+    pub(crate) fn new(
+        durable: Option<Durable>,
+        too_few: TooFew,
+        reports: &'a watch::Receiver<Replicated>,
+    ) -> Self {
+        Self {
+            durable,
+            too_few,
+            reports,
+            replicated: OnceCell::new(),
+            plain: None,
+            told: None,
+            out: Vec::with_capacity(1024),
+            sum: Tally::default(),
+        }
+    }
+
+    /// Answers whatever can be answered on one connection.
+    pub(crate) fn serve(&mut self, session: &Session) {
+        self.out.clear();
+        let mut tally = Tally::default();
+        while let Some(answer) = self.next(session) {
+            self.write(session, answer);
+            tally.count(answer.outcome);
+        }
+        if tally == Tally::default() {
+            return;
+        }
+        // Fails only when the connection is gone; the client will send again.
+        if session.io.encode_slice(&self.out).is_err() {
+            tally = Tally {
+                dropped: tally.messages(),
+                ..Tally::default()
+            };
+        }
+        self.sum.add(tally);
+        session.waker.wake();
+    }
+
+    fn next(&self, session: &Session) -> Option<Answer> {
+        session.next_answer(self.durable, |replicas, lsn| {
+            let now = self.replicated.get_or_init(|| *self.reports.borrow());
+            ack::reached(replicas, lsn, now, self.too_few)
+        })
+    }
+
+    fn write(&mut self, session: &Session, answer: Answer) {
+        let Answer {
+            id,
+            kind,
+            outcome,
+            lsn,
+        } = answer;
+        let properties = match outcome {
+            Outcome::Durable => session
+                .may_carry(MAX_ACK)
+                .then(|| Properties::cached(&mut self.plain, lsn, None)),
+            Outcome::Replicated(_) | Outcome::FellBack => session
+                .may_carry(MAX_TOLD_ACK)
+                .then(|| Properties::cached(&mut self.told, lsn, Some(kept(outcome)))),
+            Outcome::Repeated => None,
+            Outcome::Refused => {
+                let with_reason = session.may_carry(MAX_REFUSAL);
+                return reply::refuse(&mut self.out, kind, id, with_reason);
+            }
+        };
+        reply::acknowledge(&mut self.out, kind, id, properties);
+    }
+
+    /// Adds what was done to the worker's counters.
+    pub(crate) fn finish(self, counters: &Counters) {
+        let sum = self.sum;
+        let messages = sum.messages();
+        if messages == 0 {
+            return;
+        }
+        let acknowledged = sum.durable + sum.replicated + sum.fell_back;
+        add(&counters.acknowledged, acknowledged);
+        add(&counters.acknowledged_replicated, sum.replicated);
+        add(&counters.fell_back, sum.fell_back);
+        add(&counters.duplicates, sum.duplicates);
+        add(&counters.refused_messages, sum.refused);
+        add(&counters.dropped, sum.dropped);
+        add(&counters.waiting, messages.wrapping_neg());
+    }
+}
+
+/// The promise that was kept.
+fn kept(outcome: Outcome) -> Ack {
+    match outcome {
+        Outcome::Replicated(replicas) => Ack::Replicated(replicas),
+        _ => Ack::Durable,
+    }
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Durable => &mut self.durable,
+            Outcome::Replicated(_) => &mut self.replicated,
+            Outcome::FellBack => &mut self.fell_back,
+            Outcome::Repeated => &mut self.duplicates,
+            Outcome::Refused => &mut self.refused,
+        };
+        *counter += 1;
+    }
+
+    fn messages(&self) -> u64 {
+        let answered = self.durable + self.replicated + self.fell_back;
+        answered + self.duplicates + self.refused + self.dropped
+    }
+
+    fn add(&mut self, other: Self) {
+        self.durable += other.durable;
+        self.replicated += other.replicated;
+        self.fell_back += other.fell_back;
+        self.duplicates += other.duplicates;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+    }
+}
