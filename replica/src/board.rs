@@ -4,63 +4,111 @@
 use std::time::Instant;
 
 use tokio::sync::watch;
-use wal::{Log, Lsn};
+use wal::{JoinProgress, Log, Lsn, Shelved};
 
 use crate::clock;
+use crate::codec::Route;
 use crate::lag::Freshness;
+use crate::source::{Heard, Hop, Standing};
 use crate::status::{FollowPhase, FollowStatus};
 
 /// Shared between the follow task, which writes, and `Downstream`, which reads.
 pub(crate) struct Board {
     notes: watch::Sender<Notes>,
     log: watch::Sender<Option<Log>>,
+    standing: watch::Sender<Standing>,
+    own: Hop,
 }
 
 #[derive(Debug, Default)]
 struct Notes {
     phase: FollowPhase,
     reason: Option<String>,
+    upstream: String,
+    route: Route,
     primary_durable: Lsn,
     received: Lsn,
     caught_up_at: Option<Lsn>,
     freshness: Freshness,
     reconnects: u64,
     last_contact_unix_ms: u64,
+    join: Option<JoinProgress>,
+    snapshots: u64,
+    divergences: u64,
+    shelved: Vec<Shelved>,
 }
 
 impl Board {
-    pub(crate) fn new(log: Option<Log>) -> Self {
+    pub(crate) fn new(log: Option<Log>, own: Hop) -> Self {
+        let standing = Standing {
+            hops: vec![own.clone()],
+            ..Standing::default()
+        };
         Self {
             notes: watch::Sender::new(Notes::default()),
             log: watch::Sender::new(log),
+            standing: watch::Sender::new(standing),
+            own,
         }
     }
 
-    /// The followed log, as soon as there is one.
+    /// The log in force, as soon as there is one; another one after a snapshot.
     pub(crate) fn log(&self) -> watch::Receiver<Option<Log>> {
         self.log.subscribe()
     }
 
-    /// The local log was opened.
+    /// Where this node stands, for those that it serves itself.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Another log is in force.
     pub(crate) fn set_log(&self, log: Log) {
         self.log.send_replace(Some(log));
     }
 
-    /// The primary agreed to stream from here.
-    pub(crate) fn welcomed(&self) {
+    /// This upstream is asked now.
+    pub(crate) fn trying(&self, upstream: &str) {
+        self.notes
+            .send_modify(|notes| upstream.clone_into(&mut notes.upstream));
+    }
+
+    /// The upstream agreed to stream from here; into a log that is being brought in or not.
+    pub(crate) fn welcomed(&self, joining: bool) {
+        let phase = if joining {
+            self.joining_phase()
+        } else {
+            FollowPhase::CatchingUp
+        };
         self.notes.send_modify(|notes| {
-            notes.phase = FollowPhase::CatchingUp;
+            notes.phase = phase;
             notes.reason = None;
             notes.caught_up_at = None;
         });
     }
 
+    /// Older data answers queries while a snapshot is under way, or nothing does.
+    fn joining_phase(&self) -> FollowPhase {
+        if self.log.borrow().is_some() {
+            FollowPhase::NeedsSnapshot
+        } else {
+            FollowPhase::Joining
+        }
+    }
+
     /// The connection ended, or none came about.
     pub(crate) fn ended(&self, phase: FollowPhase, reason: String) {
+        let joining = self.joining_phase();
         self.notes.send_modify(|notes| {
-            notes.phase = phase;
+            // What is under way goes on as soon as somebody can be reached again.
+            notes.phase = match (phase, notes.join) {
+                (FollowPhase::Connecting, Some(_)) => joining,
+                (phase, _) => phase,
+            };
             notes.reason = Some(reason);
+            notes.route = Route::default();
         });
+        self.stand(Route::default());
     }
 
     /// Another attempt begins. The state stays: a refused node is not "connecting" in between.
@@ -68,16 +116,45 @@ impl Board {
         self.notes.send_modify(|notes| notes.reconnects += 1);
     }
 
-    /// The primary's log is durable up to `durable` while its clock shows `now_ns`.
-    pub(crate) fn beat(&self, durable: Lsn, now_ns: i64, at: Instant) {
-        self.notes.send_modify(|notes| {
-            notes.primary_durable = durable;
-            notes.last_contact_unix_ms = clock::unix_ms();
-            notes.freshness.beat(durable, now_ns, at);
+    /// Whom the upstream follows.
+    pub(crate) fn routed(&self, route: Route) {
+        self.stand(route.clone());
+        self.notes.send_modify(|notes| notes.route = route);
+    }
+
+    fn stand(&self, route: Route) {
+        let Route { hops, rooted } = route;
+        let own = std::iter::once(self.own.clone());
+        let hops: Vec<Hop> = own.chain(hops.into_iter().map(Hop::from)).collect();
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.hops != hops || standing.rooted != rooted;
+            (standing.hops, standing.rooted) = (hops, rooted);
+            changed
         });
     }
 
-    /// The primary has sent everything below `at`, and live blocks follow.
+    /// The primary's log is durable up to `durable` while its clock shows `now_ns`. A relay that has
+    /// lost the primary says the same again and again: that is contact with the relay, no news.
+    pub(crate) fn beat(&self, durable: Lsn, now_unix_ns: i64, at: Instant) {
+        let heard = Heard {
+            durable,
+            now_unix_ns,
+        };
+        let is_news = self.standing.send_if_modified(|standing| {
+            let is_news = standing.heard != Some(heard);
+            standing.heard = Some(heard);
+            is_news
+        });
+        self.notes.send_modify(|notes| {
+            notes.primary_durable = durable;
+            notes.last_contact_unix_ms = clock::unix_ms();
+            if is_news {
+                notes.freshness.beat(durable, now_unix_ns, at);
+            }
+        });
+    }
+
+    /// The upstream has sent everything below `at`, and live blocks follow.
     pub(crate) fn caught_up(&self, at: Lsn, applied: Lsn) {
         self.notes.send_modify(|notes| {
             notes.caught_up_at = Some(at);
@@ -85,7 +162,7 @@ impl Board {
         });
     }
 
-    /// The local log accepted everything below `lsn`.
+    /// The followed log accepted everything below `lsn`.
     pub(crate) fn received(&self, lsn: Lsn) {
         self.notes.send_modify(|notes| notes.received = lsn);
     }
@@ -99,13 +176,36 @@ impl Board {
         });
     }
 
-    /// What to tell the primary as received.
+    /// How far the snapshot under way is; none: it is in force, or given up.
+    pub(crate) fn joining(&self, progress: Option<JoinProgress>) {
+        self.notes.send_modify(|notes| notes.join = progress);
+    }
+
+    /// A snapshot was taken in.
+    pub(crate) fn joined(&self) {
+        self.notes.send_modify(|notes| {
+            notes.join = None;
+            notes.snapshots += 1;
+        });
+    }
+
+    /// The local log had diverged from the primary's.
+    pub(crate) fn diverged(&self) {
+        self.notes.send_modify(|notes| notes.divergences += 1);
+    }
+
+    /// Everything that was ever put aside.
+    pub(crate) fn shelved(&self, shelved: Vec<Shelved>) {
+        self.notes.send_modify(|notes| notes.shelved = shelved);
+    }
+
+    /// What to tell the upstream as received.
     pub(crate) fn received_lsn(&self) -> Lsn {
         self.notes.borrow().received
     }
 
     /// The whole picture at `at`.
-    pub(crate) fn status(&self, upstream: &str, at: Instant) -> FollowStatus {
+    pub(crate) fn status(&self, upstreams: &[String], at: Instant) -> FollowStatus {
         let log = self.log.borrow().clone();
         let flushed = log
             .as_ref()
@@ -118,7 +218,14 @@ impl Board {
         FollowStatus {
             state: notes.phase.as_str(),
             reason: notes.reason.clone(),
-            upstream: upstream.to_owned(),
+            upstream: notes.upstream.clone(),
+            upstreams: upstreams.to_vec(),
+            route: notes.route.hops.iter().cloned().map(Hop::from).collect(),
+            rooted: notes.route.rooted,
+            join: notes.join,
+            snapshots: notes.snapshots,
+            divergences: notes.divergences,
+            shelved: notes.shelved.clone(),
             log_id: log.as_ref().map(Log::id),
             epoch: log.as_ref().map(Log::epoch),
             primary_durable: notes.primary_durable,
@@ -148,13 +255,30 @@ mod tests {
 
     use super::*;
 
+    fn board() -> Board {
+        Board::new(None, hop("own"))
+    }
+
+    fn hop(id: &str) -> Hop {
+        Hop {
+            id: id.to_owned(),
+            name: id.to_owned(),
+        }
+    }
+
+    fn status(board: &Board) -> FollowStatus {
+        board.status(&[], Instant::now())
+    }
+
     fn state(board: &Board) -> &'static str {
-        board.status("primary:7441", Instant::now()).state
+        status(board).state
     }
 
     #[test]
     fn nothing_is_known_before_the_first_contact() {
-        let status = Board::new(None).status("primary:7441", Instant::now());
+        let board = board();
+        board.trying("primary:7441");
+        let status = status(&board);
         assert_eq!(status.state, "connecting");
         assert_eq!(status.upstream, "primary:7441");
         assert_eq!((status.lag_rows, status.lag_ms), (None, None));
@@ -164,8 +288,8 @@ mod tests {
 
     #[test]
     fn streaming_begins_when_what_was_announced_is_applied() {
-        let board = Board::new(None);
-        board.welcomed();
+        let board = board();
+        board.welcomed(false);
         assert_eq!(state(&board), "catching_up");
         board.applied(Lsn(10), 1);
         assert_eq!(state(&board), "catching_up");
@@ -177,17 +301,17 @@ mod tests {
         assert_eq!(state(&board), "connecting");
         board.caught_up(Lsn(20), Lsn(20));
         assert_eq!(state(&board), "connecting");
-        board.welcomed();
+        board.welcomed(false);
         assert_eq!(state(&board), "catching_up");
-        assert_eq!(board.status("", Instant::now()).reason, None);
+        assert_eq!(status(&board).reason, None);
     }
 
     #[test]
     fn a_refusal_stays_visible_through_retries() {
-        let board = Board::new(None);
+        let board = board();
         board.ended(FollowPhase::Refused, "another log".to_owned());
         board.retrying();
-        let status = board.status("", Instant::now());
+        let status = status(&board);
         assert_eq!(status.state, "refused");
         assert_eq!(status.reason.as_deref(), Some("another log"));
         assert_eq!(status.reconnects, 1);
@@ -195,13 +319,61 @@ mod tests {
 
     #[test]
     fn contact_and_its_loss_show_in_the_lag() {
-        let board = Board::new(None);
+        let board = board();
         let start = Instant::now();
         board.beat(Lsn(0), 5_000_000_000, start);
-        let status = board.status("", start);
+        let status = board.status(&[], start);
         assert_eq!((status.lag_rows, status.lag_ms), (Some(0), Some(0)));
         assert!(status.last_contact_unix_ms > 0);
-        let later = board.status("", start + Duration::from_secs(30));
+        let later = board.status(&[], start + Duration::from_secs(30));
         assert_eq!(later.lag_ms, Some(30_000));
+    }
+
+    #[test]
+    fn a_relay_that_repeats_itself_is_no_word_of_the_primary() {
+        let board = board();
+        let start = Instant::now();
+        board.beat(Lsn(0), 5_000_000_000, start);
+        board.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
+        let later = board.status(&[], start + Duration::from_secs(30));
+        assert_eq!(later.lag_ms, Some(30_000));
+    }
+
+    #[test]
+    fn the_way_to_the_primary_is_told_on_and_forgotten_with_the_connection() {
+        use crate::codec::WireHop;
+        let board = board();
+        let primary = WireHop {
+            id: "p".to_owned(),
+            name: "p".to_owned(),
+        };
+        let route = Route {
+            hops: vec![primary],
+            rooted: true,
+        };
+        board.routed(route);
+        let standing = board.standing().borrow().clone();
+        assert_eq!(standing.hops, [hop("own"), hop("p")]);
+        assert!(standing.rooted && !standing.is_primary());
+        assert_eq!(status(&board).route, [hop("p")]);
+        board.ended(FollowPhase::Connecting, "gone".to_owned());
+        let standing = board.standing().borrow().clone();
+        assert!(standing.hops == [hop("own")] && !standing.rooted);
+    }
+
+    #[test]
+    fn a_snapshot_under_way_stays_visible_without_contact() {
+        let board = board();
+        board.joining(Some(JoinProgress::default()));
+        board.welcomed(true);
+        assert_eq!(state(&board), "joining");
+        board.ended(FollowPhase::Connecting, "gone".to_owned());
+        assert_eq!(state(&board), "joining");
+        board.joined();
+        board.welcomed(false);
+        assert_eq!(
+            (state(&board), status(&board).snapshots),
+            ("catching_up", 1)
+        );
     }
 }

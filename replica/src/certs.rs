@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock;
-use crate::identity::{CA_FILE, CERT_FILE, Identity, KEY_FILE, SERVER_NAME};
+use crate::identity::{self, CA_FILE, CERT_FILE, Identity, KEY_FILE, SERVER_NAME};
+use crate::revoke;
+pub use crate::revoke::{Revoked, revoke};
 
 /// Why certificates cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,17 @@ pub enum CertsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A revocation would hit other nodes too.
+    #[error(
+        "{name} cannot be revoked alone: its certificate has the serial number of those of {others}; \
+         make certificates with numbers of their own for them first (move each directory away, then `headwater certs node`)"
+    )]
+    SameSerial {
+        /// The node to revoke.
+        name: String,
+        /// The nodes that would be revoked with it.
+        others: String,
+    },
     /// The crypto library failed.
     #[error("cannot make a certificate: {0}")]
     Make(String),
@@ -77,8 +90,8 @@ pub fn init(dir: &Path) -> Result<(), CertsError> {
     write_new(&ca, &authority.ca_pem, PUBLIC)
 }
 
-/// Makes a node's certificate, signed by the CA in `dir`: `dir/name/{ca.pem, cert.pem, key.pem}`.
-/// Returns that directory.
+/// Makes a node's certificate, signed by the CA in `dir`: `dir/name/{ca.pem, cert.pem, key.pem}`,
+/// and `crl.pem` if the CA has revoked any. Returns that directory.
 pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsError> {
     check_name(name)?;
     let home = dir.join(name);
@@ -96,6 +109,7 @@ pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsErr
     write_new(&key, &issued.key.serialize_pem(), SECRET)?;
     write_new(&cert, &issued.certificate.pem(), PUBLIC)?;
     write_new(&ca, &authority.ca_pem, PUBLIC)?;
+    revoke::hand_out(dir, &home)?;
     Ok(home)
 }
 
@@ -154,6 +168,15 @@ impl Authority {
         self.identity(&self.sign(name, sans)?)
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// The CA's certificate.
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        &self.ca_der
+    }
+
     fn identity(&self, issued: &Issued) -> Result<Identity, CertsError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(issued.key.serialize_der()));
         let chain = vec![issued.certificate.der().clone()];
@@ -162,7 +185,8 @@ impl Authority {
 
     fn sign(&self, name: &str, sans: &[String]) -> Result<Issued, CertsError> {
         check_name(name)?;
-        let params = node_params(name, sans)?;
+        let mut params = node_params(name, sans)?;
+        params.serial_number = Some(random_serial()?);
         let key = KeyPair::generate().map_err(make)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
         Ok(Issued { certificate, key })
@@ -211,6 +235,18 @@ fn node_params(name: &str, sans: &[String]) -> Result<CertificateParams, CertsEr
     ];
     params.subject_alt_names = alternative_names(name, sans)?;
     Ok(params)
+}
+
+/// 126 random bits: no two certificates share a number, so a revocation means one of them.
+fn random_serial() -> Result<SerialNumber, CertsError> {
+    let mut bytes = [0; 16];
+    identity::provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| CertsError::Make("the system has no randomness".to_owned()))?;
+    // Positive and of full length, whatever comes.
+    bytes[0] = (bytes[0] & 0x3f) | 0x40;
+    Ok(SerialNumber::from(bytes.to_vec()))
 }
 
 fn dated(common_name: &str, years: u64) -> CertificateParams {
@@ -262,7 +298,7 @@ fn dns(name: &str) -> Result<SanType, CertsError> {
     Ok(SanType::DnsName(name.try_into().map_err(|_| refused())?))
 }
 
-fn check_name(name: &str) -> Result<(), CertsError> {
+pub(crate) fn check_name(name: &str) -> Result<(), CertsError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.len() <= 64
@@ -276,7 +312,7 @@ fn check_name(name: &str) -> Result<(), CertsError> {
     }
 }
 
-fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, String> {
+pub(crate) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, String> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -298,7 +334,7 @@ fn create_dir(path: &Path) -> Result<(), CertsError> {
         .map_err(|source| io_error("create", path, source))
 }
 
-fn read(path: &Path) -> Result<String, CertsError> {
+pub(crate) fn read(path: &Path) -> Result<String, CertsError> {
     fs::read_to_string(path).map_err(|source| io_error("read", path, source))
 }
 
@@ -322,7 +358,7 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
         .map_err(|source| io_error("write", path, source))
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> CertsError {
+pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> CertsError {
     CertsError::Io {
         action,
         path: path.to_owned(),

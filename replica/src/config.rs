@@ -4,13 +4,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::pack::Packing;
+use crate::registry::Member;
+use crate::source::Hop;
+
 /// How a primary listens for secondaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenConfig {
     /// UDP address.
     pub listen: SocketAddr,
-    /// Name of this node, for logs.
-    pub node: String,
+    /// This node.
+    pub own: Hop,
     /// Bytes sent to one secondary and not yet acknowledged by its QUIC stack: what a stalled
     /// secondary can hold of the primary.
     pub send_window_bytes: u64,
@@ -18,18 +22,31 @@ pub struct ListenConfig {
     pub max_secondaries: usize,
     /// Time between heartbeats while nothing is committed.
     pub heartbeat: Duration,
+    /// Bytes per second to all secondaries together; 0: no limit. Live blocks always go, and what
+    /// they take is missing for those that catch up.
+    pub max_rate: u64,
+    /// Bytes per second to one secondary; 0: no limit.
+    pub max_rate_each: u64,
+    /// How blocks travel to secondaries that understand it.
+    pub packing: Packing,
+    /// Secondaries seen before this node started.
+    pub members: Vec<Member>,
 }
 
 impl ListenConfig {
-    /// The defaults, for this address and node name.
+    /// The defaults, for this address and node.
     #[must_use]
-    pub fn new(listen: SocketAddr, node: impl Into<String>) -> Self {
+    pub fn new(listen: SocketAddr, own: Hop) -> Self {
         Self {
             listen,
-            node: node.into(),
+            own,
             send_window_bytes: 32 << 20,
             max_secondaries: 1024,
             heartbeat: Duration::from_millis(200),
+            max_rate: 0,
+            max_rate_each: 0,
+            packing: Packing::None,
+            members: Vec::new(),
         }
     }
 }
@@ -37,9 +54,9 @@ impl ListenConfig {
 /// Whom a secondary follows, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowConfig {
-    /// `host:port` of the primary; resolved at every attempt.
-    pub upstream: String,
-    /// Name of this node, for the primary's log.
+    /// `host:port` of each upstream, the best first; resolved at every attempt.
+    pub upstreams: Vec<String>,
+    /// Name of this node, for the upstream's log.
     pub node: String,
     /// Identity of this node's data directory: a newer connection under the same id ends the older.
     pub node_id: String,
@@ -53,18 +70,23 @@ pub struct FollowConfig {
     pub backoff_min: Duration,
     /// Longest pause between two attempts; used at once after a refusal.
     pub backoff_max: Duration,
+    /// Where this node serves other secondaries; empty when it does not.
+    pub serves: String,
+    /// How long an upstream that is not the first is followed before the ones before it are tried
+    /// again; doubles, up to 10 minutes, while they do not answer.
+    pub return_after: Duration,
 }
 
 impl FollowConfig {
-    /// The defaults, for this primary and node.
+    /// The defaults, for these upstreams and this node.
     #[must_use]
     pub fn new(
-        upstream: impl Into<String>,
+        upstreams: Vec<String>,
         node: impl Into<String>,
         node_id: impl Into<String>,
     ) -> Self {
         Self {
-            upstream: upstream.into(),
+            upstreams,
             node: node.into(),
             node_id: node_id.into(),
             receive_window_bytes: 16 << 20,
@@ -72,6 +94,8 @@ impl FollowConfig {
             contact_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),
+            serves: String::new(),
+            return_after: Duration::from_secs(30),
         }
     }
 }

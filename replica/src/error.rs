@@ -55,6 +55,14 @@ pub(crate) enum LinkError {
         "the peer does not accept this node's certificate ({0}): both nodes need certificates of one cluster CA"
     )]
     OwnCertificate(String),
+    #[error(
+        "the peer's certificate is revoked, by the list crl.pem of this node: the peer needs a new one from `headwater certs node`"
+    )]
+    PeerRevoked,
+    #[error(
+        "the peer does not accept this node's certificate, which is revoked ({0}): this node needs a new one from `headwater certs node`"
+    )]
+    OwnRevoked(String),
     #[error("the peer closed the connection: {reason}")]
     Closed { code: u64, reason: String },
     #[error("the peer has not been heard of for too long")]
@@ -67,6 +75,20 @@ pub(crate) enum LinkError {
     Lost(String),
     #[error(transparent)]
     Codec(#[from] CodecError),
+}
+
+impl LinkError {
+    /// Whether one side's certificate was the reason: nothing helps but another one, so there is no
+    /// use in asking again soon.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::PeerCertificate(_)
+                | Self::OwnCertificate(_)
+                | Self::PeerRevoked
+                | Self::OwnRevoked(_)
+        )
+    }
 }
 
 /// Application error codes of CONNECTION_CLOSE; `PROTOCOL.md` lists them.
@@ -87,6 +109,8 @@ pub(crate) enum CloseCode {
     Internal = 5,
     /// Nothing was heard for too long.
     Silent = 6,
+    /// The certificate of the side that is told so is revoked.
+    Revoked = 7,
 }
 
 /// Text of a peer, made fit for logs and statuses: no control characters, bounded.

@@ -1,9 +1,12 @@
-//! What repair needs of a log: which files are damaged, reading one whole and putting one back. It
-//! owns that short list and must never hold bytes itself: `wal` decides what is intact.
+//! What nodes need of each other's logs: which files are damaged, reading one and putting one back,
+//! and the manifest. It owns that short list and must never hold bytes itself: `wal` decides what is
+//! intact.
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use wal::{Damaged, Log, LogId, WalError};
+
+use crate::holds::Holds;
 
 /// The files of a log. A trait so that tests need no damaged disk.
 pub(crate) trait Files: Clone + Send + Sync + 'static {
@@ -13,6 +16,10 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn damaged(&self) -> watch::Receiver<Vec<Damaged>>;
     /// A file's bytes, if it is held intact. Blocks on the disk.
     fn read(&self, name: &str) -> Option<Bytes>;
+    /// The same from this byte on, which is a multiple of [`wal::CHUNK_LEN`]. Blocks on the disk.
+    fn read_from(&self, name: &str, from: u64) -> Option<Bytes>;
+    /// The manifest in force; the files that it names are held for this node. May block.
+    fn manifest(&self, holds: &Holds, id: &str) -> Option<Bytes>;
     /// Checks a damaged file's right bytes and puts them in its place. Blocks on the disk.
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError>;
 }
@@ -28,6 +35,14 @@ impl Files for Log {
 
     fn read(&self, name: &str) -> Option<Bytes> {
         self.export(name)
+    }
+
+    fn read_from(&self, name: &str, from: u64) -> Option<Bytes> {
+        self.export_from(name, from)
+    }
+
+    fn manifest(&self, holds: &Holds, id: &str) -> Option<Bytes> {
+        Some(holds.take(id, self).manifest().clone())
     }
 
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {

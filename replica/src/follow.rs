@@ -1,23 +1,29 @@
-//! One connection to the primary, seen from the secondary: the handshake, then blocks in, statuses
-//! out, heartbeats read and fetches served. It owns nothing beyond that connection and must never
-//! put into the log a byte that the log itself did not check.
+//! One connection to the upstream once the handshake is done, seen from the secondary: blocks in,
+//! reports out, heartbeats read and fetches served. It owns nothing beyond that connection and must
+//! never put into the log a byte that the log itself did not check.
 
 use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wal::{Epoch, Follower, Log, LogId, Lsn, Position, WalError};
+use wal::{Follower, Log, Lsn, Position, WalError};
 
+use crate::agree::{Agreed, Agreement};
 use crate::assemble::{AssembleError, Assembler};
 use crate::board::Board;
-use crate::codec::{Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Refuse, Status, Welcome, WirePlan};
+use crate::codec::{Downstreams, Message, Refuse, Report, Route, Status, V3_SINCE};
 use crate::config::FollowConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
-use crate::handshake::NEEDS_SNAPSHOT;
+use crate::fetch::{FetchError, Giving};
+use crate::handshake::{NEEDS_SNAPSHOT, NO_LOG_YET};
+use crate::pack::{PackError, Unpacker};
 use crate::peers::Peers;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
+use crate::registry::Briefs;
+use crate::source::MAX_HOPS;
 use crate::status::FollowPhase;
 
 /// Why a connection ended, or did not come about.
@@ -33,17 +39,19 @@ pub(crate) enum FollowError {
     Setup(#[from] ReplicaError),
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("nothing heard from the primary for {0:?}")]
+    #[error("nothing heard from the upstream for {0:?}")]
     Silent(Duration),
-    #[error("the primary broke the protocol: {0}")]
+    #[error("the upstream broke the protocol: {0}")]
     Protocol(String),
-    #[error("the primary refuses: {}", .0.message)]
+    #[error("the upstream refuses: {}", .0.message)]
     Refused(Refuse),
-    #[error("the primary ended the connection: {0}")]
+    #[error("the upstream ended the connection: {0}")]
     Ended(String),
     #[error("{0}")]
     Stream(#[from] AssembleError),
-    #[error("the primary's blocks do not continue the local log: {0}")]
+    #[error("{0}")]
+    Frame(#[from] PackError),
+    #[error("the upstream's blocks do not continue the local log: {0}")]
     BadBlock(WalError),
     #[error("the local log stands at {found}, not at {wanted}")]
     Moved { wanted: Position, found: Position },
@@ -53,6 +61,19 @@ pub(crate) enum FollowError {
     Stopping,
     #[error("another part of the connection ended it")]
     Cut,
+    #[error("no manifest came: {0}")]
+    NoManifest(FetchError),
+    #[error("a ring: {0}")]
+    Ring(String),
+    #[error("{0}")]
+    Behind(String),
+    /// Not an end but a turn: something was done that needs another connection.
+    #[error("{0}")]
+    Turn(&'static str),
+    #[error("an upstream that is named before this one answers again")]
+    Better,
+    #[error("the snapshot is here")]
+    Joined,
 }
 
 impl FollowError {
@@ -60,10 +81,9 @@ impl FollowError {
     pub(crate) fn phase(&self) -> FollowPhase {
         match self {
             Self::Refused(refuse) if refuse.code == NEEDS_SNAPSHOT => FollowPhase::NeedsSnapshot,
-            Self::Refused(_)
-            | Self::Link(LinkError::PeerCertificate(_) | LinkError::OwnCertificate(_)) => {
-                FollowPhase::Refused
-            }
+            Self::Refused(refuse) if refuse.code == NO_LOG_YET => FollowPhase::Connecting,
+            Self::Refused(_) | Self::Ring(_) => FollowPhase::Refused,
+            Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
             Self::LocalLog(_) => FollowPhase::Failed,
             _ => FollowPhase::Connecting,
         }
@@ -73,7 +93,7 @@ impl FollowError {
     pub(crate) fn close_code(&self) -> CloseCode {
         match self {
             Self::Protocol(_) | Self::Link(LinkError::Codec(_)) => CloseCode::Protocol,
-            Self::BadBlock(_) | Self::Stream(_) => CloseCode::BadBlock,
+            Self::BadBlock(_) | Self::Stream(_) | Self::Frame(_) => CloseCode::BadBlock,
             Self::LocalLog(_) | Self::Moved { .. } => CloseCode::Internal,
             Self::Silent(_) => CloseCode::Silent,
             _ => CloseCode::Done,
@@ -81,7 +101,7 @@ impl FollowError {
     }
 
     /// What an error of the local log means: a block it will not have, or its end.
-    fn of_append(error: WalError) -> Self {
+    pub(crate) fn of_append(error: WalError) -> Self {
         match error {
             WalError::Diverged { .. }
             | WalError::InvalidBlock(_)
@@ -92,130 +112,112 @@ impl FollowError {
     }
 }
 
-/// What this node says first.
-pub(crate) fn hello(config: &FollowConfig, follower: Option<&Follower>) -> Hello {
-    let mut hello = Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL_MAX,
-        format_version: wal::FORMAT_VERSION,
-        node: config.node.clone(),
-        node_id: config.node_id.clone(),
-        ..Hello::default()
-    };
-    if let Some(follower) = follower {
-        let tip = follower.tip();
-        hello.log = Some(follower.log().id().0);
-        hello.epoch = follower.log().epoch().0;
-        hello.lsn = tip.lsn.0;
-        hello.chain = tip.chain;
-    }
-    hello
+/// What following over one connection needs beside it.
+pub(crate) struct Following<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) config: &'a FollowConfig,
+    pub(crate) peers: &'a Peers,
+    /// The log that peers get files of.
+    pub(crate) held: Log,
+    /// When a log that is being brought in is whole; none: the log in force is followed.
+    pub(crate) completion: Option<Completion>,
+    /// Who follows this node.
+    pub(crate) briefs: watch::Receiver<Option<Briefs>>,
+    pub(crate) shutdown: &'a CancellationToken,
 }
 
-/// What a handshake that succeeded leaves.
-pub(crate) struct Agreement {
-    sender: ControlSender,
-    receiver: ControlReceiver,
-    /// Version of this connection.
-    protocol: u16,
-    /// The primary's log.
-    pub(crate) log: LogId,
-    /// Its epoch.
-    pub(crate) epoch: Epoch,
-    /// Where blocks begin.
-    pub(crate) from: Position,
-    durable: Lsn,
-    now_unix_ns: i64,
+/// When a log that is being brought in can take the place of the one in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Completion {
+    /// Every file is here.
+    pub(crate) filled: watch::Receiver<bool>,
 }
 
-/// Says Hello and hears what the primary makes of it.
-pub(crate) async fn greet(link: &Link, hello: Hello) -> Result<Agreement, FollowError> {
-    let (mut sender, mut receiver) = link.open_control().await?;
-    sender.send(&Message::Hello(hello.clone())).await?;
-    let answer = match timeout(GREET_TIMEOUT, receiver.receive()).await {
-        Ok(answer) => answer?,
-        Err(_) => return Err(FollowError::Silent(GREET_TIMEOUT)),
-    };
-    match answer {
-        Some(Message::Welcome(welcome)) => {
-            let (log, from) = agreed(&hello, &welcome)?;
-            Ok(Agreement {
-                sender,
-                receiver,
-                protocol: welcome.protocol,
-                log,
-                epoch: Epoch(welcome.epoch),
-                from,
-                durable: Lsn(welcome.durable),
-                now_unix_ns: welcome.now_unix_ns,
-            })
+impl Completion {
+    /// Waits until the files are here and the log has caught up; for ever where none is awaited.
+    async fn reached(
+        awaited: Option<&Self>,
+        log: &Log,
+        mut caught_up: watch::Receiver<Option<Lsn>>,
+    ) -> FollowError {
+        let Some(Self { filled }) = awaited else {
+            return std::future::pending().await;
+        };
+        let mut filled = filled.clone();
+        let caught = caught_up.wait_for(Option::is_some).await;
+        let at = caught.ok().and_then(|at| *at).unwrap_or(Lsn(0));
+        let mut durable = log.durable();
+        let there = durable.wait_for(|durable| durable.lsn >= at);
+        if there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok() {
+            return FollowError::Joined;
         }
-        Some(Message::Refuse(mut refuse)) => {
-            refuse.message = clip(&refuse.message);
-            Err(FollowError::Refused(refuse))
-        }
-        Some(_) => Err(FollowError::Protocol("no answer to Hello".to_owned())),
-        None => Err(LinkError::Finished.into()),
+        // The log or the fill has ended: both are told elsewhere.
+        std::future::pending().await
     }
 }
 
-/// Checks that the primary agreed to what was asked.
-fn agreed(hello: &Hello, welcome: &Welcome) -> Result<(LogId, Position), FollowError> {
-    let broken = |what: &str| Err(FollowError::Protocol(what.to_owned()));
-    if !(hello.protocol_min..=hello.protocol_max).contains(&welcome.protocol) {
-        return broken("it chose a version that was not offered");
-    }
-    let log = LogId(welcome.log);
-    let WirePlan::Stream { lsn, chain } = welcome.plan;
-    let from = Position {
-        lsn: Lsn(lsn),
-        chain,
-    };
-    let asked = match hello.log() {
-        Some(own) if own != log => return broken("it welcomed another log"),
-        Some(_) => hello.position(),
-        None => log.genesis(),
-    };
-    if from != asked {
-        return broken("it begins at another position");
-    }
-    Ok((log, from))
-}
-
-/// Follows the primary until something ends the connection. An append that has begun is always
+/// Follows the upstream until something ends the connection. An append that has begun is always
 /// finished first: the log must not lose what it has accepted.
 pub(crate) async fn stream(
     link: &Link,
     agreement: Agreement,
     follower: &mut Follower,
-    board: &Board,
-    config: &FollowConfig,
-    peers: &Peers,
-    shutdown: &CancellationToken,
+    following: Following<'_>,
+    better: impl Future<Output = ()>,
 ) -> FollowError {
     let log = follower.log().clone();
     let tip = follower.tip();
-    if tip != agreement.from {
-        let (wanted, found) = (agreement.from, tip);
-        return FollowError::Moved { wanted, found };
+    if let Some(error) = apart(agreement.plan, tip) {
+        return error;
     }
+    let Following {
+        board,
+        config,
+        peers,
+        held,
+        completion,
+        briefs,
+        shutdown,
+    } = following;
+    let (protocol, joining) = (agreement.protocol, completion.is_some());
     board.received(tip.lsn);
-    board.welcomed();
+    board.welcomed(joining);
     board.beat(agreement.durable, agreement.now_unix_ns, Instant::now());
 
     let cut = CancellationToken::new();
+    let framed = protocol >= V3_SINCE;
     let receiving = async {
-        let error = receive(link, follower, board, &cut).await;
+        let error = receive(link, follower, board, framed, &cut).await;
         cut.cancel();
         error
     };
+    let listener = Listener {
+        log: &log,
+        board,
+        config,
+        joining,
+        caught_up: watch::Sender::new(None),
+    };
+    let reporter = Reporter {
+        log: &log,
+        board,
+        config,
+        joining,
+        newer: framed,
+        briefs,
+    };
+    let giving = Giving::of(&held);
+    let caught_up = listener.caught_up.subscribe();
+    let complete = Completion::reached(completion.as_ref(), &log, caught_up);
     let minding = async {
         let error = tokio::select! {
-            error = listen(agreement.receiver, &log, board, config.contact_timeout) => error,
-            error = report(agreement.sender, &log, board) => error,
+            error = listener.listen(agreement.receiver) => error,
+            error = reporter.report(agreement.sender) => error,
             reason = failure(&log) => FollowError::LocalLog(reason),
-            error = peers.attend(link, agreement.protocol, &log) => error.into(),
+            error = peers.attend(link, protocol, &giving) => error.into(),
             error = link.closed() => error.into(),
+            error = complete => error,
+            () = better => FollowError::Better,
             () = shutdown.cancelled() => FollowError::Stopping,
             () = cut.cancelled() => FollowError::Cut,
         };
@@ -231,11 +233,23 @@ pub(crate) async fn stream(
     }
 }
 
+/// Blocks must begin where the local log ends.
+fn apart(plan: Agreed, tip: Position) -> Option<FollowError> {
+    match plan {
+        Agreed::Stream(from) if from == tip => None,
+        Agreed::Stream(wanted) => Some(FollowError::Moved { wanted, found: tip }),
+        Agreed::Snapshot(_) | Agreed::Compare => {
+            Some(FollowError::Protocol("no blocks were agreed on".to_owned()))
+        }
+    }
+}
+
 /// Takes blocks into the log until told to stop.
 async fn receive(
     link: &Link,
     follower: &mut Follower,
     board: &Board,
+    framed: bool,
     cut: &CancellationToken,
 ) -> FollowError {
     let blocks = tokio::select! {
@@ -246,10 +260,11 @@ async fn receive(
         Ok(blocks) => blocks,
         Err(error) => return error.into(),
     };
+    let mut unpacker = Unpacker::new(framed);
     let mut assembler = Assembler::new();
     loop {
         let taken = tokio::select! {
-            taken = take(&mut blocks, &mut assembler) => taken,
+            taken = take(&mut blocks, &mut unpacker) => taken,
             () = cut.cancelled() => return FollowError::Cut,
         };
         match taken {
@@ -261,89 +276,201 @@ async fn receive(
             }
             Err(error) => return error,
         }
-        if let Err(error) = append(follower, &mut assembler, board).await {
+        if let Err(error) = append(follower, &mut unpacker, &mut assembler, board).await {
             return error;
         }
     }
 }
 
-/// Moves what has arrived into the assembler. May be cancelled.
-async fn take(blocks: &mut BlockReceiver, assembler: &mut Assembler) -> Result<(), FollowError> {
+/// Moves what has arrived into the unpacker. May be cancelled.
+async fn take(blocks: &mut BlockReceiver, unpacker: &mut Unpacker) -> Result<(), FollowError> {
     let Some(pieces) = blocks.receive().await? else {
         return Err(LinkError::Finished.into());
     };
     for piece in pieces {
-        assembler.push(mem::take(piece));
+        unpacker.push(mem::take(piece));
     }
     Ok(())
 }
 
-/// Appends every whole block in hand.
+/// Appends every whole block in hand. Little is unpacked at a time: packed bytes may become many.
 async fn append(
     follower: &mut Follower,
+    unpacker: &mut Unpacker,
     assembler: &mut Assembler,
     board: &Board,
 ) -> Result<(), FollowError> {
-    while let Some(run) = assembler.next_run(RUN_BYTES)? {
-        let tip = follower.append(run).await;
-        board.received(tip.map_err(FollowError::of_append)?.lsn);
+    while let Some(piece) = unpacker.next()? {
+        assembler.push(piece);
+        while assembler.buffered() < RUN_BYTES
+            && let Some(more) = unpacker.next()?
+        {
+            assembler.push(more);
+        }
+        while let Some(run) = assembler.next_run(RUN_BYTES)? {
+            let tip = follower.append(run).await;
+            board.received(tip.map_err(FollowError::of_append)?.lsn);
+        }
     }
     Ok(())
 }
 
-/// Reads what the primary says.
-async fn listen(
-    mut receiver: ControlReceiver,
-    log: &Log,
-    board: &Board,
-    contact_timeout: Duration,
-) -> FollowError {
-    loop {
-        let message = match timeout(contact_timeout, receiver.receive()).await {
-            Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return LinkError::Finished.into(),
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return FollowError::Silent(contact_timeout),
-        };
-        match message {
-            Message::Heartbeat(beat) => {
-                board.beat(Lsn(beat.durable), beat.now_unix_ns, Instant::now());
+/// Reads what the upstream says.
+struct Listener<'a> {
+    log: &'a Log,
+    board: &'a Board,
+    config: &'a FollowConfig,
+    joining: bool,
+    caught_up: watch::Sender<Option<Lsn>>,
+}
+
+impl Listener<'_> {
+    async fn listen(&self, mut receiver: ControlReceiver) -> FollowError {
+        let contact_timeout = self.config.contact_timeout;
+        loop {
+            let message = match timeout(contact_timeout, receiver.receive()).await {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => return LinkError::Finished.into(),
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return FollowError::Silent(contact_timeout),
+            };
+            match message {
+                Message::Heartbeat(beat) => {
+                    self.board
+                        .beat(Lsn(beat.durable), beat.now_unix_ns, Instant::now());
+                }
+                Message::CaughtUp(caught_up) => {
+                    let at = Lsn(caught_up.at);
+                    self.caught_up.send_replace(Some(at));
+                    if !self.joining {
+                        self.board.caught_up(at, self.log.snapshot().position().lsn);
+                    }
+                }
+                Message::Route(route) => match ring(&route, &self.config.node_id) {
+                    Some(error) => return error,
+                    None => self.board.routed(route),
+                },
+                Message::End(end) => return FollowError::Ended(clip(&end.reason)),
+                _ => return FollowError::Protocol("an unexpected message".to_owned()),
             }
-            Message::CaughtUp(caught_up) => {
-                board.caught_up(Lsn(caught_up.at), log.snapshot().position().lsn);
-            }
-            Message::End(end) => return FollowError::Ended(clip(&end.reason)),
-            _ => return FollowError::Protocol("an unexpected message".to_owned()),
         }
     }
 }
 
-/// Tells the primary how far this node is: when more is on disk, a little later to say it once for
-/// many groups, and from time to time anyway.
-async fn report(mut sender: ControlSender, log: &Log, board: &Board) -> FollowError {
-    let mut durable = log.durable();
-    loop {
-        let flushed = *durable.borrow_and_update();
-        let snapshot = log.snapshot();
+/// Whether following somebody with this route would make a ring, or a chain that is too long.
+pub(crate) fn ring(route: &Route, own: &str) -> Option<FollowError> {
+    let names = || {
+        let names: Vec<String> = route.hops.iter().map(|hop| clip(&hop.name)).collect();
+        names.join(", which follows ")
+    };
+    if route.hops.iter().any(|hop| hop.id == own) {
+        let reason = format!("the upstream is {}: this node itself", names());
+        return Some(FollowError::Ring(reason));
+    }
+    (route.hops.len() >= MAX_HOPS).then(|| {
+        let reason = format!(
+            "{} nodes up to the primary, at most {MAX_HOPS} may be",
+            route.hops.len()
+        );
+        FollowError::Ring(reason)
+    })
+}
+
+/// Tells the upstream how far this node is, and who follows it.
+struct Reporter<'a> {
+    log: &'a Log,
+    board: &'a Board,
+    config: &'a FollowConfig,
+    joining: bool,
+    newer: bool,
+    briefs: watch::Receiver<Option<Briefs>>,
+}
+
+impl Reporter<'_> {
+    /// When more is on disk, a little later to say it once for many groups, and from time to time
+    /// anyway.
+    async fn report(&self, mut sender: ControlSender) -> FollowError {
+        let (mut durable, mut replicated) = (self.log.durable(), self.log.replicated());
+        let (mut told, mut told_at) = (Downstreams::default(), None);
+        loop {
+            let flushed = *durable.borrow_and_update();
+            replicated.borrow_and_update();
+            if let Err(error) = sender.send(&self.standing(flushed)).await {
+                return error.into();
+            }
+            if self.newer && told_at.is_none_or(|at: Instant| at.elapsed() >= DOWNSTREAMS_EVERY) {
+                told_at = Some(Instant::now());
+                let downstreams = self.downstreams();
+                if downstreams != told {
+                    told.clone_from(&downstreams);
+                    if let Err(error) = sender.send(&Message::Downstreams(downstreams)).await {
+                        return error.into();
+                    }
+                }
+            }
+            sleep(STATUS_GAP).await;
+            tokio::select! {
+                changed = durable.changed() => if changed.is_err() {
+                    return FollowError::LocalLog("it is closed".to_owned());
+                },
+                changed = replicated.changed() => if changed.is_err() {
+                    return FollowError::LocalLog("it is closed".to_owned());
+                },
+                () = sleep(STATUS_EVERY) => {}
+            }
+        }
+    }
+
+    fn standing(&self, flushed: Position) -> Message {
+        let snapshot = self.log.snapshot();
         // The snapshot is published first, so it may be a group further.
         let applied = snapshot.position().lsn.min(flushed.lsn);
-        board.applied(applied, snapshot.committed_at());
+        if !self.joining {
+            self.board.applied(applied, snapshot.committed_at());
+        }
         drop(snapshot);
         let status = Status {
-            received: board.received_lsn().max(flushed.lsn).0,
+            received: self.board.received_lsn().max(flushed.lsn).0,
             flushed: flushed.lsn.0,
             applied: applied.0,
             chain: flushed.chain,
         };
-        if let Err(error) = sender.send(&Message::Status(status)).await {
-            return error.into();
+        if !self.newer {
+            return Message::Status(status);
         }
-        sleep(STATUS_GAP).await;
-        tokio::select! {
-            changed = durable.changed() => if changed.is_err() {
-                return FollowError::LocalLog("it is closed".to_owned());
-            },
-            () = sleep(STATUS_EVERY) => {}
+        let mut report = Report {
+            status,
+            below: self
+                .log
+                .replicated()
+                .borrow()
+                .top()
+                .map(|lsn| lsn.0)
+                .collect(),
+            ..Report::default()
+        };
+        // The files of a log that is being brought in are not all here yet.
+        if !self.joining {
+            let mark = self.log.files_mark();
+            report.compacted = mark.compacted.0;
+            report.next = mark.next;
+            report.digest = mark.digest;
+        }
+        Message::Report(report)
+    }
+
+    fn downstreams(&self) -> Downstreams {
+        let briefs = self.briefs.borrow().clone();
+        let mut nodes = briefs.map_or_else(Vec::new, |briefs| briefs.list(&self.config.node_id));
+        let more = nodes.len().saturating_sub(MOST_BRIEFS);
+        nodes.truncate(MOST_BRIEFS);
+        // Names come from certificates of the cluster, but one message must hold them all.
+        for node in &mut nodes {
+            node.name = node.name.chars().take(BRIEF_NAME).collect();
+        }
+        Downstreams {
+            nodes,
+            more: u32::try_from(more).unwrap_or(u32::MAX),
         }
     }
 }
@@ -365,9 +492,6 @@ pub(crate) async fn failure(log: &Log) -> String {
 /// Most bytes appended in one step, unless one block is longer.
 const RUN_BYTES: usize = 1 << 20;
 
-/// Time for the primary to answer Hello: it may have to read its disk.
-const GREET_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Time for the primary's reason to arrive after its last block.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -377,73 +501,16 @@ const STATUS_GAP: Duration = Duration::from_millis(10);
 /// Longest time between statuses.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
+/// Shortest time between two lists of those who follow this node.
+const DOWNSTREAMS_EVERY: Duration = Duration::from_secs(1);
+
+/// Nodes in one list, and characters of a name in it: together less than a message may have.
+const MOST_BRIEFS: usize = 200;
+const BRIEF_NAME: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn welcome(plan: WirePlan) -> Welcome {
-        Welcome {
-            protocol: PROTOCOL_MAX,
-            log: [7; 16],
-            epoch: 1,
-            plan,
-            durable: 100,
-            now_unix_ns: 0,
-        }
-    }
-
-    fn asking(log: Option<[u8; 16]>, lsn: u64, chain: u64) -> Hello {
-        Hello {
-            log,
-            lsn,
-            chain,
-            ..hello(&FollowConfig::new("p:1", "s", "id"), None)
-        }
-    }
-
-    #[test]
-    fn a_node_without_a_log_asks_for_one() {
-        let hello = hello(&FollowConfig::new("p:1", "s", "id"), None);
-        assert_eq!((hello.log, hello.lsn, hello.epoch), (None, 0, 0));
-        assert_eq!((hello.node.as_str(), hello.node_id.as_str()), ("s", "id"));
-    }
-
-    #[test]
-    fn an_answer_must_be_to_what_was_asked() {
-        let plan = WirePlan::Stream { lsn: 50, chain: 5 };
-        let asked = asking(Some([7; 16]), 50, 5);
-        let (log, from) = agreed(&asked, &welcome(plan)).expect("agreed");
-        assert_eq!((log, from.lsn, from.chain), (LogId([7; 16]), Lsn(50), 5));
-
-        let wrong = [
-            (asking(Some([8; 16]), 50, 5), welcome(plan)),
-            (asking(Some([7; 16]), 51, 5), welcome(plan)),
-            (asking(Some([7; 16]), 50, 6), welcome(plan)),
-            (asking(None, 0, 0), welcome(plan)),
-            (
-                asked,
-                Welcome {
-                    protocol: PROTOCOL_MAX + 1,
-                    ..welcome(plan)
-                },
-            ),
-        ];
-        for (hello, welcome) in wrong {
-            let answer = agreed(&hello, &welcome);
-            assert!(matches!(answer, Err(FollowError::Protocol(_))), "{hello:?}");
-        }
-    }
-
-    #[test]
-    fn a_new_log_begins_at_its_genesis() {
-        let genesis = LogId([7; 16]).genesis();
-        let plan = WirePlan::Stream {
-            lsn: genesis.lsn.0,
-            chain: genesis.chain,
-        };
-        let (_, from) = agreed(&asking(None, 0, 0), &welcome(plan)).expect("agreed");
-        assert_eq!(from, genesis);
-    }
 
     #[test]
     fn what_ended_a_connection_shows_as_a_state() {
@@ -461,5 +528,23 @@ mod tests {
         assert_eq!(gone.phase(), FollowPhase::Connecting);
         let failed = FollowError::LocalLog("disk".to_owned());
         assert_eq!(failed.phase(), FollowPhase::Failed);
+    }
+
+    #[test]
+    fn rings_and_endless_chains_are_seen() {
+        let route = |count: usize| Route {
+            hops: (0..count)
+                .map(|at| crate::codec::WireHop {
+                    id: format!("i{at}"),
+                    name: format!("n{at}"),
+                })
+                .collect(),
+            rooted: true,
+        };
+        assert!(ring(&route(3), "own").is_none());
+        let error = ring(&route(3), "i2").expect("a ring").to_string();
+        assert!(error.contains("n1, which follows n2"), "{error}");
+        assert!(ring(&route(MAX_HOPS - 1), "own").is_none());
+        assert!(ring(&route(MAX_HOPS), "own").is_some());
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 
 use wal::{Epoch, LogId, Lsn, Position};
 
-use crate::codec::{Hello, PROTOCOL_MAX, PROTOCOL_MIN};
-pub use crate::refusal::{NEEDS_SNAPSHOT, RefuseReason, needs_snapshot};
+use crate::codec::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
+pub use crate::refusal::{NEEDS_SNAPSHOT, NO_LOG_YET, RefuseReason, needs_snapshot};
 
 /// Longest node name and node id that are accepted, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
@@ -51,6 +51,8 @@ pub enum Plan {
         /// Where the held log begins.
         oldest: Position,
     },
+    /// The logs do not meet: both sides find out where they did.
+    Compare(RefuseReason),
     /// It must not follow this log.
     Refuse(RefuseReason),
 }
@@ -92,7 +94,12 @@ where
         let (theirs, ours) = (hello.epoch(), upstream.epoch);
         return Plan::Refuse(RefuseReason::NewerEpoch { theirs, ours });
     }
-    place(hello.position(), upstream)
+    match place(hello.position(), upstream) {
+        Plan::Refuse(reason) if negotiate(hello).is_ok_and(|version| version >= V3_SINCE) => {
+            Plan::Compare(reason)
+        }
+        plan => plan,
+    }
 }
 
 fn compatible<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Result<(), RefuseReason> {
@@ -185,6 +192,7 @@ mod tests {
             chain,
             node: "s".to_owned(),
             node_id: "id".to_owned(),
+            ..Hello::default()
         }
     }
 
@@ -193,6 +201,23 @@ mod tests {
             Plan::Refuse(reason) => reason,
             other => panic!("not refused: {other:?}"),
         }
+    }
+
+    fn compared(hello: &Hello) -> RefuseReason {
+        match plan(hello, &upstream()) {
+            Plan::Compare(reason) => reason,
+            other => panic!("not compared: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_version_without_the_search_is_refused_where_logs_do_not_meet() {
+        let older = Hello {
+            protocol_max: V3_SINCE - 1,
+            ..hello(150, 1)
+        };
+        let position = Lsn(150);
+        assert_eq!(refused(&older), RefuseReason::Diverged { position });
     }
 
     #[test]
@@ -216,8 +241,8 @@ mod tests {
         };
         assert_eq!(refused(&older).code(), 1);
         let upside_down = Hello {
-            protocol_min: 2,
-            protocol_max: 1,
+            protocol_min: PROTOCOL_MAX,
+            protocol_max: PROTOCOL_MIN,
             ..hello(150, 1500)
         };
         assert_eq!(refused(&upside_down).code(), 1);
@@ -233,11 +258,11 @@ mod tests {
         assert_eq!(negotiate(&wide), Ok(PROTOCOL_MAX));
         assert_eq!(plan(&wide, &upstream()), Plan::Stream(at(150, 1500)));
         let older = Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MIN,
             ..hello(150, 1500)
         };
-        assert_eq!(negotiate(&older), Ok(1));
+        assert_eq!(negotiate(&older), Ok(PROTOCOL_MIN));
         assert_eq!(plan(&older, &upstream()), Plan::Stream(at(150, 1500)));
     }
 
@@ -324,7 +349,7 @@ mod tests {
     fn a_secondary_ahead_of_its_primary() {
         let (position, durable) = (Lsn(201), Lsn(200));
         assert_eq!(
-            refused(&hello(201, 2010)),
+            compared(&hello(201, 2010)),
             RefuseReason::Ahead { position, durable }
         );
     }
@@ -342,7 +367,7 @@ mod tests {
     #[test]
     fn inside_a_block() {
         assert_eq!(
-            refused(&hello(149, 1)),
+            compared(&hello(149, 1)),
             RefuseReason::NotABoundary { position: Lsn(149) }
         );
     }
@@ -351,7 +376,8 @@ mod tests {
     fn another_chain_at_the_same_lsn() {
         for lsn in [100, 150, 200] {
             let position = Lsn(lsn);
-            assert_eq!(refused(&hello(lsn, 1)), RefuseReason::Diverged { position });
+            let reason = compared(&hello(lsn, 1));
+            assert_eq!(reason, RefuseReason::Diverged { position });
         }
     }
 

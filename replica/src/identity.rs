@@ -16,7 +16,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
 
 use crate::codec::ALPN;
+use crate::crl::CRL_FILE;
 use crate::error::ReplicaError;
+use crate::revoked::Revocations;
 
 /// The DNS name in every node certificate, under which a secondary checks its primary: a
 /// certificate of the cluster is good at whatever address the node happens to live.
@@ -33,26 +35,40 @@ pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     ca: Vec<CertificateDer<'static>>,
+    /// Shared by all clones.
+    revocations: Revocations,
 }
 
 impl Identity {
     /// Reads `ca.pem`, `cert.pem` and `key.pem` of a directory made by `headwater certs node`, and
-    /// checks that they belong together. An expired certificate is loaded with a warning: peers
-    /// will refuse it, but a primary keeps serving its devices.
+    /// `crl.pem` if it is there, and checks that they belong together. An expired or revoked
+    /// certificate is loaded with a warning: peers will refuse it, but a primary keeps serving its
+    /// devices.
     pub fn load(dir: &Path) -> Result<Self, ReplicaError> {
         let ca = certificates(&dir.join(CA_FILE))?;
         let chain = certificates(&dir.join(CERT_FILE))?;
         let key_path = dir.join(KEY_FILE);
         let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?)
             .map_err(|error| unusable(&key_path, format!("no private key in PEM ({error})")))?;
-        Self::from_parts(chain, key, ca).map_err(|reason| unusable(dir, reason))
+        let revocations = Revocations::load(dir.join(CRL_FILE), ca.clone())?;
+        Self::assemble(chain, key, ca, revocations).map_err(|reason| unusable(dir, reason))
     }
 
-    /// An identity from parts in memory, checked as [`Identity::load`] does.
+    /// An identity from parts in memory, checked as [`Identity::load`] does. It knows of no
+    /// revocations.
     pub(crate) fn from_parts(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
         ca: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, String> {
+        Self::assemble(chain, key, ca, Revocations::none())
+    }
+
+    fn assemble(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        ca: Vec<CertificateDer<'static>>,
+        revocations: Revocations,
     ) -> Result<Self, String> {
         let leaf = chain.first().ok_or("the certificate chain is empty")?;
         let name = common_name(leaf).ok_or("the certificate has no common name")?;
@@ -61,6 +77,7 @@ impl Identity {
             chain,
             key,
             ca,
+            revocations,
         };
         identity.check_chain()?;
         identity.server_tls().map_err(|error| error.to_string())?;
@@ -74,10 +91,21 @@ impl Identity {
         &self.name
     }
 
-    /// TLS for the primary: TLS 1.3, a client certificate of the cluster required, no early data.
+    /// What is revoked, as this node knows it; nothing for an identity made in memory.
+    pub(crate) fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// TLS for the primary: TLS 1.3, a client certificate of the cluster required that is not
+    /// revoked now, no early data.
     pub(crate) fn server_tls(&self) -> Result<rustls::ServerConfig, ReplicaError> {
         let roots = Arc::new(self.roots().map_err(ReplicaError::Tls)?);
+        // A list says what is revoked and nothing else: an old one, or none of that CA, must not
+        // lock nodes out.
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+            .with_crls(self.revocations.crls())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
             .build()
             .map_err(tls)?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
@@ -93,14 +121,14 @@ impl Identity {
         Ok(config)
     }
 
-    /// TLS for a secondary: TLS 1.3, the primary's certificate checked against the cluster CA and
-    /// [`SERVER_NAME`], its own presented, no early data.
+    /// TLS for a secondary: TLS 1.3, the primary's certificate checked against the cluster CA, what
+    /// is revoked now and [`SERVER_NAME`], its own presented, no early data.
     pub(crate) fn client_tls(&self) -> Result<rustls::ClientConfig, ReplicaError> {
-        let roots = self.roots().map_err(ReplicaError::Tls)?;
+        let verifier = self.server_verifier().map_err(ReplicaError::Tls)?;
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls)?
-            .with_root_certificates(roots)
+            .with_webpki_verifier(verifier)
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .map_err(tls)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
@@ -122,11 +150,17 @@ impl Identity {
         Ok(roots)
     }
 
+    fn server_verifier(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider())
+            .with_crls(self.revocations.crls())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(|error| error.to_string())
+    }
+
     fn check_chain(&self) -> Result<(), String> {
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider())
-                .build()
-                .map_err(|error| error.to_string())?;
+        let verifier = self.server_verifier()?;
         let (leaf, between) = self
             .chain
             .split_first()
@@ -134,7 +168,9 @@ impl Identity {
         let name = ServerName::try_from(SERVER_NAME).map_err(|error| error.to_string())?;
         match verifier.verify_server_cert(leaf, between, &name, &[], UnixTime::now()) {
             Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(error)) if is_about_time(&error) => {
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_about_time(&error) || error == CertificateError::Revoked =>
+            {
                 tracing::warn!(node = %self.name, %error, "this node's certificate: peers refuse it");
                 Ok(())
             }
@@ -152,6 +188,7 @@ impl Clone for Identity {
             chain: self.chain.clone(),
             key: self.key.clone_key(),
             ca: self.ca.clone(),
+            revocations: self.revocations.clone(),
         }
     }
 }
@@ -176,8 +213,14 @@ pub(crate) fn common_name(der: &[u8]) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
+/// The serial number in a DER certificate, as it is encoded there.
+pub(crate) fn serial(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(certificate.tbs_certificate.raw_serial().to_vec())
+}
+
 /// The one crypto provider of this crate; AES-128-GCM first, which modern CPUs encrypt fastest.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites = vec![
         aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,

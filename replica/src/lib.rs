@@ -2,41 +2,66 @@
 //! that let them in. It moves whole blocks, byte for byte, and must never look inside a block's
 //! body, re-encode one or know who reads the log (`PROTOCOL.md` is the wire in words).
 //!
-//! A primary runs an [`Upstream`]; a secondary runs a [`Downstream`] that owns the only writer of
-//! its log. Decisions are pure (`handshake`, `assemble`, `lag`, `backoff`), drivers are thin
-//! (`shipper`, `follow`, `fetch`, `repair`), and only `quic` names the QUIC library.
+//! A primary runs an [`Upstream`], a secondary a [`Downstream`] that owns the only writers of its
+//! logs, a relay both. Decisions are pure (`handshake`, `compare`, `assemble`, `pack`, `book`, `lag`,
+//! `backoff`), drivers are thin (`greet` and `shipper` on the upstream's side; `pursuit`, `agree`,
+//! `follow`, `heal` and `join` on the secondary's; `fetch` and `repair` on both), and only `quic`
+//! names the QUIC library.
 
+mod agree;
 pub mod assemble;
 mod backoff;
 mod board;
+mod book;
 pub mod certs;
 mod clock;
+#[cfg(test)]
+mod cluster;
 pub mod codec;
+pub mod compare;
 mod config;
+mod crl;
 mod downstream;
 mod error;
 mod fetch;
 mod files;
 mod follow;
+mod greet;
 pub mod handshake;
+mod heal;
+mod holds;
 mod identity;
+mod join;
+mod joining;
 mod lag;
+mod limit;
 #[cfg(test)]
 mod loopback;
+pub mod pack;
 mod peers;
+mod pursuit;
 mod quic;
 mod quiet;
 mod refusal;
 mod registry;
 mod repair;
+mod revoke;
+mod revoked;
 mod shipper;
+mod source;
 mod status;
+mod store;
 mod upstream;
+mod upstreams;
 
+pub use codec::Brief;
 pub use config::{FollowConfig, ListenConfig};
-pub use downstream::{Downstream, OpenLog};
+pub use downstream::Downstream;
 pub use error::ReplicaError;
 pub use identity::Identity;
-pub use registry::Registry;
+pub use pack::Packing;
+pub use registry::{Briefs, Forgotten, Member, Registry};
+pub use source::{Hop, Source, Standing};
 pub use status::{FollowStatus, SecondaryStatus};
+pub use store::{OnOpen, Store};
 pub use upstream::Upstream;

@@ -11,6 +11,7 @@ use wal::{Damaged, LogId, WalError};
 
 use crate::certs::Authority;
 use crate::files::Files;
+use crate::holds::Holds;
 use crate::quic::{Endpoint, Link};
 
 /// The log that every [`Shelf`] belongs to.
@@ -105,6 +106,18 @@ impl Files for Shelf {
 
     fn read(&self, name: &str) -> Option<Bytes> {
         self.held().get(name).cloned()
+    }
+
+    fn read_from(&self, name: &str, from: u64) -> Option<Bytes> {
+        let file = self.read(name)?;
+        let from = usize::try_from(from)
+            .ok()
+            .filter(|from| *from <= file.len())?;
+        Some(file.slice(from..))
+    }
+
+    fn manifest(&self, _: &Holds, id: &str) -> Option<Bytes> {
+        self.read(&format!("manifest for {id}"))
     }
 
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::codec::FETCH_SINCE;
 use crate::error::LinkError;
-use crate::fetch;
+use crate::fetch::{self, Giving, Places};
 use crate::files::Files;
 use crate::quic::Link;
 
@@ -16,21 +16,27 @@ use crate::quic::Link;
 #[derive(Clone)]
 pub(crate) struct Peers {
     list: Arc<watch::Sender<List>>,
-    /// One permit for each file that may be held for peers at once, over all connections.
-    places: Arc<Semaphore>,
+    /// What may be served at once, over all connections.
+    places: Places,
 }
 
 #[derive(Default)]
 struct List {
-    links: Vec<(u64, Link)>,
+    links: Vec<Listing>,
     joined: u64,
+}
+
+struct Listing {
+    number: u64,
+    link: Link,
+    protocol: u16,
 }
 
 impl Peers {
     pub(crate) fn new() -> Self {
         Self {
             list: Arc::new(watch::Sender::new(List::default())),
-            places: Arc::new(Semaphore::new(PLACES)),
+            places: Places::new(),
         }
     }
 
@@ -39,34 +45,50 @@ impl Peers {
         &self,
         link: &Link,
         protocol: u16,
-        files: &F,
+        giving: &Giving<'_, F>,
     ) -> LinkError {
         if protocol < FETCH_SINCE {
             return link.closed().await;
         }
-        let _listed = self.join(link);
-        fetch::serve(link, files, &self.places).await
+        let _listed = self.join(link, protocol);
+        fetch::serve(link, giving, &self.places).await
     }
 
     /// Everyone who can be asked now.
     pub(crate) fn all(&self) -> Vec<Link> {
+        self.speaking(FETCH_SINCE)
+    }
+
+    /// Those of them who speak this version or a newer one.
+    pub(crate) fn speaking(&self, protocol: u16) -> Vec<Link> {
         let list = self.list.borrow();
-        list.links.iter().map(|(_, link)| link.clone()).collect()
+        let able = list.links.iter().filter(|one| one.protocol >= protocol);
+        able.map(|one| one.link.clone()).collect()
     }
 
     /// Waits until there is someone to ask.
     pub(crate) async fn some(&self) {
-        let mut list = self.list.subscribe();
-        // The sender lives as long as self, so this cannot fail.
-        let _ = list.wait_for(|list| !list.links.is_empty()).await;
+        self.some_speaking(FETCH_SINCE).await;
     }
 
-    fn join(&self, link: &Link) -> Listed {
+    /// Waits until there is someone who speaks this version or a newer one.
+    pub(crate) async fn some_speaking(&self, protocol: u16) {
+        let mut list = self.list.subscribe();
+        let able = |list: &List| list.links.iter().any(|one| one.protocol >= protocol);
+        // The sender lives as long as self, so this cannot fail.
+        let _ = list.wait_for(able).await;
+    }
+
+    fn join(&self, link: &Link, protocol: u16) -> Listed {
         let mut number = 0;
         self.list.send_modify(|list| {
             list.joined += 1;
             number = list.joined;
-            list.links.push((number, link.clone()));
+            list.links.push(Listing {
+                number,
+                link: link.clone(),
+                protocol,
+            });
         });
         Listed {
             peers: self.clone(),
@@ -86,9 +108,6 @@ impl Drop for Listed {
         let number = self.number;
         self.peers
             .list
-            .send_modify(|list| list.links.retain(|(other, _)| *other != number));
+            .send_modify(|list| list.links.retain(|one| one.number != number));
     }
 }
-
-/// Files held for peers at once; further ones wait for their turn.
-const PLACES: usize = 4;

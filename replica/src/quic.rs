@@ -6,7 +6,7 @@
 use std::array;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +18,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::codec::{self, FrameReader, MAX_MESSAGE_LEN, Message};
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
 use crate::identity::{self, Identity, SERVER_NAME};
+use crate::revoked::Revocations;
 
 /// One UDP socket and the connections over it.
 pub(crate) struct Endpoint {
     inner: quinn::Endpoint,
     dialing: Option<quinn::ClientConfig>,
+    send_window_bytes: u64,
+    /// What peers that connect from now on are checked by.
+    revocations: Mutex<Revocations>,
 }
 
 impl Endpoint {
@@ -32,21 +36,24 @@ impl Endpoint {
         identity: &Identity,
         send_window_bytes: u64,
     ) -> Result<Self, ReplicaError> {
-        let crypto = QuicServerConfig::try_from(identity.server_tls()?)
-            .map_err(|error| ReplicaError::Tls(error.to_string()))?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server
-            .transport_config(Arc::new(upstream_transport(send_window_bytes)))
-            .migration(false)
-            .max_incoming(MAX_INCOMING)
-            .incoming_buffer_size(INCOMING_BUFFER_BYTES)
-            .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * 64);
+        let server = server_config(identity, send_window_bytes)?;
         let inner = endpoint(address, Some(server))
             .map_err(|source| ReplicaError::Bind { address, source })?;
         Ok(Self {
             inner,
             dialing: None,
+            send_window_bytes,
+            revocations: Mutex::new(identity.revocations().clone()),
         })
+    }
+
+    /// Makes a listening endpoint take what this identity says now, such as a new revocation list,
+    /// from the next connection on.
+    pub(crate) fn set_identity(&self, identity: &Identity) -> Result<(), ReplicaError> {
+        let server = server_config(identity, self.send_window_bytes)?;
+        *held(&self.revocations) = identity.revocations().clone();
+        self.inner.set_server_config(Some(server));
+        Ok(())
     }
 
     /// An endpoint for one connection to `remote`.
@@ -69,6 +76,8 @@ impl Endpoint {
         Ok(Self {
             inner,
             dialing: Some(client),
+            send_window_bytes: 0,
+            revocations: Mutex::new(identity.revocations().clone()),
         })
     }
 
@@ -82,7 +91,11 @@ impl Endpoint {
         loop {
             let incoming = self.inner.accept().await?;
             if incoming.remote_address_validated() {
-                return Some(Knock(incoming));
+                let revocations = self.revocations();
+                return Some(Knock {
+                    incoming,
+                    revocations,
+                });
             }
             // Costs the peer one round trip and a forger the answer. Unvalidated peers may always
             // be asked to try again, so this cannot fail.
@@ -97,7 +110,11 @@ impl Endpoint {
             .inner
             .connect_with(config, remote, SERVER_NAME)
             .map_err(|error| LinkError::Lost(error.to_string()))?;
-        Link::new(connecting.await.map_err(lost)?)
+        Link::new(connecting.await.map_err(lost)?, self.revocations())
+    }
+
+    fn revocations(&self) -> Revocations {
+        held(&self.revocations).clone()
     }
 
     /// Ends every connection and takes no more.
@@ -112,22 +129,25 @@ impl Endpoint {
 }
 
 /// A peer that wants to connect; nothing has been spent on it yet.
-pub(crate) struct Knock(quinn::Incoming);
+pub(crate) struct Knock {
+    incoming: quinn::Incoming,
+    revocations: Revocations,
+}
 
 impl Knock {
     pub(crate) fn remote(&self) -> SocketAddr {
-        self.0.remote_address()
+        self.incoming.remote_address()
     }
 
     /// Turns the peer away.
     pub(crate) fn refuse(self) {
-        self.0.refuse();
+        self.incoming.refuse();
     }
 
     /// Does the TLS handshake.
     pub(crate) async fn accept(self) -> Result<Link, LinkError> {
-        let connecting = self.0.accept().map_err(lost)?;
-        Link::new(connecting.await.map_err(lost)?)
+        let connecting = self.incoming.accept().map_err(lost)?;
+        Link::new(connecting.await.map_err(lost)?, self.revocations)
     }
 }
 
@@ -136,18 +156,39 @@ impl Knock {
 pub(crate) struct Link {
     connection: quinn::Connection,
     peer: String,
+    serial: Arc<[u8]>,
+    revocations: Revocations,
 }
 
 impl Link {
-    fn new(connection: quinn::Connection) -> Result<Self, LinkError> {
-        match peer_name(&connection) {
-            Some(peer) => Ok(Self { connection, peer }),
-            None => {
-                let reason = "it has no common name";
-                connection.close(CloseCode::Protocol.into(), reason.as_bytes());
-                Err(LinkError::PeerCertificate(reason.to_owned()))
-            }
+    fn new(connection: quinn::Connection, revocations: Revocations) -> Result<Self, LinkError> {
+        let Some((peer, serial)) = peer_identity(&connection) else {
+            let reason = "it has no common name";
+            connection.close(CloseCode::Protocol.into(), reason.as_bytes());
+            return Err(LinkError::PeerCertificate(reason.to_owned()));
+        };
+        let link = Self {
+            connection,
+            peer,
+            serial,
+            revocations,
+        };
+        // It may have been revoked since the TLS handshake began.
+        if link.revocations.is_revoked(link.serial()) {
+            return Err(link.turn_away());
         }
+        Ok(link)
+    }
+
+    /// Serial number of the peer's certificate.
+    pub(crate) fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    fn turn_away(&self) -> LinkError {
+        let reason = "the certificate is on the revocation list";
+        self.close(CloseCode::Revoked, reason);
+        LinkError::PeerRevoked
     }
 
     /// Common name of the peer's certificate.
@@ -204,9 +245,14 @@ impl Link {
         self.connection.close(code.into(), reason.as_bytes());
     }
 
-    /// Waits for the end of the connection, whoever ends it.
+    /// Waits for the end of the connection, whoever ends it; ends it as soon as the peer's
+    /// certificate is revoked.
     pub(crate) async fn closed(&self) -> LinkError {
-        lost(self.connection.closed().await)
+        tokio::select! {
+            biased;
+            error = self.connection.closed() => lost(error),
+            () = self.revocations.revoked(self.serial()) => self.turn_away(),
+        }
     }
 }
 
@@ -311,7 +357,7 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 const CONTROL_WINDOW: u32 = 256 << 10;
 
 /// Fetches that one side may have open at once on a connection.
-const FETCHES: u32 = 2;
+const FETCHES: u32 = 3;
 
 /// Bytes of one fetched file that may be under way. Windows have room for them beside what they are
 /// for, so that a fetch takes nothing from blocks and messages.
@@ -334,6 +380,26 @@ const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
 
 /// Pieces taken from the library in one go; each is at most one packet's payload.
 const PIECES: usize = 64;
+
+fn held(revocations: &Mutex<Revocations>) -> MutexGuard<'_, Revocations> {
+    revocations.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn server_config(
+    identity: &Identity,
+    send_window_bytes: u64,
+) -> Result<quinn::ServerConfig, ReplicaError> {
+    let crypto = QuicServerConfig::try_from(identity.server_tls()?)
+        .map_err(|error| ReplicaError::Tls(error.to_string()))?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(Arc::new(upstream_transport(send_window_bytes)))
+        .migration(false)
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * 64);
+    Ok(server)
+}
 
 fn endpoint(
     address: SocketAddr,
@@ -427,12 +493,14 @@ fn control(
     (sender, receiver)
 }
 
-fn peer_name(connection: &quinn::Connection) -> Option<String> {
+/// Common name and serial number of the peer's certificate.
+fn peer_identity(connection: &quinn::Connection) -> Option<(String, Arc<[u8]>)> {
     let chain = connection
         .peer_identity()?
         .downcast::<Vec<CertificateDer<'static>>>()
         .ok()?;
-    identity::common_name(chain.first()?)
+    let leaf = chain.first()?;
+    Some((identity::common_name(leaf)?, identity::serial(leaf)?.into()))
 }
 
 fn unwritten(error: WriteError) -> LinkError {
@@ -455,8 +523,16 @@ fn unread(error: ReadError) -> LinkError {
 
 fn lost(error: ConnectionError) -> LinkError {
     match error {
+        ConnectionError::TransportError(error) if u64::from(error.code) == REVOKED_ALERT => {
+            LinkError::PeerRevoked
+        }
         ConnectionError::TransportError(error) if blames_certificate(u64::from(error.code)) => {
             LinkError::PeerCertificate(clip(&error.reason))
+        }
+        ConnectionError::ConnectionClosed(close)
+            if u64::from(close.error_code) == REVOKED_ALERT =>
+        {
+            LinkError::OwnRevoked("TLS alert 44".to_owned())
         }
         ConnectionError::ConnectionClosed(close)
             if blames_certificate(u64::from(close.error_code)) =>
@@ -464,6 +540,11 @@ fn lost(error: ConnectionError) -> LinkError {
             let said = clip(&String::from_utf8_lossy(&close.reason));
             let code = u64::from(close.error_code) - TLS_ALERT;
             LinkError::OwnCertificate(format!("TLS alert {code}: {said}"))
+        }
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code == CloseCode::Revoked.into() =>
+        {
+            LinkError::OwnRevoked(clip(&String::from_utf8_lossy(&close.reason)))
         }
         ConnectionError::ApplicationClosed(close) => LinkError::Closed {
             code: close.error_code.into_inner(),
@@ -477,6 +558,7 @@ fn lost(error: ConnectionError) -> LinkError {
 
 /// Transport error codes from here on carry a TLS alert.
 const TLS_ALERT: u64 = 0x100;
+const REVOKED_ALERT: u64 = TLS_ALERT + 44;
 
 /// Bad, unsupported, revoked, expired or unknown certificate, unknown CA, access denied, a
 /// signature that does not fit, no certificate at all.

@@ -89,6 +89,22 @@ pub enum RefuseReason {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The secondary stands on this node's own way to the primary.
+    #[error("this node follows the secondary itself: a ring of nodes would follow each other")]
+    Loop,
+    /// Another node of the same id is connected.
+    #[error(
+        "node id {id} is in use by {name:?}, which is connected: one data directory was copied from the other; remove the file node-id of the copy"
+    )]
+    CloneId {
+        /// The id of both.
+        id: String,
+        /// Name of the other one's certificate.
+        name: String,
+    },
+    /// A relay that has no log yet.
+    #[error("this node has no log yet: it has never reached its own upstream")]
+    NoLogYet,
     /// As many secondaries as the primary takes are connected.
     #[error("this primary remembers {limit} secondaries, all of them connected, and takes no more")]
     Full {
@@ -99,6 +115,9 @@ pub enum RefuseReason {
 
 /// Code of [`Refuse`] for a secondary that is behind everything still held.
 pub const NEEDS_SNAPSHOT: u16 = 9;
+
+/// Code of [`Refuse`] by a relay that will have a log soon.
+pub const NO_LOG_YET: u16 = 14;
 
 impl RefuseReason {
     /// Its number in [`Refuse`]; never reused.
@@ -115,6 +134,9 @@ impl RefuseReason {
             Self::Diverged { .. } => 8,
             Self::BadHello { .. } => 10,
             Self::Full { .. } => 11,
+            Self::Loop => 12,
+            Self::CloneId { .. } => 13,
+            Self::NoLogYet => NO_LOG_YET,
         }
     }
 
@@ -130,7 +152,10 @@ impl RefuseReason {
             Self::NotABoundary { position } | Self::Diverged { position } => {
                 format!("position={position}")
             }
-            Self::BadHello { .. } | Self::Full { .. } => String::new(),
+            Self::CloneId { name, .. } => format!("name={name}"),
+            Self::BadHello { .. } | Self::Full { .. } | Self::Loop | Self::NoLogYet => {
+                String::new()
+            }
         }
     }
 }
@@ -145,14 +170,14 @@ impl From<&RefuseReason> for Refuse {
     }
 }
 
-/// The refusal of a secondary that needs a snapshot, which this version cannot send.
+/// The refusal of a secondary that needs a snapshot and speaks a version without them.
 #[must_use]
 pub fn needs_snapshot(hello: &Hello, oldest: Position) -> Refuse {
     let from = hello.lsn;
     Refuse {
         code: NEEDS_SNAPSHOT,
         message: format!(
-            "the secondary needs the log from {from}, but this primary holds it from {} only: a snapshot is needed",
+            "the secondary needs the log from {from}, but this node holds it from {} only: a snapshot is needed, which the secondary's version cannot take",
             oldest.lsn
         ),
         detail: format!("oldest={}", oldest.lsn),

@@ -199,6 +199,7 @@ mod tests {
 
     use super::*;
     use crate::codec::{FETCH_SINCE, PROTOCOL_MAX};
+    use crate::fetch::Giving;
     use crate::loopback::{Pair, Shelf, damaged, segment};
 
     #[test]
@@ -235,10 +236,11 @@ mod tests {
                 .await
                 .is_ok()
         };
+        let (ours_give, theirs_give) = (Giving::of(near), Giving::of(far));
         let mended = tokio::select! {
             mended = whole => mended,
-            error = ours.attend(&pair.secondary, protocol, near) => panic!("ended: {error}"),
-            error = theirs.attend(&pair.primary, protocol, far) => panic!("ended: {error}"),
+            error = ours.attend(&pair.secondary, protocol, &ours_give) => panic!("ended: {error}"),
+            error = theirs.attend(&pair.primary, protocol, &theirs_give) => panic!("ended: {error}"),
         };
         shutdown.cancel();
         task.await.expect("ends");
@@ -274,12 +276,14 @@ mod tests {
         let (ours, theirs) = (Peers::new(), Peers::new());
         let shutdown = CancellationToken::new();
         let mut whole = near.damaged();
+        let ours_give = Giving::of(&near);
+        let (nothing, everything) = (Giving::of(&empty), Giving::of(&full));
         tokio::select! {
             () = run(near.clone(), ours.clone(), shutdown) => panic!("it must not end"),
-            error = ours.attend(&one.primary, PROTOCOL_MAX, &near) => panic!("ended: {error}"),
-            error = ours.attend(&two.primary, PROTOCOL_MAX, &near) => panic!("ended: {error}"),
-            error = theirs.attend(&one.secondary, PROTOCOL_MAX, &empty) => panic!("ended: {error}"),
-            error = theirs.attend(&two.secondary, PROTOCOL_MAX, &full) => panic!("ended: {error}"),
+            error = ours.attend(&one.primary, PROTOCOL_MAX, &ours_give) => panic!("ended: {error}"),
+            error = ours.attend(&two.primary, PROTOCOL_MAX, &ours_give) => panic!("ended: {error}"),
+            error = theirs.attend(&one.secondary, PROTOCOL_MAX, &nothing) => panic!("ended: {error}"),
+            error = theirs.attend(&two.secondary, PROTOCOL_MAX, &everything) => panic!("ended: {error}"),
             whole = timeout(Duration::from_secs(20), whole.wait_for(Vec::is_empty)) => {
                 assert!(whole.is_ok(), "not repaired");
             }

@@ -1,33 +1,47 @@
-//! One secondary, seen from the primary: its handshake, then the loops over one connection (blocks,
-//! heartbeats, statuses, fetches). It owns nothing but that connection and must never slow the
-//! primary: what a stalled secondary holds is the connection's send window.
+//! One secondary, seen from its upstream once the handshake is done: the loops over one connection
+//! (blocks, heartbeats, reports, fetches). It owns nothing but that connection and must never slow
+//! the log: what a stalled secondary holds is the connection's send window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wal::{Chunk, Cursor, Log, Lsn, Position, WalError};
+use wal::{Cursor, Log, Lsn, WalError};
 
 use crate::clock;
-use crate::codec::{CaughtUp, End, Heartbeat, Hello, Message, Refuse, Status, Welcome, WirePlan};
+use crate::codec::{CaughtUp, End, Heartbeat, Message, Refuse, Report, Status, V3_SINCE};
 use crate::error::{CloseCode, LinkError, clip};
-use crate::handshake::{MAX_NAME_LEN, Plan, UpstreamState, needs_snapshot, negotiate, plan};
+use crate::fetch::Giving;
+use crate::greet::{Flow, Session, greet};
+use crate::handshake::RefuseReason;
+use crate::holds::Holds;
+use crate::limit::{Limit, Limits};
+use crate::pack::Packer;
 use crate::peers::Peers;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
-use crate::registry::{Peer, Registration, Registry};
+use crate::registry::{Registration, Registry};
+use crate::source::{Source, Standing};
 
-/// What all shippers of a primary share.
+/// What all shippers of a node share.
 pub(crate) struct Shipping {
-    pub(crate) log: Log,
+    pub(crate) source: Source,
     pub(crate) registry: Registry,
     /// Connected secondaries that can be asked for a file.
     pub(crate) peers: Peers,
+    /// Files kept for secondaries that take a snapshot.
+    pub(crate) holds: Holds,
+    pub(crate) limits: Limits,
+    /// For secondaries that can undo it.
+    pub(crate) packer: Arc<Packer>,
+    /// For all others.
+    pub(crate) plain: Arc<Packer>,
     pub(crate) heartbeat: Duration,
-    /// Cancelled when the primary stops.
+    /// Cancelled when the node stops.
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -42,9 +56,13 @@ pub(crate) enum ShipError {
     Protocol(String),
     #[error("refused: {}", .0.message)]
     Refused(Refuse),
+    #[error("{0}; it was told where they still agree")]
+    Apart(RefuseReason),
     #[error("a newer connection of the same node took over")]
     Superseded,
-    #[error("the primary stops")]
+    #[error("this node serves another log now")]
+    Swapped,
+    #[error("this node stops")]
     Stopping,
     #[error("the log cannot be read: {0}")]
     Log(#[from] WalError),
@@ -64,7 +82,7 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
     let error = match session {
         Ok(session) => {
             let registration = Arc::clone(&session.registration);
-            let error = stream(&link, session, &shipping).await;
+            let error = accompany(&link, session, &shipping).await;
             registration.ended(error.to_string());
             error
         }
@@ -74,119 +92,57 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
     error
 }
 
-/// What a handshake that succeeded leaves.
-struct Session {
-    registration: Arc<Registration>,
-    sender: ControlSender,
-    receiver: ControlReceiver,
-    blocks: BlockSender,
-    cursor: Cursor,
-    protocol: u16,
-    name: String,
-}
-
-async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, ShipError> {
-    let (mut sender, mut receiver) = in_time(link.accept_control()).await?;
-    let hello = match in_time(receiver.receive()).await? {
-        Some(Message::Hello(hello)) => hello,
-        Some(other) => return Err(unexpected(&other)),
-        None => return Err(LinkError::Finished.into()),
-    };
-    let peer = Peer {
-        name: link.peer().to_owned(),
-        id: hello.node_id.clone(),
-        address: link.remote(),
-    };
-    // Looking up a position may read the disk.
-    let (log, asked) = (shipping.log.clone(), hello.clone());
-    let answer = match spawn_blocking(move || decide(&asked, &log)).await? {
-        Ok((cursor, protocol)) => shipping
-            .registry
-            .register(peer.clone(), cursor.position())
-            .map(|registration| (cursor, protocol, registration))
-            .map_err(|reason| ShipError::Refused(Refuse::from(&reason))),
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok((cursor, protocol, registration)) => {
-            sender
-                .send(&welcome(&shipping.log, protocol, cursor.position()))
-                .await?;
-            Ok(Session {
-                registration: Arc::new(registration),
-                sender,
-                receiver,
-                blocks: link.open_blocks().await?,
-                cursor,
-                protocol,
-                name: clip(&hello.node),
-            })
-        }
-        Err(ShipError::Refused(refuse)) => {
-            if (1..=MAX_NAME_LEN).contains(&hello.node_id.len()) {
-                let reason = refuse.message.clone();
-                shipping.registry.refused(peer, hello.position(), reason);
-            }
-            sender.send(&Message::Refuse(refuse.clone())).await?;
-            sender.finish();
-            Err(ShipError::Refused(refuse))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The plan for this secondary, as a cursor to stream from and the protocol version.
-fn decide(hello: &Hello, log: &Log) -> Result<(Cursor, u16), ShipError> {
-    let durable = *log.durable().borrow();
-    let upstream = UpstreamState {
-        log: log.id(),
-        epoch: log.epoch(),
-        format_version: wal::FORMAT_VERSION,
-        oldest: log.oldest(),
-        durable,
-        chain_at: |lsn| log.chain_at(lsn),
-    };
-    match plan(hello, &upstream) {
-        Plan::Stream(position) => {
-            let protocol =
-                negotiate(hello).map_err(|reason| ShipError::Refused(Refuse::from(&reason)))?;
-            Ok((log.cursor(position)?, protocol))
-        }
-        Plan::Snapshot { oldest } => Err(ShipError::Refused(needs_snapshot(hello, oldest))),
-        Plan::Refuse(reason) => Err(ShipError::Refused(Refuse::from(&reason))),
-    }
-}
-
-fn welcome(log: &Log, protocol: u16, from: Position) -> Message {
-    Message::Welcome(Welcome {
+async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipError {
+    let Session {
+        registration,
+        sender,
+        receiver,
+        log,
         protocol,
-        log: log.id().0,
-        epoch: log.epoch().0,
-        plan: WirePlan::Stream {
-            lsn: from.lsn.0,
-            chain: from.chain,
-        },
-        durable: log.durable().borrow().lsn.0,
-        now_unix_ns: clock::unix_ns(),
-    })
-}
-
-async fn stream(link: &Link, session: Session, shipping: &Shipping) -> ShipError {
-    let (from, protocol) = (session.cursor.position(), session.protocol);
-    tracing::info!(secondary = link.peer(), node = %session.name, address = %link.remote(), %from,
-        "secondary connected");
+        hello,
+        flow,
+    } = session;
+    let limit = shipping.limits.peer();
+    let giving = Giving {
+        files: &log,
+        holds: Some((&shipping.holds, &hello.node_id)),
+        limit: limit.clone(),
+    };
+    let serving = shipping.peers.attend(link, protocol, &giving);
+    let (blocks, cursor) = match flow {
+        Flow::Blocks(blocks, cursor) => (blocks, cursor),
+        Flow::Snapshot => {
+            return tokio::select! {
+                error = serving => error.into(),
+                error = link.closed() => error.into(),
+                () = shipping.shutdown.cancelled() => ShipError::Stopping,
+                () = sleep(MANIFEST_TIME) => ShipError::Silent(MANIFEST_TIME),
+            };
+        }
+    };
+    let from = cursor.position();
+    tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
+        protocol, joining = hello.joining, "secondary connected");
+    let packer = match hello.packs & ZSTD {
+        0 => &shipping.plain,
+        _ => &shipping.packer,
+    };
     let course = Course {
         shipping,
-        registration: &session.registration,
+        log: &log,
+        registration: &registration,
+        limit,
+        packer: (protocol >= V3_SINCE).then_some(packer),
+        protocol,
         sent: AtomicU64::new(from.lsn.0),
         flushed: watch::Sender::new(Lsn(0)),
         caught_up: watch::Sender::new(None),
     };
     let loops = async {
         tokio::try_join!(
-            course.ship(session.cursor, session.blocks),
-            course.beat(session.sender),
-            course.listen(session.receiver),
+            course.ship(cursor, blocks),
+            course.beat(sender),
+            course.listen(receiver),
         )
     };
     tokio::select! {
@@ -194,16 +150,32 @@ async fn stream(link: &Link, session: Session, shipping: &Shipping) -> ShipError
             Ok(_) => ShipError::Stopping,
             Err(error) => error,
         },
-        () = session.registration.superseded().cancelled() => ShipError::Superseded,
-        error = shipping.peers.attend(link, protocol, &shipping.log) => error.into(),
+        () = registration.superseded().cancelled() => ShipError::Superseded,
+        () = swapped(shipping, &log) => ShipError::Swapped,
+        error = serving => error.into(),
         error = link.closed() => error.into(),
+    }
+}
+
+/// Waits until the node serves another log than this one.
+async fn swapped(shipping: &Shipping, log: &Log) {
+    let mut logs = shipping.source.logs();
+    let is_other = |now: &Option<Log>| now.as_ref().is_none_or(|now| !now.is(log));
+    if logs.wait_for(is_other).await.is_err() {
+        // The node stops; that is told elsewhere.
+        std::future::pending().await
     }
 }
 
 /// What the loops over one connection share.
 struct Course<'a> {
     shipping: &'a Shipping,
+    log: &'a Log,
     registration: &'a Registration,
+    limit: Limit,
+    /// Frames blocks, for those who know frames.
+    packer: Option<&'a Arc<Packer>>,
+    protocol: u16,
     sent: AtomicU64,
     flushed: watch::Sender<Lsn>,
     caught_up: watch::Sender<Option<Lsn>>,
@@ -212,17 +184,24 @@ struct Course<'a> {
 impl Course<'_> {
     /// Sends what is durable, then waits for more: catching up and following live are one loop.
     async fn ship(&self, mut cursor: Cursor, mut blocks: BlockSender) -> Result<(), ShipError> {
-        let mut durable = self.shipping.log.durable();
+        let mut durable = self.log.durable();
         loop {
             let end = *durable.borrow_and_update();
             loop {
-                let (moved, chunk) = next_chunk(cursor, end.lsn).await?;
+                let is_cold = end.lsn.0.saturating_sub(cursor.position().lsn.0) >= COLD_ROWS;
+                let (moved, load) = self.next_load(cursor, is_cold).await?;
                 cursor = moved;
-                let Some(mut chunk) = chunk else { break };
+                let Some(mut load) = load else { break };
+                let bytes = load.parts.iter().map(Bytes::len).sum();
+                if is_cold {
+                    self.limit.backfill(bytes).await;
+                } else {
+                    self.limit.live(bytes).await;
+                }
                 // Noted first: the secondary may report a part before all of it is handed over.
-                self.sent.store(chunk.end.lsn.0, Ordering::Relaxed);
-                self.registration.sent(chunk.end.lsn);
-                blocks.send(&mut chunk.parts).await?;
+                self.sent.store(load.end.0, Ordering::Relaxed);
+                self.registration.sent(load.end);
+                blocks.send(&mut load.parts).await?;
             }
             let at = cursor.position().lsn;
             self.caught_up.send_if_modified(|caught| {
@@ -234,22 +213,45 @@ impl Course<'_> {
         }
     }
 
-    /// Tells where the log and the clock stand: when that changes, a little later to say it once
-    /// for many groups, and from time to time anyway.
+    /// The next run of blocks, as it travels. Far from the log's end that may read the disk, which
+    /// no other task should have to wait for; near it the bytes are in memory and a thread hop would
+    /// cost more than they do.
+    async fn next_load(
+        &self,
+        mut cursor: Cursor,
+        is_cold: bool,
+    ) -> Result<(Cursor, Option<Load>), ShipError> {
+        let packer = self.packer.map(Arc::clone);
+        let read = move || {
+            let load = Load::next(&mut cursor, packer.as_deref());
+            (cursor, load)
+        };
+        let (cursor, load) = if is_cold {
+            spawn_blocking(read).await?
+        } else {
+            read()
+        };
+        Ok((cursor, load?))
+    }
+
+    /// Tells where the primary's log and clock stand: when that changes, a little later to say it
+    /// once for many groups, and from time to time anyway. A relay tells what it last heard.
     async fn beat(&self, mut sender: ControlSender) -> Result<(), ShipError> {
-        let mut durable = self.shipping.log.durable();
+        let mut durable = self.log.durable();
+        let mut standings = self.shipping.source.standings();
         let mut caught_up = self.caught_up.subscribe();
-        let mut told = false;
+        let (mut told, mut route) = (false, None);
         loop {
             let end = durable.borrow_and_update().lsn;
-            let now_unix_ns = clock::unix_ns();
-            let heartbeat = Heartbeat {
-                durable: end.0,
-                committed_at_ns: self.shipping.log.snapshot().committed_at(),
-                now_unix_ns,
-            };
-            sender.send(&Message::Heartbeat(heartbeat)).await?;
-            self.registration.beat(end, now_unix_ns);
+            let standing = standings.borrow_and_update().clone();
+            let beat = self.heartbeat(end, &standing);
+            self.registration.beat(&beat);
+            sender.send(&Message::Heartbeat(beat)).await?;
+            if self.protocol >= V3_SINCE && route.as_ref() != Some(&standing.route()) {
+                let way = standing.route();
+                sender.send(&Message::Route(way.clone())).await?;
+                route = Some(way);
+            }
             let at = *caught_up.borrow_and_update();
             if let Some(at) = at
                 && !told
@@ -263,21 +265,37 @@ impl Course<'_> {
             tokio::select! {
                 changed = durable.changed() => changed.map_err(|_| ShipError::LogClosed)?,
                 changed = caught_up.changed() => changed.map_err(|_| ShipError::LogClosed)?,
+                changed = standings.changed() => changed.map_err(|_| ShipError::Stopping)?,
                 () = sleep(self.shipping.heartbeat) => {}
                 () = self.shipping.shutdown.cancelled() => return self.say_goodbye(sender).await,
             }
         }
     }
 
+    fn heartbeat(&self, end: Lsn, standing: &Standing) -> Heartbeat {
+        let committed_at_ns = self.log.snapshot().committed_at();
+        let (durable, now_unix_ns) = match standing.heard {
+            Some(heard) => (heard.durable, heard.now_unix_ns),
+            None if standing.is_primary() => (end, clock::unix_ns()),
+            // A relay that has not heard of the primary yet knows no later time than this.
+            None => (end, committed_at_ns),
+        };
+        Heartbeat {
+            durable: durable.0,
+            committed_at_ns,
+            now_unix_ns,
+        }
+    }
+
     /// Gives the secondary a moment to have everything on disk, then tells it to go.
     async fn say_goodbye(&self, mut sender: ControlSender) -> Result<(), ShipError> {
-        let end = self.shipping.log.durable().borrow().lsn;
+        let end = self.log.durable().borrow().lsn;
         let mut flushed = self.flushed.subscribe();
         if timeout(DRAIN, flushed.wait_for(|lsn| *lsn >= end))
             .await
             .is_err()
         {
-            tracing::debug!(%end, "the secondary did not have everything when the primary stopped");
+            tracing::debug!(%end, "the secondary did not have everything when this node stopped");
         }
         let reason = ShipError::Stopping.to_string();
         sender.send(&Message::End(End { reason })).await?;
@@ -286,44 +304,83 @@ impl Course<'_> {
     }
 
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<(), ShipError> {
+        let newer = self.protocol >= V3_SINCE;
         loop {
-            let status = match receiver.receive().await? {
-                Some(Message::Status(status)) => status,
+            let report = match receiver.receive().await? {
+                Some(Message::Status(status)) if !newer => Report {
+                    status,
+                    ..Report::default()
+                },
+                Some(Message::Report(report)) if newer => report,
+                Some(Message::Downstreams(downstreams)) if newer => {
+                    self.registration.below(downstreams.nodes);
+                    continue;
+                }
                 Some(other) => return Err(unexpected(&other)),
                 None => return Err(LinkError::Finished.into()),
             };
-            let durable = *self.shipping.log.durable().borrow();
-            check(&status, self.sent.load(Ordering::Relaxed), durable)?;
+            let status = &report.status;
+            check(status, self.sent.load(Ordering::Relaxed), |lsn| {
+                self.log.chain_at(lsn)
+            })?;
+            self.compare_files(&report);
             let caught_up = *self.caught_up.borrow();
             let streams = caught_up.is_some_and(|at| status.applied >= at.0);
-            self.registration.status(&status, streams);
+            self.registration.report(&report, streams);
             self.flushed.send_replace(Lsn(status.flushed));
+        }
+    }
+
+    /// Both sides compact alike: at the same place in the log their files must be the same.
+    fn compare_files(&self, report: &Report) {
+        let Report {
+            compacted,
+            next,
+            digest,
+            ..
+        } = *report;
+        let Some(own) = self.log.files_digest(Lsn(compacted), next) else {
+            return;
+        };
+        if digest != 0 && self.registration.files_differ(own != digest) {
+            tracing::error!(
+                compacted,
+                next,
+                own,
+                theirs = digest,
+                "a secondary's Parquet files are not those of this node: compare them with headwater verify --against"
+            );
         }
     }
 }
 
-/// The next run of blocks. Far from the log's end that may read the disk, which no other task
-/// should have to wait for; near it the bytes are in memory and a thread hop would cost more than
-/// they do.
-async fn next_chunk(
-    mut cursor: Cursor,
-    durable: Lsn,
-) -> Result<(Cursor, Option<Chunk>), ShipError> {
-    let behind = durable.0.saturating_sub(cursor.position().lsn.0);
-    if behind < COLD_ROWS {
-        let chunk = cursor.next(CHUNK_BYTES)?;
-        return Ok((cursor, chunk));
-    }
-    let read = move || {
-        let chunk = cursor.next(CHUNK_BYTES);
-        (cursor, chunk)
-    };
-    let (cursor, chunk) = spawn_blocking(read).await?;
-    Ok((cursor, chunk?))
+/// A run of blocks on its way.
+struct Load {
+    parts: Vec<Bytes>,
+    end: Lsn,
 }
 
-/// A status must be possible: in order, of what was sent, and of the same blocks.
-fn check(status: &Status, sent: u64, durable: Position) -> Result<(), ShipError> {
+impl Load {
+    fn next(cursor: &mut Cursor, packer: Option<&Packer>) -> Result<Option<Self>, WalError> {
+        let from = cursor.position().lsn;
+        let Some(chunk) = cursor.next(CHUNK_BYTES)? else {
+            return Ok(None);
+        };
+        let end = chunk.end.lsn;
+        let parts = match packer {
+            Some(packer) => packer.frame(from, &chunk),
+            None => chunk.parts,
+        };
+        Ok(Some(Self { parts, end }))
+    }
+}
+
+/// A report must be possible: in order, of what was sent, and of the same blocks.
+fn check(
+    status: &Status,
+    sent: u64,
+    chain_at: impl Fn(Lsn) -> Option<u64>,
+) -> Result<(), ShipError> {
     let Status {
         received,
         flushed,
@@ -335,22 +392,15 @@ fn check(status: &Status, sent: u64, durable: Position) -> Result<(), ShipError>
             "it reports received {received}, flushed {flushed}, applied {applied} of {sent} sent"
         )));
     }
-    if flushed == durable.lsn.0 && chain != durable.chain {
+    if chain_at(Lsn(flushed)).is_some_and(|own| own != chain) {
         return Err(ShipError::Protocol(format!(
-            "its log differs from the primary's before {flushed}"
+            "its log differs from this node's before {flushed}"
         )));
     }
     Ok(())
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, LinkError>>) -> Result<T, ShipError> {
-    match timeout(HELLO_TIMEOUT, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(ShipError::Silent(HELLO_TIMEOUT)),
-    }
-}
-
-fn unexpected(message: &Message) -> ShipError {
+pub(crate) fn unexpected(message: &Message) -> ShipError {
     let name = match message {
         Message::Hello(_) => "Hello",
         Message::Welcome(_) => "Welcome",
@@ -361,6 +411,12 @@ fn unexpected(message: &Message) -> ShipError {
         Message::End(_) => "End",
         Message::Fetch(_) => "Fetch",
         Message::File(_) => "File",
+        Message::Route(_) => "Route",
+        Message::Probe(_) => "Probe",
+        Message::Common(_) => "Common",
+        Message::FetchFrom(_) => "FetchFrom",
+        Message::Report(_) => "Report",
+        Message::Downstreams(_) => "Downstreams",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }
@@ -373,7 +429,7 @@ async fn part(link: &Link, error: &ShipError) {
         ShipError::Silent(_) => CloseCode::Silent,
         ShipError::Refused(_) => CloseCode::Refused,
         ShipError::Superseded => CloseCode::Superseded,
-        ShipError::Stopping => CloseCode::Done,
+        ShipError::Stopping | ShipError::Swapped | ShipError::Apart(_) => CloseCode::Done,
         ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_) => CloseCode::Internal,
     };
     if matches!(error, ShipError::Refused(_) | ShipError::Stopping) {
@@ -392,8 +448,11 @@ const COLD_ROWS: u64 = 65_536;
 /// Shortest time between heartbeats.
 const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 
-/// Time for a new connection to say Hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a secondary that needs a snapshot to take the manifest and go.
+const MANIFEST_TIME: Duration = Duration::from_secs(120);
+
+/// Bit of Hello's `packs`.
+const ZSTD: u8 = 1;
 
 /// Time for a secondary to flush what it is behind when the primary stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -405,10 +464,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
 
-    const DURABLE: Position = Position {
-        lsn: Lsn(100),
-        chain: 7,
-    };
+    fn chain_at(lsn: Lsn) -> Option<u64> {
+        (lsn == Lsn(100)).then_some(7)
+    }
 
     fn status(received: u64, flushed: u64, applied: u64, chain: u64) -> Status {
         Status {
@@ -421,15 +479,15 @@ mod tests {
 
     #[test]
     fn a_status_must_be_possible() {
-        assert!(check(&status(90, 80, 70, 1), 90, DURABLE).is_ok());
-        assert!(check(&status(100, 100, 100, 7), 100, DURABLE).is_ok());
+        assert!(check(&status(90, 80, 70, 1), 90, chain_at).is_ok());
+        assert!(check(&status(100, 100, 100, 7), 100, chain_at).is_ok());
         for impossible in [
             status(91, 80, 70, 1),
             status(80, 90, 70, 1),
             status(90, 70, 80, 1),
         ] {
             assert!(matches!(
-                check(&impossible, 90, DURABLE),
+                check(&impossible, 90, chain_at),
                 Err(ShipError::Protocol(_))
             ));
         }
@@ -437,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_status_with_another_chain_at_the_same_end_is_divergence() {
-        let error = check(&status(100, 100, 100, 8), 100, DURABLE).expect_err("diverged");
+        let error = check(&status(100, 100, 100, 8), 100, chain_at).expect_err("diverged");
         assert!(error.to_string().contains("differs"), "{error}");
     }
 }

@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
-use wal::{Epoch, LogId, Lsn};
+use wal::{Epoch, JoinProgress, LogId, Lsn, Shelved};
+
+use crate::codec::Brief;
+use crate::source::Hop;
 
 /// What a primary knows of one secondary, connected or remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +17,16 @@ pub struct SecondaryStatus {
     pub id: String,
     /// Where it connected from last.
     pub address: SocketAddr,
-    /// `catching_up`, `streaming`, `disconnected` or `refused`.
+    /// `joining`, `catching_up`, `streaming`, `disconnected` or `refused`.
     pub state: &'static str,
+    /// Protocol version of its connection; 0: never connected since this node started.
+    pub protocol: u16,
+    /// Where it serves other secondaries; empty when it does not.
+    pub serves: String,
+    /// Those who follow it, directly or not.
+    pub below: Vec<Brief>,
+    /// At the same place in the log its Parquet files are not the same as here.
+    pub files_differ: bool,
     /// End of what was handed to its connection.
     pub sent: Lsn,
     /// End of what its log has accepted.
@@ -41,6 +52,7 @@ pub struct SecondaryStatus {
 /// State of a secondary as its primary sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecondaryState {
+    Joining,
     CatchingUp,
     Streaming,
     Disconnected,
@@ -50,6 +62,7 @@ pub(crate) enum SecondaryState {
 impl SecondaryState {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Joining => "joining",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
             Self::Disconnected => "disconnected",
@@ -61,12 +74,28 @@ impl SecondaryState {
 /// What a secondary knows of itself and its primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowStatus {
-    /// `connecting`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
+    /// `connecting`, `joining`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
+    /// While a snapshot is under way it is `needs_snapshot` as long as older data answers queries,
+    /// else `joining`.
     pub state: &'static str,
     /// Why it is not streaming.
     pub reason: Option<String>,
-    /// The primary's `host:port`, as configured.
+    /// `host:port` of the upstream in use or tried last, as configured.
     pub upstream: String,
+    /// All that are configured, in order.
+    pub upstreams: Vec<String>,
+    /// The upstream and whom it follows, up to the primary; empty without contact.
+    pub route: Vec<Hop>,
+    /// Whether that way ends at the primary.
+    pub rooted: bool,
+    /// How far the snapshot under way is.
+    pub join: Option<JoinProgress>,
+    /// Snapshots taken in since this node started.
+    pub snapshots: u64,
+    /// Times that the local log had diverged since this node started.
+    pub divergences: u64,
+    /// Diverged ends of the log that were put aside, ever.
+    pub shelved: Vec<Shelved>,
     /// The log that is followed, once there is one.
     pub log_id: Option<LogId>,
     /// Epoch of the local log, once there is one.
@@ -95,6 +124,7 @@ pub struct FollowStatus {
 pub(crate) enum FollowPhase {
     #[default]
     Connecting,
+    Joining,
     CatchingUp,
     Streaming,
     Refused,
@@ -106,6 +136,7 @@ impl FollowPhase {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Joining => "joining",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
             Self::Refused => "refused",

@@ -1,6 +1,6 @@
-//! A primary's listener: takes connections of secondaries and gives each its own task, and runs the
-//! one that repairs the primary's files. It owns the endpoint and the end of all those tasks; it
-//! must never let one secondary wait for another.
+//! The listener of a node that serves secondaries, a primary or a relay: takes connections and gives
+//! each its own task; on a primary it also runs the one that repairs the node's files. It owns the
+//! endpoint and the end of all those tasks; it must never let one secondary wait for another.
 
 use std::fmt;
 use std::io;
@@ -13,19 +13,23 @@ use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use wal::Log;
 
 use crate::config::ListenConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::holds::Holds;
 use crate::identity::Identity;
+use crate::limit::Limits;
+use crate::pack::{Packer, Packing};
 use crate::peers::Peers;
 use crate::quic::{Endpoint, Knock};
 use crate::quiet::Quiet;
 use crate::registry::Registry;
 use crate::repair;
+use crate::revoked;
 use crate::shipper::{self, ShipError, Shipping};
+use crate::source::Source;
 
-/// A listening primary. Dropping it ends the connections too, but only [`Upstream::stop`] waits for
+/// A listening node. Dropping it ends the connections too, but only [`Upstream::stop`] waits for
 /// that.
 pub struct Upstream {
     endpoint: Arc<Endpoint>,
@@ -36,18 +40,29 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Binds and begins to serve secondaries of `log`. Needs a tokio runtime around it.
-    pub fn bind(config: ListenConfig, identity: &Identity, log: Log) -> Result<Self, ReplicaError> {
+    /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs a
+    /// tokio runtime around it.
+    pub fn bind(
+        config: ListenConfig,
+        identity: &Identity,
+        source: Source,
+    ) -> Result<Self, ReplicaError> {
         Handle::try_current().map_err(|_| ReplicaError::NoRuntime)?;
         let address = config.listen;
         let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
         let unbound = |source: io::Error| ReplicaError::Bind { address, source };
         let local = endpoint.local_addr().map_err(unbound)?;
         let shutdown = CancellationToken::new();
+        let remembered = config.max_secondaries.max(REMEMBERED);
+        let repairs = source.log().filter(|_| source.standing().is_primary());
         let shipping = Arc::new(Shipping {
-            registry: Registry::new(log.clone(), config.max_secondaries.max(REMEMBERED)),
-            log,
+            registry: Registry::new(source.clone(), remembered, config.members),
+            source,
             peers: Peers::new(),
+            holds: Holds::new(),
+            limits: Limits::new(config.max_rate, config.max_rate_each),
+            packer: Arc::new(Packer::new(config.packing)),
+            plain: Arc::new(Packer::new(Packing::None)),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
             shutdown: shutdown.clone(),
         });
@@ -67,13 +82,20 @@ impl Upstream {
             )),
         };
         upstream.tasks.spawn(door.keep());
-        let (log, peers) = (
-            upstream.shipping.log.clone(),
-            upstream.shipping.peers.clone(),
-        );
+        let listening = Some(Arc::clone(&upstream.endpoint));
         let shutdown = upstream.shipping.shutdown.clone();
-        upstream.tasks.spawn(repair::run(log, peers, shutdown));
-        tracing::info!(node = %config.node, address = %local, "listening for secondaries");
+        upstream
+            .tasks
+            .spawn(revoked::keep(identity.clone(), listening, shutdown));
+        // A relay's files are repaired from its own upstream.
+        if let Some(log) = repairs {
+            let (peers, shutdown) = (
+                upstream.shipping.peers.clone(),
+                upstream.shipping.shutdown.clone(),
+            );
+            upstream.tasks.spawn(repair::run(log, peers, shutdown));
+        }
+        tracing::info!(node = %config.own.name, address = %local, "listening for secondaries");
         Ok(upstream)
     }
 
@@ -98,7 +120,7 @@ impl Upstream {
         if timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::debug!("some secondaries or a repair did not end in time");
         }
-        self.endpoint.close(CloseCode::Done, "the primary stops");
+        self.endpoint.close(CloseCode::Done, "this node stops");
         let _ = timeout(IDLE_LIMIT, self.endpoint.idle()).await;
     }
 }
@@ -191,14 +213,13 @@ impl Visitor {
 fn is_ordinary(ended: &ShipError) -> bool {
     match ended {
         ShipError::Link(LinkError::Closed { code, .. }) => *code != CloseCode::BadBlock as u64,
-        ShipError::Link(error) => !matches!(
-            error,
-            LinkError::PeerCertificate(_) | LinkError::OwnCertificate(_) | LinkError::Codec(_)
-        ),
-        ShipError::Superseded | ShipError::Stopping => true,
+        ShipError::Link(LinkError::Codec(_)) => false,
+        ShipError::Link(error) => !error.is_about_certificate(),
+        ShipError::Superseded | ShipError::Stopping | ShipError::Swapped => true,
         ShipError::Silent(_)
         | ShipError::Protocol(_)
         | ShipError::Refused(_)
+        | ShipError::Apart(_)
         | ShipError::Log(_)
         | ShipError::LogClosed
         | ShipError::Task(_) => false,

@@ -1,0 +1,556 @@
+//! The entries of the secondaries a node knows and the rules over them: one node has one
+//! connection, and what is remembered is bounded. Pure: it must never lock, wait or read a clock.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use wal::{Lsn, Position};
+
+use crate::codec::{Brief, Report};
+use crate::handshake::RefuseReason;
+use crate::lag::Freshness;
+use crate::registry::{Forgotten, Member, Peer};
+use crate::status::{SecondaryState, SecondaryStatus};
+
+/// A connection, told from every other.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    number: u64,
+    pub(crate) superseded: CancellationToken,
+}
+
+/// One secondary.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    peer: Peer,
+    pub(crate) state: SecondaryState,
+    pub(crate) sent: Lsn,
+    received: Lsn,
+    flushed: Position,
+    applied: Lsn,
+    pub(crate) freshness: Freshness,
+    first_seen_unix_ms: u64,
+    connected_at_unix_ms: u64,
+    last_seen_unix_ms: u64,
+    /// When `last_seen_unix_ms` was last worth keeping.
+    noted_unix_ms: u64,
+    pub(crate) reason: Option<String>,
+    pub(crate) live: Option<Live>,
+    /// Who follows it, and what is on their disks.
+    pub(crate) below: Vec<Brief>,
+    below_flushed: Vec<Lsn>,
+    pub(crate) files_differ: bool,
+}
+
+/// What a report has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// More is on disk somewhere.
+    pub(crate) flushed: bool,
+    /// What is kept over a restart has become old.
+    pub(crate) noteworthy: bool,
+}
+
+impl Entry {
+    fn new(peer: Peer, position: Position, now_ms: u64) -> Self {
+        Self {
+            peer,
+            state: SecondaryState::Refused,
+            sent: position.lsn,
+            received: position.lsn,
+            flushed: position,
+            applied: Lsn(0),
+            freshness: Freshness::default(),
+            first_seen_unix_ms: now_ms,
+            connected_at_unix_ms: now_ms,
+            last_seen_unix_ms: now_ms,
+            noted_unix_ms: now_ms,
+            reason: None,
+            live: None,
+            below: Vec::new(),
+            below_flushed: Vec::new(),
+            files_differ: false,
+        }
+    }
+
+    fn is_of(&self, live: &Live) -> bool {
+        self.live
+            .as_ref()
+            .is_some_and(|own| own.number == live.number)
+    }
+
+    pub(crate) fn report(&mut self, report: &Report, caught_up: bool, now_ms: u64) -> Moved {
+        let status = &report.status;
+        let flushed = Position {
+            lsn: Lsn(status.flushed),
+            chain: status.chain,
+        };
+        let below: Vec<Lsn> = report.below.iter().map(|lsn| Lsn(*lsn)).collect();
+        let moved = Moved {
+            flushed: self.flushed != flushed || self.below_flushed != below,
+            noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
+        };
+        self.received = Lsn(status.received);
+        (self.flushed, self.below_flushed) = (flushed, below);
+        self.applied = Lsn(status.applied);
+        self.freshness.apply(self.applied, 0);
+        self.last_seen_unix_ms = now_ms;
+        if moved.noteworthy {
+            self.noted_unix_ms = now_ms;
+        }
+        if caught_up && self.state == SecondaryState::CatchingUp {
+            self.state = SecondaryState::Streaming;
+        }
+        moved
+    }
+
+    fn view(&self, durable: Lsn, at: Instant) -> SecondaryStatus {
+        let lag_rows = durable.0.saturating_sub(self.applied.0);
+        let lag_ms = match lag_rows {
+            0 if self.freshness.is_known() => Some(0),
+            _ => self.freshness.lag_ms(self.applied, at),
+        };
+        SecondaryStatus {
+            name: self.peer.name.clone(),
+            id: self.peer.id.clone(),
+            address: self.peer.address,
+            state: self.state.as_str(),
+            protocol: self.peer.protocol,
+            serves: self.peer.serves.clone(),
+            below: self.below.clone(),
+            files_differ: self.files_differ,
+            sent: self.sent,
+            received: self.received,
+            flushed: self.flushed.lsn,
+            applied: self.applied,
+            lag_rows,
+            lag_bytes: 0,
+            lag_ms,
+            connected_at_unix_ms: self.connected_at_unix_ms,
+            last_seen_unix_ms: self.last_seen_unix_ms,
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn brief(&self, via: &str) -> Brief {
+        Brief {
+            id: self.peer.id.clone(),
+            name: self.peer.name.clone(),
+            address: self.peer.address.to_string(),
+            state: self.state.as_str().to_owned(),
+            applied: self.applied.0,
+            via: via.to_owned(),
+        }
+    }
+}
+
+/// The entries, by id.
+#[derive(Debug)]
+pub(crate) struct Book {
+    entries: HashMap<String, Entry>,
+    limit: usize,
+    connections: u64,
+}
+
+impl Book {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            limit: limit.max(1),
+            connections: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of a connection, as long as no newer one has taken it over.
+    pub(crate) fn live_mut(&mut self, id: &str, live: &Live) -> Option<&mut Entry> {
+        self.entries.get_mut(id).filter(|entry| entry.is_of(live))
+    }
+
+    /// Remembers a secondary of an earlier run, if there is room.
+    pub(crate) fn restore(&mut self, member: Member) {
+        if self.entries.len() >= self.limit {
+            return;
+        }
+        let peer = Peer {
+            name: member.name,
+            id: member.id.clone(),
+            address: member.address,
+            protocol: 0,
+            serves: String::new(),
+        };
+        let entry = Entry {
+            state: SecondaryState::Disconnected,
+            applied: member.position.lsn,
+            first_seen_unix_ms: member.first_seen_unix_ms,
+            connected_at_unix_ms: 0,
+            ..Entry::new(peer, member.position, member.last_seen_unix_ms)
+        };
+        self.entries.insert(member.id, entry);
+    }
+
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let member = |entry: &Entry| Member {
+            id: entry.peer.id.clone(),
+            name: entry.peer.name.clone(),
+            address: entry.peer.address,
+            position: entry.flushed,
+            first_seen_unix_ms: entry.first_seen_unix_ms,
+            last_seen_unix_ms: entry.last_seen_unix_ms,
+        };
+        let mut members: Vec<Member> = self.entries.values().map(member).collect();
+        members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        members
+    }
+
+    /// Forgets one by its id, or else all disconnected ones of that name.
+    pub(crate) fn forget(&mut self, name_or_id: &str) -> Forgotten {
+        let means = |entry: &Entry| entry.peer.id == name_or_id || entry.peer.name == name_or_id;
+        let all = self.entries.values().filter(|entry| means(entry)).count();
+        self.entries
+            .retain(|_, entry| entry.live.is_some() || !means(entry));
+        let left = self.entries.values().filter(|entry| means(entry)).count();
+        match (all, left) {
+            (0, _) => Forgotten::Unknown,
+            (all, left) if left < all => Forgotten::Done,
+            _ => Forgotten::Connected,
+        }
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        peer: Peer,
+        position: Position,
+        joining: bool,
+        now_ms: u64,
+    ) -> Result<Live, RefuseReason> {
+        let other = self.entries.get(&peer.id).filter(|known| {
+            let is_live = known.live.is_some();
+            is_live && known.peer.name != peer.name
+        });
+        if let Some(other) = other {
+            let (id, name) = (peer.id, other.peer.name.clone());
+            return Err(RefuseReason::CloneId { id, name });
+        }
+        if !self.make_room(&peer.id) {
+            return Err(RefuseReason::Full { limit: self.limit });
+        }
+        self.connections += 1;
+        let live = Live {
+            number: self.connections,
+            superseded: CancellationToken::new(),
+        };
+        let entry = match self.entries.remove(&peer.id) {
+            Some(mut entry) => {
+                if let Some(older) = entry.live.take() {
+                    older.superseded.cancel();
+                }
+                entry.peer = peer.clone();
+                entry
+            }
+            None => Entry::new(peer.clone(), position, now_ms),
+        };
+        let state = if joining {
+            SecondaryState::Joining
+        } else {
+            SecondaryState::CatchingUp
+        };
+        let entry = Entry {
+            state,
+            sent: position.lsn,
+            received: position.lsn,
+            connected_at_unix_ms: now_ms,
+            last_seen_unix_ms: now_ms,
+            reason: None,
+            live: Some(live.clone()),
+            below_flushed: Vec::new(),
+            files_differ: false,
+            ..entry
+        };
+        self.entries.insert(peer.id, entry);
+        Ok(live)
+    }
+
+    pub(crate) fn refused(&mut self, peer: Peer, position: Position, reason: String, now_ms: u64) {
+        let connected = self
+            .entries
+            .get(&peer.id)
+            .is_some_and(|entry| entry.live.is_some());
+        // A live connection of that id is not to be hidden by another node that claims to be it.
+        if connected || !self.make_room(&peer.id) {
+            return;
+        }
+        let known = self.entries.remove(&peer.id);
+        let entry = known.unwrap_or_else(|| Entry::new(peer.clone(), position, now_ms));
+        let id = peer.id.clone();
+        let entry = Entry {
+            peer,
+            state: SecondaryState::Refused,
+            last_seen_unix_ms: now_ms,
+            reason: Some(reason),
+            ..entry
+        };
+        self.entries.insert(id, entry);
+    }
+
+    /// How many nodes are connected, and what is on their disks and on those of the nodes behind
+    /// them. A node that joins does not count: it may have to start over.
+    pub(crate) fn flushed(&self) -> (usize, Vec<Lsn>) {
+        let counts = |entry: &&Entry| {
+            let joining = entry.state == SecondaryState::Joining;
+            entry.live.is_some() && !joining
+        };
+        let live = || self.entries.values().filter(counts);
+        let flushed: Vec<Lsn> = live()
+            .flat_map(|entry| std::iter::once(&entry.flushed.lsn).chain(&entry.below_flushed))
+            .copied()
+            .collect();
+        (flushed.len(), flushed)
+    }
+
+    /// Whether `id` is known or fits, once the one not connected for longest is forgotten.
+    fn make_room(&mut self, id: &str) -> bool {
+        if self.entries.contains_key(id) || self.entries.len() < self.limit {
+            return true;
+        }
+        let gone = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.live.is_none());
+        let oldest = gone.min_by_key(|(_, entry)| entry.last_seen_unix_ms);
+        match oldest.map(|(id, _)| id.clone()) {
+            Some(oldest) => self.entries.remove(&oldest).is_some(),
+            None => false,
+        }
+    }
+
+    /// Every status but for its bytes.
+    pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
+        let view = |entry: &Entry| entry.view(durable, at);
+        self.entries.values().map(view).collect()
+    }
+
+    /// Connected ones and those behind them.
+    pub(crate) fn briefs(&self, via: &str) -> Vec<Brief> {
+        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let mut briefs: Vec<Brief> = live
+            .flat_map(|entry| std::iter::once(entry.brief(via)).chain(entry.below.iter().cloned()))
+            .collect();
+        briefs.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        briefs
+    }
+}
+
+/// How often the last word of a connected secondary is worth keeping for the next start.
+const NOTE_EVERY_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::codec::Status;
+
+    fn peer(id: &str) -> Peer {
+        Peer {
+            name: format!("name-{id}"),
+            id: id.to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            protocol: 3,
+            serves: String::new(),
+        }
+    }
+
+    fn at(lsn: u64) -> Position {
+        Position {
+            lsn: Lsn(lsn),
+            chain: 1,
+        }
+    }
+
+    fn report(lsn: u64) -> Report {
+        Report {
+            status: Status {
+                received: lsn,
+                flushed: lsn,
+                applied: lsn,
+                chain: 1,
+            },
+            ..Report::default()
+        }
+    }
+
+    fn disconnect(book: &mut Book, id: &str) {
+        let entry = book.entries.get_mut(id).expect("an entry");
+        entry.live = None;
+        entry.state = SecondaryState::Disconnected;
+    }
+
+    fn view(book: &Book, id: &str, durable: u64) -> SecondaryStatus {
+        let all = book.statuses(Lsn(durable), Instant::now());
+        all.into_iter().find(|s| s.id == id).expect("a status")
+    }
+
+    #[test]
+    fn a_secondary_connects_catches_up_and_streams() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), false, 1_000)
+            .expect("room");
+        let seen = view(&book, "a", 100);
+        assert_eq!(
+            (seen.state, seen.sent, seen.lag_ms),
+            ("catching_up", Lsn(10), None)
+        );
+        assert_eq!(seen.connected_at_unix_ms, 1_000);
+        let entry = book.entries.get_mut("a").expect("an entry");
+        entry.freshness.beat(Lsn(100), 5_000_000, Instant::now());
+        entry.report(&report(60), false, 1_500);
+        let seen = view(&book, "a", 100);
+        assert_eq!((seen.state, seen.lag_rows), ("catching_up", 40));
+        let entry = book.entries.get_mut("a").expect("an entry");
+        entry.report(&report(100), true, 2_000);
+        let seen = view(&book, "a", 100);
+        assert_eq!(
+            (seen.state, seen.lag_rows, seen.lag_ms),
+            ("streaming", 0, Some(0))
+        );
+        assert_eq!(seen.last_seen_unix_ms, 2_000);
+    }
+
+    #[test]
+    fn a_newer_connection_supersedes_the_older() {
+        let mut book = Book::new(4);
+        let first = book.register(peer("a"), at(0), false, 1).expect("room");
+        let second = book.register(peer("a"), at(5), false, 2).expect("room");
+        assert!(first.superseded.is_cancelled());
+        assert!(!second.superseded.is_cancelled());
+        assert_eq!(book.entries.len(), 1);
+        let entry = &book.entries["a"];
+        assert!(entry.is_of(&second) && !entry.is_of(&first));
+    }
+
+    #[test]
+    fn what_was_known_survives_a_reconnect() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(0), false, 1).expect("room");
+        book.entries
+            .get_mut("a")
+            .expect("an entry")
+            .report(&report(50), true, 2);
+        disconnect(&mut book, "a");
+        book.register(peer("a"), at(50), false, 3).expect("room");
+        let seen = view(&book, "a", 50);
+        assert_eq!(
+            (seen.state, seen.applied, seen.connected_at_unix_ms),
+            ("catching_up", Lsn(50), 3)
+        );
+    }
+
+    #[test]
+    fn the_one_gone_longest_is_forgotten_first() {
+        let mut book = Book::new(2);
+        book.register(peer("a"), at(0), false, 1).expect("room");
+        book.register(peer("b"), at(0), false, 2).expect("room");
+        let full = book
+            .register(peer("c"), at(0), false, 3)
+            .expect_err("all connected");
+        assert_eq!(full, RefuseReason::Full { limit: 2 });
+        disconnect(&mut book, "b");
+        disconnect(&mut book, "a");
+        book.register(peer("c"), at(0), false, 4).expect("room");
+        assert!(book.entries.contains_key("b") && !book.entries.contains_key("a"));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_but_never_hides_a_live_connection() {
+        let mut book = Book::new(2);
+        book.refused(peer("a"), at(7), "another log".to_owned(), 1);
+        let seen = view(&book, "a", 100);
+        assert_eq!(seen.state, "refused");
+        assert_eq!(seen.reason.as_deref(), Some("another log"));
+        book.register(peer("a"), at(7), false, 2).expect("room");
+        assert_eq!(view(&book, "a", 100).reason, None);
+        book.refused(peer("a"), at(9), "another log".to_owned(), 3);
+        assert_eq!(view(&book, "a", 100).state, "catching_up");
+        book.register(peer("b"), at(0), false, 4).expect("room");
+        book.refused(peer("c"), at(0), "no room".to_owned(), 5);
+        assert_eq!(book.entries.len(), 2);
+    }
+
+    #[test]
+    fn what_a_joining_node_has_on_disk_is_no_copy_yet() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), true, 1).expect("room");
+        let entry = book.entries.get_mut("a").expect("an entry");
+        entry.report(&report(60), true, 2);
+        assert_eq!(view(&book, "a", 60).state, "joining");
+        assert_eq!(book.flushed(), (0, Vec::new()));
+        book.register(peer("a"), at(60), false, 3).expect("room");
+        assert_eq!(book.flushed(), (1, vec![Lsn(60)]));
+    }
+
+    #[test]
+    fn copies_behind_a_relay_count() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), false, 1).expect("room");
+        let entry = book.entries.get_mut("a").expect("an entry");
+        let below = Report {
+            below: vec![50, 40],
+            ..report(60)
+        };
+        let moved = entry.report(&below, true, 2);
+        assert!(moved.flushed && !moved.noteworthy);
+        assert_eq!(book.flushed(), (3, vec![Lsn(60), Lsn(50), Lsn(40)]));
+        disconnect(&mut book, "a");
+        assert_eq!(book.flushed(), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_copied_directory_does_not_take_over_a_live_connection() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), false, 1).expect("room");
+        let copy = Peer {
+            name: "copy".to_owned(),
+            ..peer("a")
+        };
+        let refused = book.register(copy.clone(), at(10), false, 2);
+        let (id, name) = ("a".to_owned(), "name-a".to_owned());
+        let refused = refused.expect_err("a clone");
+        assert_eq!(refused, RefuseReason::CloneId { id, name });
+        disconnect(&mut book, "a");
+        book.register(copy, at(10), false, 3).expect("nobody else");
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_disconnected() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), false, 1).expect("room");
+        let entry = book.entries.get_mut("a").expect("an entry");
+        let moved = entry.report(&report(60), true, NOTE_EVERY_MS + 1);
+        assert!(moved.noteworthy);
+        let members = book.members();
+        let mut next = Book::new(4);
+        members
+            .iter()
+            .for_each(|member| next.restore(member.clone()));
+        assert_eq!(next.members(), members);
+        let seen = view(&next, "a", 100);
+        assert_eq!((seen.state, seen.flushed), ("disconnected", Lsn(60)));
+        assert_eq!(next.flushed(), (0, Vec::new()));
+    }
+
+    #[test]
+    fn only_those_who_are_gone_can_be_forgotten() {
+        let mut book = Book::new(4);
+        book.register(peer("a"), at(10), false, 1).expect("room");
+        assert_eq!(book.forget("a"), Forgotten::Connected);
+        assert_eq!(book.forget("b"), Forgotten::Unknown);
+        disconnect(&mut book, "a");
+        assert_eq!(book.forget("name-a"), Forgotten::Done);
+        assert_eq!(book.len(), 0);
+    }
+}

@@ -1,0 +1,369 @@
+//! The logs that a secondary holds and what is done to them so that they can follow again: opening,
+//! bringing one in beside the one in force, exchanging the two, cutting one where it has diverged.
+//! It owns the writers and must never decide anything about a connection; nothing is removed here
+//! before it is elsewhere, or aside.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use wal::{Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Shelved, Staging, WalError};
+
+use crate::agree::Meeting;
+use crate::board::Board;
+use crate::follow::{Completion, FollowError};
+use crate::joining::Joining;
+use crate::peers::Peers;
+use crate::repair;
+use crate::store::Store;
+
+/// What a secondary holds.
+pub(crate) struct Held {
+    store: Store,
+    board: Arc<Board>,
+    peers: Peers,
+    /// The log in force.
+    follower: Option<Follower>,
+    joining: Option<Joining>,
+    /// The log in force has diverged too far back to be cut: another is brought in.
+    apart: bool,
+    repairing: Option<Repairing>,
+}
+
+/// The task that mends files of the log in force.
+struct Repairing {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Held {
+    pub(crate) fn new(
+        store: Store,
+        existing: Option<Follower>,
+        board: Arc<Board>,
+        peers: Peers,
+    ) -> Self {
+        Self {
+            store,
+            board,
+            peers,
+            follower: existing,
+            joining: None,
+            apart: false,
+            repairing: None,
+        }
+    }
+
+    /// The log in force.
+    pub(crate) fn log(&self) -> Option<Log> {
+        self.follower
+            .as_ref()
+            .map(|follower| follower.log().clone())
+    }
+
+    /// End of what is followed.
+    pub(crate) fn tip(&self) -> Option<Position> {
+        let joining = self.joining.as_ref().map(|joining| &joining.follower);
+        joining.or(self.follower.as_ref()).map(Follower::tip)
+    }
+
+    /// Takes up what an earlier run has left.
+    pub(crate) async fn resume(&mut self) -> Result<(), FollowError> {
+        self.repair();
+        self.list_shelved().await;
+        let store = self.store.clone();
+        match blocking(move || store.staging()).await? {
+            Some(staging) => self.join(staging).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What to introduce this node with; whether that is a log on its way in.
+    pub(crate) fn hello(&self) -> (Option<&Follower>, bool) {
+        match &self.joining {
+            Some(joining) => (Some(&joining.follower), true),
+            None if self.apart => (None, true),
+            None => (self.follower.as_ref(), false),
+        }
+    }
+
+    /// Another log than the one held is never followed by itself.
+    pub(crate) fn accepts(&self, log: LogId) -> Result<(), FollowError> {
+        match &self.follower {
+            Some(held) if held.log().id() != log => {
+                let reason = format!("it ships log {log}, this node holds {}", held.log().id());
+                Err(FollowError::Protocol(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sees to it that there is a log for blocks from the agreed position on; false when that took
+    /// one that has to be introduced first.
+    pub(crate) async fn ready(&mut self, log: LogId, epoch: Epoch) -> Result<bool, FollowError> {
+        if self.joining.is_some() {
+            return Ok(true);
+        }
+        let store = self.store.clone();
+        if self.apart {
+            let staging = blocking(move || store.begin_empty(log, epoch)).await?;
+            self.join(staging).await?;
+            return Ok(false);
+        }
+        if self.follower.is_none() {
+            let follower = blocking(move || store.open(log, epoch)).await?;
+            self.put_in_force(follower);
+        }
+        Ok(true)
+    }
+
+    /// The writer of what is followed, and when a log on its way in is whole.
+    pub(crate) fn writer(&mut self) -> Option<(&mut Follower, Option<Completion>)> {
+        match &mut self.joining {
+            Some(joining) => {
+                let completion = joining.completion();
+                Some((&mut joining.follower, Some(completion)))
+            }
+            None => self.follower.as_mut().map(|follower| (follower, None)),
+        }
+    }
+
+    /// Begins to bring in the log of this manifest, beside the one in force.
+    pub(crate) async fn begin(&mut self, manifest: Bytes) -> Result<(), FollowError> {
+        self.give_up().await?;
+        let store = self.store.clone();
+        let staging = blocking(move || store.begin(&manifest)).await;
+        let staging = staging.map_err(|error| match error {
+            // Bytes that are no manifest are the upstream's fault.
+            FollowError::BadBlock(error) => FollowError::Protocol(error.to_string()),
+            error => error,
+        })?;
+        self.join(staging).await
+    }
+
+    async fn join(&mut self, staging: Staging) -> Result<(), FollowError> {
+        let (store, peers, board) = (&self.store, &self.peers, &self.board);
+        let joining = Joining::start(staging, store, peers, board).await;
+        self.joining = Some(joining.map_err(local)?);
+        Ok(())
+    }
+
+    /// Ends an attempt to bring a log in; what was brought stays on the disk.
+    async fn give_up(&mut self) -> Result<(), FollowError> {
+        if let Some(joining) = self.joining.take() {
+            joining.close().await.map_err(local)?;
+        }
+        Ok(())
+    }
+
+    /// The log to compare with the upstream's.
+    pub(crate) fn compared(&self) -> Option<Log> {
+        let joining = self.joining.as_ref().map(|joining| &joining.follower);
+        let compared = joining.or(self.follower.as_ref());
+        compared.map(|follower| follower.log().clone())
+    }
+
+    /// The logs do not meet where this node's ends. Only the primary's word counts: a relay that
+    /// stands before this node, or that has lost the primary itself, is waited for.
+    pub(crate) async fn part(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
+        let behind = |reason: &str| Err(FollowError::Behind(reason.to_owned()));
+        if !meeting.route.rooted {
+            return behind("the upstream's log is another, and it has no way to the primary now");
+        }
+        // A relay may be anywhere behind: then all of its log is in this one, as far as that reaches.
+        let oldest = self.compared().map_or(Lsn(0), |log| log.oldest().lsn);
+        let agrees = |at: Position| at.lsn >= meeting.durable;
+        let is_relay = meeting.route.hops.len() > 1;
+        if is_relay && (meeting.common.is_some_and(agrees) || meeting.durable < oldest) {
+            return behind("the upstream's log ends before this node's: it will come");
+        }
+        if let Some(joining) = self.joining.take() {
+            tracing::warn!("a log that was being brought in has diverged: beginning anew");
+            let staging = joining.close().await.map_err(local)?;
+            self.board.joining(None);
+            return blocking(move || staging.discard()).await;
+        }
+        let Some(follower) = self.follower.take() else {
+            return Ok(());
+        };
+        self.board.diverged();
+        let (log, tip) = (follower.log().clone(), follower.tip());
+        self.close_in_force(follower).await?;
+        let cut = meeting
+            .common
+            .filter(|at| at.lsn >= log.snapshot().compacted().lsn);
+        let Some(at) = cut else {
+            tracing::warn!(%tip, common = ?meeting.common,
+                "the local log left the primary's before what is compacted here: the whole log will be brought in anew and this one put aside");
+            self.apart = true;
+            return self.reopen(log.id(), log.epoch()).await;
+        };
+        let (store, id) = (self.store.clone(), log.id());
+        let shelved = blocking(move || store.shelve(id, at)).await?;
+        report(
+            &shelved,
+            "the end of the local log was not the primary's: it was put aside",
+        );
+        self.list_shelved().await;
+        self.reopen(id, log.epoch()).await
+    }
+
+    /// Puts the log that was brought in into the place of the one in force.
+    pub(crate) async fn swap(&mut self) -> Result<(), FollowError> {
+        let Some(joining) = self.joining.take() else {
+            return Ok(());
+        };
+        let new = joining.follower.log().clone();
+        let staging = joining.close().await.map_err(local)?;
+        let old = match self.follower.take() {
+            Some(follower) => self.retire(follower, &new).await?,
+            None => OldLog::Remove,
+        };
+        let store = self.store.clone();
+        let kept = blocking(move || store.swap_in(staging, old)).await?;
+        self.apart = false;
+        self.reopen(new.id(), new.epoch()).await?;
+        self.board.joined();
+        tracing::info!(position = %new.snapshot().position(), kept = ?kept, "a snapshot is in force");
+        self.list_shelved().await;
+        Ok(())
+    }
+
+    /// Closes the log that is to be replaced. What cannot be proven to be in the new one is put
+    /// aside.
+    async fn retire(&mut self, follower: Follower, new: &Log) -> Result<OldLog, FollowError> {
+        let (log, tip) = (follower.log().clone(), follower.tip());
+        self.close_in_force(follower).await?;
+        match kinship(tip, new) {
+            Kinship::Ancestor => Ok(OldLog::Remove),
+            Kinship::Stranger => {
+                tracing::warn!(%tip, "the replaced log had diverged: it is put aside as it is");
+                Ok(OldLog::Keep)
+            }
+            Kinship::Unknown => {
+                let (store, id, at) = (self.store.clone(), log.id(), log.snapshot().compacted());
+                if at == tip {
+                    return Ok(OldLog::Remove);
+                }
+                let shelved = blocking(move || store.shelve(id, at)).await?;
+                report(
+                    &shelved,
+                    "the primary no longer holds what would prove the end of the replaced log: it was put aside",
+                );
+                Ok(OldLog::Remove)
+            }
+        }
+    }
+
+    /// Ends everything that writes into the log in force.
+    async fn close_in_force(&mut self, follower: Follower) -> Result<(), FollowError> {
+        let log = follower.log().clone();
+        if let Some(repairing) = self.repairing.take() {
+            repairing.stop().await;
+        }
+        follower.stop().await.map_err(local)?;
+        spawn_blocking(move || log.dismiss())
+            .await
+            .map_err(|error| FollowError::LocalLog(error.to_string()))
+    }
+
+    async fn reopen(&mut self, log: LogId, epoch: Epoch) -> Result<(), FollowError> {
+        let store = self.store.clone();
+        let follower = blocking(move || store.open(log, epoch)).await?;
+        self.put_in_force(follower);
+        Ok(())
+    }
+
+    fn put_in_force(&mut self, follower: Follower) {
+        self.board.set_log(follower.log().clone());
+        self.follower = Some(follower);
+        self.repair();
+    }
+
+    fn repair(&mut self) {
+        if let Some(log) = self.log() {
+            let cancel = CancellationToken::new();
+            let task = tokio::spawn(repair::run(log, self.peers.clone(), cancel.clone()));
+            self.repairing = Some(Repairing { cancel, task });
+        }
+    }
+
+    async fn list_shelved(&self) {
+        let store = self.store.clone();
+        match blocking(move || store.shelved()).await {
+            Ok(shelved) => self.board.shelved(shelved),
+            Err(reason) => tracing::warn!(%reason, "what was put aside cannot be listed"),
+        }
+    }
+
+    /// Closes every log with what was accepted on disk.
+    pub(crate) async fn close(mut self) {
+        if let Some(repairing) = self.repairing.take() {
+            repairing.stop().await;
+        }
+        if let Err(error) = self.give_up().await {
+            tracing::error!(%error, "the log being brought in was not closed in order");
+        }
+        if let Some(follower) = self.follower.take()
+            && let Err(error) = follower.stop().await
+        {
+            tracing::error!(%error, "the local log was not closed in order");
+        }
+    }
+}
+
+impl Repairing {
+    async fn stop(self) {
+        self.cancel.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the repair task failed");
+        }
+    }
+}
+
+/// What a new log knows of an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kinship {
+    /// The old one is a beginning of it.
+    Ancestor,
+    /// It is not.
+    Stranger,
+    /// What would tell is no longer held.
+    Unknown,
+}
+
+fn kinship(tip: Position, new: &Log) -> Kinship {
+    match new.chain_at(tip.lsn) {
+        Some(chain) if chain == tip.chain => Kinship::Ancestor,
+        None if tip.lsn < new.oldest().lsn => Kinship::Unknown,
+        _ => Kinship::Stranger,
+    }
+}
+
+fn report(shelved: &Shelved, what: &str) {
+    let Shelved {
+        path,
+        from,
+        to,
+        rows,
+        bytes,
+    } = shelved;
+    let path: &PathBuf = path;
+    tracing::warn!(path = %path.display(), %from, %to, rows, bytes, "{what}");
+}
+
+/// Runs work that waits for the disk where it delays nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WalError> + Send + 'static,
+) -> Result<T, FollowError> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(FollowError::of_append),
+        Err(error) => Err(FollowError::LocalLog(error.to_string())),
+    }
+}
+
+fn local(error: WalError) -> FollowError {
+    FollowError::LocalLog(error.to_string())
+}

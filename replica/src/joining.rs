@@ -1,0 +1,105 @@
+//! A log that is being brought in beside the one in force: its writer, its files and the task that
+//! fetches them. It owns their lives together and must never touch the log in force.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use wal::{Follower, Staging, WalError};
+
+use crate::board::Board;
+use crate::follow::Completion;
+use crate::join;
+use crate::peers::Peers;
+use crate::store::Store;
+
+/// A log on its way in.
+pub(crate) struct Joining {
+    pub(crate) follower: Follower,
+    staging: Arc<Mutex<Staging>>,
+    filled: watch::Receiver<bool>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Joining {
+    /// Opens the staged log and begins to fetch its files.
+    pub(crate) async fn start(
+        staging: Staging,
+        store: &Store,
+        peers: &Peers,
+        board: &Arc<Board>,
+    ) -> Result<Self, WalError> {
+        let opening = store.clone();
+        let opened = spawn_blocking(move || {
+            let follower = opening.open_staged(&staging);
+            (staging, follower)
+        });
+        let (staging, follower) = opened.await.map_err(failed)?;
+        let follower = follower?;
+        board.joining(Some(staging.progress()));
+        let staging = Arc::new(Mutex::new(staging));
+        let cancel = CancellationToken::new();
+        let (tell, filled) = watch::channel(false);
+        let fill = fill(
+            Arc::clone(&staging),
+            peers.clone(),
+            follower.log().clone(),
+            Arc::clone(board),
+            cancel.clone(),
+        );
+        let task = tokio::spawn(async move {
+            if fill.await {
+                tell.send_replace(true);
+            }
+            // Kept until the end: who waits for it must not see it closed.
+            tell.closed().await;
+        });
+        Ok(Self {
+            follower,
+            staging,
+            filled,
+            cancel,
+            task,
+        })
+    }
+
+    /// When it can take the place of the log in force.
+    pub(crate) fn completion(&self) -> Completion {
+        Completion {
+            filled: self.filled.clone(),
+        }
+    }
+
+    /// Closes the log and hands over what was staged.
+    pub(crate) async fn close(self) -> Result<Staging, WalError> {
+        self.cancel.cancel();
+        drop(self.filled);
+        self.task.await.map_err(failed)?;
+        self.follower.stop().await?;
+        match Arc::try_unwrap(self.staging) {
+            Ok(staging) => Ok(staging.into_inner()),
+            Err(_) => Err(WalError::Poisoned("a fetch has not ended".to_owned())),
+        }
+    }
+}
+
+fn failed(error: tokio::task::JoinError) -> WalError {
+    WalError::Poisoned(format!("a task failed: {error}"))
+}
+
+/// Fetches what is missing; true once nothing is.
+async fn fill(
+    staging: Arc<Mutex<Staging>>,
+    peers: Peers,
+    log: wal::Log,
+    board: Arc<Board>,
+    cancel: CancellationToken,
+) -> bool {
+    let filled = join::fill(staging, peers, log.durable(), board, cancel).await;
+    if let Err(reason) = &filled {
+        tracing::warn!(%reason, "a snapshot is not fetched any more");
+    }
+    filled.is_ok()
+}
