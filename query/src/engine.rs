@@ -27,12 +27,12 @@ use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
-use wal::Snapshot;
+use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Ticket};
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
-use crate::error::QueryError;
+use crate::error::{self, QueryError};
 use crate::guard;
 use crate::names;
 use crate::node::Node;
@@ -73,6 +73,7 @@ impl Engine {
         let request = Request {
             sql: sql.to_owned(),
             params,
+            as_of: None,
             timeout: None,
         };
         let mut transfer = self.start(request, Batches);
@@ -117,6 +118,8 @@ impl Drop for Engine {
 pub(crate) struct Request {
     pub(crate) sql: String,
     pub(crate) params: Params,
+    /// Answers as of this LSN, instead of the newest.
+    pub(crate) as_of: Option<Lsn>,
     /// May only shorten the configured timeout.
     pub(crate) timeout: Option<Duration>,
 }
@@ -125,6 +128,8 @@ pub(crate) struct Request {
 pub(crate) struct Answer {
     pub(crate) rows: SendableRecordBatchStream,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// How far the node was behind when the snapshot was taken.
+    pub(crate) lag_ms: Option<u64>,
 }
 
 /// What the tasks on the query threads share.
@@ -144,13 +149,13 @@ impl Core {
         requested.map_or(self.query_timeout, |limit| limit.min(self.query_timeout))
     }
 
-    /// Plans a statement over the newest snapshot and starts it.
+    /// Plans a statement over one snapshot and starts it.
     pub(crate) async fn open(&self, request: &Request) -> Result<Answer, QueryError> {
         guard::inspect(&request.sql)?;
-        let log = self.node.log().ok_or_else(|| {
-            QueryError::NotReady("this node has no data yet: it never reached its primary".into())
-        })?;
-        let snapshot = log.snapshot();
+        let log = self.node.log().ok_or_else(error::no_log)?;
+        // Before the snapshot, which may be fresher than that, never staler.
+        let lag_ms = self.node.lag_ms();
+        let snapshot = snapshot(&log, request.as_of)?;
         let mut state = self.session.clone();
         state.register_catalog_list(Arc::new(Catalogs::new(View {
             snapshot: Arc::clone(&snapshot),
@@ -162,7 +167,21 @@ impl Core {
         let plan = logical_plan(&state, request).await?;
         let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
         let rows = execute_stream(plan, state.task_ctx()).map_err(translate)?;
-        Ok(Answer { rows, snapshot })
+        Ok(Answer {
+            rows,
+            snapshot,
+            lag_ms,
+        })
+    }
+}
+
+/// What all tables of one statement are read from.
+fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> {
+    match as_of {
+        None => Ok(log.snapshot()),
+        Some(lsn) => log
+            .snapshot_at(lsn)
+            .map_err(|refused| error::as_of(lsn, &refused)),
     }
 }
 

@@ -2,12 +2,14 @@
 //! on; must never know an HTTP status: that mapping is in `http::error`.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use wal::{AsOf, Lsn};
 
 use crate::locate;
 
@@ -88,6 +90,31 @@ pub enum QueryError {
     /// The node is not as fresh as the request demands.
     #[error("{0}")]
     Lagging(String),
+    /// The rows of that LSN cannot be told from later ones any more.
+    #[error(
+        "the answer as of LSN {lsn} is gone here: the oldest that can be asked for is {oldest}"
+    )]
+    LsnGone {
+        /// What was asked for.
+        lsn: u64,
+        /// The oldest that this node can answer for.
+        oldest: u64,
+    },
+    /// The files of that mark are not known here, neither now nor lately.
+    #[error("the files of that mark are not known here: the newest mark is {newest}")]
+    UnknownMark {
+        /// What can be asked for.
+        newest: Mark,
+    },
+    /// What a path names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The secondary that is to be forgotten is connected.
+    #[error("{name} is connected: a secondary can be forgotten once it is gone")]
+    Connected {
+        /// Name or id, as asked for.
+        name: String,
+    },
     /// The node cannot serve yet.
     #[error("{0}")]
     NotReady(String),
@@ -120,6 +147,24 @@ pub enum QueryError {
     /// A bug.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// Which Parquet files a log has: how far it is compacted, the ordinal of its next file, and the
+/// digest of its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Everything below is in files.
+    pub compacted: u64,
+    /// Ordinal of the next file.
+    pub next: u64,
+    /// Digest of the manifest's bytes.
+    pub digest: u64,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.compacted, self.next)
+    }
 }
 
 impl QueryError {
@@ -181,6 +226,24 @@ impl From<QueryError> for DataFusionError {
     }
 }
 
+/// Why there is no answer as of `lsn`.
+pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
+    match refused {
+        AsOf::Ahead { at } => {
+            QueryError::Lagging(format!("this node is at LSN {at}, not at {lsn} yet"))
+        }
+        AsOf::Gone { oldest } => QueryError::LsnGone {
+            lsn: lsn.0,
+            oldest: oldest.0,
+        },
+    }
+}
+
+/// A node without a log has nothing to answer from.
+pub(crate) fn no_log() -> QueryError {
+    QueryError::NotReady("this node has no data yet: it never reached its primary".to_owned())
+}
+
 /// An error of the log on its way through the engine.
 pub(crate) fn storage(error: wal::WalError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -198,6 +261,16 @@ mod tests {
         let found = QueryError::from_datafusion(&outer, "SELECT 1");
         assert_eq!(found, QueryError::Timeout { limit });
         assert_eq!(found.to_string(), "the query took longer than 5 ms");
+    }
+
+    #[test]
+    fn an_lsn_that_is_gone_names_the_oldest_and_one_ahead_is_lag() {
+        let gone = as_of(Lsn(3), &AsOf::Gone { oldest: Lsn(7) });
+        assert_eq!(gone, QueryError::LsnGone { lsn: 3, oldest: 7 });
+        assert!(gone.to_string().ends_with("can be asked for is 7"));
+        let ahead = as_of(Lsn(9), &AsOf::Ahead { at: Lsn(7) });
+        let expected = "this node is at LSN 7, not at 9 yet".to_owned();
+        assert_eq!(ahead, QueryError::Lagging(expected));
     }
 
     #[test]

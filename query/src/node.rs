@@ -18,6 +18,21 @@ pub trait Node: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Rows of `system.replication`.
     fn replication(&self) -> Vec<ReplicationRow>;
+    /// Strikes a secondary, called by its name or its id, off the list of those seen here.
+    fn forget(&self, name_or_id: &str) -> Forget;
+}
+
+/// What became of the wish to forget a secondary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// It is off the list.
+    Done,
+    /// It is connected: it would be on the list again at once.
+    Connected,
+    /// The list has no such name or id.
+    Unknown,
+    /// This node keeps no such list.
+    NotHere,
 }
 
 /// One row of `system.replication`: this node's view of one of its peers.
@@ -49,4 +64,10 @@ pub struct ReplicationRow {
     pub lag_ms: Option<u64>,
     /// Why the link is not streaming, where it is not.
     pub reason: Option<String>,
+    /// Id of the peer.
+    pub id: String,
+    /// The node that the peer is connected to: this one, or a relay below it.
+    pub via: String,
+    /// Links between this node and the peer.
+    pub hops: u64,
 }

@@ -42,6 +42,8 @@ pub(crate) struct Head {
     pub(crate) schema: SchemaRef,
     pub(crate) position: Position,
     pub(crate) epoch: Epoch,
+    /// How far the node was behind when the snapshot was taken.
+    pub(crate) lag_ms: Option<u64>,
 }
 
 /// One step of an answer: a head, then items, then the end; or a failure at any point.
@@ -135,13 +137,18 @@ async fn transfer<S: Sink>(
     ticket: &Ticket,
 ) -> Result<(), QueryError> {
     // Boxed: planning makes a large future, and this one is held for the whole query.
-    let Answer { mut rows, snapshot } = Box::pin(core.open(request)).await?;
+    let Answer {
+        mut rows,
+        snapshot,
+        lag_ms,
+    } = Box::pin(core.open(request)).await?;
     let schema = rows.schema();
     sink.start(&schema)?;
     let mut head = Some(Head {
         schema,
         position: snapshot.position(),
         epoch: snapshot.epoch(),
+        lag_ms,
     });
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &request.sql))?;

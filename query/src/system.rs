@@ -92,6 +92,9 @@ fn replication(rows: &[ReplicationRow]) -> Result<RecordBatch> {
         ("lag_bytes", count(rows, |row| row.lag_bytes)),
         ("lag_ms", count(rows, |row| row.lag_ms)),
         ("reason", text(rows, |row| row.reason.as_deref())),
+        ("id", text(rows, |row| Some(row.id.as_str()))),
+        ("via", text(rows, |row| Some(row.via.as_str()))),
+        ("hops", count(rows, |row| Some(row.hops))),
     ])
 }
 
@@ -250,6 +253,7 @@ mod tests {
     #[test]
     fn empty_lists_are_empty_tables_with_columns() {
         assert_eq!(replication(&[]).expect("a batch").num_rows(), 0);
+        assert_eq!(replication(&[]).expect("a batch").num_columns(), 16);
         assert_eq!(segments(&[]).expect("a batch").num_columns(), 9);
         assert_eq!(queries(&[]).expect("a batch").num_columns(), 5);
         assert_eq!(files(&[]).expect("a batch").num_columns(), 10);
@@ -298,5 +302,6 @@ mod tests {
             (column("sent_lsn"), column("lag_ms"), column("reason")),
             (0, 1, 1)
         );
+        assert_eq!((column("id"), column("via"), column("hops")), (0, 0, 0));
     }
 }

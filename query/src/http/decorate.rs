@@ -13,6 +13,7 @@ use wal::{Epoch, Lsn};
 
 use super::App;
 use super::error::Failure;
+use crate::node::Node;
 
 /// The id of one request: the client's where it is sane, else a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,17 +63,23 @@ pub(crate) async fn decorate(
     let headers = response.headers_mut();
     set(headers, REQUEST_ID, id.as_str());
     headers.insert(ROLE, HeaderValue::from_static(app.node.role()));
-    // An answer to a query has said already which snapshot it is of.
-    if !headers.contains_key(LSN)
-        && let Some(log) = app.node.log()
-    {
-        let snapshot = log.snapshot();
-        set_position(headers, snapshot.position().lsn, snapshot.epoch());
+    // An answer that is of a snapshot has said already of which, and how far behind it was.
+    if !headers.contains_key(LAG_MS) {
+        set_lag(headers, app.node.lag_ms());
     }
-    if let Some(lag_ms) = app.node.lag_ms() {
-        headers.insert(LAG_MS, HeaderValue::from(lag_ms));
+    if !headers.contains_key(LSN) {
+        let (lsn, epoch) = held(app.node.as_ref());
+        set_position(headers, lsn, epoch);
     }
     response
+}
+
+/// What the node holds: without a log nothing, in no epoch yet.
+fn held(node: &dyn Node) -> (Lsn, Epoch) {
+    node.log().map_or((Lsn(0), Epoch(0)), |log| {
+        let snapshot = log.snapshot();
+        (snapshot.position().lsn, snapshot.epoch())
+    })
 }
 
 /// Says which snapshot an answer is of.
@@ -81,12 +88,20 @@ pub(crate) fn set_position(headers: &mut HeaderMap, lsn: Lsn, epoch: Epoch) {
     headers.insert(EPOCH, HeaderValue::from(epoch.0));
 }
 
+/// Says how far behind the primary an answer is.
+pub(crate) fn set_lag(headers: &mut HeaderMap, lag_ms: Option<u64>) {
+    let unknown = HeaderValue::from_static(UNKNOWN);
+    headers.insert(LAG_MS, lag_ms.map_or(unknown, HeaderValue::from));
+}
+
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
+/// The lag of a node that has not heard from its primary.
+const UNKNOWN: &str = "unknown";
 const MAX_REQUEST_ID: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ROLE: HeaderName = HeaderName::from_static("x-headwater-role");
@@ -114,5 +129,14 @@ mod tests {
             assert_eq!(id.as_str().len(), 16);
         }
         assert_ne!(RequestId::new(), RequestId::new());
+    }
+
+    #[test]
+    fn a_lag_is_a_number_or_said_to_be_unknown() {
+        let mut headers = HeaderMap::new();
+        set_lag(&mut headers, None);
+        assert_eq!(headers[LAG_MS], UNKNOWN);
+        set_lag(&mut headers, Some(7));
+        assert_eq!(headers[LAG_MS], "7");
     }
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::error::QueryError;
+use crate::error::{Mark, QueryError};
 use crate::node::Node;
 
 /// An error on its way out. The body is written last, where the request's id is known.
@@ -56,18 +56,36 @@ pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>
     let mut fields = Map::new();
     fields.insert("error".to_owned(), json!(error.to_string()));
     fields.insert("code".to_owned(), json!(code(error)));
-    if let QueryError::Syntax {
-        position: Some(position),
-        ..
-    } = error
-    {
-        fields.insert("position".to_owned(), json!(position));
+    if let Some((name, value)) = detail(error) {
+        fields.insert(name.to_owned(), value);
     }
     if let Some(primary) = primary {
         fields.insert("primary".to_owned(), json!(primary));
     }
     fields.insert("request_id".to_owned(), json!(request_id));
     Value::Object(fields)
+}
+
+/// What a program needs to know to ask better.
+fn detail(error: &QueryError) -> Option<(&'static str, Value)> {
+    match error {
+        QueryError::Syntax {
+            position: Some(position),
+            ..
+        } => Some(("position", json!(position))),
+        QueryError::LsnGone { oldest, .. } => Some(("oldest", json!(oldest))),
+        QueryError::UnknownMark { newest } => Some(("newest", mark(newest))),
+        _ => None,
+    }
+}
+
+/// A mark as every body shows it.
+pub(crate) fn mark(mark: &Mark) -> Value {
+    json!({
+        "compacted": mark.compacted,
+        "next": mark.next,
+        "digest": format!("{:016x}", mark.digest),
+    })
 }
 
 /// Where a refused write would be taken.
@@ -87,7 +105,11 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::Parameter(_)
         | QueryError::NotAllowed(_) => StatusCode::BAD_REQUEST,
         QueryError::ReadOnly { .. } => StatusCode::FORBIDDEN,
-        QueryError::UnknownTable { .. } | QueryError::UnknownPath(_) => StatusCode::NOT_FOUND,
+        QueryError::UnknownTable { .. } | QueryError::UnknownPath(_) | QueryError::NotFound(_) => {
+            StatusCode::NOT_FOUND
+        }
+        QueryError::UnknownMark { .. } | QueryError::Connected { .. } => StatusCode::CONFLICT,
+        QueryError::LsnGone { .. } => StatusCode::GONE,
         QueryError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
         QueryError::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
         QueryError::TooLarge { .. } | QueryError::Memory(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -121,6 +143,10 @@ fn code(error: &QueryError) -> &'static str {
         QueryError::TooMany { .. } => "too_many_queries",
         QueryError::Busy(_) => "busy",
         QueryError::Lagging(_) => "lagging",
+        QueryError::LsnGone { .. } => "lsn_gone",
+        QueryError::UnknownMark { .. } => "unknown_mark",
+        QueryError::NotFound(_) => "not_found",
+        QueryError::Connected { .. } => "connected",
         QueryError::NotReady(_) => "not_ready",
         QueryError::WrongRole { .. } => "role",
         QueryError::Storage(_) => "storage",
@@ -167,11 +193,36 @@ mod tests {
     }
 
     #[test]
+    fn refusals_tell_what_can_be_asked_for() {
+        let gone = QueryError::LsnGone { lsn: 3, oldest: 7 };
+        let expected = json!({
+            "error": "the answer as of LSN 3 is gone here: the oldest that can be asked for is 7",
+            "code": "lsn_gone", "oldest": 7, "request_id": "r1",
+        });
+        assert_eq!(body(&gone, "r1", None), expected);
+        let newest = Mark {
+            compacted: 90,
+            next: 4,
+            digest: 0xab,
+        };
+        let body = body(&QueryError::UnknownMark { newest }, "r2", None);
+        assert_eq!(body["code"], "unknown_mark");
+        let expected = json!({"compacted": 90, "next": 4, "digest": "00000000000000ab"});
+        assert_eq!(body["newest"], expected);
+    }
+
+    #[test]
     fn statuses_follow_the_contract() {
         let table = QueryError::UnknownTable {
             name: "t".to_owned(),
             hint: String::new(),
         };
+        let newest = Mark {
+            compacted: 0,
+            next: 0,
+            digest: 0,
+        };
+        let name = String::new();
         for (error, expected) in [
             (QueryError::Plan(String::new()), 400),
             (
@@ -187,6 +238,10 @@ mod tests {
                 },
                 408,
             ),
+            (QueryError::NotFound(String::new()), 404),
+            (QueryError::UnknownMark { newest }, 409),
+            (QueryError::Connected { name }, 409),
+            (QueryError::LsnGone { lsn: 1, oldest: 2 }, 410),
             (QueryError::Memory(String::new()), 413),
             (QueryError::TooMany { limit: 1 }, 429),
             (QueryError::Busy("busy"), 429),

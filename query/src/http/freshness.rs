@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::error::QueryError;
+use wal::Lsn;
+
+use crate::error::{self, QueryError};
 use crate::node::Node;
 
 /// Waits until the node's log includes everything below `min_lsn`.
@@ -12,9 +14,7 @@ pub(crate) async fn await_lsn(
     min_lsn: u64,
     limit: Duration,
 ) -> Result<(), QueryError> {
-    let log = node.log().ok_or_else(|| {
-        QueryError::NotReady("this node has no data yet: it never reached its primary".to_owned())
-    })?;
+    let log = node.log().ok_or_else(error::no_log)?;
     let mut durable = log.durable();
     let reached = durable.wait_for(|position| position.lsn.0 >= min_lsn);
     // The guard that `wait_for` gives must not outlive this expression.
@@ -26,17 +26,29 @@ pub(crate) async fn await_lsn(
         Ok(false) => Err(QueryError::NotReady(
             "the log of this node is closed".to_owned(),
         )),
-        Err(_) => Err(QueryError::Lagging(format!(
-            "this node is at LSN {} and did not reach {min_lsn} within {} ms",
-            log.snapshot().position().lsn,
-            limit.as_millis()
-        ))),
+        Err(_) => has_reached(newest(node), min_lsn, limit),
     }
 }
 
-/// Refuses when the node lags more than `max_lag_ms`, or does not know.
-pub(crate) fn check_lag(node: &dyn Node, max_lag_ms: u64) -> Result<(), QueryError> {
-    match node.lag_ms() {
+/// A secondary may have put a fresher log in the place of the one that was waited for.
+fn newest(node: &dyn Node) -> Lsn {
+    node.log()
+        .map_or(Lsn(0), |log| log.snapshot().position().lsn)
+}
+
+fn has_reached(at: Lsn, min_lsn: u64, limit: Duration) -> Result<(), QueryError> {
+    if at.0 >= min_lsn {
+        return Ok(());
+    }
+    Err(QueryError::Lagging(format!(
+        "this node is at LSN {at} and did not reach {min_lsn} within {} ms",
+        limit.as_millis()
+    )))
+}
+
+/// Refuses a lag of more than `max_lag_ms`, or one that is not known.
+pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), QueryError> {
+    match lag_ms {
         Some(lag_ms) if lag_ms <= max_lag_ms => Ok(()),
         Some(lag_ms) => Err(QueryError::Lagging(format!(
             "this node lags {lag_ms} ms, more than the {max_lag_ms} ms asked for"
@@ -49,3 +61,30 @@ pub(crate) fn check_lag(node: &dyn Node, max_lag_ms: u64) -> Result<(), QueryErr
 
 /// Longest wait for a position.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_that_is_too_long_or_unknown_is_refused() {
+        assert_eq!(check_lag(Some(500), 500), Ok(()));
+        assert!(matches!(
+            check_lag(Some(501), 500),
+            Err(QueryError::Lagging(_))
+        ));
+        assert!(matches!(
+            check_lag(None, u64::MAX),
+            Err(QueryError::Lagging(_))
+        ));
+    }
+
+    #[test]
+    fn a_log_that_took_the_place_of_another_counts_after_the_wait() {
+        let limit = Duration::from_millis(200);
+        assert_eq!(has_reached(Lsn(7), 7, limit), Ok(()));
+        let late = has_reached(Lsn(6), 7, limit).expect_err("one short");
+        let expected = "this node is at LSN 6 and did not reach 7 within 200 ms";
+        assert_eq!(late.to_string(), expected);
+    }
+}

@@ -7,10 +7,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
+use super::decorate;
 use super::error::Failure;
 use super::freshness;
 use super::request;
@@ -22,18 +23,21 @@ pub(crate) async fn alive() -> &'static str {
 }
 
 /// The node can serve, and is as fresh as asked.
-pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, Failure> {
+pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
     let max_lag_ms = request::parse_ready(uri.query())?;
     if let Some(reason) = app.node.not_ready() {
         return Err(QueryError::NotReady(reason).into());
     }
+    // Asked once, so that what is compared is what is told.
+    let lag_ms = app.node.lag_ms();
     if let Some(max_lag_ms) = max_lag_ms {
-        freshness::check_lag(app.node.as_ref(), max_lag_ms)?;
+        freshness::check_lag(lag_ms, max_lag_ms)?;
     }
     let role = app.node.role();
-    Ok(Json(
-        json!({ "ready": true, "role": role, "lag_ms": app.node.lag_ms() }),
-    ))
+    let body = Json(json!({ "ready": true, "role": role, "lag_ms": lag_ms }));
+    let mut response = body.into_response();
+    decorate::set_lag(response.headers_mut(), lag_ms);
+    Ok(response)
 }
 
 /// 200 on a primary only.

@@ -2,12 +2,16 @@
 //! never run a query on the threads that serve connections.
 
 mod decorate;
+mod digest;
 mod error;
 mod freshness;
 mod health;
 mod query;
 mod request;
+mod secondaries;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::fmt;
@@ -19,7 +23,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{delete, get};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -122,6 +126,11 @@ fn router(app: Arc<App>) -> Router {
         )
         .route("/api/v1/status", get(health::status))
         .route("/api/v1/verify", get(verify::verify))
+        .route("/api/v1/digest", get(digest::digest))
+        .route(
+            "/api/v1/secondaries/{name_or_id}",
+            delete(secondaries::forget),
+        )
         .route("/health", get(health::alive))
         .route("/health/primary", get(health::primary))
         .route("/health/secondary", get(health::secondary))

@@ -14,6 +14,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures::Stream;
+use wal::Lsn;
 
 use super::App;
 use super::decorate::{self, RequestId};
@@ -33,20 +34,12 @@ pub(crate) async fn query_sql(
     request: Request,
 ) -> Result<Response, Failure> {
     let query = read(request).await?;
-    if let Some(max_lag_ms) = query.max_lag_ms {
-        freshness::check_lag(app.node.as_ref(), max_lag_ms)?;
-    }
     let limit = app.engine.limit(query.timeout);
-    let mut left = limit;
-    if let Some(min_lsn) = query.min_lsn {
-        let begun = Instant::now();
-        let wait = limit.min(freshness::MAX_WAIT);
-        freshness::await_lsn(app.node.as_ref(), min_lsn, wait).await?;
-        left = limit.saturating_sub(begun.elapsed());
-    }
+    let left = settle(&app, &query, limit).await?;
     let statement = engine::Request {
         sql: query.sql,
         params: query.params,
+        as_of: query.as_of_lsn.map(Lsn),
         timeout: Some(left),
     };
     let mut transfer = app.engine.start(statement, Encoder::new(query.format));
@@ -55,6 +48,9 @@ pub(crate) async fn query_sql(
         Ok(head) => head?,
         Err(_) => return Err(QueryError::Timeout { limit }.into()),
     };
+    if let Some(max_lag_ms) = query.max_lag_ms {
+        freshness::check_lag(head.lag_ms, max_lag_ms)?;
+    }
     Ok(answer(
         &head,
         Download {
@@ -66,12 +62,29 @@ pub(crate) async fn query_sql(
     ))
 }
 
+/// Waits until the node is as fresh as asked, or refuses; gives what is left of `limit`.
+async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Duration, QueryError> {
+    let mut left = limit;
+    if let Some(lsn) = query.as_of_lsn.max(query.min_lsn) {
+        let begun = Instant::now();
+        let wait = limit.min(freshness::MAX_WAIT);
+        freshness::await_lsn(app.node.as_ref(), lsn, wait).await?;
+        left = limit.saturating_sub(begun.elapsed());
+    }
+    // The lag that counts comes with the snapshot; this spares a query that is refused anyway.
+    if let Some(max_lag_ms) = query.max_lag_ms {
+        freshness::check_lag(app.node.lag_ms(), max_lag_ms)?;
+    }
+    Ok(left)
+}
+
 fn answer(head: &Head, download: Download) -> Response {
     let content_type = HeaderValue::from_static(download.format.content_type());
     let mut response = Response::new(Body::from_stream(download));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     decorate::set_position(headers, head.position.lsn, head.epoch);
+    decorate::set_lag(headers, head.lag_ms);
     response
 }
 

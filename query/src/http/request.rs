@@ -17,6 +17,8 @@ pub(crate) struct QueryRequest {
     pub(crate) format: Format,
     pub(crate) params: Params,
     pub(crate) min_lsn: Option<u64>,
+    /// Never below `min_lsn`.
+    pub(crate) as_of_lsn: Option<u64>,
     pub(crate) max_lag_ms: Option<u64>,
     pub(crate) timeout: Option<Duration>,
 }
@@ -52,6 +54,7 @@ pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, QueryError> 
             "format" => request.format = format(text(name, value)?)?,
             "params" => request.params = params(value)?,
             "min_lsn" => request.min_lsn = Some(number(name, value)?),
+            "as_of_lsn" => request.as_of_lsn = Some(number(name, value)?),
             "max_lag_ms" => request.max_lag_ms = Some(number(name, value)?),
             "timeout_ms" => request.timeout = Some(timeout(name, value)?),
             _ => return Err(QueryError::NotSupported(format!("{name} in this version"))),
@@ -60,7 +63,44 @@ pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, QueryError> 
     request.sql = sql.ok_or_else(|| {
         QueryError::Parameter("q is missing: send the SQL as q=... or as a text/plain body".into())
     })?;
+    if let (Some(min), Some(as_of)) = (request.min_lsn, request.as_of_lsn)
+        && min > as_of
+    {
+        return Err(QueryError::Parameter(format!(
+            "min_lsn = {min} is above as_of_lsn = {as_of}: no answer is of both"
+        )));
+    }
     Ok(request)
+}
+
+/// A request to `/api/v1/digest`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DigestRequest {
+    /// Where the digests end; without it, where the log ends.
+    pub(crate) upto: Option<u64>,
+    /// Of which files: `compacted` and `next`; without it, of those in force.
+    pub(crate) mark: Option<(u64, u64)>,
+}
+
+/// What a request to `/api/v1/digest` asks for.
+pub(crate) fn parse_digest(query: Option<&str>) -> Result<DigestRequest, QueryError> {
+    let pairs = form_pairs(query.unwrap_or_default().as_bytes());
+    check_names(&pairs, DIGEST_NAMES)?;
+    let given = |wanted: &str| {
+        let found = pairs.iter().find(|(name, _)| name == wanted);
+        found.map(|(name, value)| number(name, value)).transpose()
+    };
+    let mark = match (given("compacted")?, given("next")?) {
+        (Some(compacted), Some(next)) => Some((compacted, next)),
+        (None, None) => None,
+        _ => {
+            return Err(QueryError::Parameter(
+                "compacted and next name a set of files together: send both or neither".to_owned(),
+            ));
+        }
+    };
+    let upto = given("upto")?;
+    Ok(DigestRequest { upto, mark })
 }
 
 /// The `max_lag_ms` of a request to `/ready`.
@@ -210,6 +250,7 @@ const QUERY_NAMES: &[&str] = &[
     "timeout_ms",
 ];
 const READY_NAMES: &[&str] = &["max_lag_ms"];
+const DIGEST_NAMES: &[&str] = &["upto", "compacted", "next"];
 
 #[cfg(test)]
 mod tests {
@@ -306,8 +347,33 @@ mod tests {
         );
         assert!(refusal(get("q=1&zzzzzzzzzz=2")).contains("known are q, format"));
         assert_eq!(refusal(get("q=1&q=2")), "q is given twice");
-        assert!(refusal(get("q=1&as_of_lsn=2")).contains("as_of_lsn"));
         assert!(refusal(post("application/json", r#"{"sql": "SELECT 1"}"#)).contains("\"sql\""));
+    }
+
+    #[test]
+    fn as_of_lsn_may_come_with_a_min_lsn_that_it_fulfils() {
+        let request = get("q=1&as_of_lsn=7").expect("a request");
+        assert_eq!((request.as_of_lsn, request.min_lsn), (Some(7), None));
+        let body = r#"{"q": "SELECT 1", "as_of_lsn": 7, "min_lsn": 7}"#;
+        let request = post("application/json", body).expect("a request");
+        assert_eq!((request.as_of_lsn, request.min_lsn), (Some(7), Some(7)));
+        let both = refusal(get("q=1&as_of_lsn=7&min_lsn=8"));
+        assert!(both.starts_with("min_lsn = 8 is above as_of_lsn = 7"));
+        assert!(refusal(get("q=1&as_of_lsn=now")).starts_with("as_of_lsn must be"));
+    }
+
+    #[test]
+    fn a_digest_is_of_a_whole_mark_or_of_the_present_one() {
+        assert_eq!(parse_digest(None), Ok(DigestRequest::default()));
+        let expected = DigestRequest {
+            upto: Some(9),
+            mark: Some((7, 3)),
+        };
+        let all = parse_digest(Some("next=3&upto=9&compacted=7"));
+        assert_eq!(all, Ok(expected));
+        for odd in ["compacted=7", "next=3", "upto=soon", "upto=1&upto=2", "x=1"] {
+            assert!(parse_digest(Some(odd)).is_err(), "{odd}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `/api/v1/verify`: reads everything that is stored and says what is damaged. Owns the one thread
-//! that does so at a time; must never let a second one start beside it, nor hold up a connection or
-//! the end of the process.
+//! that reads so much at a time; must never let a second one start beside it, nor hold up a
+//! connection or the end of the process.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,13 +9,13 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
-use wal::{Log, VerifyReport};
+use wal::VerifyReport;
 
 use super::App;
 use super::error::Failure;
-use crate::error::QueryError;
+use crate::error::{self, QueryError};
 
-/// The right to verify, held by whoever does.
+/// The right to read everything that is stored, held by whoever does.
 pub(crate) struct Verifier(Arc<Semaphore>);
 
 impl Default for Verifier {
@@ -25,14 +25,17 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// Verifies on a thread of its own, which goes on when nobody waits any more.
-    async fn run(&self, log: Log) -> Result<VerifyReport, QueryError> {
+    /// Does `work` on a thread of its own, which goes on when nobody waits any more.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, QueryError> {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
             return Err(QueryError::Busy("the log is being verified already"));
         };
         let (sender, receiver) = oneshot::channel();
         let work = move || {
-            let report = log.verify();
+            let report = work();
             drop(permit);
             if sender.send(report).is_err() {
                 tracing::info!("the log was verified and nobody waited any more");
@@ -50,10 +53,8 @@ impl Verifier {
 
 /// The state of all that is stored. Damage is an answer, not a failure.
 pub(crate) async fn verify(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
-    let log = app.node.log().ok_or_else(|| {
-        QueryError::NotReady("this node has no data yet: it never reached its primary".to_owned())
-    })?;
-    let report = app.verifier.run(log).await?;
+    let log = app.node.log().ok_or_else(error::no_log)?;
+    let report = app.verifier.run(move || log.verify()).await?;
     Ok(Json(body(&report)))
 }
 
@@ -113,6 +114,19 @@ mod tests {
             torn_tail: None,
             faults: Vec::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_second_reader_is_refused_until_the_first_is_done() {
+        let verifier = Verifier::default();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let mut first = Box::pin(verifier.run(move || held.recv().is_ok()));
+        assert!(futures::poll!(&mut first).is_pending());
+        let refused = verifier.run(|| ()).await.expect_err("one at a time");
+        assert!(matches!(refused, QueryError::Busy(_)));
+        release.send(()).expect("the first still waits");
+        assert_eq!(first.await, Ok(true));
+        assert_eq!(verifier.run(|| 7).await, Ok(7));
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! `/api/v1/digest`: what this node's disk really holds, for a comparison with another node. Owns
+//! the shape of that answer; must never say whether it is right: whoever compares does.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use wal::{Digest, DigestError, FilesMark, Lsn, PartitionDigest, RangeDigest};
+
+use super::App;
+use super::decorate;
+use super::error::{self, Failure};
+use super::freshness;
+use super::request::{self, DigestRequest};
+use crate::error::{Mark, QueryError, no_log};
+
+/// Reads everything below an LSN, and the Parquet files of one mark. Damage is an answer, not a
+/// failure.
+pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
+    let DigestRequest { upto, mark } = request::parse_digest(uri.query())?;
+    if let Some(lsn) = upto {
+        freshness::await_lsn(app.node.as_ref(), lsn, freshness::MAX_WAIT).await?;
+    }
+    let log = app.node.log().ok_or_else(no_log)?;
+    let upto = upto.map_or_else(|| log.snapshot().position().lsn, Lsn);
+    let mark = mark.map(|(compacted, next)| (Lsn(compacted), next));
+    let read = app.verifier.run(move || log.digest(upto, mark)).await?;
+    let digest = read.map_err(|refused| failure(refused, upto))?;
+    let mut response = Json(body(&digest)).into_response();
+    decorate::set_position(response.headers_mut(), digest.upto.lsn, digest.epoch);
+    Ok(response)
+}
+
+fn failure(refused: DigestError, upto: Lsn) -> QueryError {
+    match refused {
+        DigestError::UnknownMark { newest } => QueryError::UnknownMark {
+            newest: shown(newest),
+        },
+        DigestError::Ahead { at } => {
+            QueryError::Lagging(format!("this node is at LSN {at}, not at {upto} yet"))
+        }
+        DigestError::Gone { oldest } => QueryError::LsnGone {
+            lsn: upto.0,
+            oldest: oldest.0,
+        },
+    }
+}
+
+fn shown(mark: FilesMark) -> Mark {
+    Mark {
+        compacted: mark.compacted.0,
+        next: mark.next,
+        digest: mark.digest,
+    }
+}
+
+fn body(digest: &Digest) -> Value {
+    json!({
+        "log": digest.log.to_string(),
+        "epoch": digest.epoch.0,
+        "upto": {
+            "lsn": digest.upto.lsn.0,
+            "chain": hex(digest.upto.chain),
+        },
+        "oldest": digest.oldest.0,
+        "mark": error::mark(&shown(digest.mark)),
+        "ranges": digest.ranges.iter().map(range).collect::<Vec<Value>>(),
+        "partitions": digest.partitions.iter().map(partition).collect::<Vec<Value>>(),
+    })
+}
+
+fn range(range: &RangeDigest) -> Value {
+    json!({
+        "first": range.first.0,
+        "end": range.end.0,
+        "chain": hex(range.chain),
+        "fault": range.fault,
+    })
+}
+
+fn partition(partition: &PartitionDigest) -> Value {
+    json!({
+        "table": partition.table,
+        "partition": partition.partition,
+        "files": partition.files,
+        "rows": partition.rows,
+        "bytes": partition.bytes,
+        "digest": hex(partition.digest),
+        "fault": partition.fault,
+    })
+}
+
+/// As text: not every reader of JSON keeps 64 bits of a number.
+fn hex(value: u64) -> String {
+    format!("{value:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wal::{Epoch, LogId, Position};
+
+    fn mark() -> FilesMark {
+        FilesMark {
+            compacted: Lsn(5),
+            next: 3,
+            digest: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn a_digest_names_every_range_and_partition_with_its_fault() {
+        let digest = Digest {
+            log: LogId([0xab; 16]),
+            epoch: Epoch(2),
+            upto: Position {
+                lsn: Lsn(9),
+                chain: 0x1f,
+            },
+            oldest: Lsn(4),
+            mark: mark(),
+            ranges: vec![RangeDigest {
+                first: Lsn(4),
+                end: Lsn(9),
+                chain: 0x1f,
+                fault: None,
+            }],
+            partitions: vec![PartitionDigest {
+                table: "plant".to_owned(),
+                partition: "2026-11-21T00:00:00Z/1d".to_owned(),
+                files: 1,
+                rows: 5,
+                bytes: 700,
+                digest: 7,
+                fault: Some("odd".to_owned()),
+            }],
+        };
+        let expected = json!({
+            "log": "ab".repeat(16),
+            "epoch": 2,
+            "upto": {"lsn": 9, "chain": "000000000000001f"},
+            "oldest": 4,
+            "mark": {"compacted": 5, "next": 3, "digest": "ffffffffffffffff"},
+            "ranges": [{"first": 4, "end": 9, "chain": "000000000000001f", "fault": null}],
+            "partitions": [{
+                "table": "plant", "partition": "2026-11-21T00:00:00Z/1d", "files": 1, "rows": 5,
+                "bytes": 700, "digest": "0000000000000007", "fault": "odd",
+            }],
+        });
+        assert_eq!(body(&digest), expected);
+    }
+
+    #[test]
+    fn an_unknown_mark_tells_the_newest_and_an_lsn_out_of_reach_says_where() {
+        let unknown = failure(DigestError::UnknownMark { newest: mark() }, Lsn(9));
+        let newest = shown(mark());
+        assert_eq!(unknown, QueryError::UnknownMark { newest });
+        let ahead = failure(DigestError::Ahead { at: Lsn(7) }, Lsn(9));
+        let expected = "this node is at LSN 7, not at 9 yet".to_owned();
+        assert_eq!(ahead, QueryError::Lagging(expected));
+        let gone = failure(DigestError::Gone { oldest: Lsn(7) }, Lsn(3));
+        assert_eq!(gone, QueryError::LsnGone { lsn: 3, oldest: 7 });
+    }
+}

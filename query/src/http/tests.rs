@@ -1,0 +1,248 @@
+//! The paths as a client meets them, over a node that is made up: statuses, bodies and headers.
+//! Must never need a network.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use wal::{Committer, Lsn, OsDisk, Row};
+
+use super::*;
+use crate::node::{Forget, ReplicationRow};
+
+/// A secondary that says what it is told to say.
+#[derive(Default)]
+struct Fake {
+    log: Option<wal::Log>,
+    lag_ms: Option<u64>,
+}
+
+impl Node for Fake {
+    fn role(&self) -> &'static str {
+        "secondary"
+    }
+
+    fn log(&self) -> Option<wal::Log> {
+        self.log.clone()
+    }
+
+    fn lag_ms(&self) -> Option<u64> {
+        self.lag_ms
+    }
+
+    fn primary_address(&self) -> Option<String> {
+        None
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        self.log.is_none().then(|| "no log yet".to_owned())
+    }
+
+    fn status(&self) -> Value {
+        json!({})
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        vec![ReplicationRow {
+            id: "id-1".to_owned(),
+            via: "relay-1".to_owned(),
+            hops: 2,
+            ..ReplicationRow::default()
+        }]
+    }
+
+    fn forget(&self, name_or_id: &str) -> Forget {
+        match name_or_id {
+            "gone" => Forget::Done,
+            "a/b ü" => Forget::Connected,
+            "elsewhere" => Forget::NotHere,
+            _ => Forget::Unknown,
+        }
+    }
+}
+
+fn paths_of(fake: Fake) -> Router {
+    let config = Config {
+        threads: 1,
+        ..Config::default()
+    };
+    let node: Arc<dyn Node> = Arc::new(fake);
+    let engine = Engine::new(&config, Arc::clone(&node)).expect("an engine");
+    router(Arc::new(App {
+        node,
+        engine,
+        verifier: Verifier::default(),
+    }))
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    /// Null where it is no JSON.
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).expect("the header");
+        value.to_str().expect("text")
+    }
+}
+
+async fn ask(paths: &Router, method: Method, path: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(Body::empty()).expect("a request");
+    let answered = TowerToHyperService::new(paths.clone()).call(request).await;
+    let (parts, body) = answered.expect("an answer").into_parts();
+    let bytes = to_bytes(body, 1 << 20).await.expect("a body");
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    }
+}
+
+async fn get_from(paths: &Router, path: &str) -> Answer {
+    ask(paths, Method::GET, path).await
+}
+
+/// A log with `rows` rows, each committed alone, and where it ended after each of them.
+fn filled(dir: &Path, rows: i64) -> (Committer, Vec<Lsn>) {
+    let config = wal::Config::default();
+    let (committer, _) = wal::open_primary(OsDisk::new(), dir, &config).expect("a log");
+    let mut appender = committer.appender(Box::new(|_| ()));
+    let mut ends = Vec::new();
+    for time in 0..rows {
+        let row = Row {
+            time,
+            tags: &[("site", "a")],
+            fields: &[(Cow::Borrowed("v"), wal::Value::Int(time))],
+        };
+        let ticket = appender.append("plant", &[row]).expect("room");
+        ends.push(appender.wait(ticket).expect("durable"));
+    }
+    (committer, ends)
+}
+
+#[tokio::test]
+async fn every_answer_tells_lsn_epoch_and_lag_even_before_there_is_any() {
+    let paths = paths_of(Fake::default());
+    for (path, status) in [
+        ("/health", 200),
+        ("/metrics", 200),
+        ("/api/v1/status", 200),
+        ("/ready", 503),
+        ("/health/primary", 503),
+        ("/api/v3/query_sql?q=SELECT+1", 503),
+        ("/api/v3/query_sql?q=SELECT+1&as_of_lsn=1", 503),
+        ("/api/v3/query_sql", 400),
+        ("/api/v1/verify", 503),
+        ("/api/v1/digest", 503),
+        ("/api/v1/digest?next=1", 400),
+        ("/nothing", 404),
+        ("/api/v1/secondaries/x", 405),
+    ] {
+        let answer = get_from(&paths, path).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("x-headwater-role"), "secondary");
+        assert_eq!(answer.header("x-headwater-lsn"), "0");
+        assert_eq!(answer.header("x-headwater-epoch"), "0");
+        assert_eq!(answer.header("x-headwater-lag-ms"), "unknown");
+        assert!(!answer.header("x-request-id").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_secondary_is_forgotten_by_its_decoded_name_unless_it_is_connected() {
+    let paths = paths_of(Fake::default());
+    for (name, status, code) in [
+        ("gone", 204, Value::Null),
+        ("a%2Fb%20%C3%BC", 409, json!("connected")),
+        ("elsewhere", 404, json!("not_found")),
+        ("never-seen", 404, json!("not_found")),
+        ("%FF", 400, json!("parameter")),
+    ] {
+        let path = format!("/api/v1/secondaries/{name}");
+        let answer = ask(&paths, Method::DELETE, &path).await;
+        assert_eq!((answer.status, &answer.body["code"]), (status, &code));
+        assert_eq!(answer.header("x-headwater-lsn"), "0");
+    }
+    let refused = get_from(&paths, "/api/v1/secondaries/gone").await;
+    let expected = "/api/v1/secondaries/gone does not take GET";
+    assert_eq!(refused.body["error"], expected);
+}
+
+#[tokio::test]
+async fn an_answer_as_of_an_lsn_has_the_rows_below_it_and_names_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, ends) = filled(dir.path(), 3);
+    let paths = paths_of(Fake {
+        log: Some(committer.log().clone()),
+        lag_ms: Some(0),
+    });
+    for (rows, end) in (1_i64..).zip(&ends) {
+        let query = "/api/v3/query_sql?q=SELECT+count(*)+AS+n,+sum(v)+AS+s+FROM+plant";
+        let answer = get_from(&paths, &format!("{query}&as_of_lsn={end}")).await;
+        let sum: i64 = (0..rows).sum();
+        assert_eq!(answer.body, json!([{"n": rows, "s": sum}]));
+        assert_eq!(answer.header("x-headwater-lsn"), end.to_string());
+        assert_eq!(answer.header("x-headwater-epoch"), "1");
+    }
+    let query = "/api/v3/query_sql?q=SELECT+via,+hops+FROM+system.replication&as_of_lsn";
+    let answer = get_from(&paths, &format!("{query}={}", ends[0])).await;
+    assert_eq!(answer.body, json!([{"via": "relay-1", "hops": 2}]));
+    let ahead = format!("{query}={}&timeout_ms=20", ends[2].0 + 1);
+    let ahead = get_from(&paths, &ahead).await;
+    assert_eq!(ahead.status, 503);
+    assert_eq!(ahead.body["code"], "lagging");
+    assert!(ahead.headers.contains_key("retry-after"));
+    committer.stop().expect("a clean stop");
+}
+
+#[tokio::test]
+async fn an_answer_is_never_staler_than_it_may_be_and_tells_the_lag_it_was_judged_by() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, _) = filled(dir.path(), 1);
+    let paths = paths_of(Fake {
+        log: Some(committer.log().clone()),
+        lag_ms: Some(600),
+    });
+    for path in ["/ready?", "/api/v3/query_sql?q=SELECT+1&"] {
+        for (most, status) in [(600, 200), (599, 503)] {
+            let answer = get_from(&paths, &format!("{path}max_lag_ms={most}")).await;
+            assert_eq!(answer.status, status, "{path}{most}");
+            assert_eq!(answer.header("x-headwater-lag-ms"), "600");
+        }
+    }
+    committer.stop().expect("a clean stop");
+}
+
+#[tokio::test]
+async fn a_digest_is_of_the_durable_log_and_an_unknown_mark_is_answered_with_the_newest() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, ends) = filled(dir.path(), 2);
+    let log = committer.log().clone();
+    let id = log.id().to_string();
+    let paths = paths_of(Fake {
+        log: Some(log),
+        lag_ms: Some(0),
+    });
+    let answer = get_from(&paths, "/api/v1/digest").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["log"], json!(id));
+    assert_eq!(answer.body["upto"]["lsn"], json!(ends[1].0));
+    assert_eq!(answer.header("x-headwater-lsn"), ends[1].to_string());
+    let unknown = get_from(&paths, "/api/v1/digest?compacted=0&next=4711").await;
+    assert_eq!(unknown.status, 409, "{}", unknown.body);
+    assert_eq!(unknown.body["code"], "unknown_mark");
+    assert_eq!(unknown.body["newest"], answer.body["mark"]);
+    committer.stop().expect("a clean stop");
+}
