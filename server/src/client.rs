@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::digest::{Digest, Mark};
 use crate::status::Status;
 use crate::verification::Verification;
 
@@ -31,7 +32,35 @@ pub(crate) struct Refusal {
     #[serde(default)]
     pub(crate) code: String,
     position: Option<u64>,
+    /// What can be asked for instead of files that the node does not know.
+    newest: Option<Box<Mark>>,
     request_id: Option<String>,
+}
+
+/// Why there is no digest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DigestError {
+    /// The node has other files, and no longer or not yet those asked for.
+    #[error("{refusal}")]
+    UnknownMark { newest: Box<Mark>, refusal: Refusal },
+    /// The node's log does not reach that far yet.
+    #[error("{0}")]
+    Behind(Refusal),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Why a secondary is not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForgetError {
+    /// It would be on the list again at once.
+    #[error("{0}")]
+    Connected(Refusal),
+    /// Nobody of that name is on a list there.
+    #[error("{0}")]
+    Unknown(Refusal),
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 /// An answer to SQL, from its first byte on.
@@ -92,6 +121,37 @@ impl Client {
         self.get("/api/v1/verify")
     }
 
+    /// What the node's disk really holds below `upto`, its end when there is none, and of which
+    /// Parquet files: those of `mark`, else those in force. Takes as long as reading all of it does.
+    pub(crate) fn digest(
+        &self,
+        upto: Option<u64>,
+        mark: Option<&Mark>,
+    ) -> Result<Digest, DigestError> {
+        let upto = upto.map(|lsn| format!("upto={lsn}"));
+        let mark = mark.map(|mark| format!("compacted={}&next={}", mark.compacted, mark.next));
+        let query: Vec<String> = [upto, mark].into_iter().flatten().collect();
+        let path = format!("/api/v1/digest?{}", query.join("&"));
+        self.get(&path).map_err(|error| match error {
+            ClientError::Refused(refusal) => undigested(refusal),
+            error => error.into(),
+        })
+    }
+
+    /// Strikes a secondary off the list of those that the node has seen.
+    pub(crate) fn forget(&self, name_or_id: &str) -> Result<(), ForgetError> {
+        let path = format!("/api/v1/secondaries/{}", escape(name_or_id));
+        match self.answer(self.agent.delete(self.to(&path)).call()) {
+            Ok(_) => Ok(()),
+            Err(ClientError::Refused(refusal)) => Err(match refusal.code.as_str() {
+                "connected" => ForgetError::Connected(refusal),
+                "not_found" => ForgetError::Unknown(refusal),
+                _ => ClientError::Refused(refusal).into(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Answers of one SQL statement in `format`.
     pub(crate) fn sql(&self, sql: &str, format: &str) -> Result<Answer, ClientError> {
         let body = serde_json::json!({ "q": sql, "format": format }).to_string();
@@ -143,6 +203,28 @@ impl Client {
     }
 }
 
+fn undigested(mut refusal: Refusal) -> DigestError {
+    let newest = refusal.newest.take();
+    match newest.filter(|_| refusal.code == "unknown_mark") {
+        Some(newest) => DigestError::UnknownMark { newest, refusal },
+        None if refusal.code == "lagging" => DigestError::Behind(refusal),
+        None => ClientError::Refused(refusal).into(),
+    }
+}
+
+/// A text as one part of a path.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
 fn details(position: &Option<u64>, request_id: &Option<String>) -> String {
     let at = position.map(|position| format!(", at position {position}"));
     let request = request_id.as_ref().map(|id| format!(", request {id}"));
@@ -175,5 +257,34 @@ mod tests {
         );
         let refusal: Refusal = serde_json::from_str(r#"{"error": "no", "code": "x"}"#).unwrap();
         assert_eq!(refusal.to_string(), "no (x)");
+    }
+
+    #[test]
+    fn a_refused_digest_says_what_to_ask_for() {
+        let refusal = |code: &str, more: &str| -> Refusal {
+            let json = format!(r#"{{"error": "no", "code": "{code}"{more}}}"#);
+            serde_json::from_str(&json).unwrap()
+        };
+        let newest = r#", "newest": {"compacted": 90, "next": 4, "digest": "00000000000000ab"}"#;
+        let error = undigested(refusal("unknown_mark", newest));
+        let DigestError::UnknownMark { newest, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((newest.compacted, newest.next), (90, 4));
+        assert_eq!(error.to_string(), "no (unknown_mark)");
+        let behind = undigested(refusal("lagging", ""));
+        assert!(matches!(behind, DigestError::Behind(_)));
+        for code in ["unknown_mark", "lsn_gone"] {
+            assert!(matches!(
+                undigested(refusal(code, "")),
+                DigestError::Client(ClientError::Refused(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn names_are_one_part_of_a_path() {
+        assert_eq!(escape("node-1.example_~"), "node-1.example_~");
+        assert_eq!(escape("a/b c?d\u{e9}"), "a%2Fb%20c%3Fd%C3%A9");
     }
 }

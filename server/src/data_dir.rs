@@ -123,7 +123,7 @@ fn node_id(dir: &Path) -> Result<String, DataDirError> {
 }
 
 /// The file is there whole or not at all after a crash, and there once this has returned.
-fn write_durably(dir: &Path, path: &Path, text: &str) -> Result<(), DataDirError> {
+pub(crate) fn write_durably(dir: &Path, path: &Path, text: &str) -> Result<(), DataDirError> {
     let draft = path.with_extension("new");
     let mut file = File::create(&draft).map_err(io_error("create", &draft))?;
     writeln!(file, "{text}")

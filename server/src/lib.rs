@@ -3,12 +3,15 @@
 //! This crate joins the others and knows how none of them works: what MQTT is, how a log is shipped
 //! and how SQL is answered is theirs. It alone reads files of settings and the environment.
 
+mod accounting;
+mod chore;
 mod cli;
 mod client;
-mod compaction;
 pub mod conf;
 mod data_dir;
+mod digest;
 mod error;
+mod members;
 mod memory;
 mod metrics;
 mod node;
@@ -24,6 +27,7 @@ mod table;
 mod telemetry;
 mod verification;
 
+pub use accounting::{Accounting, AtRisk, MessageCounts, RowCounts};
 pub use cli::run;
 pub use data_dir::DataDirError;
 pub use error::{StartError, StopError};
@@ -31,4 +35,7 @@ pub use memory::MemoryError;
 pub use primary::Primary;
 pub use running::Running;
 pub use secondary::Secondary;
-pub use status::{DamagedStatus, LogStatus, MqttStatus, SecondaryStatus, Status, UpstreamStatus};
+pub use status::{
+    BelowStatus, DamagedStatus, HopStatus, JoinStatus, LogStatus, MqttStatus, ScrubStatus,
+    SecondaryStatus, ShelvedStatus, Status, UpstreamStatus,
+};

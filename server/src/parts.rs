@@ -81,6 +81,21 @@ pub(crate) async fn step<T>(part: &str, stop: impl Future<Output = T>) {
     }
 }
 
+/// Where secondaries connect, and what they may take; `members` are those seen before.
+pub(crate) fn listen_config(
+    serving: &conf::Serving,
+    own: replica::Hop,
+    members: Vec<replica::Member>,
+) -> replica::ListenConfig {
+    replica::ListenConfig {
+        max_rate: serving.max_rate,
+        max_rate_each: serving.max_rate_per_secondary,
+        packing: serving.compression,
+        members,
+        ..replica::ListenConfig::new(serving.listen, own)
+    }
+}
+
 /// `memory` is what queries may use, in bytes.
 pub(crate) fn query_config(http: &conf::Http, memory: u64) -> query::Config {
     query::Config {

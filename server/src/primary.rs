@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::compaction::Compaction;
+use crate::accounting::Ledger;
+use crate::chore::{Compaction, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
+use crate::members::{self, Keeper};
 use crate::memory::{self, Budget};
 use crate::node::{PrimaryNode, Who};
-use crate::parts::{blocking, cores, failure, opening, query_config, report, step};
+use crate::parts::{blocking, cores, failure, listen_config, opening, query_config, report, step};
 use crate::slot::Slot;
 
 /// A primary that takes messages.
@@ -23,6 +25,7 @@ pub struct Primary {
     node: Arc<PrimaryNode>,
     committer: wal::Committer,
     upstream: Option<replica::Upstream>,
+    members: Option<Keeper>,
     http: Option<query::HttpServer>,
     mqtt_addr: SocketAddr,
     data_dir: DataDir,
@@ -30,8 +33,8 @@ pub struct Primary {
 
 impl Primary {
     /// Opens the log, then the doors: replication and HTTP first, MQTT last, so that nothing comes
-    /// in before the rest stands. Compaction runs as soon as the log is open. Needs a tokio runtime. `identity` stands in for the files of
-    /// `replication.certs`.
+    /// in before the rest stands. Compaction and scrubbing run as soon as the log is open. Needs a
+    /// tokio runtime. `identity` stands in for the files of `replication.certs`.
     ///
     /// # Errors
     /// When a part cannot start; those that had started are stopped again.
@@ -56,13 +59,16 @@ impl Primary {
             who,
             log: committer.log().clone(),
             compaction: Compaction::new(conf.storage.compaction_rate),
+            scrub: Scrub::new(conf.storage.scrub_rate),
             mqtt: Slot::empty(),
             registry: Slot::empty(),
+            ledger: Ledger::default(),
         });
         let mut primary = Self {
             node,
             committer,
             upstream: None,
+            members: None,
             http: None,
             mqtt_addr: conf.mqtt.listen,
             data_dir,
@@ -101,8 +107,8 @@ impl Primary {
         failure(self.committer.log()).await
     }
 
-    /// Takes no more messages, ends compaction, commits and acknowledges what has come in, tells the
-    /// secondaries, and ends. Returns where the log ends.
+    /// Takes no more messages, ends the work on the log, commits and acknowledges what has come in,
+    /// tells the secondaries, and ends. Returns where the log ends.
     ///
     /// # Errors
     /// When the log failed; everything acknowledged is on disk even then.
@@ -111,6 +117,7 @@ impl Primary {
             step("MQTT", blocking(move || mqtt.stop())).await;
         }
         step("compaction", self.node.compaction.stop()).await;
+        step("scrubbing", self.node.scrub.stop()).await;
         let committer = self.committer;
         let end = blocking(move || committer.stop()).await;
         if let Ok(position) = &end {
@@ -119,6 +126,9 @@ impl Primary {
         self.node.registry.take();
         if let Some(upstream) = self.upstream {
             step("replication", upstream.stop()).await;
+        }
+        if let Some(members) = self.members {
+            step("the list of secondaries", members.stop()).await;
         }
         if let Some(http) = self.http {
             step("HTTP", http.stop()).await;
@@ -134,16 +144,9 @@ impl Primary {
         budget: &Budget,
     ) -> Result<(), StartError> {
         self.node.compaction.start(self.node.log.clone()).await?;
+        self.node.scrub.start(self.node.log.clone()).await?;
         if let Some(shipping) = &conf.replication {
-            let identity = match identity {
-                Some(identity) => identity,
-                None => replica::Identity::load(&shipping.certs)?,
-            };
-            let config = replica::ListenConfig::new(shipping.listen, &self.node.who.name);
-            let log = self.committer.log().clone();
-            let upstream = replica::Upstream::bind(config, &identity, log)?;
-            self.node.registry.put(upstream.registry());
-            self.upstream = Some(upstream);
+            self.ship(shipping, identity).await?;
         }
         if let Some(http) = &conf.http {
             let node = Arc::clone(&self.node);
@@ -152,10 +155,34 @@ impl Primary {
                 node,
             )?);
         }
-        let (config, appenders) = (mqtt_config(&conf.mqtt), self.committer.appenders());
-        let listener = blocking(move || mqtt::Listener::start(config, appenders)).await?;
+        let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
+        let log = self.committer.log().clone();
+        let listener = blocking(move || mqtt::Listener::start(config, appenders, log)).await?;
         self.mqtt_addr = listener.local_addr();
         self.node.mqtt.put(listener);
+        Ok(())
+    }
+
+    /// Lets secondaries in.
+    async fn ship(
+        &mut self,
+        shipping: &conf::Shipping,
+        identity: Option<replica::Identity>,
+    ) -> Result<(), StartError> {
+        let identity = match identity {
+            Some(identity) => identity,
+            None => replica::Identity::load(&shipping.certs)?,
+        };
+        let data_dir = self.data_dir.path().to_owned();
+        let members = blocking(move || members::load(&data_dir)).await;
+        let own = self.node.who.hop();
+        let config = listen_config(&shipping.serving, own.clone(), members);
+        let source = replica::Source::primary(self.committer.log().clone(), own);
+        let upstream = replica::Upstream::bind(config, &identity, source)?;
+        let keeper = Keeper::start(self.data_dir.path(), upstream.registry());
+        self.members = Some(keeper);
+        self.node.registry.put(upstream.registry());
+        self.upstream = Some(upstream);
         Ok(())
     }
 
@@ -208,14 +235,18 @@ fn workers(conf: &conf::Mqtt) -> usize {
     }
 }
 
-fn mqtt_config(conf: &conf::Mqtt) -> mqtt::Config {
+fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
+    let mqtt = &conf.mqtt;
     mqtt::Config {
-        listen: conf.listen,
-        max_packet: conf.max_packet,
-        max_inflight: conf.max_inflight,
-        max_connections: conf.max_connections,
-        workers: workers(conf),
+        listen: mqtt.listen,
+        max_packet: mqtt.max_packet,
+        max_inflight: mqtt.max_inflight,
+        max_connections: mqtt.max_connections,
+        workers: workers(mqtt),
         // The only way there is until a conf can name users.
         allow_anonymous: true,
+        ack: mqtt.ack,
+        routes: conf.routes.clone(),
+        too_few: conf.too_few,
     }
 }

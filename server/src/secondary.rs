@@ -1,37 +1,42 @@
-//! A running secondary: follows its primary's log and answers SQL from what it holds, whether the
-//! primary can be reached or not, and even when its own log takes nothing more. Must never write a
-//! byte to the log that the primary did not send.
+//! A running secondary: follows an upstream's log and answers SQL from what it holds, whether the
+//! upstream can be reached or not, and even when its own log takes nothing more; as a relay it serves
+//! the same bytes to others. Must never write a byte to the log that the primary did not send.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::info;
 
-use crate::compaction::Compaction;
+use crate::accounting::Ledger;
+use crate::chore::{Compaction, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
+use crate::members::{self, Keeper};
 use crate::memory;
 use crate::node::{SecondaryNode, Who};
-use crate::parts::{blocking, opening, query_config, report, step};
+use crate::parts::{blocking, listen_config, opening, query_config, report, step};
 use crate::slot::Slot;
 
 /// A secondary that follows.
 pub struct Secondary {
     node: Arc<SecondaryNode>,
+    /// On a relay.
+    relay: Option<replica::Upstream>,
+    members: Option<Keeper>,
     http: Option<query::HttpServer>,
     data_dir: DataDir,
 }
 
 impl Secondary {
-    /// Opens the local log if there is one, follows the primary, compacts what comes, answers HTTP.
-    /// Needs a tokio runtime. `identity` stands in for the files of `replication.certs`.
+    /// Opens the local log if there is one, follows an upstream, works on whatever log is in force,
+    /// answers HTTP. A relay listens before it has a log. Needs a tokio runtime. `identity` stands
+    /// in for the files of `replication.certs`.
     ///
     /// # Errors
-    /// When a part cannot start. A primary that cannot be reached is no error.
+    /// When a part cannot start. An upstream that cannot be reached is no error.
     pub async fn start(
         node: &conf::Node,
         conf: &conf::Secondary,
@@ -43,45 +48,41 @@ impl Secondary {
         let data_dir = DataDir::open(&node.data_dir)?;
         let identity = match identity {
             Some(identity) => identity,
-            None => replica::Identity::load(&conf.certs)?,
+            None => replica::Identity::load(&conf.following.certs)?,
         };
-        let log_config = wal::FollowerConfig {
-            reserve_disk: conf.storage.reserve_disk,
-        };
-        let existing = open_existing(data_dir.path(), &log_config).await?;
-        let id = data_dir.node_id().to_owned();
-        let config = replica::FollowConfig::new(&conf.upstream, &node.name, &id);
-        let open = opener(data_dir.path().to_owned(), log_config);
-        let downstream = replica::Downstream::start(config, identity, existing, open);
-        let compaction = Compaction::new(conf.storage.compaction_rate);
-        compaction.start_when_there(downstream.log());
+        let (store, existing) = open_existing(&data_dir, &conf.storage).await?;
         let who = Who {
             name: node.name.clone(),
-            id,
+            id: data_dir.node_id().to_owned(),
             started: Instant::now(),
         };
+        let config = follow_config(&conf.following, &who);
+        let downstream = replica::Downstream::start(config, identity.clone(), store, existing);
         let node = Arc::new(SecondaryNode {
             who,
-            upstream: conf.upstream.clone(),
+            upstreams: conf.following.upstreams.clone(),
             log: downstream.log(),
-            compaction,
+            compaction: Compaction::new(conf.storage.compaction_rate),
+            scrub: Scrub::new(conf.storage.scrub_rate),
             downstream: Slot::empty(),
+            registry: Slot::empty(),
+            ledger: Ledger::default(),
         });
+        node.compaction.follow(downstream.log());
+        node.scrub.follow(downstream.log());
+        let source = downstream.source();
         node.downstream.put(downstream);
-        let asked = Arc::clone(&node);
-        let config = query_config(&conf.http, budget.queries);
-        let http = query::HttpServer::start(config, asked);
         let mut secondary = Self {
             node,
+            relay: None,
+            members: None,
             http: None,
             data_dir,
         };
-        match http {
-            Ok(http) => secondary.http = Some(http),
-            Err(error) => {
-                secondary.stop().await;
-                return Err(error.into());
-            }
+        let opened = secondary.open_doors(conf, &identity, source, budget.queries);
+        if let Err(error) = opened.await {
+            secondary.stop().await;
+            return Err(error);
         }
         secondary.announce();
         Ok(secondary)
@@ -92,11 +93,25 @@ impl Secondary {
         self.http.as_ref().map(query::HttpServer::local_addr)
     }
 
-    /// Ends compaction, puts what has been received on disk, says goodbye, and ends.
+    /// Where other secondaries connect, on a relay.
+    pub fn replication_addr(&self) -> Option<SocketAddr> {
+        self.relay.as_ref().map(replica::Upstream::local_addr)
+    }
+
+    /// Ends the work on the log, puts what has been received on disk, tells those that follow this
+    /// node, says goodbye, and ends.
     pub async fn stop(self) {
         step("compaction", self.node.compaction.stop()).await;
+        step("scrubbing", self.node.scrub.stop()).await;
         if let Some(downstream) = self.node.downstream.take() {
             step("following", downstream.stop()).await;
+        }
+        self.node.registry.take();
+        if let Some(relay) = self.relay {
+            step("replication", relay.stop()).await;
+        }
+        if let Some(members) = self.members {
+            step("the list of secondaries", members.stop()).await;
         }
         if let Some(http) = self.http {
             step("HTTP", http.stop()).await;
@@ -104,15 +119,52 @@ impl Secondary {
         drop(self.data_dir);
     }
 
+    async fn open_doors(
+        &mut self,
+        conf: &conf::Secondary,
+        identity: &replica::Identity,
+        source: replica::Source,
+        memory: u64,
+    ) -> Result<(), StartError> {
+        if let Some(serving) = &conf.following.relay {
+            self.serve(serving, identity, source).await?;
+        }
+        let asked = Arc::clone(&self.node);
+        let config = query_config(&conf.http, memory);
+        self.http = Some(query::HttpServer::start(config, asked)?);
+        Ok(())
+    }
+
+    /// Lets other secondaries follow what this one has.
+    async fn serve(
+        &mut self,
+        serving: &conf::Serving,
+        identity: &replica::Identity,
+        source: replica::Source,
+    ) -> Result<(), StartError> {
+        let data_dir = self.data_dir.path().to_owned();
+        let members = blocking(move || members::load(&data_dir)).await;
+        let config = listen_config(serving, self.node.who.hop(), members);
+        let relay = replica::Upstream::bind(config, identity, source)?;
+        let registry = relay.registry();
+        let told = |following: &replica::Downstream| following.downstreams(registry.briefs());
+        self.node.downstream.with(told);
+        let keeper = Keeper::start(self.data_dir.path(), registry.clone());
+        self.members = Some(keeper);
+        self.node.registry.put(registry);
+        self.relay = Some(relay);
+        Ok(())
+    }
+
     fn announce(&self) {
-        let http = self
-            .http_addr()
-            .map_or("off".to_owned(), |addr| addr.to_string());
+        let show =
+            |addr: Option<SocketAddr>| addr.map_or("off".to_owned(), |addr| addr.to_string());
         info!(
             node = %self.node.who.name,
             id = %self.node.who.id,
-            upstream = %self.node.upstream,
-            %http,
+            upstream = %self.node.upstreams.join(", "),
+            replication = %show(self.replication_addr()),
+            http = %show(self.http_addr()),
             "the secondary is up"
         );
     }
@@ -127,33 +179,26 @@ impl fmt::Debug for Secondary {
 }
 
 async fn open_existing(
-    data_dir: &Path,
-    config: &wal::FollowerConfig,
-) -> Result<Option<wal::Follower>, wal::WalError> {
-    let (data_dir, config) = (data_dir.to_owned(), config.clone());
+    data_dir: &DataDir,
+    storage: &conf::Storage,
+) -> Result<(replica::Store, Option<wal::Follower>), wal::WalError> {
+    let config = wal::FollowerConfig {
+        reserve_disk: storage.reserve_disk,
+    };
+    let path = data_dir.path().to_owned();
+    let store = replica::Store::new(wal::OsDisk::new(), path, config, report);
+    opening(data_dir.path());
     blocking(move || {
-        let Some(log) = wal::find_log(&wal::OsDisk, &data_dir)? else {
-            return Ok(None);
-        };
-        // The files say which epoch they are of; the first one is for a log that has none yet.
-        open_log(&data_dir, log, wal::Epoch(1), &config).map(Some)
+        let existing = store.open_existing()?;
+        Ok((store, existing))
     })
     .await
 }
 
-fn opener(data_dir: PathBuf, config: wal::FollowerConfig) -> replica::OpenLog {
-    Box::new(move |log, epoch| open_log(&data_dir, log, epoch, &config))
-}
-
-fn open_log(
-    data_dir: &Path,
-    log: wal::LogId,
-    epoch: wal::Epoch,
-    config: &wal::FollowerConfig,
-) -> Result<wal::Follower, wal::WalError> {
-    let begun = opening(data_dir);
-    let (follower, recovery) =
-        wal::open_follower(wal::OsDisk::new(), data_dir, log, epoch, config)?;
-    report(follower.log(), &recovery, begun);
-    Ok(follower)
+fn follow_config(following: &conf::Following, who: &Who) -> replica::FollowConfig {
+    let relay = following.relay.as_ref();
+    replica::FollowConfig {
+        serves: relay.map_or_else(String::new, |serving| serving.listen.to_string()),
+        ..replica::FollowConfig::new(following.upstreams.clone(), &who.name, &who.id)
+    }
 }

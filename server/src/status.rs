@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::accounting::Accounting;
+
 /// What a node tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -23,12 +25,15 @@ pub struct Status {
     /// On a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttStatus>,
-    /// On a primary that ships its log.
+    /// On a primary that ships its log, and on a relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secondaries: Option<Vec<SecondaryStatus>>,
     /// On a secondary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamStatus>,
+    /// Absent without a log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounting: Option<Accounting>,
 }
 
 /// The log a node holds.
@@ -69,6 +74,32 @@ pub struct LogStatus {
     /// Known to be damaged and not repaired yet.
     #[serde(default)]
     pub damaged: Vec<DamagedStatus>,
+    /// Looking for damage, since the log was opened.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
+}
+
+/// What has been read in the background to find damage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Times that everything was read.
+    pub passes: u64,
+    pub bytes: u64,
+    /// Damaged segments and files that this has found.
+    pub faults: u64,
+    /// When everything was last read; 0: not yet.
+    pub last_pass_unix_ms: u64,
+}
+
+impl From<wal::ScrubStats> for ScrubStatus {
+    fn from(stats: wal::ScrubStats) -> Self {
+        Self {
+            passes: stats.passes,
+            bytes: stats.bytes,
+            faults: stats.faults,
+            last_pass_unix_ms: stats.last_pass_unix_ms,
+        }
+    }
 }
 
 /// A damaged segment or Parquet file.
@@ -80,8 +111,8 @@ pub struct DamagedStatus {
 }
 
 impl LogStatus {
-    /// What `log` holds now, and how its compaction stands.
-    pub fn of(log: &wal::Log, compaction: &wal::CompactionStats) -> Self {
+    /// What `log` holds now, and how the work on it stands.
+    pub fn of(log: &wal::Log, compaction: &wal::CompactionStats, scrub: wal::ScrubStats) -> Self {
         let snapshot = log.snapshot();
         let (segments, files) = (snapshot.segments(), snapshot.file_infos());
         let damaged = log.damage().borrow().clone();
@@ -106,6 +137,7 @@ impl LogStatus {
             disk_free_bytes: log.disk_free(),
             stalled: log.stalled().borrow().clone(),
             damaged: damaged.collect(),
+            scrub: scrub.into(),
         }
     }
 }
@@ -117,11 +149,34 @@ pub struct MqttStatus {
     pub connections: u64,
     pub received: u64,
     pub acknowledged: u64,
+    /// Of the acknowledged: those that secondaries have on their disks too, as asked.
+    #[serde(default)]
+    pub acknowledged_replicated: u64,
+    /// Of the acknowledged: those that asked for more secondaries than were connected.
+    #[serde(default)]
+    pub fell_back: u64,
     pub rows: u64,
     pub dead_letters: u64,
 }
 
-/// One secondary, as its primary sees it.
+impl MqttStatus {
+    /// What `listener` has done so far.
+    pub fn of(listener: &mqtt::Listener) -> Self {
+        let stats = listener.stats();
+        Self {
+            address: listener.local_addr().to_string(),
+            connections: stats.connections,
+            received: stats.received,
+            acknowledged: stats.acknowledged,
+            acknowledged_replicated: stats.acknowledged_replicated,
+            fell_back: stats.fell_back,
+            rows: stats.rows,
+            dead_letters: stats.dead_letters,
+        }
+    }
+}
+
+/// One secondary, as the node that it follows sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecondaryStatus {
     pub name: String,
@@ -138,8 +193,46 @@ pub struct SecondaryStatus {
     pub lag_ms: Option<u64>,
     pub connected_unix_ms: u64,
     pub last_seen_unix_ms: u64,
+    /// Version of the protocol that it speaks; 0: not connected since this node started.
+    #[serde(default)]
+    pub protocol: u16,
+    /// Where it serves others; empty when it does not.
+    #[serde(default)]
+    pub serves: String,
+    /// Its Parquet files are not those that this node has at the same place.
+    #[serde(default)]
+    pub files_differ: bool,
+    /// Who follows it, directly or through others.
+    #[serde(default)]
+    pub below: Vec<BelowStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A secondary that follows a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BelowStatus {
+    pub id: String,
+    pub name: String,
+    pub address: String,
+    /// As its relay sees it.
+    pub state: String,
+    pub applied_lsn: u64,
+    /// Id of the relay.
+    pub via: String,
+}
+
+impl From<replica::Brief> for BelowStatus {
+    fn from(brief: replica::Brief) -> Self {
+        Self {
+            id: brief.id,
+            name: brief.name,
+            address: brief.address,
+            state: brief.state,
+            applied_lsn: brief.applied,
+            via: brief.via,
+        }
+    }
 }
 
 impl From<replica::SecondaryStatus> for SecondaryStatus {
@@ -158,15 +251,41 @@ impl From<replica::SecondaryStatus> for SecondaryStatus {
             lag_ms: secondary.lag_ms,
             connected_unix_ms: secondary.connected_at_unix_ms,
             last_seen_unix_ms: secondary.last_seen_unix_ms,
+            protocol: secondary.protocol,
+            serves: secondary.serves,
+            files_differ: secondary.files_differ,
+            below: secondary.below.into_iter().map(Into::into).collect(),
             reason: secondary.reason,
         }
     }
 }
 
-/// A primary, as a secondary of it sees it.
+/// Whom a secondary follows, as it sees that itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
+    /// The one in use, or tried last.
     pub address: String,
+    /// All that are in the conf, in order.
+    #[serde(default)]
+    pub upstreams: Vec<String>,
+    /// The upstream, whom it follows, and so on; empty without contact.
+    #[serde(default)]
+    pub route: Vec<HopStatus>,
+    /// Whether the last of the route is the primary.
+    #[serde(default)]
+    pub rooted: bool,
+    /// How far the snapshot under way is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinStatus>,
+    /// Snapshots taken in since the node started.
+    #[serde(default)]
+    pub snapshots: u64,
+    /// Times that the local log was found to have diverged since the node started.
+    #[serde(default)]
+    pub divergences: u64,
+    /// What was put aside because it had diverged, ever.
+    #[serde(default)]
+    pub shelved: Vec<ShelvedStatus>,
     pub state: String,
     /// End of the primary's log, as last heard.
     pub lsn: u64,
@@ -184,10 +303,75 @@ pub struct UpstreamStatus {
     pub reason: Option<String>,
 }
 
+/// A node on the way to the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopStatus {
+    pub id: String,
+    pub name: String,
+}
+
+/// What of a snapshot is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinStatus {
+    pub files: u64,
+    pub files_held: u64,
+    pub bytes: u64,
+    pub bytes_held: u64,
+}
+
+/// A diverged end of the log, kept as files of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShelvedStatus {
+    pub path: String,
+    pub from_lsn: u64,
+    pub to_lsn: u64,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl From<wal::JoinProgress> for JoinStatus {
+    fn from(join: wal::JoinProgress) -> Self {
+        Self {
+            files: join.files,
+            files_held: join.files_held,
+            bytes: join.bytes,
+            bytes_held: join.bytes_held,
+        }
+    }
+}
+
+impl From<wal::Shelved> for ShelvedStatus {
+    fn from(shelved: wal::Shelved) -> Self {
+        Self {
+            path: shelved.path.display().to_string(),
+            from_lsn: shelved.from.lsn.0,
+            to_lsn: shelved.to.lsn.0,
+            rows: shelved.rows,
+            bytes: shelved.bytes,
+        }
+    }
+}
+
+impl From<replica::Hop> for HopStatus {
+    fn from(hop: replica::Hop) -> Self {
+        Self {
+            id: hop.id,
+            name: hop.name,
+        }
+    }
+}
+
 impl From<replica::FollowStatus> for UpstreamStatus {
     fn from(follow: replica::FollowStatus) -> Self {
         Self {
             address: follow.upstream,
+            upstreams: follow.upstreams,
+            route: follow.route.into_iter().map(Into::into).collect(),
+            rooted: follow.rooted,
+            join: follow.join.map(Into::into),
+            snapshots: follow.snapshots,
+            divergences: follow.divergences,
+            shelved: follow.shelved.into_iter().map(Into::into).collect(),
             state: follow.state.to_owned(),
             lsn: follow.primary_durable.0,
             received_lsn: follow.received.0,
@@ -228,6 +412,7 @@ mod tests {
                 name: "00000000000000000000.log".to_owned(),
                 reason: "a flipped bit".to_owned(),
             }],
+            scrub: ScrubStatus::default(),
         };
         let status = Status {
             node: "a".to_owned(),
@@ -238,12 +423,15 @@ mod tests {
             not_ready: None,
             log: Some(log),
             mqtt: None,
-            secondaries: Some(Vec::new()),
+            secondaries: Some(vec![relay()]),
             upstream: None,
+            accounting: Some(Accounting::default()),
         };
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["lsn"], 12);
-        assert_eq!(json["secondaries"], serde_json::json!([]));
+        assert_eq!(json["secondaries"][0]["below"][0]["via"], "r1");
+        assert_eq!(json["accounting"]["rows"]["durable"], 0);
+        assert!(json["accounting"].get("at_risk").is_none());
         assert!(json.get("upstream").is_none());
         assert_eq!(json["compaction_error"], serde_json::Value::Null);
         assert_eq!(json["damaged"][0]["reason"], "a flipped bit");
@@ -266,5 +454,43 @@ mod tests {
         let log = serde_json::from_str::<Status>(json).unwrap().log.unwrap();
         assert_eq!((log.lsn, log.files, log.stalled), (20, 0, None));
         assert!(log.damaged.is_empty());
+        let upstream: UpstreamStatus = serde_json::from_str(
+            r#"{"address": "p:7441", "state": "streaming", "lsn": 9, "received_lsn": 9,
+            "flushed_lsn": 9, "applied_lsn": 9, "lag_rows": 0, "lag_ms": 0, "reconnects": 0,
+            "last_contact_unix_ms": 1}"#,
+        )
+        .unwrap();
+        assert!(upstream.route.is_empty() && upstream.join.is_none());
+    }
+
+    /// A relay with one secondary.
+    fn relay() -> SecondaryStatus {
+        SecondaryStatus {
+            name: "relay".to_owned(),
+            id: "r1".to_owned(),
+            address: "10.0.0.2:9".to_owned(),
+            state: "streaming".to_owned(),
+            sent_lsn: 12,
+            received_lsn: 12,
+            flushed_lsn: 12,
+            applied_lsn: 11,
+            lag_rows: 1,
+            lag_bytes: 90,
+            lag_ms: Some(3),
+            connected_unix_ms: 1,
+            last_seen_unix_ms: 2,
+            protocol: 3,
+            serves: "0.0.0.0:7441".to_owned(),
+            files_differ: false,
+            below: vec![BelowStatus {
+                id: "s1".to_owned(),
+                name: "leaf".to_owned(),
+                address: "10.1.0.2:9".to_owned(),
+                state: "streaming".to_owned(),
+                applied_lsn: 10,
+                via: "r1".to_owned(),
+            }],
+            reason: None,
+        }
     }
 }

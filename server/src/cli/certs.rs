@@ -25,3 +25,36 @@ pub(super) fn node(dir: &Path, name: &str, sans: &[String]) -> Result<(), CertsE
     );
     Ok(())
 }
+
+/// Revokes one node's certificate.
+pub(super) fn revoke(dir: &Path, name: &str) -> Result<(), CertsError> {
+    let revoked = certs::revoke(dir, name)?;
+    println!(
+        "The certificate of {name} (serial number {}) {} revoked; {} lists {} in all.",
+        revoked.serial,
+        if revoked.already { "was already" } else { "is" },
+        revoked.list.display(),
+        revoked.listed
+    );
+    let own = dir.join(name);
+    let others: Vec<_> = revoked
+        .copies
+        .iter()
+        .filter(|copy| !copy.starts_with(&own))
+        .collect();
+    if !others.is_empty() {
+        println!(
+            "Copy each of these to its node, into the directory that replication.certs names there;\n\
+             a running node follows it within 10 seconds. Until a node has it, it lets {name} in."
+        );
+    }
+    for copy in others {
+        println!("  {}", copy.display());
+    }
+    println!(
+        "To let {name} in again: move {} away, then headwater certs node {} {name}",
+        own.display(),
+        dir.display()
+    );
+    Ok(())
+}

@@ -1,11 +1,18 @@
 //! The command line: what a user types, and the exit codes they see. Must never hold what a command
 //! does, only which there are.
 
+mod against;
+mod below;
 mod certs;
 mod check_conf;
+mod compare;
+mod dump;
+mod forget;
 mod serve;
+mod show;
 mod sql;
 mod status;
+mod tree;
 mod verify;
 
 use std::ffi::OsString;
@@ -42,10 +49,14 @@ enum Command {
     Certs(CertsCommand),
     /// Ask a node one SQL statement
     Sql(SqlArgs),
-    /// Show a node, its log and its peers
+    /// Show the cluster as a tree, as far as a node knows it
     Status(StatusArgs),
     /// Check every stored block and file; exit code 1 and a list if anything is wrong
     Verify(VerifyArgs),
+    /// Strike a secondary that is gone off the list of those that a node has seen
+    Forget(ForgetArgs),
+    /// Print the rows of segment files, such as those kept aside under data/diverged
+    Dump(DumpArgs),
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +99,8 @@ enum CertsCommand {
         #[arg(long, value_name = "HOST_OR_IP")]
         san: Vec<String>,
     },
+    /// Revoke the certificate DIR/NAME/cert.pem, by the list DIR/crl.pem and a copy for each node
+    Revoke { dir: PathBuf, name: String },
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +131,29 @@ struct VerifyArgs {
     /// A running node that is to check what it holds
     #[arg(long)]
     url: Option<String>,
+    /// Another running node that must hold the same
+    #[arg(long, value_name = "URL", requires = "url", conflicts_with = "data_dir")]
+    against: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// The node that keeps the list
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+    /// The secondary, as `headwater status` calls it, or its id
+    #[arg(value_name = "NAME_OR_ID")]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct DumpArgs {
+    /// Segment files; of a directory, all that lie below it
+    #[arg(value_name = "FILE_OR_DIR", required = true)]
+    files: Vec<PathBuf>,
+    /// How rows are written
+    #[arg(long, value_enum, default_value_t)]
+    format: dump::Format,
 }
 
 /// Runs the program with the arguments of its command line, the program's name first.
@@ -141,13 +177,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Certs(CertsCommand::Node { dir, name, san }) => {
             quietly(|| certs::node(&dir, &name, &san))
         }
+        Command::Certs(CertsCommand::Revoke { dir, name }) => {
+            quietly(|| certs::revoke(&dir, &name))
+        }
         Command::Sql(args) => quietly(|| sql::run(&args.url, args.format, &args.statement)),
         Command::Status(args) => quietly(|| status::run(&args.url)),
-        Command::Verify(args) => match (args.url, args.data_dir) {
-            (Some(url), _) => judged(|| verify::node(&url)),
-            (None, Some(dir)) => judged(|| verify::directory(&dir)),
-            (None, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
+        Command::Verify(args) => match (args.url, args.against, args.data_dir) {
+            (Some(url), Some(against), _) => judged(|| against::nodes(&url, &against)),
+            (Some(url), None, _) => judged(|| verify::node(&url)),
+            (None, _, Some(dir)) => judged(|| verify::directory(&dir)),
+            (None, _, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
         },
+        Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
+        Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),
     }
 }
 
@@ -208,9 +250,18 @@ mod tests {
         assert!(parse("headwater check-conf a.toml --topic t").is_err());
         assert!(parse("headwater quickstart --secondaries 0").is_err());
         assert!(parse("headwater sql").is_err());
+        assert!(parse("headwater certs revoke certs n1").is_ok());
+        assert!(parse("headwater certs revoke certs").is_err());
         assert!(parse("headwater verify data").is_ok());
         assert!(parse("headwater verify --url http://a").is_ok());
         assert!(parse("headwater verify").is_err());
         assert!(parse("headwater verify data --url http://a").is_err());
+        assert!(parse("headwater verify --url http://a --against http://b").is_ok());
+        assert!(parse("headwater verify --against http://b").is_err());
+        assert!(parse("headwater verify data --against http://b").is_err());
+        assert!(parse("headwater forget --url http://a node-1").is_ok());
+        assert!(parse("headwater forget").is_err());
+        assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
+        assert!(parse("headwater dump").is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::FAILURE;
-use super::status::show_bytes;
+use super::show::{count, show_bytes};
 use crate::client::{Client, ClientError};
 use crate::data_dir::{DataDirError, Held};
 use crate::verification::Verification;
@@ -96,11 +96,6 @@ fn show(found: &Verification) -> String {
         );
     }
     text
-}
-
-fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! One node's conf: read once at start, parsed into types in which a wrong setting cannot be held.
 //! A secondary *has no* MQTT section. Must never hand out a value that was not checked.
 
+mod item;
 mod problem;
 mod reader;
+mod replication;
+mod route;
 mod source;
 mod table;
 #[cfg(test)]
@@ -16,6 +19,7 @@ use std::time::Duration;
 
 pub use problem::{ConfError, Origin, Problem, RoleName};
 use reader::Reader;
+pub use replication::{Following, Serving, Shipping};
 use source::Source;
 
 /// Everything one node needs to know.
@@ -43,6 +47,8 @@ pub struct Storage {
     pub reserve_disk: u64,
     /// Bytes per second that compaction may read of the log and write; 0: no limit.
     pub compaction_rate: u64,
+    /// Bytes per second that are read to see whether they are still what was written; 0: none.
+    pub scrub_rate: u64,
 }
 
 impl Default for Storage {
@@ -50,6 +56,7 @@ impl Default for Storage {
         Self {
             reserve_disk: 1 << 30,
             compaction_rate: 32 << 20,
+            scrub_rate: 4 << 20,
         }
     }
 }
@@ -79,8 +86,12 @@ pub struct Primary {
     pub storage: Storage,
     /// Tables that are declared; others come into being with their first message.
     pub tables: Vec<wal::TableDef>,
+    /// What is said of messages by their topic; the first that matches wins.
+    pub routes: Vec<mqtt::Route>,
     /// None: no secondary can connect.
     pub replication: Option<Shipping>,
+    /// What a message does that waits for more secondaries than there are.
+    pub too_few: mqtt::TooFew,
     /// None: answers no HTTP.
     pub http: Option<Http>,
 }
@@ -88,10 +99,7 @@ pub struct Primary {
 /// Follows a primary and answers queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secondary {
-    /// `host:port` of the primary, resolved at every attempt.
-    pub upstream: String,
-    /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
-    pub certs: PathBuf,
+    pub following: Following,
     pub storage: Storage,
     pub http: Http,
 }
@@ -107,6 +115,8 @@ pub struct Mqtt {
     pub max_connections: usize,
     /// Worker threads; 0: one per core.
     pub workers: usize,
+    /// When a message that no route speaks of is acknowledged.
+    pub ack: mqtt::Ack,
 }
 
 impl Default for Mqtt {
@@ -117,6 +127,7 @@ impl Default for Mqtt {
             max_inflight: 1024,
             max_connections: 100_000,
             workers: 0,
+            ack: mqtt::Ack::Durable,
         }
     }
 }
@@ -140,14 +151,6 @@ impl Default for Log {
             keep_segments: 1 << 30,
         }
     }
-}
-
-/// Where secondaries connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shipping {
-    pub listen: SocketAddr,
-    /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
-    pub certs: PathBuf,
 }
 
 /// Where SQL is asked.
@@ -284,35 +287,47 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
     };
     let storage = storage(reader);
     let tables = table::tables(reader);
-    let replication = shipping(reader);
+    let routes = route::routes(reader);
+    let replication = replication::shipping(reader);
+    let too_few = replication::too_few(reader);
     let http = http(reader);
     let http = reader.has_section("http").then_some(http);
-    Primary {
+    let primary = Primary {
         mqtt,
         log,
         storage,
         tables,
+        routes,
         replication,
+        too_few,
         http,
+    };
+    check_acks(reader, &primary);
+    primary
+}
+
+/// Nobody may be made to wait for secondaries where none can connect.
+fn check_acks(reader: &mut Reader<'_>, primary: &Primary) {
+    if primary.replication.is_some() {
+        return;
+    }
+    let waits = |ack: mqtt::Ack| ack != mqtt::Ack::Durable;
+    if waits(primary.mqtt.ack) {
+        let rule = "without replication.certs no secondary can connect";
+        reader.refuse("mqtt.ack", rule);
+    }
+    if primary.routes.iter().any(|route| waits(route.ack)) {
+        let rule = "a [[route]] waits for secondaries, and without certificates none can connect";
+        reader.missing("replication.certs", rule);
     }
 }
 
 fn secondary(reader: &mut Reader<'_>) -> Option<Secondary> {
-    let upstream = reader.host_port("replication.upstream");
-    if upstream.is_none() {
-        let rule = "a secondary needs its primary's host:port, such as \"primary.example:7441\"";
-        reader.missing("replication.upstream", rule);
-    }
-    let certs = reader.path("replication.certs");
-    if certs.is_none() {
-        let rule = "a secondary needs the directory that `headwater certs node` made for it";
-        reader.missing("replication.certs", rule);
-    }
+    let following = replication::following(reader);
     let storage = storage(reader);
     let http = http(reader);
     Some(Secondary {
-        upstream: upstream?,
-        certs: certs?,
+        following: following?,
         storage,
         http,
     })
@@ -323,6 +338,7 @@ fn storage(reader: &mut Reader<'_>) -> Storage {
     Storage {
         reserve_disk: reader.size("log.reserve_disk", default.reserve_disk, 0..=1 << 40),
         compaction_rate: reader.size("log.compaction_rate", default.compaction_rate, 0..=1 << 40),
+        scrub_rate: reader.rate("log.scrub_rate", default.scrub_rate, 1 << 40),
     }
 }
 
@@ -338,6 +354,7 @@ fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
             1..=10_000_000,
         ),
         workers: reader.int("mqtt.workers", default.workers, 0..=1024),
+        ack: reader.parsed("mqtt.ack", default.ack, route::ACK_RULE, route::parse_ack),
     };
     if !reader.flag("mqtt.allow_anonymous", true) {
         let rule = "this version knows no [[mqtt.user]] yet, so nobody could publish";
@@ -350,18 +367,6 @@ fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
         reader.refuse("mqtt.listen", rule);
     }
     mqtt
-}
-
-/// An empty `certs` says in so many words that nothing is shipped.
-fn shipping(reader: &mut Reader<'_>) -> Option<Shipping> {
-    let listen = reader.addr("replication.listen", loopback(7441));
-    let certs = reader.path("replication.certs");
-    if reader.has("replication.listen") && !reader.has("replication.certs") {
-        let rule = "a primary that listens for secondaries needs the directory that \
-                    `headwater certs node` made for it";
-        reader.missing("replication.certs", rule);
-    }
-    certs.map(|certs| Shipping { listen, certs })
 }
 
 fn http(reader: &mut Reader<'_>) -> Http {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem, RoleName};
-use super::source::{Entry, Source, TABLES};
+use super::source::{Entry, LISTS, Source};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// Reads values, remembers keys, collects problems. Whatever is refused reads as its default.
@@ -117,14 +117,74 @@ impl<'a> Reader<'a> {
             .unwrap_or(default)
     }
 
-    /// A host name or IP address with a port, resolved later.
-    pub(super) fn host_port(&mut self, key: &'static str) -> Option<String> {
-        let rule = || "must be host:port, such as \"primary.example:7441\"".to_owned();
-        self.value(key, rule, |entry| {
+    /// An IP address and port to listen on; an empty text counts as not written.
+    pub(super) fn addr_if_any(&mut self, key: &'static str) -> Option<SocketAddr> {
+        let rule =
+            || "must be an IP address and a port, such as \"0.0.0.0:7441\", or empty".to_owned();
+        let addr = self.value(key, rule, |entry| match entry.text()? {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        });
+        addr.flatten()
+    }
+
+    /// Bytes per second as a size with its unit, at most `most`; "0" is no limit, or off.
+    pub(super) fn rate(&mut self, key: &'static str, default: u64, most: u64) -> u64 {
+        let range = LEAST_RATE..=most;
+        let rule = || format!("{}, or \"0\"", size_rule(&range));
+        let rate = self.value(key, rule, |entry| match entry.text()?.trim() {
+            "0" => Some(0),
+            text => parse_size(text).filter(|rate| *rate == 0 || range.contains(rate)),
+        });
+        rate.unwrap_or(default)
+    }
+
+    /// A text that is one of the names of `choices`.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> T {
+        let rule = || {
+            let names = choices.iter().map(|(name, _)| format!("{name:?}"));
+            format!("must be {}", names.collect::<Vec<_>>().join(" or "))
+        };
+        let choice = self.value(key, rule, |entry| {
             let text = entry.text()?;
-            let (host, port) = text.rsplit_once(':')?;
-            let port: u16 = port.parse().ok()?;
-            (!host.is_empty() && port != 0).then(|| text.to_owned())
+            let (_, value) = choices.iter().find(|(name, _)| *name == text)?;
+            Some(*value)
+        });
+        choice.unwrap_or(default)
+    }
+
+    /// A text that `parse` understands.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        rule: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
+        let parsed = self.value(key, || rule.to_owned(), |entry| parse(entry.text()?));
+        parsed.unwrap_or(default)
+    }
+
+    /// One or more different host names or IP addresses with a port, resolved later.
+    pub(super) fn hosts_ports(&mut self, key: &'static str, most: usize) -> Option<Vec<String>> {
+        let rule = || {
+            format!(
+                "must be host:port, such as \"primary.example:7441\", or a list of up to {most} of \
+                 them"
+            )
+        };
+        self.value(key, rule, |entry| {
+            let texts = entry.some_texts()?;
+            let different: BTreeSet<&str> = texts.iter().copied().collect();
+            let good = (1..=most).contains(&texts.len())
+                && different.len() == texts.len()
+                && texts.iter().copied().all(is_host_port);
+            good.then(|| texts.into_iter().map(str::to_owned).collect())
         })
     }
 
@@ -133,11 +193,11 @@ impl<'a> Reader<'a> {
         self.text(key).map(PathBuf::from)
     }
 
-    /// The `[[table]]`s as written.
-    pub(super) fn tables(&mut self) -> &'a [BTreeMap<String, Entry>] {
-        // Whatever stands under this key is no list of tables.
-        let _: Option<()> = self.value(TABLES, || TABLES_RULE.to_owned(), |_| None);
-        &self.source.tables
+    /// The items of a list as written.
+    pub(super) fn list(&mut self, list: &'static str) -> &'a [BTreeMap<String, Entry>] {
+        // Whatever stands under this key alone is no list of sections.
+        let _: Option<()> = self.value(list, || list_rule(list), |_| None);
+        self.source.lists.get(list).map_or(&[], Vec::as_slice)
     }
 
     /// The file that was read.
@@ -203,10 +263,13 @@ impl<'a> Reader<'a> {
                 self.problems.push(problem);
             }
         }
-        if role == Some(RoleName::Secondary) && !self.source.tables.is_empty() {
-            let origin = Origin::File(self.source.file.clone());
-            let problem = other_role(origin, TABLES, RoleName::Secondary);
-            self.problems.push(problem);
+        if role == Some(RoleName::Secondary) {
+            let lists = self.source.lists.iter();
+            for (list, _) in lists.filter(|(_, items)| !items.is_empty()) {
+                let origin = Origin::File(self.source.file.clone());
+                let problem = other_role(origin, list, RoleName::Secondary);
+                self.problems.push(problem);
+            }
         }
         self.problems
     }
@@ -220,15 +283,14 @@ impl<'a> Reader<'a> {
         others: &BTreeSet<&'static str>,
     ) -> Problem {
         let (origin, name) = (entry.origin.clone(), key.to_owned());
-        if planned(key, role) {
+        if planned(key) {
             return Problem::NotYet { origin, key: name };
         }
-        let in_tables = key
-            .strip_prefix(TABLES)
-            .is_some_and(|rest| rest.starts_with('.'));
-        match role {
-            Some(role) if others.contains(key) => return other_role(origin, key, role),
-            _ if in_tables => return refused(key, entry, TABLES_RULE.to_owned()),
+        let section = key.split_once('.').map(|(section, _)| section);
+        let list = LISTS.into_iter().find(|list| Some(*list) == section);
+        match (role, list) {
+            (Some(role), _) if others.contains(key) => return other_role(origin, key, role),
+            (_, Some(list)) => return refused(key, entry, list_rule(list)),
             _ => {}
         }
         let nearest = self
@@ -294,10 +356,21 @@ fn other_role(origin: Origin, key: &str, role: RoleName) -> Problem {
     }
 }
 
-fn planned(key: &str, role: Option<RoleName>) -> bool {
-    let relay = key == "replication.listen" && role == Some(RoleName::Secondary);
+fn planned(key: &str) -> bool {
     let mut names = PLANNED.iter().filter_map(|name| key.strip_prefix(name));
-    relay || names.any(|rest| rest.is_empty() || rest.starts_with('.'))
+    names.any(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let port: Option<u16> = port.parse().ok();
+    !host.is_empty() && !host.contains(',') && port.is_some_and(|port| port != 0)
+}
+
+fn list_rule(list: &str) -> String {
+    format!("{list}s are written in the conf file, each as a [[{list}]]")
 }
 
 /// How much an unknown key looks like a known one. A key outside any section is compared with the
@@ -312,8 +385,7 @@ fn likeness(key: &str, known: &str) -> f64 {
 }
 
 /// Keys and sections of the public surface that this version does not have yet.
-const PLANNED: [&str; 6] = [
-    "route",
+const PLANNED: [&str; 5] = [
     "mqtt.user",
     "mqtt.tls_listen",
     "mqtt.tls_cert",
@@ -321,4 +393,5 @@ const PLANNED: [&str; 6] = [
     "http.token",
 ];
 
-const TABLES_RULE: &str = "tables are written in the conf file, each as a [[table]]";
+/// The slowest rate that still gets anything done, in bytes per second.
+const LEAST_RATE: u64 = 1 << 10;

@@ -1,6 +1,6 @@
 //! The conf as written: one flat map of `section.key` from the file, then the environment, then
-//! `--set`, each winning over the one before; and the file's `[[table]]`s, which only it can write.
-//! Must never interpret a value.
+//! `--set`, each winning over the one before; and the file's lists, such as its `[[table]]`s, which
+//! only it can write. Must never interpret a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +35,15 @@ impl Entry {
         self.value.as_array()?.iter().map(Value::as_str).collect()
     }
 
+    /// A list of texts, or a single one; the environment and `--set` part them by commas.
+    pub(super) fn some_texts(&self) -> Option<Vec<&str>> {
+        match (self.loose(), self.text()) {
+            (Some(text), _) => Some(text.split(',').map(str::trim).collect()),
+            (None, Some(text)) => Some(vec![text]),
+            (None, None) => self.texts(),
+        }
+    }
+
     /// Names and their values.
     pub(super) fn table(&self) -> Option<&Table> {
         self.value.as_table()
@@ -58,8 +67,8 @@ impl Entry {
 pub(super) struct Source {
     pub(super) file: String,
     pub(super) entries: BTreeMap<String, Entry>,
-    /// One map of keys for each `[[table]]`, in the order of the file.
-    pub(super) tables: Vec<BTreeMap<String, Entry>>,
+    /// Of each list: one map of keys for each item, in the order of the file.
+    pub(super) lists: BTreeMap<&'static str, Vec<BTreeMap<String, Entry>>>,
     sections: BTreeSet<String>,
 }
 
@@ -115,20 +124,23 @@ impl Source {
 
     fn take(&mut self, section: String, value: Value) {
         let origin = Origin::File(self.file.clone());
-        match value {
-            Value::Array(items) if section == TABLES && items.iter().all(Value::is_table) => {
-                let tables = items.into_iter().filter_map(|item| match item {
+        let list = LISTS.into_iter().find(|list| *list == section);
+        match (value, list) {
+            (Value::Array(items), Some(list)) if items.iter().all(Value::is_table) => {
+                let items = items.into_iter().filter_map(|item| match item {
                     Value::Table(table) => Some(keys_of(table, &origin)),
                     _ => None,
                 });
-                self.tables = tables.collect();
+                self.lists.insert(list, items.collect());
             }
             // A `[table]` stays whole, so that it is refused once and not key by key.
-            value if section == TABLES => {
+            (value, Some(_)) => {
                 self.entries.insert(section, Entry { value, origin });
             }
             // An empty section of ours says "as it is"; an empty unknown one is a slip to report.
-            Value::Table(table) if !table.is_empty() || SECTIONS.contains(&section.as_str()) => {
+            (Value::Table(table), None)
+                if !table.is_empty() || SECTIONS.contains(&section.as_str()) =>
+            {
                 for (key, value) in table {
                     let origin = origin.clone();
                     self.entries
@@ -136,7 +148,7 @@ impl Source {
                 }
                 self.sections.insert(section);
             }
-            value => {
+            (value, None) => {
                 self.entries.insert(section, Entry { value, origin });
             }
         }
@@ -194,6 +206,12 @@ pub(super) fn show(value: &Value) -> String {
 
 /// What `[[table]]` is called.
 pub(super) const TABLES: &str = "table";
+
+/// What `[[route]]` is called.
+pub(super) const ROUTES: &str = "route";
+
+/// Everything that is written as a list of sections.
+pub(super) const LISTS: [&str; 2] = [TABLES, ROUTES];
 
 const ENV_PREFIX: &str = "HEADWATER_";
 

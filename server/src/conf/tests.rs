@@ -34,9 +34,9 @@ fn a_primary_needs_nothing_but_its_role() {
 #[test]
 fn a_secondary_needs_three_keys() {
     let conf = parse_text(SECONDARY).unwrap();
+    let upstreams = vec!["10.0.0.1:7441".to_owned()];
     let expected = Secondary {
-        upstream: "10.0.0.1:7441".to_owned(),
-        certs: PathBuf::from("certs/b"),
+        following: Following::new(upstreams, PathBuf::from("certs/b")),
         storage: Storage::default(),
         http: Http::default(),
     };
@@ -62,6 +62,12 @@ fn conf_files_equal_defaults() {
     let minimal = "[node]\nrole = \"secondary\"\n[replication]\n\
                    upstream = \"primary.example:7441\"\ncerts = \"certs/secondary-1\"\n";
     assert_eq!(parse_text(file), parse_text(minimal));
+
+    let file = include_str!("../../../conf/relay.toml");
+    let minimal = "[node]\nrole = \"secondary\"\n[replication]\n\
+                   upstream = [\"primary.example:7441\", \"relay-2.example:7441\"]\n\
+                   certs = \"certs/relay-1\"\nlisten = \"127.0.0.1:7441\"\n";
+    assert_eq!(parse_text(file), parse_text(minimal));
 }
 
 #[test]
@@ -73,6 +79,10 @@ fn conf_files_show_every_key() {
         ),
         (
             include_str!("../../../conf/secondary.toml"),
+            RoleName::Secondary,
+        ),
+        (
+            include_str!("../../../conf/relay.toml"),
             RoleName::Secondary,
         ),
     ];
@@ -89,8 +99,10 @@ fn conf_files_show_every_key() {
             "node.data_dir",
             "node.memory_limit",
         ]);
-        // Tables have no default to show; the example of them has its own test.
-        known.remove(source::TABLES);
+        // Lists have no default to show; the examples in them have their own test.
+        for list in source::LISTS {
+            known.remove(list);
+        }
         let written: BTreeSet<&str> = source.entries.keys().map(String::as_str).collect();
         assert_eq!(written, known, "{role}");
     }
@@ -180,10 +192,11 @@ fn time_out_of_range_or_without_unit_is_refused() {
 
 #[test]
 fn both_roles_keep_their_disk_and_memory() {
-    let keys = "[log]\nreserve_disk = \"0 B\"\ncompaction_rate = \"1 MiB\"\n";
+    let keys = "[log]\nreserve_disk = \"0 B\"\ncompaction_rate = \"1 MiB\"\nscrub_rate = \"0\"\n";
     let expected = Storage {
         reserve_disk: 0,
         compaction_rate: 1 << 20,
+        scrub_rate: 0,
     };
     let conf = parse_text(&format!("{PRIMARY}memory_limit = \"128 MiB\"\n{keys}")).unwrap();
     assert_eq!(conf.node.memory_limit, Some(128 << 20));
@@ -283,7 +296,7 @@ fn upstream_without_port_is_refused() {
             refusal(&text),
             [format!(
                 "node.toml: replication.upstream = \"{value}\": must be host:port, such as \
-                 \"primary.example:7441\""
+                 \"primary.example:7441\", or a list of up to 8 of them"
             )]
         );
     }
@@ -350,7 +363,6 @@ fn keys_of_the_other_role_are_refused() {
 #[test]
 fn keys_to_come_are_refused_as_such() {
     let cases = [
-        ("[[route]]\nfilter = \"a/+\"\n", "route"),
         ("[[mqtt.user]]\nname = \"a\"\n", "mqtt.user"),
         ("[[http.token]]\nname = \"a\"\n", "http.token"),
         ("[mqtt]\ntls_listen = \"0.0.0.0:8883\"\n", "mqtt.tls_listen"),
@@ -363,10 +375,6 @@ fn keys_to_come_are_refused_as_such() {
             )]
         );
     }
-    assert_eq!(
-        refusal(&format!("{SECONDARY}listen = \"127.0.0.1:7441\"\n")),
-        ["node.toml: replication.listen is not supported by this version yet"]
-    );
 }
 
 #[test]
@@ -415,7 +423,7 @@ fn replication_on_a_primary_needs_certificates() {
     );
     let conf = parse_text(&format!("{PRIMARY}[replication]\ncerts = \"certs/a\"\n")).unwrap();
     let shipping = primary_of(conf).replication.unwrap();
-    assert_eq!(shipping.listen.to_string(), "127.0.0.1:7441");
+    assert_eq!(shipping.serving.listen.to_string(), "127.0.0.1:7441");
     assert_eq!(shipping.certs, PathBuf::from("certs/a"));
 }
 
@@ -469,4 +477,28 @@ fn all_problems_are_reported_at_once() {
         "[node]\nrole = \"primary\"\n[mqtt]\nmax_inflight = 0\nmax_packet = 1\nspeed = 9\n",
     );
     assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
+#[test]
+fn acknowledgements_may_wait_for_secondaries() {
+    let replication = "[replication]\ncerts = \"certs/a\"\n";
+    let asked = |value: &str| format!("{PRIMARY}[mqtt]\nack = {value}\n");
+    let conf = parse_text(&format!("{}{replication}", asked("\"replicated:2\""))).unwrap();
+    assert_eq!(primary_of(conf).mqtt.ack.to_string(), "replicated:2");
+    for value in ["\"replicated:9\"", "\"soon\"", "2"] {
+        assert_eq!(
+            refusal(&asked(value)),
+            [format!(
+                "node.toml: mqtt.ack = {value}: must be \"durable\", or \"replicated:1\" to \
+                 \"replicated:8\""
+            )]
+        );
+    }
+    assert_eq!(
+        refusal(&asked("\"replicated:1\"")),
+        [
+            "node.toml: mqtt.ack = \"replicated:1\": without replication.certs no secondary can \
+             connect"
+        ]
+    );
 }

@@ -1,14 +1,16 @@
 //! What the HTTP surface asks of the node it runs on, answered for both roles from the parts that
 //! know. Must never keep a number of its own.
 
+mod rows;
 mod series;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use query::{Node, ReplicationRow};
+use query::{Forget, Node, ReplicationRow};
 use tokio::sync::watch;
 
-use crate::compaction::Compaction;
+use crate::accounting::{Accounting, AtRisk, Ledger, MessageCounts, RowCounts};
+use crate::chore::{Compaction, Scrub};
 use crate::metrics::Exposition;
 use crate::slot::Slot;
 use crate::status::{LogStatus, MqttStatus, Status};
@@ -22,6 +24,14 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// As replication calls it.
+    pub(crate) fn hop(&self) -> replica::Hop {
+        replica::Hop {
+            id: self.id.clone(),
+            name: self.name.clone(),
+        }
+    }
+
     fn status(&self, role: &str) -> Status {
         Status {
             node: self.name.clone(),
@@ -34,6 +44,7 @@ impl Who {
             mqtt: None,
             secondaries: None,
             upstream: None,
+            accounting: None,
         }
     }
 
@@ -60,13 +71,40 @@ pub(crate) struct PrimaryNode {
     pub(crate) who: Who,
     pub(crate) log: wal::Log,
     pub(crate) compaction: Compaction,
+    pub(crate) scrub: Scrub,
     pub(crate) mqtt: Slot<mqtt::Listener>,
     pub(crate) registry: Slot<replica::Registry>,
+    pub(crate) ledger: Ledger,
 }
 
 impl PrimaryNode {
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
         self.registry.with(replica::Registry::secondaries)
+    }
+
+    fn accounting(&self, secondaries: Option<&[replica::SecondaryStatus]>) -> Accounting {
+        let rows = self.ledger.rows(&self.log, secondaries);
+        let at_risk = AtRisk::of(&self.log, secondaries.unwrap_or_default(), unix_ns());
+        let stats = self.mqtt.with(mqtt::Listener::stats);
+        let messages = stats.map(|stats| MessageCounts {
+            received: stats.received,
+            acknowledged: stats.acknowledged,
+            qos0: stats.qos0,
+            duplicates: stats.duplicates,
+            refused: stats.refused_messages,
+            waiting: stats.waiting,
+            dropped: stats.dropped,
+            dead_lettered: stats.dead_letters,
+        });
+        Accounting {
+            messages,
+            rows: RowCounts {
+                taken: stats.map(|stats| stats.rows),
+                dead_lettered: stats.map(|stats| stats.dead_letters),
+                ..rows
+            },
+            at_risk: Some(at_risk),
+        }
     }
 }
 
@@ -98,10 +136,12 @@ impl Node for PrimaryNode {
 
     fn status(&self) -> serde_json::Value {
         let secondaries = self.secondaries();
+        let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
         let status = Status {
             not_ready: self.not_ready(),
-            log: Some(LogStatus::of(&self.log, &self.compaction.stats())),
-            mqtt: self.mqtt.with(mqtt_status),
+            log: Some(LogStatus::of(&self.log, &compaction, scrub)),
+            mqtt: self.mqtt.with(MqttStatus::of),
+            accounting: Some(self.accounting(secondaries.as_deref())),
             secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
             ..self.who.status(PRIMARY)
         };
@@ -110,52 +150,75 @@ impl Node for PrimaryNode {
 
     fn metrics(&self) -> String {
         let mut text = self.who.metrics(PRIMARY);
+        let secondaries = self.secondaries();
         series::log(&mut text, &self.log);
         series::compaction(&mut text, &self.compaction.stats());
+        series::scrub(&mut text, &self.scrub.stats());
         if let Some(stats) = self.mqtt.with(mqtt::Listener::stats) {
             series::mqtt(&mut text, &stats);
         }
-        series::secondaries(&mut text, &self.secondaries().unwrap_or_default());
+        series::accounting(&mut text, &self.accounting(secondaries.as_deref()));
+        series::secondaries(&mut text, &secondaries.unwrap_or_default());
         text.finish()
     }
 
     fn replication(&self) -> Vec<ReplicationRow> {
-        let row = |secondary: replica::SecondaryStatus| ReplicationRow {
-            node: self.who.name.clone(),
-            peer: secondary.name,
-            role: SECONDARY.to_owned(),
-            address: secondary.address.to_string(),
-            state: secondary.state.to_owned(),
-            sent_lsn: Some(secondary.sent.0),
-            received_lsn: Some(secondary.received.0),
-            flushed_lsn: Some(secondary.flushed.0),
-            applied_lsn: Some(secondary.applied.0),
-            lag_rows: Some(secondary.lag_rows),
-            lag_bytes: Some(secondary.lag_bytes),
-            lag_ms: secondary.lag_ms,
-            reason: secondary.reason,
-        };
-        self.secondaries()
-            .unwrap_or_default()
-            .into_iter()
-            .map(row)
-            .collect()
+        let durable = self.log.durable().borrow().lsn.0;
+        rows::followers(&self.who, durable, self.secondaries().unwrap_or_default())
+    }
+
+    fn forget(&self, name_or_id: &str) -> Forget {
+        forget(&self.registry, name_or_id)
     }
 }
 
 /// A running secondary, seen from HTTP.
 pub(crate) struct SecondaryNode {
     pub(crate) who: Who,
-    /// The primary's `host:port`.
-    pub(crate) upstream: String,
+    /// `host:port` of each upstream, as it is in the conf.
+    pub(crate) upstreams: Vec<String>,
     pub(crate) downstream: Slot<replica::Downstream>,
+    /// The log in force: another one once a snapshot has been taken in.
     pub(crate) log: watch::Receiver<Option<wal::Log>>,
     pub(crate) compaction: Compaction,
+    pub(crate) scrub: Scrub,
+    /// On a relay.
+    pub(crate) registry: Slot<replica::Registry>,
+    pub(crate) ledger: Ledger,
 }
 
 impl SecondaryNode {
     fn follow(&self) -> Option<replica::FollowStatus> {
         self.downstream.with(replica::Downstream::status)
+    }
+
+    fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
+        self.registry.with(replica::Registry::secondaries)
+    }
+
+    fn accounting(&self, secondaries: Option<&[replica::SecondaryStatus]>) -> Option<Accounting> {
+        Some(Accounting {
+            messages: None,
+            rows: self.ledger.rows(&self.log()?, secondaries),
+            at_risk: None,
+        })
+    }
+
+    /// Why it has nothing to answer from.
+    fn nothing(&self, what: &str, follow: Option<&replica::FollowStatus>) -> String {
+        match follow {
+            Some(follow) if follow.state == JOINING => {
+                format!(
+                    "no {what} yet: a snapshot is on its way from {}",
+                    follow.upstream
+                )
+            }
+            Some(follow) => format!("no {what} yet: {} has not been reached", follow.upstream),
+            None => format!(
+                "no {what} yet: {} has not been reached",
+                self.upstreams.join(", ")
+            ),
+        }
     }
 }
 
@@ -172,8 +235,15 @@ impl Node for SecondaryNode {
         self.follow()?.lag_ms
     }
 
+    /// Through a relay only the primary's name is known.
     fn primary_address(&self) -> Option<String> {
-        Some(self.upstream.clone())
+        let follow = self.follow();
+        let through = |follow: &replica::FollowStatus| match follow.route.as_slice() {
+            [_, .., last] if follow.rooted => format!("{} (behind {})", last.name, follow.upstream),
+            _ => follow.upstream.clone(),
+        };
+        let known = follow.as_ref().map(through);
+        known.or_else(|| self.upstreams.first().cloned())
     }
 
     /// An empty log alone does not make a node ready: before the first contact nobody knows whether
@@ -186,26 +256,29 @@ impl Node for SecondaryNode {
             return Some(follow.reason.clone().unwrap_or_else(unsaid));
         }
         let Some(log) = self.log() else {
-            return Some(format!(
-                "no log yet: {} has not been reached",
-                self.upstream
-            ));
+            return Some(self.nothing("log", follow.as_ref()));
         };
         if let Some(reason) = log.failed().borrow().clone() {
             return Some(reason);
         }
         let empty = log.snapshot().position().lsn == wal::Lsn(0);
-        let unmet = follow.is_none_or(|follow| follow.lag_rows.is_none());
-        (empty && unmet).then(|| format!("no rows yet: {} has not been reached", self.upstream))
+        let unmet = follow
+            .as_ref()
+            .is_none_or(|follow| follow.lag_rows.is_none());
+        (empty && unmet).then(|| self.nothing("rows", follow.as_ref()))
     }
 
     fn status(&self) -> serde_json::Value {
+        let secondaries = self.secondaries();
+        let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
         let status = Status {
             not_ready: self.not_ready(),
             log: self
                 .log()
-                .map(|log| LogStatus::of(&log, &self.compaction.stats())),
+                .map(|log| LogStatus::of(&log, &compaction, scrub)),
             upstream: self.follow().map(Into::into),
+            accounting: self.accounting(secondaries.as_deref()),
+            secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
             ..self.who.status(SECONDARY)
         };
         json(&status)
@@ -213,34 +286,55 @@ impl Node for SecondaryNode {
 
     fn metrics(&self) -> String {
         let mut text = self.who.metrics(SECONDARY);
+        let secondaries = self.secondaries();
         if let Some(log) = self.log() {
             series::log(&mut text, &log);
             series::compaction(&mut text, &self.compaction.stats());
+            series::scrub(&mut text, &self.scrub.stats());
+        }
+        if let Some(accounting) = self.accounting(secondaries.as_deref()) {
+            series::accounting(&mut text, &accounting);
         }
         if let Some(follow) = self.follow() {
             series::follow(&mut text, &follow);
         }
+        series::secondaries(&mut text, &secondaries.unwrap_or_default());
         text.finish()
     }
 
     fn replication(&self) -> Vec<ReplicationRow> {
-        let row = |follow: replica::FollowStatus| ReplicationRow {
-            node: self.who.name.clone(),
-            peer: follow.upstream.clone(),
-            role: PRIMARY.to_owned(),
-            address: follow.upstream,
-            state: follow.state.to_owned(),
-            sent_lsn: Some(follow.primary_durable.0),
-            received_lsn: Some(follow.received.0),
-            flushed_lsn: Some(follow.flushed.0),
-            applied_lsn: Some(follow.applied.0),
-            lag_rows: follow.lag_rows,
-            lag_bytes: None,
-            lag_ms: follow.lag_ms,
-            reason: follow.reason,
-        };
-        self.follow().into_iter().map(row).collect()
+        let follow = self.follow();
+        let primary = follow.as_ref().map_or(0, |follow| follow.primary_durable.0);
+        let mut rows: Vec<ReplicationRow> = follow
+            .map(|follow| rows::upstream(&self.who, follow))
+            .into_iter()
+            .collect();
+        let secondaries = self.secondaries().unwrap_or_default();
+        rows.extend(rows::followers(&self.who, primary, secondaries));
+        rows
     }
+
+    fn forget(&self, name_or_id: &str) -> Forget {
+        forget(&self.registry, name_or_id)
+    }
+}
+
+/// Strikes a secondary off the list of those seen, where there is one.
+fn forget(registry: &Slot<replica::Registry>, name_or_id: &str) -> Forget {
+    match registry.with(|registry| registry.forget(name_or_id)) {
+        Some(replica::Forgotten::Done) => Forget::Done,
+        Some(replica::Forgotten::Connected) => Forget::Connected,
+        Some(replica::Forgotten::Unknown) => Forget::Unknown,
+        None => Forget::NotHere,
+    }
+}
+
+/// This machine's clock, unix nanoseconds.
+fn unix_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
 }
 
 /// A status that cannot be written as JSON would be a slip in this crate: shown, not hidden.
@@ -249,22 +343,13 @@ fn json(status: &Status) -> serde_json::Value {
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }
 
-fn mqtt_status(listener: &mqtt::Listener) -> MqttStatus {
-    let stats = listener.stats();
-    MqttStatus {
-        address: listener.local_addr().to_string(),
-        connections: stats.connections,
-        received: stats.received,
-        acknowledged: stats.acknowledged,
-        rows: stats.rows,
-        dead_letters: stats.dead_letters,
-    }
-}
-
 const PRIMARY: &str = "primary";
 const SECONDARY: &str = "secondary";
 
 /// State of a secondary whose own log takes nothing more.
 const FAILED: &str = "failed";
+
+/// State of a secondary that brings in a snapshot and has nothing older.
+const JOINING: &str = "joining";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,7 @@
 //! The metrics of one node, part by part, under the names that dashboards know. Must never keep a
 //! number from one scrape to the next.
 
+use crate::accounting::{Accounting, AtRisk, RowCounts};
 use crate::metrics::{Exposition, seconds};
 
 pub(super) fn log(text: &mut Exposition, log: &wal::Log) {
@@ -144,6 +145,95 @@ pub(super) fn compaction(text: &mut Exposition, stats: &wal::CompactionStats) {
     );
 }
 
+pub(super) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
+    text.counter(
+        "headwater_scrub_passes_total",
+        "Times that everything stored was read and found to be what was written, or reported.",
+        stats.passes,
+    );
+    text.counter(
+        "headwater_scrub_bytes_total",
+        "Bytes read to find damage.",
+        stats.bytes,
+    );
+    text.counter(
+        "headwater_scrub_faults_total",
+        "Damaged segments and files that this has found.",
+        stats.faults,
+    );
+    text.gauge(
+        "headwater_scrub_last_pass_timestamp_seconds",
+        "When everything stored was last read, in unix time; 0: not yet.",
+        stats.last_pass_unix_ms / 1000,
+    );
+}
+
+/// Where rows are. What becomes of messages stands beside the other counts of MQTT.
+pub(super) fn accounting(text: &mut Exposition, accounting: &Accounting) {
+    rows(text, &accounting.rows);
+    if let Some(at_risk) = &accounting.at_risk {
+        risk(text, at_risk);
+    }
+}
+
+fn rows(text: &mut Exposition, rows: &RowCounts) {
+    let counts = [
+        (
+            "headwater_rows_taken_total",
+            "Rows made of messages, those of system.dead_letters not counted.",
+            rows.taken,
+        ),
+        (
+            "headwater_rows_dead_lettered_total",
+            "Rows of system.dead_letters.",
+            rows.dead_lettered,
+        ),
+        (
+            "headwater_rows_durable_total",
+            "Rows that have come to this node's disk.",
+            Some(rows.durable),
+        ),
+        (
+            "headwater_rows_shipped_total",
+            "Of those, rows that at least one secondary was sent.",
+            rows.shipped,
+        ),
+        (
+            "headwater_rows_applied_total",
+            "Of those, rows that queries see on at least one secondary.",
+            rows.applied,
+        ),
+        (
+            "headwater_rows_queryable_total",
+            "Of those, rows that queries see here.",
+            Some(rows.queryable),
+        ),
+    ];
+    for (name, help, count) in counts {
+        if let Some(count) = count {
+            text.counter(name, help, count);
+        }
+    }
+}
+
+fn risk(text: &mut Exposition, at_risk: &AtRisk) {
+    text.gauge(
+        "headwater_at_risk_rows",
+        "Rows that would be lost if this node vanished now: on its disk and on no other.",
+        at_risk.rows,
+    );
+    text.gauge(
+        "headwater_at_risk_bytes",
+        "The same in bytes of log and files.",
+        at_risk.bytes,
+    );
+    text.gauge(
+        "headwater_at_risk_ms",
+        "Age of the oldest of those rows; 0: there are none.",
+        at_risk.ms,
+    );
+}
+
 pub(super) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
     text.gauge(
         "headwater_mqtt_connections",
@@ -165,6 +255,7 @@ pub(super) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
         "Acknowledgements sent, each after the fsync that covers its message.",
         stats.acknowledged,
     );
+    unacknowledged(text, stats);
     text.counter(
         "headwater_mqtt_rows_total",
         "Rows taken from messages.",
@@ -179,6 +270,50 @@ pub(super) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
         "headwater_mqtt_dead_letters_total",
         "Messages stored in system.dead_letters.",
         stats.dead_letters,
+    );
+}
+
+/// What became of the messages that were not acknowledged, or not as they had asked.
+fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
+    let counts = [
+        (
+            "headwater_mqtt_messages_replicated_total",
+            "Of the acknowledged, those that as many secondaries have on disk as was asked for.",
+            stats.acknowledged_replicated,
+        ),
+        (
+            "headwater_mqtt_messages_fell_back_total",
+            "Of the acknowledged, those that asked for more secondaries than were connected.",
+            stats.fell_back,
+        ),
+        (
+            "headwater_mqtt_messages_qos0_total",
+            "Messages of QoS 0 handed to the log: nobody is told what became of them.",
+            stats.qos0,
+        ),
+        (
+            "headwater_mqtt_messages_duplicates_total",
+            "QoS 2 messages that came again and were not stored again.",
+            stats.duplicates,
+        ),
+        (
+            "headwater_mqtt_messages_refused_total",
+            "Messages refused; nothing of them is stored.",
+            stats.refused_messages,
+        ),
+        (
+            "headwater_mqtt_messages_dropped_total",
+            "Messages whose connection ended before their answer; clients send them again.",
+            stats.dropped,
+        ),
+    ];
+    for (name, help, count) in counts {
+        text.counter(name, help, count);
+    }
+    text.gauge(
+        "headwater_mqtt_messages_waiting",
+        "Messages whose answer is due.",
+        stats.waiting,
     );
 }
 
@@ -213,6 +348,24 @@ pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::Seconda
         label,
         all(|secondary| secondary.lag_bytes),
     );
+    text.gauges(
+        "headwater_replica_flushed_lsn",
+        "Everything below is on the secondary's disk.",
+        label,
+        all(|secondary| secondary.flushed.0),
+    );
+    text.gauges(
+        "headwater_replica_below",
+        "Secondaries that follow this one, directly or not.",
+        label,
+        all(|secondary| secondary.below.len() as u64),
+    );
+    text.gauges(
+        "headwater_replica_files_differ",
+        "1 while the secondary's Parquet files are not those of this node.",
+        label,
+        all(|secondary| u64::from(secondary.files_differ)),
+    );
     let known = secondaries
         .iter()
         .filter_map(|secondary| Some((secondary.name.clone(), secondary.lag_ms?)));
@@ -228,7 +381,7 @@ pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
     let connected = u64::from(CONNECTED.contains(&follow.state));
     text.gauge(
         "headwater_upstream_connected",
-        "1 while the primary is connected.",
+        "1 while the upstream is connected.",
         connected,
     );
     text.gauge(
@@ -241,6 +394,7 @@ pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
         "Attempts to connect after the first.",
         follow.reconnects,
     );
+    healing(text, follow);
     text.gauge(
         "headwater_applied_lsn",
         "Everything below can be queried here.",
@@ -256,8 +410,49 @@ pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
     }
 }
 
+/// What a secondary has done to be its primary's equal again.
+fn healing(text: &mut Exposition, follow: &replica::FollowStatus) {
+    text.gauge(
+        "headwater_upstream_hops",
+        "Links between this node and the primary; 0: not known.",
+        if follow.rooted { follow.route.len() } else { 0 },
+    );
+    text.counter(
+        "headwater_upstream_snapshots_total",
+        "Snapshots taken in.",
+        follow.snapshots,
+    );
+    text.counter(
+        "headwater_upstream_divergences_total",
+        "Times that the local log was found to have diverged.",
+        follow.divergences,
+    );
+    text.gauge(
+        "headwater_replica_shelved",
+        "Diverged ends of the log that were put aside and are still there.",
+        follow.shelved.len(),
+    );
+    text.gauge(
+        "headwater_replica_shelved_rows",
+        "Rows in them.",
+        follow.shelved.iter().map(|one| one.rows).sum::<u64>(),
+    );
+    if let Some(join) = &follow.join {
+        text.gauge(
+            "headwater_join_bytes",
+            "Bytes of the snapshot that is brought in.",
+            join.bytes,
+        );
+        text.gauge(
+            "headwater_join_held_bytes",
+            "Of those, bytes that are here.",
+            join.bytes_held,
+        );
+    }
+}
+
 /// States of a peer with a live connection.
-const CONNECTED: [&str; 2] = ["catching_up", "streaming"];
+const CONNECTED: [&str; 3] = ["joining", "catching_up", "streaming"];
 
 #[cfg(test)]
 mod tests {
@@ -271,6 +466,7 @@ mod tests {
         let mut text = Exposition::default();
         log(&mut text, committer.log());
         compaction(&mut text, &wal::CompactionStats::default());
+        scrub(&mut text, &wal::ScrubStats::default());
         let text = text.finish();
         committer.stop().unwrap();
         for name in [
@@ -294,8 +490,36 @@ mod tests {
             "compaction_failures_total",
             "compaction_seconds_total",
             "compaction_backlog_bytes",
+            "scrub_passes_total",
+            "scrub_bytes_total",
+            "scrub_faults_total",
+            "scrub_last_pass_timestamp_seconds",
         ] {
             assert!(text.contains(&format!("\nheadwater_{name} ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn counts_that_a_node_does_not_know_are_left_out() {
+        let mut text = Exposition::default();
+        accounting(&mut text, &Accounting::default());
+        mqtt(&mut text, &mqtt::Stats::default());
+        let text = text.finish();
+        for name in [
+            "rows_durable_total",
+            "rows_queryable_total",
+            "mqtt_messages_received_total",
+            "mqtt_messages_acknowledged_total",
+            "mqtt_messages_qos0_total",
+            "mqtt_messages_duplicates_total",
+            "mqtt_messages_refused_total",
+            "mqtt_messages_dropped_total",
+            "mqtt_messages_waiting",
+        ] {
+            assert!(text.contains(&format!("\nheadwater_{name} ")), "{name}");
+        }
+        for name in ["rows_taken", "rows_shipped", "at_risk"] {
+            assert!(!text.contains(name), "{name}");
         }
     }
 }

@@ -8,7 +8,7 @@ use replica::certs::Authority;
 use tempfile::TempDir;
 
 use super::QuickstartError;
-use crate::conf::{self, Http, Mqtt, Shipping, Storage};
+use crate::conf::{self, Following, Http, Mqtt, Serving, Shipping, Storage};
 use crate::memory::half_of_machine;
 use crate::primary::Primary;
 use crate::secondary::Secondary;
@@ -49,8 +49,8 @@ impl Cluster {
                 ..Http::default()
             }),
             replication: Some(Shipping {
-                listen: any_port(),
                 certs: PathBuf::new(),
+                serving: Serving::new(any_port()),
             }),
             storage: storage(),
             ..conf::Primary::default()
@@ -143,8 +143,7 @@ impl Cluster {
         let listen = free(SECONDARY_HTTP_PORT + number - 1)?;
         let upstream = self.primary.replication_addr().unwrap_or(any_port());
         let conf = conf::Secondary {
-            upstream: upstream.to_string(),
-            certs: PathBuf::new(),
+            following: Following::new(vec![upstream.to_string()], PathBuf::new()),
             storage: storage(),
             http: Http {
                 listen,

@@ -4,12 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wal::{Column, ColumnRole, ColumnType, Dedup, TableDef, TableOptions};
 
-use super::problem::{Origin, Problem};
+use super::item::{Item, Keys};
 use super::reader::{Reader, duration_rule};
 use super::source::{Entry, TABLES, show};
 use super::units::parse_duration;
@@ -18,26 +18,16 @@ use super::units::parse_duration;
 pub(super) fn tables(reader: &mut Reader<'_>) -> Vec<TableDef> {
     let mut names = BTreeSet::new();
     let mut tables = Vec::new();
-    for (at, entries) in reader.tables().iter().enumerate() {
-        let mut item = Item {
-            reader,
-            at,
-            entries,
-        };
+    for (at, entries) in reader.list(TABLES).iter().enumerate() {
+        let mut item = Item::new(reader, TABLES, at, entries);
         tables.push(item.table(&mut names));
-        item.check_keys();
+        let (known, planned) = (&KEYS, &PLANNED);
+        item.check_keys(&Keys { known, planned });
     }
     tables
 }
 
-/// Typed access to one `[[table]]`. Whatever is refused reads as its default.
-struct Item<'r, 'a> {
-    reader: &'r mut Reader<'a>,
-    at: usize,
-    entries: &'a BTreeMap<String, Entry>,
-}
-
-impl<'a> Item<'_, 'a> {
+impl Item<'_, '_> {
     fn table(&mut self, earlier: &mut BTreeSet<String>) -> TableDef {
         let name = self.name(earlier);
         let retention = self.retention();
@@ -168,78 +158,6 @@ impl<'a> Item<'_, 'a> {
             });
         }
         fields
-    }
-
-    /// Refuses the keys that no table has.
-    fn check_keys(&mut self) {
-        for (name, entry) in self.entries {
-            if KEYS.contains(&name.as_str()) {
-                continue;
-            }
-            let (origin, key) = (entry.origin.clone(), self.key(name));
-            let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
-            let nearest = KEYS
-                .into_iter()
-                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-                .unwrap_or("name");
-            self.reader.report(if PLANNED.contains(&name.as_str()) {
-                Problem::NotYet { origin, key }
-            } else {
-                Problem::Unknown {
-                    origin,
-                    key,
-                    nearest,
-                }
-            });
-        }
-    }
-
-    fn value<T>(
-        &mut self,
-        key: &str,
-        rule: impl FnOnce() -> String,
-        parse: impl FnOnce(&'a Entry) -> Option<T>,
-    ) -> Option<T> {
-        let entry = self.entries.get(key)?;
-        let value = parse(entry);
-        if value.is_none() {
-            self.refuse(key, &rule());
-        }
-        value
-    }
-
-    /// Records that a key's value is wrong; nothing when it was not written.
-    fn refuse(&mut self, key: &str, rule: &str) {
-        if let Some(entry) = self.entries.get(key) {
-            self.refuse_part(key, &entry.show(), rule);
-        }
-    }
-
-    fn refuse_part(&mut self, key: &str, value: &str, rule: &str) {
-        let problem = Problem::Refused {
-            origin: Origin::File(self.reader.file().to_owned()),
-            key: self.key(key),
-            value: value.to_owned(),
-            rule: rule.to_owned(),
-        };
-        self.reader.report(problem);
-    }
-
-    fn missing(&mut self, key: &str, rule: &str) {
-        let problem = Problem::Missing {
-            file: self.reader.file().to_owned(),
-            key: self.key(key),
-            rule: rule.to_owned(),
-        };
-        self.reader.report(problem);
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
-    fn key(&self, key: &str) -> String {
-        format!("{TABLES}[{}].{key}", self.at)
     }
 }
 

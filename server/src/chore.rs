@@ -1,0 +1,264 @@
+//! A node's background work on its log: the one compactor, the one scrubber. A primary starts them
+//! on the log it has opened; a secondary, on whatever log it follows: when that is exchanged, they
+//! end on the old one before they start on the new one. Must never run beyond the node's stop.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::parts::blocking;
+use crate::slot::Slot;
+
+/// Work with a thread of its own on one log.
+pub(crate) trait Chore: Sized + Send + 'static {
+    type Stats: Default;
+    /// What is so when it cannot start.
+    const UNDONE: &'static str;
+
+    /// Starts at `rate` bytes per second.
+    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError>;
+    fn stats(&self) -> Self::Stats;
+    /// Blocks until nothing is done any more.
+    fn stop(self);
+}
+
+impl Chore for wal::Compactor {
+    type Stats = wal::CompactionStats;
+    const UNDONE: &'static str = "the log is not compacted; it stays in segments";
+
+    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError> {
+        Self::start(log, wal::CompactorConfig { rate })
+    }
+
+    fn stats(&self) -> Self::Stats {
+        self.stats()
+    }
+
+    fn stop(self) {
+        self.stop();
+    }
+}
+
+impl Chore for wal::Scrubber {
+    type Stats = wal::ScrubStats;
+    const UNDONE: &'static str = "what is stored is not looked through for damage";
+
+    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError> {
+        Self::start(log, wal::ScrubConfig { rate })
+    }
+
+    fn stats(&self) -> Self::Stats {
+        self.stats()
+    }
+
+    fn stop(self) {
+        self.stop();
+    }
+}
+
+/// Turns segments into Parquet files.
+pub(crate) type Compaction = OnLog<wal::Compactor>;
+
+/// Reads all that is stored, slowly, to find damage before a query does.
+pub(crate) type Scrub = OnLog<wal::Scrubber>;
+
+/// One chore, whether it runs yet or not.
+pub(crate) struct OnLog<C> {
+    /// Bytes per second.
+    rate: u64,
+    running: Arc<Slot<C>>,
+    following: Slot<Following>,
+}
+
+/// A task that keeps the chore on the log in force.
+struct Following {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl<C: Chore> OnLog<C> {
+    /// Not started yet.
+    pub(crate) fn new(rate: u64) -> Self {
+        Self {
+            rate,
+            running: Arc::new(Slot::empty()),
+            following: Slot::empty(),
+        }
+    }
+
+    /// Starts on `log`.
+    ///
+    /// # Errors
+    /// When there can be no thread for it.
+    pub(crate) async fn start(&self, log: wal::Log) -> Result<(), wal::WalError> {
+        start(log, self.rate, &self.running).await
+    }
+
+    /// Runs on the log that `logs` shows, as long as it shows one. Needs a tokio runtime.
+    pub(crate) fn follow(&self, logs: watch::Receiver<Option<wal::Log>>) {
+        let (stop, stopped) = oneshot::channel();
+        let (rate, running) = (self.rate, Arc::clone(&self.running));
+        let task = tokio::spawn(keep(logs, stopped, rate, running));
+        self.following.put(Following { stop, task });
+    }
+
+    /// What it has done on the log in force; zeros while it does not run.
+    pub(crate) fn stats(&self) -> C::Stats {
+        self.running.with(C::stats).unwrap_or_default()
+    }
+
+    /// Returns once nothing is done any more.
+    pub(crate) async fn stop(&self) {
+        if let Some(following) = self.following.take() {
+            // A task that has ended already needs no word, and none of its ways to end matters here.
+            let _ = following.stop.send(());
+            let _ = following.task.await;
+        }
+        end(&self.running).await;
+    }
+}
+
+async fn keep<C: Chore>(
+    mut logs: watch::Receiver<Option<wal::Log>>,
+    mut stopped: oneshot::Receiver<()>,
+    rate: u64,
+    running: Arc<Slot<C>>,
+) {
+    loop {
+        // Every change is another log, even under the same id: a copy that was brought in anew.
+        let log = logs.borrow_and_update().clone();
+        end(&running).await;
+        if let Some(log) = log
+            && let Err(error) = start(log, rate, &running).await
+        {
+            error!(%error, "{}", C::UNDONE);
+        }
+        let changed = tokio::select! {
+            changed = logs.changed() => changed.is_ok(),
+            _ = &mut stopped => false,
+        };
+        if !changed {
+            return;
+        }
+    }
+}
+
+async fn start<C: Chore>(log: wal::Log, rate: u64, running: &Slot<C>) -> Result<(), wal::WalError> {
+    let chore = blocking(move || C::start(&log, rate)).await?;
+    running.put(chore);
+    Ok(())
+}
+
+async fn end<C: Chore>(running: &Slot<C>) {
+    if let Some(chore) = running.take() {
+        blocking(move || chore.stop()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Starts and ends of all probes, which run one test at a time.
+    static STARTS: AtomicU64 = AtomicU64::new(0);
+    static ENDS: AtomicU64 = AtomicU64::new(0);
+
+    struct Probe(wal::LogId);
+
+    impl Chore for Probe {
+        type Stats = Option<wal::LogId>;
+        const UNDONE: &'static str = "";
+
+        fn start(log: &wal::Log, _rate: u64) -> Result<Self, wal::WalError> {
+            // Never two at a time.
+            assert_eq!(
+                STARTS.fetch_add(1, Ordering::SeqCst),
+                ENDS.load(Ordering::SeqCst)
+            );
+            Ok(Self(log.id()))
+        }
+
+        fn stats(&self) -> Self::Stats {
+            Some(self.0)
+        }
+
+        fn stop(self) {
+            ENDS.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn open(dir: &tempfile::TempDir) -> wal::Committer {
+        let config = wal::Config::default();
+        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
+        committer
+    }
+
+    /// Waits until the chore says `wanted`.
+    async fn until<C: Chore>(chore: &OnLog<C>, wanted: impl Fn(&C::Stats) -> bool) {
+        let said = async {
+            while !wanted(&chore.stats()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, said).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_log_ends_with_the_node() {
+        let (logs, receiver) = watch::channel(None);
+        let compaction = Compaction::new(0);
+        compaction.follow(receiver);
+        assert_eq!(compaction.stats().steps, 0);
+        compaction.stop().await;
+        drop(logs);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_comes_later_is_compacted_until_the_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = open(&dir);
+        let (logs, receiver) = watch::channel(None);
+        let compaction = Compaction::new(0);
+        compaction.follow(receiver);
+        logs.send(Some(committer.log().clone())).unwrap();
+        let started = async {
+            while compaction.running.with(|_| ()).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, started).await.unwrap();
+        compaction.stop().await;
+        assert!(compaction.running.with(|_| ()).is_none());
+        committer.stop().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_old_log_is_left_before_the_new_one_is_begun() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let committers = dirs.each_ref().map(open);
+        let [first, second] = committers.each_ref().map(|one| one.log().clone());
+        let (logs, receiver) = watch::channel(Some(first.clone()));
+        let chore: OnLog<Probe> = OnLog::new(0);
+        chore.follow(receiver);
+        until(&chore, |id| *id == Some(first.id())).await;
+        logs.send(Some(second.clone())).unwrap();
+        until(&chore, |id| *id == Some(second.id())).await;
+        // Another copy of the same log is another log.
+        logs.send(Some(second.clone())).unwrap();
+        until(&chore, |_| STARTS.load(Ordering::SeqCst) == 3).await;
+        logs.send(None).unwrap();
+        until(&chore, Option::is_none).await;
+        chore.stop().await;
+        assert_eq!(ENDS.load(Ordering::SeqCst), 3);
+        for committer in committers {
+            committer.stop().unwrap();
+        }
+    }
+}
