@@ -3,12 +3,13 @@
 //! The log is filled through the product's write path before a primary opens it. A secondary counts as
 //! caught up when its answers are for the primary's LSN: everything received, checked and on its disk.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::bulk::{self, Transfer};
 use crate::error::BenchError;
 use crate::machine;
-use crate::node::{Headwater, Primary};
+use crate::node::{Follow, Headwater, Primary};
 use crate::process::temp_dir;
 use crate::rows::{Filler, log_bytes};
 use crate::stats::{Table, grouped, median};
@@ -67,8 +68,15 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     let [mut quinn, mut secondary, mut file] =
         [Rounds::default(), Rounds::default(), Rounds::default()];
     for _ in 0..options.rounds {
-        quinn.add("quinn", &bulk::transfer(bytes)?);
-        secondary.add("secondary", &catch_up(headwater, &primary, bytes)?);
+        quinn.add("quinn", &bulk::transfer(bytes, None, CATCH_UP_LIMIT)?.0);
+        let transfer = catch_up(headwater, &primary, None, CATCH_UP_LIMIT)?;
+        if !transfer.whole || transfer.bytes < bytes {
+            return Err(BenchError::Invalid(format!(
+                "the secondary holds {} of {bytes} bytes",
+                transfer.bytes
+            )));
+        }
+        secondary.add("secondary", &Transfer { bytes, ..transfer });
         let scratch = temp_dir(&headwater.dir, "file")?;
         file.add("file", &bulk::write_file(scratch.path(), bytes)?);
     }
@@ -96,23 +104,30 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     ))
 }
 
-/// One secondary from the start of its process to its first answer at the primary's LSN.
-fn catch_up(headwater: &Headwater, primary: &Primary, bytes: u64) -> Result<Transfer, BenchError> {
+/// One fresh secondary, at `upstream` instead of the primary itself if that is given, from the start
+/// of its process to its first answer at the primary's LSN, or for as long as `limit`. The bytes are
+/// those on its disk.
+pub(crate) fn catch_up(
+    headwater: &Headwater,
+    primary: &Primary,
+    upstream: Option<SocketAddr>,
+    limit: Duration,
+) -> Result<Transfer, BenchError> {
     let lsn = primary.lsn()?;
     let cpu = primary.process.cpu_seconds()?;
+    let follow = Follow {
+        name: "secondary",
+        upstream,
+        relays: false,
+    };
     let started = Instant::now();
-    let secondary = headwater.secondary(primary)?;
-    secondary.wait_lsn(lsn, POLL, CATCH_UP_LIMIT)?;
+    let secondary = headwater.follow(primary, &follow)?;
+    let whole = secondary.reaches(lsn, POLL, limit) && secondary.http.status("/ready") == Some(200);
     let elapsed = started.elapsed();
     let cpu = primary.process.cpu_seconds()? - cpu + secondary.process.cpu_seconds()?;
-    let held = secondary.bytes()?;
-    if held < bytes {
-        return Err(BenchError::Invalid(format!(
-            "the secondary holds {held} of {bytes} bytes"
-        )));
-    }
     Ok(Transfer {
-        bytes,
+        bytes: secondary.bytes()?,
+        whole,
         elapsed,
         cpu,
     })

@@ -279,6 +279,7 @@ pub(crate) fn load_options(
         peers: Peers {
             server,
             version: options.version,
+            rows: 1,
             window: regime.window,
             connections: regime.connections,
             table: "bench".to_owned(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
-use crate::packet::{self, Publish, Version};
+use crate::packet::{self, Publish, Version, following};
 
 /// Connections that share one source address, well below the kernel's range of local ports.
 const PER_SOURCE_ADDRESS: usize = 20_000;
@@ -36,6 +36,8 @@ pub struct Peers {
     pub server: SocketAddr,
     /// The protocol all of them speak.
     pub version: Version,
+    /// Readings in each message, 1 to `packet::MAX_ROWS`.
+    pub rows: u16,
     /// Messages each may have in flight.
     pub window: u16,
     /// How many connections.
@@ -106,6 +108,12 @@ impl Peers {
             return Err(BenchError::Usage(format!(
                 "{} is not a loopback address",
                 self.server
+            )));
+        }
+        if !(1..=packet::MAX_ROWS).contains(&self.rows) {
+            return Err(BenchError::Usage(format!(
+                "a message has 1 to {} rows",
+                packet::MAX_ROWS
             )));
         }
         if self.window == 0 || self.connections == 0 || self.sites == 0 {
@@ -184,7 +192,7 @@ impl Peers {
             .context("make a socket non-blocking")?;
         let site = index % self.sites;
         let topic = format!("{}/site-{site}/device-{index}", self.table);
-        let publish = Publish::new(self.version, &topic);
+        let publish = Publish::new(self.version, &topic, self.rows);
         let stream = mio::net::TcpStream::from_std(stream);
         Ok(Conn::new(stream, &publish, self.window, index as u64))
     }
@@ -352,11 +360,6 @@ impl Samples {
     }
 }
 
-/// Packet ids run from 1 to 65535 and around.
-fn following(id: u16) -> u16 {
-    if id == u16::MAX { 1 } else { id + 1 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,11 +372,5 @@ mod tests {
         assert!(loopback("192.0.2.1:1883").is_err());
         assert!(loopback("0.0.0.0:1883").is_err());
         assert!(loopback("example.org:1883").is_err());
-    }
-
-    #[test]
-    fn packet_ids_never_become_zero() {
-        assert_eq!(following(1), 2);
-        assert_eq!(following(u16::MAX), 1);
     }
 }

@@ -48,6 +48,35 @@ impl Http {
         Some(response.status().as_u16())
     }
 
+    /// What the node tells of itself.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or does not answer with JSON.
+    pub fn node_status(&self) -> Result<serde_json::Value, BenchError> {
+        let url = format!("{}/api/v1/status", self.base);
+        let mut response = self
+            .agent
+            .get(url.as_str())
+            .call()
+            .context(format!("ask {url}"))?;
+        let body = response
+            .body_mut()
+            .read_to_string()
+            .context(format!("read an answer of {url}"))?;
+        serde_json::from_str(&body).context(format!("read an answer of {url}"))
+    }
+
+    /// One number of what the node tells of itself.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or tells no such number.
+    pub fn status_number(&self, name: &str) -> Result<u64, BenchError> {
+        self.node_status()?
+            .get(name)
+            .and_then(serde_json::Value::as_u64)
+            .ok_or_else(|| BenchError::Invalid(format!("{} tells no {name}", self.base)))
+    }
+
     /// Runs one SQL statement.
     ///
     /// # Errors

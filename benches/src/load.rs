@@ -75,6 +75,8 @@ pub struct Report {
     pub own_cpu: f64,
     /// CPU seconds of the server in the measured part.
     pub server_cpu: Option<f64>,
+    /// The most messages that were due and could not be sent at once; 0 without a rate.
+    pub late: u64,
 }
 
 impl Report {
@@ -192,7 +194,9 @@ fn report(
 ) -> Report {
     let mut micros = Vec::new();
     let (mut messages, mut all_messages, mut rate, mut last) = (0, 0, 0.0, started);
+    let mut late = 0;
     for outcome in outcomes {
+        late += outcome.late;
         messages += outcome.measured;
         all_messages += outcome.all;
         rate += outcome.measured as f64 / (outcome.to - outcome.from).as_secs_f64();
@@ -215,6 +219,7 @@ fn report(
             .server
             .zip(before.server)
             .map(|(after, before)| after - before),
+        late,
     }
 }
 
@@ -284,6 +289,7 @@ struct Outcome {
     from: Instant,
     to: Instant,
     micros: Vec<f64>,
+    late: u64,
 }
 
 /// One thread: publish until the plan ends, then wait for the last acknowledgement.
@@ -294,12 +300,16 @@ fn drive(mut fleet: Fleet, plan: &Plan) -> Result<Outcome, BenchError> {
     let mut begin = plan.to.is_none().then_some((plan.start, 0));
     fleet.samples.open = begin.is_some();
     let mut end = None;
+    let mut late = 0;
     if pacer.is_none() {
         budget -= fleet.publish(budget)?;
     }
     loop {
         match &mut pacer {
-            Some(pacer) => pacer.tick(&mut fleet, &mut budget)?,
+            Some(pacer) => {
+                pacer.tick(&mut fleet, &mut budget)?;
+                late = pacer.worst_debt;
+            }
             None => fleet.serve(IDLE_POLL, &mut budget)?,
         }
         let now = Instant::now();
@@ -323,6 +333,7 @@ fn drive(mut fleet: Fleet, plan: &Plan) -> Result<Outcome, BenchError> {
                 from,
                 to,
                 micros,
+                late,
             });
         }
         if now >= plan.give_up {

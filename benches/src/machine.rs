@@ -46,9 +46,69 @@ pub fn own_cpu_seconds() -> Result<f64, BenchError> {
 /// # Errors
 /// When there is no such line.
 pub fn own_memory(name: &str) -> Result<u64, BenchError> {
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    parse_memory(&status, name)
-        .ok_or_else(|| BenchError::Invalid(format!("/proc/self/status has no {name}")))
+    memory(std::process::id(), name)
+}
+
+/// The same of any process.
+///
+/// # Errors
+/// When there is no such process or line.
+pub fn memory(pid: u32, name: &str) -> Result<u64, BenchError> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).context(format!("read {path}"))?;
+    parse_memory(&status, name).ok_or_else(|| BenchError::Invalid(format!("{path} has no {name}")))
+}
+
+/// Files a process has open, sockets included.
+///
+/// # Errors
+/// When there is no such process.
+pub fn open_files(pid: u32) -> Result<u64, BenchError> {
+    let path = format!("/proc/{pid}/fd");
+    let files = fs::read_dir(&path).context(format!("list {path}"))?;
+    Ok(files.count() as u64)
+}
+
+/// What has gone over the loopback device of this network namespace so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes, headers included.
+    pub bytes: u64,
+    /// Packets; several segments that travelled as one count once.
+    pub packets: u64,
+}
+
+impl Traffic {
+    /// What has come since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(before.bytes),
+            packets: self.packets.saturating_sub(before.packets),
+        }
+    }
+}
+
+/// What has gone over loopback so far.
+///
+/// # Errors
+/// When `/proc` does not tell.
+pub fn loopback_traffic() -> Result<Traffic, BenchError> {
+    let path = "/proc/self/net/dev";
+    let devices = fs::read_to_string(path).context(format!("read {path}"))?;
+    parse_traffic(&devices, "lo")
+        .ok_or_else(|| BenchError::Invalid(format!("{path} has no loopback device")))
+}
+
+fn parse_traffic(devices: &str, name: &str) -> Option<Traffic> {
+    let line = devices
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    let mut numbers = line.split_ascii_whitespace();
+    Some(Traffic {
+        bytes: numbers.next()?.parse().ok()?,
+        packets: numbers.next()?.parse().ok()?,
+    })
 }
 
 fn parse_memory(status: &str, name: &str) -> Option<u64> {
@@ -157,6 +217,18 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(2.0));
         assert_eq!(parse_stat("7 (a"), None);
         assert!(own_cpu_seconds().is_ok());
+    }
+
+    #[test]
+    fn traffic_is_read_of_the_device_asked_for() {
+        let devices = "Inter-| Receive\n face |bytes packets\n  lo0: 7 8 0\n    lo: 5000 12 0 0\n";
+        let traffic = Traffic {
+            bytes: 5000,
+            packets: 12,
+        };
+        assert_eq!(parse_traffic(devices, "lo"), Some(traffic));
+        assert_eq!(parse_traffic(devices, "eth0"), None);
+        assert!(loopback_traffic().is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Headwater nodes under test: certificates, conf files, primaries and secondaries.
 //!
-//! Uses the released binary through its command line, its conf and its HTTP surface only.
+//! A secondary may be a relay, or follow through something in between. Uses the released binary
+//! through its command line, its conf and its HTTP surface only.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,7 +56,20 @@ pub struct Secondary {
     pub process: Process,
     /// Its SQL.
     pub http: Http,
+    /// Where others can follow it, if it relays.
+    pub serves: Option<SocketAddr>,
     dir: TempDir,
+}
+
+/// How a secondary is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Follow<'a> {
+    /// Its name, in its certificate too.
+    pub name: &'a str,
+    /// Whom it follows instead of the primary: a relay, or something between the two.
+    pub upstream: Option<SocketAddr>,
+    /// Whether others may follow it.
+    pub relays: bool,
 }
 
 impl Headwater {
@@ -124,21 +138,36 @@ impl Headwater {
         self.start_primary(dir, data, Some(shipping))
     }
 
-    /// Makes a cluster CA and certificates for two nodes.
+    /// Makes a cluster CA and the primary's certificate.
     fn shipping(&self, dir: &Path) -> Result<Shipping, BenchError> {
         let certs = dir.join("certs");
         self.certs(&["init"], &certs, &[])?;
-        for name in ["primary", "secondary"] {
-            self.certs(
-                &["node"],
-                &certs,
-                &[name, "--san", "127.0.0.1", "--san", "localhost"],
-            )?;
-        }
+        self.certificate(&certs, "primary")?;
         Ok(Shipping {
             address: free_udp()?,
             certs,
         })
+    }
+
+    /// The directory of a node's certificate, which is made unless it is there.
+    fn certificate(&self, certs: &Path, name: &str) -> Result<PathBuf, BenchError> {
+        let home = certs.join(name);
+        if !home.is_dir() {
+            self.certs(
+                &["node"],
+                certs,
+                &[name, "--san", "127.0.0.1", "--san", "localhost"],
+            )?;
+        }
+        Ok(home)
+    }
+
+    /// The directory of a certificate under which something that is no node of ours may follow.
+    ///
+    /// # Errors
+    /// When the primary lets nobody in, or the certificate cannot be made.
+    pub fn guest(&self, primary: &Primary, name: &str) -> Result<PathBuf, BenchError> {
+        self.certificate(&primary.shipping()?.certs, name)
     }
 
     fn certs(&self, verb: &[&str], dir: &Path, rest: &[&str]) -> Result<(), BenchError> {
@@ -196,24 +225,42 @@ impl Headwater {
     /// # Errors
     /// When the primary lets no secondaries in, or the process cannot be started.
     pub fn secondary(&self, primary: &Primary) -> Result<Secondary, BenchError> {
-        let Some(shipping) = &primary.shipping else {
-            return Err(BenchError::Usage(
-                "this primary lets no secondaries in".to_owned(),
-            ));
+        let follow = Follow {
+            name: "secondary",
+            ..Follow::default()
         };
+        self.follow(primary, &follow)
+    }
+
+    /// A secondary in `primary`'s cluster on an empty disk; returns as soon as its process runs.
+    ///
+    /// # Errors
+    /// When the primary lets no secondaries in, or the process cannot be started.
+    pub fn follow(&self, primary: &Primary, follow: &Follow<'_>) -> Result<Secondary, BenchError> {
+        let shipping = primary.shipping()?;
+        let certs = self.certificate(&shipping.certs, follow.name)?;
         let dir = temp_dir(&self.dir, "secondary")?;
         let http = free_tcp()?;
+        let serves = if follow.relays {
+            Some(free_udp()?)
+        } else {
+            None
+        };
+        let listen = serves.map_or_else(String::new, |at| format!("listen = \"{at}\"\n"));
         let conf = format!(
-            "[node]\nname = \"secondary\"\nrole = \"secondary\"\ndata_dir = {}\n\n\
-             [replication]\nupstream = \"{}\"\ncerts = {}\n\n[http]\nlisten = \"{http}\"\n",
+            "[node]\nname = \"{}\"\nrole = \"secondary\"\ndata_dir = {}\n\n\
+             [replication]\nupstream = \"{}\"\n{listen}certs = {}\n\n\
+             [http]\nlisten = \"{http}\"\n",
+            follow.name,
             quoted(&dir.path().join("data")),
-            shipping.address,
-            quoted(&shipping.certs.join("secondary"))
+            follow.upstream.unwrap_or(shipping.address),
+            quoted(&certs)
         );
         let process = self.serve("secondary", dir.path(), &conf, &[])?;
         Ok(Secondary {
             process,
             http: Http::new(http),
+            serves,
             dir,
         })
     }
@@ -242,6 +289,20 @@ impl Headwater {
 }
 
 impl Primary {
+    /// Where secondaries connect.
+    ///
+    /// # Errors
+    /// When it lets none in.
+    pub fn replication(&self) -> Result<SocketAddr, BenchError> {
+        Ok(self.shipping()?.address)
+    }
+
+    fn shipping(&self) -> Result<&Shipping, BenchError> {
+        self.shipping
+            .as_ref()
+            .ok_or_else(|| BenchError::Usage("this primary lets no secondaries in".to_owned()))
+    }
+
     /// Lengths of its files whose names end in `.extension`.
     ///
     /// # Errors
@@ -277,18 +338,29 @@ impl Secondary {
     /// # Errors
     /// When that takes longer than `limit`.
     pub fn wait_lsn(&self, lsn: u64, poll: Duration, limit: Duration) -> Result<(), BenchError> {
+        if self.reaches(lsn, poll, limit) {
+            return Ok(());
+        }
+        let reached = match self.http.lsn() {
+            Ok(Some(at)) => at.to_string(),
+            _ => "nothing".to_owned(),
+        };
+        Err(self
+            .process
+            .failure(&format!("the secondary reached {reached} of {lsn} in time")))
+    }
+
+    /// Whether its answers are for `lsn` or later within `limit`, asking every `poll`.
+    pub fn reaches(&self, lsn: u64, poll: Duration, limit: Duration) -> bool {
         let limit = Instant::now() + limit;
         loop {
             // Until its first contact with the primary a secondary may refuse connections.
             let at = self.http.lsn().unwrap_or(None);
             if at.is_some_and(|at| at >= lsn) {
-                return Ok(());
+                return true;
             }
             if Instant::now() >= limit {
-                let reached = at.map_or_else(|| "nothing".to_owned(), |at| at.to_string());
-                return Err(self
-                    .process
-                    .failure(&format!("the secondary reached {reached} of {lsn} in time")));
+                return false;
             }
             thread::sleep(poll);
         }

@@ -10,6 +10,9 @@ use crate::error::{BenchError, Context};
 pub const PAYLOAD: &str =
     r#"{"temperature":21.5342,"relative_humidity":45.2075,"battery_millivolts":3301}"#;
 
+/// Most readings of one message, well below the smallest limit on packets.
+pub const MAX_ROWS: u16 = 1000;
+
 /// What of `PAYLOAD` the generator overwrites in every message.
 const DIGITS: &str = "5342";
 
@@ -50,7 +53,7 @@ pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
     packet
 }
 
-/// A QoS 1 PUBLISH of `PAYLOAD`, and where in it the packet id and the changing digits are.
+/// A QoS 1 PUBLISH of one or more times `PAYLOAD`, and where in it the packet id and the changing digits are.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// The whole packet, with packet id 0.
@@ -62,17 +65,18 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// The packet for one topic.
-    pub fn new(version: Version, topic: &str) -> Self {
-        let mut body = Vec::with_capacity(8 + topic.len() + PAYLOAD.len());
+    /// The packet for one topic, with `rows` readings; the digits are those of the first.
+    pub fn new(version: Version, topic: &str, rows: u16) -> Self {
+        let payload = payload(rows);
+        let mut body = Vec::with_capacity(8 + topic.len() + payload.len());
         push_str(&mut body, topic);
         let id_in_body = body.len();
         body.extend_from_slice(&[0, 0]);
         if version == Version::V5 {
             body.push(0);
         }
-        let digits_in_body = body.len() + PAYLOAD.find(DIGITS).unwrap_or(0);
-        body.extend_from_slice(PAYLOAD.as_bytes());
+        let digits_in_body = body.len() + payload.find(DIGITS).unwrap_or(0);
+        body.extend_from_slice(payload.as_bytes());
         let mut bytes = vec![PUBLISH_QOS1];
         push_len(&mut bytes, body.len());
         let header = bytes.len();
@@ -82,6 +86,19 @@ impl Publish {
             id_at: header + id_in_body,
             digits_at: header + digits_in_body,
         }
+    }
+}
+
+/// The packet id after this one: they run from 1 to 65535 and around.
+pub fn following(id: u16) -> u16 {
+    if id == u16::MAX { 1 } else { id + 1 }
+}
+
+/// One reading as an object, several as an array of them.
+fn payload(rows: u16) -> String {
+    match rows {
+        0 | 1 => PAYLOAD.to_owned(),
+        rows => format!("[{}]", vec![PAYLOAD; usize::from(rows)].join(",")),
     }
 }
 
@@ -240,14 +257,22 @@ mod tests {
 
     #[test]
     fn a_publish_is_one_whole_packet_with_digits_to_patch() {
-        for version in [Version::V3, Version::V5] {
-            let publish = Publish::new(version, "bench/site-1/device-7");
+        for (version, rows) in [
+            (Version::V3, 1),
+            (Version::V5, 1),
+            (Version::V3, 3),
+            (Version::V5, MAX_ROWS),
+        ] {
+            let publish = Publish::new(version, "bench/site-1/device-7", rows);
             let (len, len_bytes) = parse_len(&publish.bytes[1..]).unwrap().unwrap();
             assert_eq!(publish.bytes.len(), 1 + len_bytes + len);
             assert_eq!(&publish.bytes[publish.id_at..publish.id_at + 2], [0, 0]);
             let digits = &publish.bytes[publish.digits_at..publish.digits_at + 4];
             assert_eq!(digits, DIGITS.as_bytes());
-            assert!(publish.bytes.ends_with(PAYLOAD.as_bytes()));
+            assert!(publish.bytes.ends_with(payload(rows).as_bytes()));
+            let value: serde_json::Value = serde_json::from_str(&payload(rows)).unwrap();
+            let found = value.as_array().map_or(1, Vec::len);
+            assert_eq!(found, usize::from(rows));
         }
     }
 
@@ -270,6 +295,12 @@ mod tests {
                 at += len;
             }
         }
+    }
+
+    #[test]
+    fn packet_ids_never_become_zero() {
+        assert_eq!(following(1), 2);
+        assert_eq!(following(u16::MAX), 1);
     }
 
     #[test]

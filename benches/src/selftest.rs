@@ -85,6 +85,7 @@ fn options(server: SocketAddr, version: Version, extent: Extent) -> Options {
         peers: Peers {
             server,
             version,
+            rows: 1,
             window: 7,
             connections: 3,
             table: "bench".to_owned(),

@@ -1,42 +1,41 @@
 //! From publish to visible: how long until a row is in the answers of a secondary.
 //!
-//! A fleet publishes at a fixed rate, open loop. Among its messages travel probes: one connection
-//! publishes them in order to a table of their own, so the count of that table says exactly which
-//! probes an answer includes. The time runs from the probe's `write` to the end of that answer, the
-//! query and the wait for the next query included.
+//! A fleet publishes at a fixed rate, open loop. Beside it travel probes to a table of their own
+//! (`probe.rs`), so the count of that table says exactly which probes an answer includes. The time
+//! runs from the probe's `write`, or from its PUBACK, to the end of that answer, the query and the
+//! wait for the next query included.
 
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::conn::Peers;
-use crate::error::{BenchError, Context};
-use crate::fleet::Fleet;
+use crate::error::BenchError;
 use crate::http::Http;
-use crate::load::Pacer;
+use crate::load::{self, Extent, Report};
 use crate::machine;
-use crate::node::Headwater;
+use crate::node::{Headwater, Primary, Secondary};
 use crate::packet::Version;
+use crate::probe::{self, Prober};
 use crate::stats::{Spread, Table, grouped};
 
-const FLEET_TABLE: &str = "bench";
+const FLEET_TABLE: &str = "live";
 
 const PROBE_TABLE: &str = "probe";
 
-/// Probes sent and not yet seen: far more than a working secondary leaves waiting.
-const PROBES_WAITING: usize = 65_536;
+/// Messages in flight of the whole fleet: enough for a pause of a second at most rates.
+const IN_FLIGHT: usize = 100_000;
 
 /// What was published must be visible, and acknowledged, within this time after the end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// One measurement.
+/// What is published and how it is watched.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// How the nodes are started.
-    pub headwater: Headwater,
+pub struct Course {
     /// Messages per second.
     pub rate: f64,
+    /// Rows of each message.
+    pub rows: u16,
     /// Connections of the fleet.
     pub connections: usize,
     /// Not measured.
@@ -51,18 +50,34 @@ pub struct Options {
     pub version: Version,
 }
 
-/// What the publishing thread did.
-#[derive(Debug)]
-struct Published {
-    messages: u64,
-    worst_debt: u64,
-    micros: Vec<f64>,
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the nodes are started.
+    pub headwater: Headwater,
+    /// What is published.
+    pub course: Course,
 }
 
-/// What the asking thread saw.
+/// What came of it. Times are in milliseconds.
+#[derive(Debug)]
+pub struct Observed {
+    /// From a probe's `write` until it was visible.
+    pub from_publish: Spread,
+    /// From a probe's PUBACK until it was visible; 0 where the answer was faster than the PUBACK.
+    pub from_ack: Spread,
+    /// How long a query took.
+    pub queries: Spread,
+    /// What the fleet saw.
+    pub fleet: Report,
+    /// CPU seconds per million rows: of the primary, and of the secondary with its queries.
+    pub cpu: (f64, f64),
+}
+
+/// What the asking thread saw: for every probe when it was sent and when an answer included it.
 #[derive(Debug, Default)]
 struct Seen {
-    visible: Vec<f64>,
+    probes: Vec<(Instant, Instant)>,
     queries: Vec<f64>,
 }
 
@@ -71,116 +86,119 @@ struct Seen {
 /// # Errors
 /// When a node does not start, fails, or loses a message.
 pub fn measure(options: &Options) -> Result<String, BenchError> {
-    if !options.rate.is_finite() || options.rate <= 0.0 || options.probe_every.is_zero() {
-        return Err(BenchError::Usage(
-            "rate and time between probes must be above 0".to_owned(),
-        ));
-    }
     let primary = options.headwater.shipping_primary()?;
     let mut secondary = options.headwater.secondary(&primary)?;
     secondary.wait_ready()?;
-    let peers = |table: &str, connections, window| Peers {
-        server: primary.mqtt,
-        version: options.version,
-        window,
-        connections,
-        table: table.to_owned(),
-        sites: 10,
-    };
-    let fleet = Fleet::new(peers(FLEET_TABLE, options.connections, 1000).open()?, 64)?;
-    let probes = Fleet::new(peers(PROBE_TABLE, 1, 1000).open()?, 0)?;
-    let (sender, receiver) = sync_channel(PROBES_WAITING);
-    let start = Instant::now();
-    let publisher = {
-        let options = options.clone();
-        thread::spawn(move || publish(fleet, probes, &sender, &options, start))
-    };
-    let cpu = (
+    let observed = observe(&primary, &secondary, &options.course)?;
+    Ok(render(&options.course, &observed))
+}
+
+/// Publishes to a primary and watches a secondary, which must be up to date. Both are fresh to this:
+/// a pair of nodes can be observed once.
+///
+/// # Errors
+/// When a node fails or loses a message.
+pub fn observe(
+    primary: &Primary,
+    secondary: &Secondary,
+    course: &Course,
+) -> Result<Observed, BenchError> {
+    if course.probe_every.is_zero() {
+        return Err(BenchError::Usage(
+            "the time between probes must be above 0".to_owned(),
+        ));
+    }
+    let before = (
         primary.process.cpu_seconds()?,
         secondary.process.cpu_seconds()?,
     );
-    let seen = watch(&secondary.http, &receiver, options, start)?;
-    let published = publisher
+    let from = Instant::now() + course.warmup;
+    let prober = Prober::start(&probe::Options {
+        server: primary.mqtt,
+        version: course.version,
+        table: PROBE_TABLE.to_owned(),
+        every: course.probe_every,
+        end: from + course.measured,
+    })?;
+    let load = load_options(primary, course);
+    let fleet = thread::spawn(move || load::run(&load));
+    let seen = watch(&secondary.http, &prober.sent, course, from)?;
+    let fleet = fleet
         .join()
         .map_err(|_| BenchError::Invalid("the publishing thread panicked".to_owned()))??;
-    let million = published.messages as f64 / 1e6;
+    let acked = prober.finish()?;
+    let rows = fleet.all_messages * u64::from(course.rows);
+    check_count(&secondary.http, rows)?;
+    let million = rows as f64 / 1e6;
     let cpu = (
-        (primary.process.cpu_seconds()? - cpu.0) / million,
-        (secondary.process.cpu_seconds()? - cpu.1) / million,
+        (primary.process.cpu_seconds()? - before.0) / million,
+        (secondary.process.cpu_seconds()? - before.1) / million,
     );
-    check_count(&secondary.http, published.messages)?;
-    Ok(render(options, published, seen, cpu))
+    let measured = || {
+        seen.probes
+            .iter()
+            .zip(&acked)
+            .filter(move |((sent, _), _)| *sent >= from)
+    };
+    let millis =
+        |from: &Instant, to: &Instant| to.saturating_duration_since(*from).as_secs_f64() * 1e3;
+    Ok(Observed {
+        from_publish: Spread::of(
+            measured()
+                .map(|((sent, seen), _)| millis(sent, seen))
+                .collect(),
+        ),
+        from_ack: Spread::of(
+            measured()
+                .map(|((_, seen), acked)| millis(acked, seen))
+                .collect(),
+        ),
+        queries: Spread::of(seen.queries.clone()),
+        fleet,
+        cpu,
+    })
 }
 
-/// Publishes until the end and waits for the last acknowledgement.
-fn publish(
-    mut fleet: Fleet,
-    mut probes: Fleet,
-    sender: &SyncSender<Instant>,
-    options: &Options,
-    start: Instant,
-) -> Result<Published, BenchError> {
-    let from = start + options.warmup;
-    let end = from + options.measured;
-    let mut pacer = Pacer::new(options.rate, start);
-    let mut unlimited = u64::MAX;
-    let mut next_probe = start;
-    loop {
-        let now = Instant::now();
-        if now >= end {
-            break;
-        }
-        fleet.samples.open = now >= from;
-        if now >= next_probe {
-            // Sent to the watcher first: it must never see a probe it does not know.
-            sender.send(Instant::now()).context("hand over a probe")?;
-            if probes.publish(1)? == 0 {
-                return Err(BenchError::Invalid(
-                    "the primary stopped acknowledging".to_owned(),
-                ));
-            }
-            // Random, so that probes do not beat with the ticks or with group commits.
-            next_probe = now + options.probe_every.mul_f64(0.5 + fastrand::f64());
-        }
-        probes.serve(Duration::ZERO, &mut 0)?;
-        pacer.tick(&mut fleet, &mut unlimited)?;
+fn load_options(primary: &Primary, course: &Course) -> load::Options {
+    let window = (IN_FLIGHT / course.connections.max(1)).clamp(1, 1000);
+    load::Options {
+        peers: Peers {
+            server: primary.mqtt,
+            version: course.version,
+            rows: course.rows,
+            window: u16::try_from(window).unwrap_or(u16::MAX),
+            connections: course.connections,
+            table: FLEET_TABLE.to_owned(),
+            sites: 10,
+        },
+        threads: 1,
+        extent: Extent::Time {
+            warmup: course.warmup,
+            measured: course.measured,
+        },
+        rate: Some(course.rate),
+        sample_every: 64,
+        server_pid: None,
     }
-    let limit = Instant::now() + DRAIN_LIMIT;
-    while fleet.in_flight() + probes.in_flight() > 0 {
-        if Instant::now() >= limit {
-            return Err(BenchError::Invalid(
-                "not every message was acknowledged".to_owned(),
-            ));
-        }
-        fleet.serve(Duration::from_millis(1), &mut 0)?;
-        probes.serve(Duration::from_millis(1), &mut 0)?;
-    }
-    Ok(Published {
-        messages: fleet.acked(),
-        worst_debt: pacer.worst_debt,
-        micros: std::mem::take(&mut fleet.samples.micros),
-    })
 }
 
 /// Asks for the number of probes, again and again, until the last one is visible.
 fn watch(
     http: &Http,
     probes: &Receiver<Instant>,
-    options: &Options,
-    start: Instant,
+    course: &Course,
+    from: Instant,
 ) -> Result<Seen, BenchError> {
-    let from = start + options.warmup;
-    let limit = from + options.measured + DRAIN_LIMIT;
-    let mut waiting = VecDeque::new();
+    let limit = from + course.measured + DRAIN_LIMIT;
+    let mut sent = Vec::new();
     let mut seen = Seen::default();
-    let mut visible = 0;
     loop {
         let asked = Instant::now();
-        let count = http.count(PROBE_TABLE)?;
+        let count = usize::try_from(http.count(PROBE_TABLE)?).unwrap_or(usize::MAX);
         let answered = Instant::now();
         let done = loop {
             match probes.try_recv() {
-                Ok(sent) => waiting.push_back(sent),
+                Ok(probe) => sent.push(probe),
                 Err(TryRecvError::Empty) => break false,
                 Err(TryRecvError::Disconnected) => break true,
             }
@@ -188,63 +206,66 @@ fn watch(
         if asked >= from {
             seen.queries.push((answered - asked).as_secs_f64() * 1e3);
         }
-        for _ in visible..count {
-            let sent = waiting.pop_front().ok_or_else(|| {
-                BenchError::Invalid("the secondary shows probes that were never sent".to_owned())
-            })?;
-            if sent >= from {
-                seen.visible.push((answered - sent).as_secs_f64() * 1e3);
-            }
-        }
+        let visible = seen.probes.len();
+        let Some(new) = sent.get(visible..count.max(visible)) else {
+            return Err(BenchError::Invalid(
+                "the secondary shows probes that were never sent".to_owned(),
+            ));
+        };
         if count < visible {
             return Err(BenchError::Invalid(format!(
                 "a count fell from {visible} to {count}"
             )));
         }
-        visible = count;
-        if done && waiting.is_empty() {
+        seen.probes.extend(new.iter().map(|sent| (*sent, answered)));
+        if done && seen.probes.len() == sent.len() {
             return Ok(seen);
         }
         if answered >= limit {
             return Err(BenchError::Invalid(format!(
                 "{} probes never became visible",
-                waiting.len()
+                sent.len() - seen.probes.len()
             )));
         }
-        thread::sleep(options.poll_every);
+        thread::sleep(course.poll_every);
     }
 }
 
 /// Everything acknowledged must be there. It may still be on its way when the last probe is seen.
-fn check_count(http: &Http, messages: u64) -> Result<(), BenchError> {
+fn check_count(http: &Http, rows: u64) -> Result<(), BenchError> {
     let limit = Instant::now() + DRAIN_LIMIT;
     loop {
         let count = http.count(FLEET_TABLE)?;
-        if count == messages {
+        if count == rows {
             return Ok(());
         }
-        if count > messages || Instant::now() >= limit {
+        if count > rows || Instant::now() >= limit {
             return Err(BenchError::Invalid(format!(
-                "{messages} messages were acknowledged, the secondary has {count}"
+                "{rows} rows were acknowledged, the secondary has {count}"
             )));
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn render(options: &Options, published: Published, seen: Seen, cpu: (f64, f64)) -> String {
+fn render(course: &Course, observed: &Observed) -> String {
     let mut table = Table::new(&["at", "p50 ms", "p99 ms", "max ms", "samples"]);
-    let rate = grouped(options.rate);
-    let acked = published.micros.iter().map(|micros| micros / 1e3).collect();
-    for (name, values) in [
+    let rate = grouped(course.rate * f64::from(course.rows));
+    let acked = Spread {
+        p50: observed.fleet.latency.p50 / 1e3,
+        p99: observed.fleet.latency.p99 / 1e3,
+        max: observed.fleet.latency.max / 1e3,
+        ..observed.fleet.latency
+    };
+    for (name, spread) in [
         (
-            format!("publish to visible, {rate} messages/s"),
-            seen.visible,
+            format!("publish to visible, {rate} rows/s"),
+            observed.from_publish,
         ),
+        ("PUBACK to visible".to_owned(), observed.from_ack),
         ("publish to PUBACK".to_owned(), acked),
-        ("one query".to_owned(), seen.queries),
+        ("one query".to_owned(), observed.queries),
     ] {
-        let spread = Spread::of(values);
         table.row(&[
             name,
             format!("{:.1}", spread.p50),
@@ -254,13 +275,14 @@ fn render(options: &Options, published: Published, seen: Seen, cpu: (f64, f64)) 
         ]);
     }
     format!(
-        "{}\n\n{table}\n{} messages over {} connections; at most {} were late; CPU s per million: \
-         primary {:.1}, secondary {:.1} (queries included).",
+        "{}\n\n{table}\n{} messages of {} rows over {} connections; at most {} were late; CPU s per \
+         million rows: primary {:.1}, secondary {:.1} (queries included).",
         machine::describe(),
-        grouped(published.messages as f64),
-        options.connections,
-        published.worst_debt,
-        cpu.0,
-        cpu.1
+        grouped(observed.fleet.all_messages as f64),
+        course.rows,
+        course.connections,
+        observed.fleet.late,
+        observed.cpu.0,
+        observed.cpu.1
     )
 }

@@ -1,25 +1,17 @@
 //! `catchup`: how fast a fresh secondary takes a primary's log, beside plain quinn.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use benches::args::{NodeArgs, command};
 use benches::catchup::{Options, measure};
-use benches::node::Headwater;
 use benches::{BenchError, finish};
 use clap::Parser;
 
 /// Fills a log, starts a primary on it, and times secondaries that start with an empty disk.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The released binary; by default the one beside this program.
-    #[arg(long)]
-    headwater: Option<PathBuf>,
-    /// Where data goes; by default beside the build.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// `section.key=value` for the primary, as often as needed.
-    #[arg(long)]
-    set: Vec<String>,
+    #[command(flatten)]
+    nodes: NodeArgs,
     /// Mebibytes of log.
     #[arg(long, default_value_t = 1024)]
     mib: u32,
@@ -40,12 +32,12 @@ fn main() -> ExitCode {
 
 fn start(args: Args) -> Result<(), BenchError> {
     let table = measure(&Options {
-        headwater: Headwater::new(args.headwater, args.dir, args.set)?,
+        headwater: args.nodes.open()?,
         bytes: u64::from(args.mib.max(1)) << 20,
         group: args.group,
         devices: args.devices,
         rounds: args.rounds.max(1),
     })?;
-    println!("{table}");
+    println!("{table}\n\n    {}", command());
     Ok(())
 }

@@ -1,29 +1,19 @@
 //! `compare`: Headwater beside the do-nothing server, or a primary alone beside one with a secondary
 //! or one that compacts its log.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
+use benches::args::{NodeArgs, ProtocolArgs, seconds};
 use benches::compacting::with_compaction;
 use benches::compare::{Options, Regime, servers, with_secondary};
-use benches::node::Headwater;
-use benches::packet::Version;
 use benches::{BenchError, finish};
 use clap::Parser;
 
 /// Measures acknowledged messages per second and CPU per message, and prints a Markdown table.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The released binary; by default the one beside this program.
-    #[arg(long)]
-    headwater: Option<PathBuf>,
-    /// Where data goes: a directory on the disk to be measured; by default beside the build.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// `section.key=value` for Headwater's primary, as often as needed.
-    #[arg(long)]
-    set: Vec<String>,
+    #[command(flatten)]
+    nodes: NodeArgs,
     /// CONNECTIONSxWINDOW, as often as needed.
     #[arg(long = "regime", default_values = ["50x64", "1000x1"])]
     regimes: Vec<Regime>,
@@ -45,9 +35,8 @@ struct Args {
     /// Worker threads of the do-nothing server and of Headwater; by default one per core.
     #[arg(long)]
     workers: Option<usize>,
-    /// Speaks MQTT 5 instead of 3.1.1.
-    #[arg(long)]
-    v5: bool,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     /// Compares a primary alone with the same primary and one secondary.
     #[arg(long)]
     with_secondary: bool,
@@ -61,25 +50,21 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<(), BenchError> {
-    let seconds = |value: f64| {
-        Duration::try_from_secs_f64(value)
-            .map_err(|error| BenchError::Usage(format!("{value} seconds: {error}")))
-    };
-    let mut set = args.set;
-    set.extend(
+    let mut nodes = args.nodes;
+    nodes.set.extend(
         args.workers
             .map(|workers| format!("mqtt.workers={workers}")),
     );
     let options = Options {
         warmup: seconds(args.warmup)?,
         measured: seconds(args.seconds)?,
-        headwater: Headwater::new(args.headwater, args.dir, set)?,
+        headwater: nodes.open()?,
         regimes: args.regimes,
         rounds: args.rounds.max(1),
         rate: args.rate,
         threads: args.threads,
         workers: args.workers,
-        version: if args.v5 { Version::V5 } else { Version::V3 },
+        version: args.protocol.version(),
     };
     let table = if args.with_secondary {
         with_secondary(&options)?

@@ -1,11 +1,10 @@
 //! `load`: publishes to one MQTT server on loopback and prints one line of JSON.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use benches::args::{ProtocolArgs, seconds};
 use benches::conn::{Peers, loopback};
 use benches::load::{Extent, Options, run};
-use benches::packet::Version;
 use benches::{BenchError, finish};
 use clap::Parser;
 
@@ -39,9 +38,11 @@ struct Args {
     /// Times one message in so many per connection.
     #[arg(long, default_value_t = 64)]
     sample_every: u64,
-    /// Speaks MQTT 5 instead of 3.1.1.
-    #[arg(long)]
-    v5: bool,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    /// Readings in each message, 1 to 1000.
+    #[arg(long, default_value_t = 1)]
+    rows: u16,
     /// First topic level: the table.
     #[arg(long, default_value = "bench")]
     table: String,
@@ -68,7 +69,8 @@ fn start(args: &Args) -> Result<(), BenchError> {
     let report = run(&Options {
         peers: Peers {
             server: loopback(&args.server)?,
-            version: if args.v5 { Version::V5 } else { Version::V3 },
+            version: args.protocol.version(),
+            rows: args.rows,
             window: args.window,
             connections: args.connections,
             table: args.table.clone(),
@@ -82,9 +84,4 @@ fn start(args: &Args) -> Result<(), BenchError> {
     })?;
     println!("{}", report.json());
     Ok(())
-}
-
-fn seconds(value: f64) -> Result<Duration, BenchError> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|error| BenchError::Usage(format!("{value} seconds: {error}")))
 }
