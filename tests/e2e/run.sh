@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program as a user meets it: two nodes from the conf files, certificates from `headwater certs`,
+# The program as a user meets it: three nodes from the conf files, certificates from `headwater certs`,
 # messages from mosquitto_pub and paho, answers through curl. What was published is counted here,
 # never asked of the program. Waits on what can be seen, each time within a bound.
 #
@@ -13,11 +13,12 @@ ROOT=$(cd "$HERE/../.." && pwd)
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/headwater-e2e.XXXXXX")
 PRIMARY_PID=
 SECONDARY_PID=
+RELAY_PID=
 PUBLISHER_PID=
 
 finish() {
     local code=$? pid
-    for pid in $PRIMARY_PID $SECONDARY_PID $PUBLISHER_PID; do
+    for pid in $PRIMARY_PID $SECONDARY_PID $RELAY_PID $PUBLISHER_PID; do
         kill -KILL "$pid" 2>/dev/null || true
     done
     if [ "$code" -ne 0 ]; then
@@ -57,9 +58,10 @@ expect() {
     [ "$code" -eq "$wanted" ] || { cat "$WORK/out" >&2; die "exit code $code, not $wanted: $*"; }
 }
 
-read -r MQTT_PORT PRIMARY_HTTP_PORT SECONDARY_HTTP_PORT SHIP_PORT < <(python3 - <<'PYTHON'
+read -r MQTT_PORT PRIMARY_HTTP_PORT SECONDARY_HTTP_PORT RELAY_HTTP_PORT SHIP_PORT RELAY_SHIP_PORT \
+    < <(python3 - <<'PYTHON'
 import socket
-kinds = [socket.SOCK_STREAM] * 3 + [socket.SOCK_DGRAM]
+kinds = [socket.SOCK_STREAM] * 4 + [socket.SOCK_DGRAM] * 2
 sockets = [socket.socket(socket.AF_INET, kind) for kind in kinds]
 for each in sockets:
     each.bind(("127.0.0.1", 0))
@@ -68,6 +70,7 @@ PYTHON
 )
 PRIMARY=http://127.0.0.1:$PRIMARY_HTTP_PORT
 SECONDARY=http://127.0.0.1:$SECONDARY_HTTP_PORT
+RELAY=http://127.0.0.1:$RELAY_HTTP_PORT
 
 cat "$ROOT/conf/primary.toml" - >"$WORK/primary.toml" <<'CONF'
 [[table]]
@@ -90,20 +93,37 @@ start_primary() {
     within 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$MQTT_PORT"
 }
 
+# start_secondary [PORT]: following the primary, or the relay that listens there.
 start_secondary() {
     "$HEADWATER" serve --conf "$ROOT/conf/secondary.toml" \
         --set node.name=secondary-1 --set node.data_dir="$WORK/secondary" \
         --set http.listen=127.0.0.1:"$SECONDARY_HTTP_PORT" \
-        --set replication.upstream=127.0.0.1:"$SHIP_PORT" \
+        --set replication.upstream=127.0.0.1:"${1:-$SHIP_PORT}" \
         --set replication.certs="$WORK/certs/secondary-1" --set log.reserve_disk="64 MiB" 2>>"$WORK/secondary.log" &
     SECONDARY_PID=$!
     within 30 curl -fsS "$SECONDARY/ready"
 }
 
-# sql URL STATEMENT: the rows as CSV, without the header.
+start_relay() {
+    "$HEADWATER" serve --conf "$ROOT/conf/relay.toml" \
+        --set node.name=relay-1 --set node.data_dir="$WORK/relay" \
+        --set http.listen=127.0.0.1:"$RELAY_HTTP_PORT" \
+        --set replication.listen=127.0.0.1:"$RELAY_SHIP_PORT" \
+        --set replication.upstream=127.0.0.1:"$SHIP_PORT" \
+        --set replication.certs="$WORK/certs/relay-1" --set log.reserve_disk="64 MiB" 2>>"$WORK/relay.log" &
+    RELAY_PID=$!
+    within 30 curl -fsS "$RELAY/ready"
+}
+
+# sql URL STATEMENT [LSN]: the rows as CSV, without the header; as of an LSN.
 sql() {
-    curl -sS --fail-with-body --max-time 60 -G "$1/api/v3/query_sql" \
+    curl -sS --fail-with-body --max-time 60 -G "$1/api/v3/query_sql" ${3:+--data-urlencode as_of_lsn="$3"} \
         --data-urlencode format=csv --data-urlencode "q=$2" | tail -n +2 | tr -d '\r'
+}
+
+# shows URL PATTERN: a line of the status tree.
+shows() {
+    "$HEADWATER" status --url "$1" | grep -Eq "$2"
 }
 
 answers() {
@@ -139,6 +159,7 @@ say "certificates and two nodes"
 expect 0 "$HEADWATER" certs init "$WORK/certs"
 expect 0 "$HEADWATER" certs node "$WORK/certs" primary-1
 expect 0 "$HEADWATER" certs node "$WORK/certs" secondary-1
+expect 0 "$HEADWATER" certs node "$WORK/certs" relay-1
 expect 1 "$HEADWATER" certs node "$WORK/certs" secondary-1
 start_primary
 start_secondary
@@ -244,6 +265,66 @@ within 30 compacted "$PRIMARY"
 within 30 compacted "$SECONDARY"
 expect 0 "$HEADWATER" verify --url "$SECONDARY"
 
+say "a relay between the primary and the secondary"
+kill -TERM "$SECONDARY_PID"
+wait "$SECONDARY_PID" || die "the secondary did not exit with 0"
+start_relay
+start_secondary "$RELAY_SHIP_PORT"
+within 30 shows "$PRIMARY" '^.-- relay-1  relay .* streaming'
+within 30 shows "$PRIMARY" '^    .-- secondary-1  secondary .* streaming'
+within 30 shows "$SECONDARY" '^    .-- secondary-1  secondary  streaming .* <- asked'
+for node in "$PRIMARY" "$SECONDARY"; do
+    expect 0 "$HEADWATER" status --url "$node"
+    sed 's/^/    /' "$WORK/out"
+    grep -q '^primary-1  primary ' "$WORK/out" || die "the primary is not at the top"
+done
+grep -q '^.-- relay-1  relay' "$WORK/out" || die "the relay is not on the way to the primary"
+
+say "the primary and the secondary behind the relay hold the same, while messages come in"
+publish --protocol 5 --topic live/a --first 1 --count 5000 --acknowledged "$WORK/live" &
+PUBLISHER_PID=$!
+within 30 test -s "$WORK/live"
+expect 0 "$HEADWATER" verify --url "$PRIMARY" --against "$SECONDARY"
+grep -q ': equal$' "$WORK/out" || die "headwater verify --against: $(cat "$WORK/out")"
+say "$(cat "$WORK/out")"
+wait "$PUBLISHER_PID" || die "not every message was acknowledged"
+PUBLISHER_PID=
+
+say "as of one LSN every node gives the same answer"
+pub -t moments/a -m '{"n": 1}'
+within 30 answers "$PRIMARY" 'SELECT count(*) FROM moments' 1
+curl -sS -D "$WORK/headers" -o /dev/null -G "$PRIMARY/api/v3/query_sql" --data-urlencode 'q=SELECT 1'
+lsn=$(tr -d '\r' <"$WORK/headers" | awk 'tolower($1) == "x-headwater-lsn:" { print $2 }')
+pub -t moments/a -m '{"n": 2}'
+for node in "$PRIMARY" "$RELAY" "$SECONDARY"; do
+    within 30 answers "$node" 'SELECT count(*), max(n) FROM moments' 2,2
+    found=$(sql "$node" 'SELECT count(*), max(n) FROM moments' "$lsn")
+    [ "$found" = 1,1 ] || die "as of LSN $lsn $node answers $found"
+done
+
+say "acknowledged once another node has it on its disk, too"
+pub -V mqttv5 -D publish user-property ack replicated:1 -t acks/a -m '{"n": 1}'
+replicated() {
+    curl -fsS -o "$WORK/status" "$PRIMARY/api/v1/status" &&
+        grep -Eq '"acknowledged_replicated": ?1[,}]' "$WORK/status"
+}
+within 10 replicated
+
+say "a node that is gone is forgotten, one that is connected is not"
+expect 1 "$HEADWATER" forget --url "$PRIMARY" relay-1
+grep -q 'is connected' "$WORK/out" || die "headwater forget: $(cat "$WORK/out")"
+kill -TERM "$SECONDARY_PID" "$RELAY_PID"
+wait "$SECONDARY_PID" || die "the secondary did not exit with 0"
+wait "$RELAY_PID" || die "the relay did not exit with 0"
+RELAY_PID=
+start_secondary
+within 30 "$HEADWATER" forget --url "$PRIMARY" relay-1
+expect 1 "$HEADWATER" forget --url "$PRIMARY" relay-1
+within 30 shows "$PRIMARY" '^.-- secondary-1  secondary .* streaming'
+if shows "$PRIMARY" relay-1; then
+    die "the relay is still in the tree"
+fi
+
 say "orderly stop; the secondary answers on without its primary"
 kill -TERM "$PRIMARY_PID"
 wait "$PRIMARY_PID" || die "the primary did not exit with 0"
@@ -259,6 +340,8 @@ for node in primary secondary; do
     expect 0 "$HEADWATER" verify "$WORK/$node"
     grep -q 'all good' "$WORK/out" || die "headwater verify: $(cat "$WORK/out")"
 done
+expect 0 "$HEADWATER" dump "$WORK/secondary"
+grep -q '^{"table":"moments",.*"n":2}' "$WORK/out" || die "headwater dump leaves rows out"
 damaged=$(find "$WORK/secondary" -name '*.parquet' | sort | head -n 1)
 printf '\xff' | dd of="$damaged" bs=1 seek=100 conv=notrunc status=none
 expect 1 "$HEADWATER" verify "$WORK/secondary"

@@ -132,7 +132,12 @@ struct VerifyArgs {
     #[arg(long)]
     url: Option<String>,
     /// Another running node that must hold the same
-    #[arg(long, value_name = "URL", requires = "url", conflicts_with = "data_dir")]
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "url",
+        conflicts_with = "data_dir"
+    )]
     against: Option<String>,
 }
 
