@@ -82,7 +82,7 @@ impl Board {
         };
         self.notes.send_modify(|notes| {
             notes.phase = phase;
-            notes.reason = None;
+            // What ended the last connection stays visible until this one is better.
             notes.caught_up_at = None;
         });
     }
@@ -164,7 +164,12 @@ impl Board {
 
     /// The followed log accepted everything below `lsn`.
     pub(crate) fn received(&self, lsn: Lsn) {
-        self.notes.send_modify(|notes| notes.received = lsn);
+        self.notes.send_modify(|notes| {
+            if lsn > notes.received && notes.received > Lsn(0) {
+                notes.reason = None;
+            }
+            notes.received = lsn;
+        });
     }
 
     /// Queries here see everything below `applied`, whose last block was committed at
@@ -245,6 +250,7 @@ impl Notes {
         let reached = self.caught_up_at.is_some_and(|at| applied >= at);
         if reached && self.phase == FollowPhase::CatchingUp {
             self.phase = FollowPhase::Streaming;
+            self.reason = None;
         }
     }
 }
@@ -303,6 +309,8 @@ mod tests {
         assert_eq!(state(&board), "connecting");
         board.welcomed(false);
         assert_eq!(state(&board), "catching_up");
+        assert_eq!(status(&board).reason.as_deref(), Some("gone"));
+        board.caught_up(Lsn(20), Lsn(20));
         assert_eq!(status(&board).reason, None);
     }
 

@@ -70,7 +70,7 @@ pub(crate) async fn ask_from(
     from: u64,
     sink: &mut impl Sink,
 ) -> Result<u64, FetchError> {
-    if !is_name(name) && name != MANIFEST {
+    if !is_name(name) && name != MANIFEST && name != PAST {
         return Err(FetchError::Name);
     }
     let question = Message::FetchFrom(FetchFrom {
@@ -86,6 +86,13 @@ pub(crate) async fn ask_from(
 pub(crate) async fn ask_manifest(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
     let mut whole = Whole::of(MAX_MANIFEST_BYTES);
     ask_from(link, log, MANIFEST, 0, &mut whole).await?;
+    Ok(whole.bytes.freeze())
+}
+
+/// Asks a peer where its retired segments began.
+pub(crate) async fn ask_past(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
+    let mut whole = Whole::of(MAX_PAST_BYTES);
+    ask_from(link, log, PAST, 0, &mut whole).await?;
     Ok(whole.bytes.freeze())
 }
 
@@ -321,6 +328,7 @@ fn find<F: Files>(
             let manifest = files.manifest(holds, id).filter(|_| from == 0);
             manifest.ok_or("this node has no manifest")?
         }
+        (Some(0), _) if name == PAST => files.read_from(name, 0).ok_or(NOT_HELD)?,
         _ if !is_name(name) => return Err("a log's files have no such name"),
         (None, _) => files.read(name).ok_or(NOT_HELD)?,
         (Some(from), _) if !from.is_multiple_of(CHUNK_LEN as u64) => {
@@ -386,6 +394,10 @@ const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
 /// Name of the manifest in a question.
 pub(crate) const MANIFEST: &str = "manifest";
+
+/// Name under which a peer tells where its retired segments began, and most bytes of that.
+const PAST: &str = "past";
+const MAX_PAST_BYTES: u64 = 64 << 20;
 
 const NOT_HELD: &str = "this node does not hold it intact";
 

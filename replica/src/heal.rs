@@ -131,10 +131,16 @@ impl Held {
     }
 
     /// Begins to bring in the log of this manifest, beside the one in force.
-    pub(crate) async fn begin(&mut self, manifest: Bytes) -> Result<(), FollowError> {
+    /// `past` is what the upstream remembers of its retired segments, for the log that goes.
+    pub(crate) async fn begin(&mut self, manifest: Bytes, past: Bytes) -> Result<(), FollowError> {
         self.give_up().await?;
         let store = self.store.clone();
-        let staging = blocking(move || store.begin(&manifest)).await;
+        let begin = move || {
+            let mut staging = store.begin(&manifest)?;
+            staging.take_past(&past)?;
+            Ok(staging)
+        };
+        let staging = blocking(begin).await;
         let staging = staging.map_err(|error| match error {
             // Bytes that are no manifest are the upstream's fault.
             FollowError::BadBlock(error) => FollowError::Protocol(error.to_string()),
@@ -236,23 +242,22 @@ impl Held {
     async fn retire(&mut self, follower: Follower, new: &Log) -> Result<OldLog, FollowError> {
         let (log, tip) = (follower.log().clone(), follower.tip());
         self.close_in_force(follower).await?;
-        match kinship(tip, new) {
-            Kinship::Ancestor => Ok(OldLog::Remove),
-            Kinship::Stranger => {
-                tracing::warn!(%tip, "the replaced log had diverged: it is put aside as it is");
-                Ok(OldLog::Keep)
-            }
-            Kinship::Unknown => {
-                let (store, id, at) = (self.store.clone(), log.id(), log.snapshot().compacted());
-                if at == tip {
-                    return Ok(OldLog::Remove);
-                }
+        let proven = proven(&log.landmarks(LANDMARKS), |lsn| new.chain_at(lsn));
+        match proven.filter(|at| at.lsn >= log.snapshot().compacted().lsn) {
+            Some(at) if at == tip => Ok(OldLog::Remove),
+            Some(at) => {
+                let (store, id) = (self.store.clone(), log.id());
                 let shelved = blocking(move || store.shelve(id, at)).await?;
                 report(
                     &shelved,
-                    "the primary no longer holds what would prove the end of the replaced log: it was put aside",
+                    "nothing proves that the end of the replaced log is in the new one: it was put aside",
                 );
                 Ok(OldLog::Remove)
+            }
+            None => {
+                tracing::warn!(%tip, ?proven,
+                    "nothing proves that the replaced log is a beginning of the new one: it is put aside whole");
+                Ok(OldLog::Keep)
             }
         }
     }
@@ -323,24 +328,14 @@ impl Repairing {
     }
 }
 
-/// What a new log knows of an old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kinship {
-    /// The old one is a beginning of it.
-    Ancestor,
-    /// It is not.
-    Stranger,
-    /// What would tell is no longer held.
-    Unknown,
+/// The last of an old log's landmarks, ascending, up to which the new one is the same.
+fn proven(landmarks: &[Position], chain_at: impl Fn(Lsn) -> Option<u64>) -> Option<Position> {
+    let same = |at: &&Position| chain_at(at.lsn) == Some(at.chain);
+    landmarks.iter().rev().find(same).copied()
 }
 
-fn kinship(tip: Position, new: &Log) -> Kinship {
-    match new.chain_at(tip.lsn) {
-        Some(chain) if chain == tip.chain => Kinship::Ancestor,
-        None if tip.lsn < new.oldest().lsn => Kinship::Unknown,
-        _ => Kinship::Stranger,
-    }
-}
+/// Segment starts of an old log that are compared with the new one.
+const LANDMARKS: usize = 65_536;
 
 fn report(shelved: &Shelved, what: &str) {
     let Shelved {
@@ -366,4 +361,30 @@ async fn blocking<T: Send + 'static>(
 
 fn local(error: WalError) -> FollowError {
     FollowError::LocalLog(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lsn: u64, chain: u64) -> Position {
+        Position {
+            lsn: Lsn(lsn),
+            chain,
+        }
+    }
+
+    #[test]
+    fn a_log_is_proven_up_to_the_last_landmark_that_the_other_has_too() {
+        let old = [at(0, 1), at(100, 2), at(200, 3), at(250, 4)];
+        let known = |known: Vec<Position>| {
+            move |lsn: Lsn| known.iter().find(|at| at.lsn == lsn).map(|at| at.chain)
+        };
+        assert_eq!(proven(&old, known(old.to_vec())), Some(at(250, 4)));
+        let beginning = known(vec![at(0, 1), at(100, 2), at(200, 3)]);
+        assert_eq!(proven(&old, beginning), Some(at(200, 3)));
+        let other = known(vec![at(0, 1), at(100, 2), at(200, 9), at(250, 9)]);
+        assert_eq!(proven(&old, other), Some(at(100, 2)));
+        assert_eq!(proven(&old, known(vec![at(300, 5)])), None);
+    }
 }

@@ -79,6 +79,14 @@ impl Peers {
         let _ = list.wait_for(able).await;
     }
 
+    /// Waits until more than `seen` have ever joined; how many have.
+    pub(crate) async fn another(&self, seen: u64) -> u64 {
+        let mut list = self.list.subscribe();
+        let joined = list.wait_for(|list| list.joined > seen).await;
+        // The sender lives as long as self, so this cannot fail.
+        joined.map_or(seen, |list| list.joined)
+    }
+
     fn join(&self, link: &Link, protocol: u16) -> Listed {
         let mut number = 0;
         self.list.send_modify(|list| {

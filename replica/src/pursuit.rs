@@ -235,8 +235,9 @@ impl Pursuit {
             briefs: self.briefs.clone(),
             shutdown: &self.shutdown,
         };
-        let (at, returns) = (self.turn.at(), self.returns.clone());
-        let better = upstreams::better(at, &self.config, &self.identity, returns);
+        // A copy: the pause grows only when a better upstream was tried and did not keep this node.
+        let (at, pause) = (self.turn.at(), self.returns.clone().pause(fastrand::f64()));
+        let better = upstreams::better(at, &self.config, &self.identity, pause);
         follow::stream(link, agreement, follower, following, better).await
     }
 
@@ -252,7 +253,14 @@ impl Pursuit {
             Ok(manifest) => manifest,
             Err(error) => return FollowError::NoManifest(error),
         };
-        match self.held.begin(manifest).await {
+        let past = tokio::select! {
+            past = fetch::ask_past(link, agreement.log) => past,
+            error = link.closed() => return error.into(),
+            () = self.shutdown.cancelled() => return FollowError::Stopping,
+        };
+        // Evidence, not data: an upstream need not have it.
+        let past = past.unwrap_or_default();
+        match self.held.begin(manifest, past).await {
             Ok(()) => FollowError::Turn("a snapshot has begun"),
             Err(error) => error,
         }

@@ -40,12 +40,19 @@ pub(crate) async fn run<F: Files>(files: F, peers: Peers, shutdown: Cancellation
         attempts: Attempts::default(),
         quiet: Quiet::default(),
         turn: 0,
+        joined: 0,
     };
     loop {
         let known = damaged.borrow_and_update().clone();
         repair.attempts.keep(&known, Instant::now());
         let name = tokio::select! {
             name = repair.due() => name,
+            joined = repair.peers.another(repair.joined) => {
+                // Somebody new may have what nobody had before.
+                repair.joined = joined;
+                repair.attempts.hurry(Instant::now());
+                continue;
+            }
             changed = damaged.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
@@ -77,6 +84,8 @@ struct Repair<F> {
     quiet: Quiet,
     /// Counts who was asked, so that the next attempt begins with another peer.
     turn: usize,
+    /// Peers that have ever joined, as last seen.
+    joined: u64,
 }
 
 impl<F: Files> Repair<F> {
@@ -152,6 +161,7 @@ struct Attempts {
 #[derive(Debug)]
 struct Attempt {
     due: Instant,
+    tried: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -164,6 +174,7 @@ impl Attempts {
             let name = damaged.name.clone();
             self.files.entry(name).or_insert_with(|| Attempt {
                 due: now,
+                tried: None,
                 backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
             });
         }
@@ -182,7 +193,16 @@ impl Attempts {
         };
         let pause = attempt.backoff.pause(fastrand::f64());
         attempt.due = now + pause;
+        attempt.tried = Some(now);
         pause
+    }
+
+    /// Makes everything due soon, but nothing sooner than the shortest pause after its last attempt.
+    fn hurry(&mut self, now: Instant) {
+        for attempt in self.files.values_mut() {
+            let soon = attempt.tried.map_or(now, |tried| tried + PAUSE_MIN);
+            attempt.due = attempt.due.min(soon.max(now));
+        }
     }
 }
 
@@ -216,6 +236,8 @@ mod tests {
         }
         let long = attempts.tried(&a, now);
         assert!(long <= PAUSE_MAX && long >= PAUSE_MAX / 2, "{long:?}");
+        attempts.hurry(now);
+        assert_eq!(attempts.files[&a].due, now + PAUSE_MIN);
         attempts.keep(&[damaged(&b)], now);
         attempts.keep(&[damaged(&a)], now);
         assert_eq!(attempts.first(), Some((a, now)));

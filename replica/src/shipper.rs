@@ -145,7 +145,7 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
             course.listen(receiver),
         )
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = loops => match ended {
             Ok(_) => ShipError::Stopping,
             Err(error) => error,
@@ -154,6 +154,20 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
         () = swapped(shipping, &log) => ShipError::Swapped,
         error = serving => error.into(),
         error = link.closed() => error.into(),
+    };
+    if ended.is_complaint() {
+        let (suspect, at) = (log.clone(), *course.flushed.borrow());
+        drop(spawn_blocking(move || suspect.suspect(at)));
+    }
+    ended
+}
+
+impl ShipError {
+    /// Whether the secondary could not go on with the blocks it got. It may be right: then peers can
+    /// mend what is damaged here.
+    fn is_complaint(&self) -> bool {
+        let bad = CloseCode::BadBlock as u64;
+        matches!(self, Self::Link(LinkError::Closed { code, .. }) if *code == bad)
     }
 }
 

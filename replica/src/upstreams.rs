@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use crate::backoff::Backoff;
 use crate::config::FollowConfig;
 use crate::follow::FollowError;
 use crate::identity::Identity;
@@ -99,19 +98,14 @@ async fn dial(
     }
 }
 
-/// Waits until one of the upstreams before `at` answers again; for ever for the first. Pauses grow,
-/// so that one which answers and then refuses is not tried all the time.
-pub(crate) async fn better(
-    at: usize,
-    config: &FollowConfig,
-    identity: &Identity,
-    mut pauses: Backoff,
-) {
+/// Waits until one of the upstreams before `at` answers again; for ever for the first. They are
+/// tried every `pause`.
+pub(crate) async fn better(at: usize, config: &FollowConfig, identity: &Identity, pause: Duration) {
     if at == 0 {
         std::future::pending::<()>().await;
     }
     loop {
-        sleep(pauses.pause(fastrand::f64())).await;
+        sleep(pause).await;
         for upstream in config.upstreams.iter().take(at) {
             let begun = Instant::now();
             match reach(upstream, config, identity).await {

@@ -21,11 +21,11 @@ const CLIENTS: usize = 2;
 const IN_FLIGHT: u64 = 128;
 
 /// A file system of 24 MiB, until dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None`, with a note, where this process may not mount.
-    fn mount(at: &Path) -> Option<Self> {
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).expect("a directory");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]);
@@ -43,7 +43,7 @@ impl SmallDisk {
     }
 
     /// Takes so many bytes.
-    fn take(&self, bytes: u64) {
+    pub(crate) fn take(&self, bytes: u64) {
         let bytes = usize::try_from(bytes).expect("a small disk");
         fs::write(self.fat_file(), vec![7; bytes]).expect("fits");
     }
@@ -55,7 +55,7 @@ impl SmallDisk {
         while file.write_all(&chunk).is_ok() {}
     }
 
-    fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         fs::remove_file(self.fat_file()).expect("removes");
     }
 }

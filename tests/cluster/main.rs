@@ -1,12 +1,17 @@
 //! Promises of whole nodes, kept by real processes, real sockets and real clients.
 
 mod durability;
+mod field;
 mod full_disk;
+mod healing;
 mod identical;
 mod input;
 mod load;
+mod network;
 mod refusals;
+mod relays;
 mod repair;
+mod replicated;
 mod sql;
 mod storage;
 mod tables;

@@ -31,7 +31,7 @@ fn pair() -> (Cluster, Node, Node) {
 }
 
 /// Files of `dir` whose names end like this, in the order of their names.
-fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("the directory");
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.expect("an entry").path())
@@ -54,7 +54,7 @@ fn name(path: &Path) -> String {
 }
 
 /// Flips a bit well inside the file: among the rows' text, not between two blocks.
-fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let mut bytes = fs::read(path).expect("reads");
     let at = bytes.len() / 3;
     bytes[at] ^= 0x10;

@@ -1,12 +1,13 @@
 //! A primary and secondaries on this machine: their directories, certificates and addresses, which
 //! outlive the processes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::http::Http;
-use crate::node::{self, Node};
+use crate::node::{self, Node, Place};
 
 /// Where the nodes of one test live.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Cluster {
     extra: Vec<(&'static str, String)>,
     secondary_extra: Vec<(&'static str, String)>,
     tables: String,
+    /// Where nodes run, by their names; the others run where the tests do.
+    places: HashMap<String, Place>,
 }
 
 impl Default for Cluster {
@@ -42,7 +45,19 @@ impl Cluster {
             extra: Vec::new(),
             secondary_extra: Vec::new(),
             tables: String::new(),
+            places: HashMap::new(),
         }
+    }
+
+    /// A certificate for one more node.
+    pub fn certify(&self, name: &str) {
+        let certs = self.path("certs");
+        replica::certs::node(&certs, name, &[]).expect("a certificate");
+    }
+
+    /// Where the node of this name runs from its next start on.
+    pub fn place(&mut self, name: &str, place: Place) {
+        self.places.insert(name.to_owned(), place);
     }
 
     /// One more setting for the primary.
@@ -79,7 +94,7 @@ impl Cluster {
             ("log.reserve_disk", "16 MiB".to_owned()),
         ];
         settings.extend(self.extra.iter().cloned());
-        let node = Node::start(&self.primary_conf(), &settings);
+        let node = Node::start_in(&self.place_of("primary"), &self.primary_conf(), &settings);
         self.mqtt = node.address("mqtt");
         self.replication = node.address("replication");
         node
@@ -87,6 +102,16 @@ impl Cluster {
 
     /// Starts the secondary `name`; `upstream` stands in for the primary's own address.
     pub fn secondary(&self, name: &str, upstream: Option<&str>) -> Node {
+        self.secondary_with(name, upstream, &[])
+    }
+
+    /// The same with settings of its own; `upstream` may be several with commas between them.
+    pub fn secondary_with(
+        &self,
+        name: &str,
+        upstream: Option<&str>,
+        own: &[(&'static str, String)],
+    ) -> Node {
         let upstream = upstream.unwrap_or(&self.replication);
         let mut settings = vec![
             ("node.name", name.to_owned()),
@@ -97,7 +122,15 @@ impl Cluster {
             ("log.reserve_disk", "16 MiB".to_owned()),
         ];
         settings.extend(self.secondary_extra.iter().cloned());
-        Node::start(&node::conf("secondary.toml"), &settings)
+        settings.extend(own.iter().cloned());
+        let conf = node::conf("secondary.toml");
+        Node::start_in(&self.place_of(name), &conf, &settings)
+    }
+
+    /// Starts a secondary that others can follow, at this address.
+    pub fn relay(&self, name: &str, upstream: Option<&str>, listen: &str) -> Node {
+        let listen = ("replication.listen", listen.to_owned());
+        self.secondary_with(name, upstream, &[listen])
     }
 
     /// Where devices publish.
@@ -140,6 +173,10 @@ impl Cluster {
         copy
     }
 
+    fn place_of(&self, name: &str) -> Place {
+        self.places.get(name).cloned().unwrap_or_default()
+    }
+
     fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
@@ -165,12 +202,15 @@ fn file_name(path: &Path) -> String {
 
 /// Waits until `secondary` answers for everything `primary` holds now.
 pub fn catch_up(primary: &Node, secondary: &Node) {
-    let wanted = Http::of(primary).lsn();
-    crate::eventually("the secondary catches up", || {
-        match Http::of(secondary).try_lsn() {
-            Some(lsn) if lsn >= wanted => Ok(()),
-            seen => Err((seen, wanted)),
-        }
+    caught_up(&Http::of(primary), &Http::of(secondary));
+}
+
+/// The same of nodes asked over these clients.
+pub fn caught_up(primary: &Http, secondary: &Http) {
+    let wanted = primary.lsn();
+    crate::eventually("the secondary catches up", || match secondary.try_lsn() {
+        Some(lsn) if lsn >= wanted => Ok(()),
+        seen => Err((seen, wanted)),
     });
 }
 

@@ -1,5 +1,7 @@
 //! Asks a node over HTTP, as curl would.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use ureq::Agent;
 
@@ -44,11 +46,30 @@ impl Answer {
 impl Http {
     /// A client of a running node.
     pub fn of(node: &Node) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).build();
+        Self::at(&node.address("http"))
+    }
+
+    /// A client of whatever answers at this address.
+    pub fn at(address: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(LIMIT))
+            .build();
         Self {
-            base: format!("http://{}", node.address("http")),
+            base: format!("http://{address}"),
             agent: config.into(),
         }
+    }
+
+    /// What a command line calls this node.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// DELETE of a path.
+    pub fn delete(&self, path: &str) -> Answer {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        read(request.call().expect("the node answers"))
     }
 
     /// GET of a path with its query string.
@@ -134,6 +155,9 @@ impl Http {
         answer.header("X-Headwater-Lsn").parse().ok()
     }
 }
+
+/// A node that answers later than this hangs.
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn read(mut response: ureq::http::Response<ureq::Body>) -> Answer {
     let headers = response.headers().iter().map(|(name, value)| {

@@ -3,7 +3,9 @@
 
 pub mod cluster;
 pub mod crash_disk;
+pub mod digest;
 pub mod http;
+pub mod netns;
 pub mod node;
 pub mod proxy;
 pub mod publisher;
@@ -25,12 +27,24 @@ pub fn seed() -> u64 {
 ///
 /// # Panics
 /// When it does not come true in time.
-pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<(), T>) {
+pub fn eventually<T: std::fmt::Debug>(what: &str, look: impl FnMut() -> Result<(), T>) {
+    eventually_within(MAX_WAIT, what, look);
+}
+
+/// The same with a limit of its own.
+///
+/// # Panics
+/// When it does not come true in time.
+pub fn eventually_within<T: std::fmt::Debug>(
+    limit: std::time::Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<(), T>,
+) {
     let started = std::time::Instant::now();
     loop {
         match look() {
             Ok(()) => return,
-            Err(seen) if started.elapsed() > MAX_WAIT => panic!("{what}: last seen {seen:?}"),
+            Err(seen) if started.elapsed() > limit => panic!("{what}: last seen {seen:?}"),
             Err(_) => std::thread::sleep(POLL),
         }
     }

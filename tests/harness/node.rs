@@ -17,6 +17,31 @@ pub struct Node {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+/// What a node's process runs in, beside its conf.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// A network namespace, by its name; none: that of the tests.
+    pub namespace: Option<String>,
+    /// More variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Place {
+    fn command(&self) -> Command {
+        let mut command = match &self.namespace {
+            Some(name) => {
+                // `ip` becomes the program: the process keeps its id.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+}
+
 /// The program under test, beside the directory of the test binaries.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
@@ -59,7 +84,15 @@ impl Node {
     /// # Panics
     /// When it ends or says nothing instead; its log is in the message.
     pub fn start(conf: &Path, settings: &[(&str, String)]) -> Self {
-        let mut command = Command::new(program());
+        Self::start_in(&Place::default(), conf, settings)
+    }
+
+    /// The same in this place.
+    ///
+    /// # Panics
+    /// When it ends or says nothing instead; its log is in the message.
+    pub fn start_in(place: &Place, conf: &Path, settings: &[(&str, String)]) -> Self {
+        let mut command = place.command();
         command.args(["serve", "--log", "json", "--conf"]).arg(conf);
         for (key, value) in settings {
             command.args(["--set", &format!("{key}={value}")]);
@@ -114,14 +147,19 @@ impl Node {
 
     /// Ends the process with SIGTERM; it must exit with 0.
     pub fn stop(mut self) {
-        let id = self.child.id().to_string();
+        self.signal("TERM");
+        let status = self.child.wait().expect("ends");
+        assert!(status.success(), "{status}: {:?}", self.lines());
+    }
+
+    /// Sends the process a signal: `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill")
-            .args(["-TERM", &id])
+            .arg(format!("-{signal}"))
+            .arg(self.child.id().to_string())
             .status()
             .expect("kill runs");
         assert!(sent.success());
-        let status = self.child.wait().expect("ends");
-        assert!(status.success(), "{status}: {:?}", self.lines());
     }
 
     /// Whether the process lives.

@@ -44,6 +44,7 @@ mod model;
 mod open;
 mod options;
 mod pacer;
+mod past;
 #[cfg(test)]
 mod proof;
 mod recovery;

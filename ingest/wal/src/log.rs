@@ -17,6 +17,7 @@ use crate::error::WalError;
 use crate::file::{DataFile, FileSet};
 use crate::history::{FilesMark, History};
 use crate::ids::{Epoch, LogId, Lsn, Position};
+use crate::past::Past;
 use crate::replicas::Replicated;
 use crate::sealed::Sealed;
 use crate::snapshot::{Snapshot, Tail};
@@ -51,6 +52,7 @@ pub(crate) struct LogState {
     held: Mutex<Vec<Weak<FileSet>>>,
     /// Locked after `snapshot` where both are.
     pub(crate) history: Mutex<History>,
+    pub(crate) past: Past,
     pub(crate) replicated: watch::Sender<Replicated>,
     durable: watch::Sender<Position>,
     failed: watch::Sender<Option<String>>,
@@ -67,6 +69,7 @@ const REPLACED_BYTES: u64 = 256 << 20;
 pub(crate) struct Opened {
     pub(crate) snapshot: Snapshot,
     pub(crate) board: Arc<DamageBoard>,
+    pub(crate) past: Past,
     pub(crate) torn_tails: u64,
 }
 
@@ -127,6 +130,7 @@ impl LogState {
         let Opened {
             snapshot,
             board,
+            past,
             torn_tails,
         } = opened;
         let counters = Counters::default();
@@ -146,6 +150,7 @@ impl LogState {
             replaced: Mutex::default(),
             held: Mutex::default(),
             history: Mutex::new(history),
+            past,
             replicated: watch::Sender::new(Replicated::default()),
             durable: watch::Sender::new(snapshot.position),
             failed: watch::Sender::new(None),
@@ -372,8 +377,16 @@ impl Log {
     }
 
     /// The chain value of a log that ends at `lsn`; `None` when that is no block boundary or not
-    /// held here.
+    /// known here. Below [`Log::oldest`] only those are known where a segment began: no cursor
+    /// starts there.
     pub fn chain_at(&self, lsn: Lsn) -> Option<u64> {
+        // In this order: what is retired meanwhile is remembered before.
+        let held = self.held_chain_at(lsn);
+        held.or_else(|| self.state.past.chain_at(lsn))
+    }
+
+    /// The same of blocks that can be read.
+    fn held_chain_at(&self, lsn: Lsn) -> Option<u64> {
         let snapshot = self.snapshot();
         if lsn == snapshot.position.lsn {
             return Some(snapshot.position.chain);
@@ -398,7 +411,7 @@ impl Log {
     /// # Errors
     /// `NotHeld` when the log has no block boundary with that chain value there.
     pub fn cursor(&self, from: Position) -> Result<Cursor, WalError> {
-        if self.chain_at(from.lsn) != Some(from.chain) {
+        if self.held_chain_at(from.lsn) != Some(from.chain) {
             return Err(WalError::NotHeld(from));
         }
         Ok(Cursor::new(self.clone(), from))

@@ -23,6 +23,7 @@ use crate::ids::{Epoch, LogId, Lsn, Position};
 use crate::join::settle;
 use crate::layout::{find_log, log_dir, segment_name, segments};
 use crate::log::{LogState, Opened};
+use crate::past::{PAST_NEW, Past};
 use crate::recovery::{OnDamage, Recovery, Scanned, TornTail, holds_blocks, scan_active};
 use crate::repair::FETCHED_NEW;
 use crate::sealed::Sealed;
@@ -188,7 +189,7 @@ fn open(
 /// Half-written files: what they were for is made again.
 fn remove_drafts(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     for name in disk.list(dir).map_err(WalError::io("list", dir))? {
-        if name == MANIFEST_NEW || name == FETCHED_NEW {
+        if [MANIFEST_NEW, FETCHED_NEW, PAST_NEW].contains(&name.as_str()) {
             let path = dir.join(name);
             disk.remove(&path).map_err(WalError::io("remove", &path))?;
         }
@@ -494,7 +495,10 @@ impl Loading {
             damaged: self.board.watch().borrow().len(),
             torn_tail,
         };
+        let sealed = self.sealed.iter().map(|segment| segment.start());
+        let starts: Vec<Position> = sealed.chain([active.tail.start]).collect();
         let opened = Opened {
+            past: Past::load(self.disk.as_ref(), &self.dir, self.id, &starts),
             snapshot: Snapshot {
                 log: self.id,
                 epoch: self.epoch,

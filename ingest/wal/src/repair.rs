@@ -12,6 +12,7 @@ use crate::file::{CHUNK_LEN, DataFile};
 use crate::ids::Lsn;
 use crate::layout::segment_first;
 use crate::log::{Log, LogState};
+use crate::past::PAST;
 use crate::sealed::Sealed;
 
 /// Name of a file that is being taken in.
@@ -19,7 +20,8 @@ pub(crate) const FETCHED_NEW: &str = "fetched.new";
 
 impl Log {
     /// The bytes of a sealed segment or Parquet file, every one checked; `None` when it is not here
-    /// or damaged. `name` is relative to the log's directory. Reads the whole file.
+    /// or damaged. `name` is relative to the log's directory; `past` is what [`Log::past`] says.
+    /// Reads the whole file.
     pub fn export(&self, name: &str) -> Option<Bytes> {
         self.export_from(name, 0)
     }
@@ -30,13 +32,12 @@ impl Log {
         if !from.is_multiple_of(CHUNK_LEN) {
             return None;
         }
-        match segment_first(name) {
-            Some(first) => {
-                let bytes = self.export_segment(first)?;
-                (from <= bytes.len()).then(|| bytes.slice(from..))
-            }
-            None => self.export_file(name, from),
-        }
+        let whole = match segment_first(name) {
+            Some(first) => self.export_segment(first)?,
+            None if name == PAST => self.past(),
+            None => return self.export_file(name, from),
+        };
+        (from <= whole.len()).then(|| whole.slice(from..))
     }
 
     /// A file in force, one replaced lately, or one that a [`Bundle`](crate::Bundle) holds.
@@ -57,6 +58,21 @@ impl Log {
             return None;
         }
         Some(segment.bytes.clone())
+    }
+
+    /// Checks the segments around `at` and puts what is damaged on the list: a peer says that it
+    /// cannot go on there. Reads them whole, unless they are on the list already.
+    pub fn suspect(&self, at: Lsn) {
+        let snapshot = self.snapshot();
+        let behind = snapshot.sealed.iter();
+        for segment in behind.filter(|segment| segment.end.lsn > at).take(2) {
+            if self.state().board.holds(&segment.name()) {
+                continue;
+            }
+            if let Some(fault) = segment.check() {
+                segment.report(&fault.to_string());
+            }
+        }
     }
 
     /// Puts a whole file in the place of a damaged one. `name` must be on the list of

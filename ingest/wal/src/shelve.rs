@@ -14,6 +14,7 @@ use crate::error::WalError;
 use crate::file::manifest::{MANIFEST, Manifest};
 use crate::ids::{LogId, Lsn, Position};
 use crate::layout::{DIVERGED, LOG_PREFIX, log_dir, segment_name};
+use crate::past;
 use crate::repair::FETCHED_NEW;
 use crate::schema::TableSchema;
 use crate::sealed::Sealed;
@@ -76,6 +77,8 @@ pub fn shelve_tail(
         Some(shelved) => shelved,
         None => put_aside(disk, &diverged, log, at, &pieces, tip)?,
     };
+    // What was retired lies below; but nothing may ever vouch for what is cut off.
+    past::cut(disk, &dir, log, at)?;
     cut(disk, &dir, &pieces, at)?;
     Ok(shelved)
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mqtt::TooFew;
 use replica::Packing;
@@ -52,6 +53,8 @@ pub struct Following {
     pub certs: PathBuf,
     /// None: it relays to nobody.
     pub relay: Option<Serving>,
+    /// How long an upstream that is not the first is followed before those before it are tried.
+    pub return_after: Duration,
 }
 
 impl Following {
@@ -62,6 +65,7 @@ impl Following {
             upstreams,
             certs,
             relay: None,
+            return_after: RETURN_AFTER,
         }
     }
 }
@@ -104,6 +108,11 @@ pub(super) fn following(reader: &mut Reader<'_>) -> Option<Following> {
         upstreams: upstreams?,
         certs: certs?,
         relay: listen.map(|_| serving),
+        return_after: reader.duration(
+            "replication.return_after",
+            RETURN_AFTER,
+            Duration::from_millis(100)..=Duration::from_secs(600),
+        ),
     })
 }
 
@@ -123,6 +132,8 @@ fn serving(reader: &mut Reader<'_>, listen: SocketAddr) -> Serving {
 }
 
 const MAX_UPSTREAMS: usize = 8;
+
+const RETURN_AFTER: Duration = Duration::from_secs(30);
 
 const MOST_RATE: u64 = 1 << 40;
 

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crate::compact::step::{self, Done, Stepper, Work};
 use crate::error::WalError;
 use crate::file::Throttle;
+use crate::ids::{Lsn, Position};
 use crate::log::{Log, LogState};
+use crate::past::known;
 
 /// How often the thread looks whether a segment has been sealed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -223,20 +225,18 @@ fn retire(state: &LogState) -> Result<(), WalError> {
     state.trim_history();
     let snapshot = state.snapshot();
     let upto = snapshot.catalog.retired().min(snapshot.compacted().lsn);
-    if snapshot
-        .sealed
-        .first()
-        .is_none_or(|oldest| oldest.end.lsn > upto)
-    {
+    let oldest = snapshot.sealed.first();
+    if oldest.is_none_or(|oldest| oldest.end.lsn > upto) && state.past.is_saved() {
         return Ok(());
     }
     let _exchange = state
         .exchange
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
+    let most = keep_starts(state, upto)?;
     let gone = state.change_sealed(|sealed| {
         let count = sealed.partition_point(|segment| segment.end.lsn <= upto);
-        sealed.drain(..count).collect::<Vec<_>>()
+        sealed.drain(..count.min(most)).collect::<Vec<_>>()
     });
     // Each made to last before the next: what a crash leaves is a log without a gap.
     for segment in &gone {
@@ -252,4 +252,18 @@ fn retire(state: &LogState) -> Result<(), WalError> {
     }
     state.count_retired(gone.len());
     Ok(())
+}
+
+/// Makes it last where the segments began that end at or below `upto`; how many of them may go then.
+/// On a full disk one must go first, or there would never be room: a crash then forgets its start.
+fn keep_starts(state: &LogState, upto: Lsn) -> Result<usize, WalError> {
+    let snapshot = state.snapshot();
+    let retired = snapshot.sealed.iter();
+    let retired = retired.take_while(|segment| segment.end.lsn <= upto);
+    let starts: Vec<Position> = retired.map(|segment| segment.start()).collect();
+    let (disk, dir) = (state.disk.as_ref(), &state.dir);
+    match state.past.remember(disk, dir, &known(&starts)) {
+        Err(error) if error.is_full() => Ok(1),
+        remembered => remembered.map(|()| starts.len()),
+    }
 }

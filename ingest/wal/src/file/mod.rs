@@ -15,8 +15,8 @@ mod write;
 
 pub(crate) use data::DataFile;
 pub(crate) use layout::{Layout, sort_columns};
-pub use meta::FileInfo;
 pub use meta::CHUNK as CHUNK_LEN;
+pub use meta::FileInfo;
 pub(crate) use meta::FileMeta;
 pub use prune::{RowGroup, TagFilter, Wanted};
 pub use read::{FileReader, FileRef};

@@ -29,6 +29,7 @@ use crate::ids::{Epoch, LogId, Position};
 use crate::join::parts::Parts;
 use crate::layout::{INCOMING, LOG_PREFIX, log_dir, logs_among, segment_name, segments};
 use crate::open::open_staged;
+use crate::past;
 use crate::recovery::Recovery;
 use crate::segment::SegmentHeader;
 use crate::stopped::end_of;
@@ -90,6 +91,8 @@ impl Staging {
         make_dirs(disk.as_ref(), data_dir, &dir)?;
         // The manifest last: it must never lie beside a log or a file that does not belong to it.
         remove_segments(disk.as_ref(), &dir)?;
+        // It may be of a history that this manifest does not go on.
+        past::remove(disk.as_ref(), &dir)?;
         let staging = Self::load(disk, data_dir, dir, manifest, Trust::Nothing)?;
         put_manifest(disk.as_ref(), &staging.dir, &staging.manifest)?;
         Ok(staging)
@@ -204,6 +207,18 @@ impl Staging {
     /// that the disk is full may be tried again.
     pub fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
         self.parts.write(name, at, bytes)
+    }
+
+    /// Takes over where segments of the log began below its compacted position, as
+    /// [`Log::past`](crate::Log::past) of the peer says from which the manifest is; what is damaged, or
+    /// of another log, is ignored. A log that is open knows it from its next opening on, so it is best
+    /// called before [`Staging::open_log`]; `begin` forgets it.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn take_past(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+        let (disk, end) = (self.disk.as_ref(), self.compacted().lsn);
+        past::take(disk, &self.dir, self.log(), end, bytes)
     }
 
     /// Opens the staged log for following. Its Parquet files are not opened: none of them is read,

@@ -70,7 +70,7 @@ impl Parts {
         }
     }
 
-    /// Looks what is here of the files; what belongs to none of them goes.
+    /// Looks what is here of the files; what belongs to none of them goes, for good once this returns.
     pub(super) fn survey(&mut self, trust: Trust) -> Result<(), WalError> {
         self.open = None;
         self.remove_others()?;
@@ -78,10 +78,19 @@ impl Parts {
             let part = self.look(&self.files[at].meta, trust)?;
             self.files[at] = part;
         }
-        Ok(())
+        self.sync()
     }
 
-    /// Removes what is here under the name of one of these files and is another file.
+    /// Makes removals last. A manifest that comes after them trusts names: another file of the same
+    /// name and length must not come back by a crash.
+    fn sync(&self) -> Result<(), WalError> {
+        let dir = self.dir.join(FILES_DIR);
+        self.disk
+            .sync_dir(&dir)
+            .map_err(WalError::io("fsync directory", &dir))
+    }
+
+    /// Removes what is here under the name of one of these files and is another file, for good.
     pub(super) fn forget_others(&mut self, metas: &[FileMeta]) -> Result<(), WalError> {
         let by_name: HashMap<String, &FileMeta> =
             metas.iter().map(|meta| (meta.name(), meta)).collect();
@@ -95,7 +104,7 @@ impl Parts {
                 (part.held, part.whole) = (0, false);
             }
         }
-        Ok(())
+        self.sync()
     }
 
     fn remove_others(&self) -> Result<(), WalError> {
@@ -194,10 +203,7 @@ impl Parts {
         self.disk
             .rename(&draft, &path)
             .map_err(WalError::io("rename", &draft))?;
-        let dir = self.dir.join(FILES_DIR);
-        self.disk
-            .sync_dir(&dir)
-            .map_err(WalError::io("fsync directory", &dir))
+        self.sync()
     }
 
     pub(super) fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
