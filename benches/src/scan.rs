@@ -84,6 +84,10 @@ impl query::Node for Node {
     fn replication(&self) -> Vec<query::ReplicationRow> {
         Vec::new()
     }
+
+    fn forget(&self, _: &str) -> query::Forget {
+        query::Forget::NotHere
+    }
 }
 
 /// What must be equal on both sides.

@@ -1,0 +1,17 @@
+//! Any bytes on a block stream: pieces of blocks or an error, and no piece longer than a frame may
+//! hold.
+#![no_main]
+
+use replica::pack::{MAX_RAW_LEN, Unpacker};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for framed in [false, true] {
+        let mut unpacker = Unpacker::new(framed);
+        for piece in bytes.chunks(7) {
+            unpacker.push(piece.to_vec().into());
+            while let Ok(Some(raw)) = unpacker.next() {
+                assert!(raw.len() <= MAX_RAW_LEN);
+            }
+        }
+    }
+});
