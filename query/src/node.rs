@@ -8,6 +8,11 @@ pub trait Node: Send + Sync + 'static {
     fn log(&self) -> Option<wal::Log>;
     /// How far the answers are behind the primary: `Some(0)` on a primary, `None` while unknown.
     fn lag_ms(&self) -> Option<u64>;
+    /// The most that the lag can be at this moment: the time since the primary was last heard counts
+    /// in full.
+    fn lag_bound_ms(&self) -> Option<u64> {
+        self.lag_ms()
+    }
     /// Where writes are taken, for the answer that refuses one on a secondary.
     fn primary_address(&self) -> Option<String>;
     /// Why the node cannot serve, or `None` when it can.

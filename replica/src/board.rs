@@ -26,6 +26,7 @@ struct Notes {
     reason: Option<String>,
     upstream: String,
     route: Route,
+    heard: Option<Heard>,
     primary_durable: Lsn,
     received: Lsn,
     caught_up_at: Option<Lsn>,
@@ -64,7 +65,14 @@ impl Board {
 
     /// Another log is in force.
     pub(crate) fn set_log(&self, log: Log) {
+        let position = log.snapshot().position().lsn;
         self.log.send_replace(Some(log));
+        // What was known of the other one says nothing of this one.
+        self.notes.send_modify(|notes| {
+            notes.freshness = Freshness::default();
+            notes.primary_durable = Lsn(0);
+            notes.received = position;
+        });
     }
 
     /// This upstream is asked now.
@@ -116,9 +124,14 @@ impl Board {
         self.notes.send_modify(|notes| notes.reconnects += 1);
     }
 
-    /// Whom the upstream follows.
+    /// Whom the upstream follows. While another log is brought in, what this node serves is not on
+    /// that way: those below must not part from it as if it were the primary's.
     pub(crate) fn routed(&self, route: Route) {
-        self.stand(route.clone());
+        let rooted = route.rooted && self.notes.borrow().join.is_none();
+        self.stand(Route {
+            rooted,
+            ..route.clone()
+        });
         self.notes.send_modify(|notes| notes.route = route);
     }
 
@@ -140,18 +153,21 @@ impl Board {
             durable,
             now_unix_ns,
         };
-        let is_news = self.standing.send_if_modified(|standing| {
-            let is_news = standing.heard != Some(heard);
-            standing.heard = Some(heard);
-            is_news
-        });
+        let mut is_news = false;
         self.notes.send_modify(|notes| {
-            notes.primary_durable = durable;
             notes.last_contact_unix_ms = clock::unix_ms();
+            // Without a way to the primary it is old news, whoever says it.
+            is_news = notes.route.rooted && notes.heard != Some(heard);
             if is_news {
+                notes.heard = Some(heard);
+                notes.primary_durable = durable;
                 notes.freshness.beat(durable, now_unix_ns, at);
             }
         });
+        if is_news {
+            self.standing
+                .send_modify(|standing| standing.heard = Some(heard));
+        }
     }
 
     /// The upstream has sent everything below `at`, and live blocks follow.
@@ -239,6 +255,7 @@ impl Board {
             applied,
             lag_rows: notes.freshness.is_known().then_some(lag_rows),
             lag_ms: notes.freshness.lag_ms(applied, at),
+            lag_bound_ms: notes.freshness.bound_ms(applied, at),
             reconnects: notes.reconnects,
             last_contact_unix_ms: notes.last_contact_unix_ms,
         }
@@ -329,6 +346,7 @@ mod tests {
     fn contact_and_its_loss_show_in_the_lag() {
         let board = board();
         let start = Instant::now();
+        board.routed(Route::older("p"));
         board.beat(Lsn(0), 5_000_000_000, start);
         let status = board.status(&[], start);
         assert_eq!((status.lag_rows, status.lag_ms), (Some(0), Some(0)));
@@ -341,6 +359,7 @@ mod tests {
     fn a_relay_that_repeats_itself_is_no_word_of_the_primary() {
         let board = board();
         let start = Instant::now();
+        board.routed(Route::older("p"));
         board.beat(Lsn(0), 5_000_000_000, start);
         board.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
         let later = board.status(&[], start + Duration::from_secs(30));

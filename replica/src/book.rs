@@ -1,11 +1,11 @@
 //! The entries of the secondaries a node knows and the rules over them: one node has one
 //! connection, and what is remembered is bounded. Pure: it must never lock, wait or read a clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use wal::{Lsn, Position};
+use wal::{Lsn, NodeCopy, Position};
 
 use crate::codec::{Brief, Report};
 use crate::handshake::RefuseReason;
@@ -39,8 +39,10 @@ pub(crate) struct Entry {
     pub(crate) live: Option<Live>,
     /// Who follows it, and what is on their disks.
     pub(crate) below: Vec<Brief>,
-    below_flushed: Vec<Lsn>,
+    below_flushed: Vec<NodeCopy>,
     pub(crate) files_differ: bool,
+    /// Whether this connection has said what is on its disk.
+    reported: bool,
 }
 
 /// What a report has changed.
@@ -71,6 +73,7 @@ impl Entry {
             below: Vec::new(),
             below_flushed: Vec::new(),
             files_differ: false,
+            reported: false,
         }
     }
 
@@ -86,13 +89,19 @@ impl Entry {
             lsn: Lsn(status.flushed),
             chain: status.chain,
         };
-        let below: Vec<Lsn> = report.below.iter().map(|lsn| Lsn(*lsn)).collect();
+        // Nobody below has more of this log than the node itself.
+        let below = report.below.iter().map(|disk| NodeCopy {
+            node: disk.node,
+            flushed: Lsn(disk.flushed).min(flushed.lsn),
+        });
+        let below: Vec<NodeCopy> = below.collect();
         let moved = Moved {
-            flushed: self.flushed != flushed || self.below_flushed != below,
+            flushed: !self.reported || self.flushed != flushed || self.below_flushed != below,
             noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
         };
         self.received = Lsn(status.received);
         (self.flushed, self.below_flushed) = (flushed, below);
+        self.reported = true;
         self.applied = Lsn(status.applied);
         self.freshness.apply(self.applied, 0);
         self.last_seen_unix_ms = now_ms;
@@ -229,8 +238,10 @@ impl Book {
         now_ms: u64,
     ) -> Result<Live, RefuseReason> {
         let other = self.entries.get(&peer.id).filter(|known| {
-            let is_live = known.live.is_some();
-            is_live && known.peer.name != peer.name
+            // A copy with its certificate shows by where it is, as long as the other one talks.
+            let elsewhere = known.peer.address.ip() != peer.address.ip()
+                && now_ms.saturating_sub(known.last_seen_unix_ms) < TALKS_MS;
+            known.live.is_some() && (known.peer.name != peer.name || elsewhere)
         });
         if let Some(other) = other {
             let (id, name) = (peer.id, other.peer.name.clone());
@@ -267,8 +278,12 @@ impl Book {
             last_seen_unix_ms: now_ms,
             reason: None,
             live: Some(live.clone()),
+            below: Vec::new(),
             below_flushed: Vec::new(),
             files_differ: false,
+            reported: false,
+            applied: entry.applied.min(position.lsn),
+            freshness: Freshness::default(),
             ..entry
         };
         self.entries.insert(peer.id, entry);
@@ -297,19 +312,22 @@ impl Book {
         self.entries.insert(id, entry);
     }
 
-    /// How many nodes are connected, and what is on their disks and on those of the nodes behind
-    /// them. A node that joins does not count: it may have to start over.
-    pub(crate) fn flushed(&self) -> (usize, Vec<Lsn>) {
+    /// What is on the disks of connected nodes and of those behind them, by their own word on this
+    /// connection. A node that joins does not count: it may have to start over.
+    pub(crate) fn copies(&self) -> Vec<NodeCopy> {
         let counts = |entry: &&Entry| {
             let joining = entry.state == SecondaryState::Joining;
-            entry.live.is_some() && !joining
+            entry.live.is_some() && entry.reported && !joining
         };
-        let live = || self.entries.values().filter(counts);
-        let flushed: Vec<Lsn> = live()
-            .flat_map(|entry| std::iter::once(&entry.flushed.lsn).chain(&entry.below_flushed))
-            .copied()
-            .collect();
-        (flushed.len(), flushed)
+        let own = |entry: &Entry| NodeCopy {
+            node: fnv(&entry.peer.id),
+            flushed: entry.flushed.lsn,
+        };
+        let live = self.entries.values().filter(counts);
+        live.flat_map(|entry| {
+            std::iter::once(own(entry)).chain(entry.below_flushed.iter().copied())
+        })
+        .collect()
     }
 
     /// Whether `id` is known or fits, once the one not connected for longest is forgotten.
@@ -328,10 +346,18 @@ impl Book {
         }
     }
 
-    /// Every status but for its bytes.
+    /// Every status but for its bytes. Who is gone from here and connected behind somebody else is
+    /// told there.
     pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
-        let view = |entry: &Entry| entry.view(durable, at);
-        self.entries.values().map(view).collect()
+        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let below: HashSet<&str> = live
+            .flat_map(|entry| &entry.below)
+            .map(|brief| brief.id.as_str())
+            .collect();
+        let is_shown =
+            |entry: &&Entry| entry.live.is_some() || !below.contains(entry.peer.id.as_str());
+        let shown = self.entries.values().filter(is_shown);
+        shown.map(|entry| entry.view(durable, at)).collect()
     }
 
     /// Connected ones and those behind them.
@@ -345,15 +371,24 @@ impl Book {
     }
 }
 
+/// FNV-1a, 64 bits: tells nodes apart by eight bytes, alike on every node.
+fn fnv(id: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// How often the last word of a connected secondary is worth keeping for the next start.
 const NOTE_EVERY_MS: u64 = 60_000;
+
+/// A secondary says something every second.
+const TALKS_MS: u64 = 1_500;
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::codec::Status;
+    use crate::codec::{Disk, Status};
 
     fn peer(id: &str) -> Peer {
         Peer {
@@ -382,6 +417,15 @@ mod tests {
             },
             ..Report::default()
         }
+    }
+
+    fn disk(id: &str, flushed: u64) -> Disk {
+        let node = fnv(id);
+        Disk { node, flushed }
+    }
+
+    fn copy(id: &str, flushed: u64) -> NodeCopy {
+        disk(id, flushed).into()
     }
 
     fn disconnect(book: &mut Book, id: &str) {
@@ -488,9 +532,12 @@ mod tests {
         let entry = book.entries.get_mut("a").expect("an entry");
         entry.report(&report(60), true, 2);
         assert_eq!(view(&book, "a", 60).state, "joining");
-        assert_eq!(book.flushed(), (0, Vec::new()));
+        assert!(book.copies().is_empty());
         book.register(peer("a"), at(60), false, 3).expect("room");
-        assert_eq!(book.flushed(), (1, vec![Lsn(60)]));
+        assert!(book.copies().is_empty(), "it has said nothing yet");
+        let entry = book.entries.get_mut("a").expect("an entry");
+        entry.report(&report(60), true, 4);
+        assert_eq!(book.copies(), [copy("a", 60)]);
     }
 
     #[test]
@@ -499,14 +546,43 @@ mod tests {
         book.register(peer("a"), at(10), false, 1).expect("room");
         let entry = book.entries.get_mut("a").expect("an entry");
         let below = Report {
-            below: vec![50, 40],
+            below: vec![disk("b", 50), disk("c", 70)],
             ..report(60)
         };
         let moved = entry.report(&below, true, 2);
         assert!(moved.flushed && !moved.noteworthy);
-        assert_eq!(book.flushed(), (3, vec![Lsn(60), Lsn(50), Lsn(40)]));
+        // Nobody below has more than the relay itself.
+        let all = [copy("a", 60), copy("b", 50), copy("c", 60)];
+        assert_eq!(book.copies(), all);
         disconnect(&mut book, "a");
-        assert_eq!(book.flushed(), (0, Vec::new()));
+        assert!(book.copies().is_empty());
+    }
+
+    #[test]
+    fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
+        let mut book = Book::new(4);
+        for id in ["relay", "leaf"] {
+            book.register(peer(id), at(10), false, 1).expect("room");
+        }
+        let entry = book.entries.get_mut("relay").expect("an entry");
+        let stale = Report {
+            below: vec![disk("leaf", 50)],
+            ..report(60)
+        };
+        entry.report(&stale, true, 2);
+        entry.below = vec![Brief {
+            id: "leaf".to_owned(),
+            ..Brief::default()
+        }];
+        let entry = book.entries.get_mut("leaf").expect("an entry");
+        entry.report(&report(70), true, 2);
+        let replicated = wal::Replicated::new(book.copies());
+        assert_eq!(replicated.connected, 2);
+        assert_eq!((replicated.by(2), replicated.by(3)), (Lsn(50), Lsn(0)));
+        // Back behind the relay, it is told there alone.
+        disconnect(&mut book, "leaf");
+        let all = book.statuses(Lsn(100), Instant::now());
+        assert_eq!(all.len(), 1);
     }
 
     #[test]
@@ -540,7 +616,7 @@ mod tests {
         assert_eq!(next.members(), members);
         let seen = view(&next, "a", 100);
         assert_eq!((seen.state, seen.flushed), ("disconnected", Lsn(60)));
-        assert_eq!(next.flushed(), (0, Vec::new()));
+        assert!(next.copies().is_empty());
     }
 
     #[test]

@@ -14,11 +14,13 @@ use wal::{Follower, Log, Lsn, Position, WalError};
 use crate::agree::{Agreed, Agreement};
 use crate::assemble::{AssembleError, Assembler};
 use crate::board::Board;
-use crate::codec::{Downstreams, Message, Refuse, Report, Route, Status, V3_SINCE};
+use crate::codec::{
+    Disk, Downstreams, MAX_MESSAGE_LEN, Message, Refuse, Report, Route, Status, V3_SINCE,
+};
 use crate::config::FollowConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
 use crate::fetch::{FetchError, Giving};
-use crate::handshake::{NEEDS_SNAPSHOT, NO_LOG_YET};
+use crate::handshake::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
 use crate::pack::{PackError, Unpacker};
 use crate::peers::Peers;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
@@ -55,6 +57,8 @@ pub(crate) enum FollowError {
     BadBlock(WalError),
     #[error("the local log stands at {found}, not at {wanted}")]
     Moved { wanted: Position, found: Position },
+    #[error("the disk is too full for what is to be done: {0}")]
+    NoRoom(WalError),
     #[error("the local log has failed: {0}")]
     LocalLog(String),
     #[error("this node stops")]
@@ -74,6 +78,8 @@ pub(crate) enum FollowError {
     Better,
     #[error("the snapshot is here")]
     Joined,
+    #[error("files of the snapshot cannot be taken in: {0}")]
+    Unfilled(String),
 }
 
 impl FollowError {
@@ -81,7 +87,9 @@ impl FollowError {
     pub(crate) fn phase(&self) -> FollowPhase {
         match self {
             Self::Refused(refuse) if refuse.code == NEEDS_SNAPSHOT => FollowPhase::NeedsSnapshot,
-            Self::Refused(refuse) if refuse.code == NO_LOG_YET => FollowPhase::Connecting,
+            Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
+                FollowPhase::Connecting
+            }
             Self::Refused(_) | Self::Ring(_) => FollowPhase::Refused,
             Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
             Self::LocalLog(_) => FollowPhase::Failed,
@@ -131,6 +139,8 @@ pub(crate) struct Following<'a> {
 pub(crate) struct Completion {
     /// Every file is here.
     pub(crate) filled: watch::Receiver<bool>,
+    /// Why they will never be, if they will not.
+    pub(crate) broken: watch::Receiver<Option<String>>,
 }
 
 impl Completion {
@@ -140,16 +150,31 @@ impl Completion {
         log: &Log,
         mut caught_up: watch::Receiver<Option<Lsn>>,
     ) -> FollowError {
-        let Some(Self { filled }) = awaited else {
+        let Some(Self { filled, broken }) = awaited else {
             return std::future::pending().await;
+        };
+        let mut broken = broken.clone();
+        let broken = async {
+            // The guard must not outlive this expression.
+            let reason = broken.wait_for(Option::is_some).await.ok();
+            let reason = reason.and_then(|reason| reason.clone());
+            match reason {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
         };
         let mut filled = filled.clone();
         let caught = caught_up.wait_for(Option::is_some).await;
         let at = caught.ok().and_then(|at| *at).unwrap_or(Lsn(0));
         let mut durable = log.durable();
         let there = durable.wait_for(|durable| durable.lsn >= at);
-        if there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok() {
-            return FollowError::Joined;
+        let whole =
+            async { there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok() };
+        tokio::select! {
+            whole = whole => if whole {
+                return FollowError::Joined;
+            },
+            reason = broken => return FollowError::Unfilled(reason),
         }
         // The log or the fill has ended: both are told elsewhere.
         std::future::pending().await
@@ -182,6 +207,10 @@ pub(crate) async fn stream(
     let (protocol, joining) = (agreement.protocol, completion.is_some());
     board.received(tip.lsn);
     board.welcomed(joining);
+    if protocol < V3_SINCE {
+        // It names nobody it follows: what it says is taken for the primary's word.
+        board.routed(Route::older(link.peer()));
+    }
     board.beat(agreement.durable, agreement.now_unix_ns, Instant::now());
 
     let cut = CancellationToken::new();
@@ -445,7 +474,7 @@ impl Reporter<'_> {
                 .replicated()
                 .borrow()
                 .top()
-                .map(|lsn| lsn.0)
+                .map(Disk::from)
                 .collect(),
             ..Report::default()
         };
@@ -464,9 +493,22 @@ impl Reporter<'_> {
         let mut nodes = briefs.map_or_else(Vec::new, |briefs| briefs.list(&self.config.node_id));
         let more = nodes.len().saturating_sub(MOST_BRIEFS);
         nodes.truncate(MOST_BRIEFS);
-        // Names come from certificates of the cluster, but one message must hold them all.
+        // One message must hold them all, whatever those below call themselves.
         for node in &mut nodes {
-            node.name = node.name.chars().take(BRIEF_NAME).collect();
+            let texts = [
+                &mut node.id,
+                &mut node.name,
+                &mut node.address,
+                &mut node.state,
+                &mut node.via,
+            ];
+            for text in texts {
+                *text = text
+                    .chars()
+                    .filter(char::is_ascii)
+                    .take(BRIEF_TEXT)
+                    .collect();
+            }
         }
         Downstreams {
             nodes,
@@ -504,9 +546,11 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Shortest time between two lists of those who follow this node.
 const DOWNSTREAMS_EVERY: Duration = Duration::from_secs(1);
 
-/// Nodes in one list, and characters of a name in it: together less than a message may have.
-const MOST_BRIEFS: usize = 200;
-const BRIEF_NAME: usize = 32;
+/// Nodes in one list, and bytes of each of the five texts of a node: together less than a message
+/// may have.
+pub(crate) const MOST_BRIEFS: usize = 200;
+const BRIEF_TEXT: usize = 60;
+const _: () = assert!(MOST_BRIEFS * (5 * (BRIEF_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
 
 #[cfg(test)]
 mod tests {

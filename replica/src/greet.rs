@@ -9,7 +9,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use wal::{Cursor, Log, Position};
 
-use crate::clock;
 use crate::codec::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
 use crate::compare::{MAX_POINTS, find_common};
 use crate::error::{LinkError, clip};
@@ -129,7 +128,7 @@ async fn answer(
         ),
         Decision::Compare(reason) => {
             note(link, shipping, hello, &reason.to_string());
-            let welcome = welcome(&log, protocol, WirePlan::Compare {});
+            let welcome = welcome(shipping, &log, protocol, WirePlan::Compare {});
             sender.send(&welcome).await?;
             let route = shipping.source.standing().route();
             sender.send(&Message::Route(route)).await?;
@@ -139,7 +138,9 @@ async fn answer(
     let joining = hello.joining || flow.is_none();
     let registration = shipping.registry.register(peer, position, joining);
     let registration = registration.map_err(refused)?;
-    sender.send(&welcome(&log, protocol, plan)).await?;
+    sender
+        .send(&welcome(shipping, &log, protocol, plan))
+        .await?;
     let flow = match flow {
         Some(cursor) => Flow::Blocks(link.open_blocks().await?, cursor),
         None => Flow::Snapshot,
@@ -166,6 +167,10 @@ fn decide(hello: &Hello, log: &Log) -> Result<Decision, ShipError> {
     match plan(hello, &upstream) {
         Plan::Stream(position) => Ok(Decision::Stream(log.cursor(position)?)),
         Plan::Snapshot { .. } => Ok(Decision::Snapshot),
+        Plan::Compare(_) if !log.is_whole_at(hello.position().lsn) => {
+            let position = hello.position().lsn;
+            Err(refused(RefuseReason::Damaged { position }))
+        }
         Plan::Compare(reason) => Ok(Decision::Compare(reason)),
         Plan::Refuse(reason) => Err(refused(reason)),
     }
@@ -220,14 +225,21 @@ async fn compare(
     ShipError::Protocol("it asks without end where the logs meet".to_owned())
 }
 
-fn welcome(log: &Log, protocol: u16, plan: WirePlan) -> Message {
+/// A relay hands on what it last heard of the primary, as in heartbeats.
+fn welcome(shipping: &Shipping, log: &Log, protocol: u16, plan: WirePlan) -> Message {
+    let end = log.durable().borrow().lsn;
+    let beat = shipping.source.standing().heartbeat(log, end);
     Message::Welcome(Welcome {
         protocol,
         log: log.id().0,
         epoch: log.epoch().0,
         plan,
-        durable: log.durable().borrow().lsn.0,
-        now_unix_ns: clock::unix_ns(),
+        // The search for a common point needs this node's own end.
+        durable: match plan {
+            WirePlan::Compare {} => end.0,
+            _ => beat.durable,
+        },
+        now_unix_ns: beat.now_unix_ns,
     })
 }
 

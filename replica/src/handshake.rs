@@ -7,7 +7,7 @@ use std::fmt;
 use wal::{Epoch, LogId, Lsn, Position};
 
 use crate::codec::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
-pub use crate::refusal::{NEEDS_SNAPSHOT, NO_LOG_YET, RefuseReason, needs_snapshot};
+pub use crate::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET, RefuseReason, needs_snapshot};
 
 /// Longest node name and node id that are accepted, in bytes.
 pub const MAX_NAME_LEN: usize = 255;

@@ -70,13 +70,22 @@ impl Held {
     }
 
     /// Takes up what an earlier run has left.
-    pub(crate) async fn resume(&mut self) -> Result<(), FollowError> {
+    pub(crate) async fn resume(&mut self) {
         self.repair();
         self.list_shelved().await;
+        self.resume_staged().await;
+    }
+
+    async fn resume_staged(&mut self) {
         let store = self.store.clone();
-        match blocking(move || store.staging()).await? {
-            Some(staging) => self.join(staging).await,
-            None => Ok(()),
+        let resumed = match blocking(move || store.staging()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(staging)) => self.join(staging).await,
+            Err(error) => Err(error),
+        };
+        if let Err(reason) = resumed {
+            // Nothing was promised of it yet: the next snapshot begins anew.
+            tracing::warn!(%reason, "what an earlier run had begun to bring in is of no use");
         }
     }
 
@@ -87,6 +96,22 @@ impl Held {
             None if self.apart => (None, true),
             None => (self.follower.as_ref(), false),
         }
+    }
+
+    /// Opens again what was closed for something that found no room, and begins again to fill what is
+    /// being brought in.
+    pub(crate) async fn recover(&mut self) -> Result<(), FollowError> {
+        self.give_up().await?;
+        if self.follower.is_none() {
+            let store = self.store.clone();
+            if let Some(follower) = blocking(move || store.open_existing()).await? {
+                self.put_in_force(follower);
+            }
+        }
+        if self.joining.is_none() {
+            self.resume_staged().await;
+        }
+        Ok(())
     }
 
     /// Another log than the one held is never followed by itself.
@@ -130,21 +155,29 @@ impl Held {
         }
     }
 
-    /// Begins to bring in the log of this manifest, beside the one in force.
+    /// Begins to bring in this log, as the manifest has it, beside the one in force.
     /// `past` is what the upstream remembers of its retired segments, for the log that goes.
-    pub(crate) async fn begin(&mut self, manifest: Bytes, past: Bytes) -> Result<(), FollowError> {
+    pub(crate) async fn begin(
+        &mut self,
+        log: LogId,
+        manifest: Bytes,
+        past: Bytes,
+    ) -> Result<(), FollowError> {
         self.give_up().await?;
         let store = self.store.clone();
         let begin = move || {
-            let mut staging = store.begin(&manifest)?;
+            let mut staging = store.begin(&manifest, log)?;
             staging.take_past(&past)?;
             Ok(staging)
         };
-        let staging = blocking(begin).await;
-        let staging = staging.map_err(|error| match error {
-            // Bytes that are no manifest are the upstream's fault.
-            FollowError::BadBlock(error) => FollowError::Protocol(error.to_string()),
-            error => error,
+        let begun = spawn_blocking(begin).await;
+        let begun = begun.map_err(|error| FollowError::LocalLog(error.to_string()))?;
+        let staging = begun.map_err(|error| match error {
+            // Bytes that are no manifest of this log are the upstream's fault.
+            WalError::Corrupt { .. } | WalError::NewerFormat { .. } | WalError::WrongLog { .. } => {
+                FollowError::Protocol(error.to_string())
+            }
+            error => local(error),
         })?;
         self.join(staging).await
     }
@@ -187,9 +220,10 @@ impl Held {
         }
         if let Some(joining) = self.joining.take() {
             tracing::warn!("a log that was being brought in has diverged: beginning anew");
-            let staging = joining.close().await.map_err(local)?;
+            // Its files may fit the next one.
+            drop(joining.close().await.map_err(local)?);
             self.board.joining(None);
-            return blocking(move || staging.discard()).await;
+            return Ok(());
         }
         let Some(follower) = self.follower.take() else {
             return Ok(());
@@ -225,7 +259,8 @@ impl Held {
         let staging = joining.close().await.map_err(local)?;
         let old = match self.follower.take() {
             Some(follower) => self.retire(follower, &new).await?,
-            None => OldLog::Remove,
+            // No writer is no proof that nothing is there; where nothing is, nothing is kept.
+            None => OldLog::Keep,
         };
         let store = self.store.clone();
         let kept = blocking(move || store.swap_in(staging, old)).await?;
@@ -247,7 +282,10 @@ impl Held {
             Some(at) if at == tip => Ok(OldLog::Remove),
             Some(at) => {
                 let (store, id) = (self.store.clone(), log.id());
-                let shelved = blocking(move || store.shelve(id, at)).await?;
+                let Ok(shelved) = blocking(move || store.shelve(id, at)).await else {
+                    // What cannot be read cannot be cut: the whole of it is kept.
+                    return Ok(OldLog::Keep);
+                };
                 report(
                     &shelved,
                     "nothing proves that the end of the replaced log is in the new one: it was put aside",
@@ -354,13 +392,19 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WalError> + Send + 'static,
 ) -> Result<T, FollowError> {
     match spawn_blocking(work).await {
-        Ok(done) => done.map_err(FollowError::of_append),
+        // What is local is never the peer's fault.
+        Ok(done) => done.map_err(local),
         Err(error) => Err(FollowError::LocalLog(error.to_string())),
     }
 }
 
+/// A full disk passes; anything else is the end of the local log.
 fn local(error: WalError) -> FollowError {
-    FollowError::LocalLog(error.to_string())
+    if error.is_full() {
+        FollowError::NoRoom(error)
+    } else {
+        FollowError::LocalLog(error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use wal::{Follower, Staging, WalError};
 
 use crate::board::Board;
 use crate::follow::Completion;
-use crate::join;
+use crate::join::{self, JoinError};
 use crate::peers::Peers;
 use crate::store::Store;
 
@@ -19,6 +19,8 @@ pub(crate) struct Joining {
     pub(crate) follower: Follower,
     staging: Arc<Mutex<Staging>>,
     filled: watch::Receiver<bool>,
+    /// Why the files will not become whole.
+    broken: watch::Sender<Option<String>>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -42,16 +44,24 @@ impl Joining {
         let staging = Arc::new(Mutex::new(staging));
         let cancel = CancellationToken::new();
         let (tell, filled) = watch::channel(false);
-        let fill = fill(
+        let fill = join::fill(
             Arc::clone(&staging),
             peers.clone(),
-            follower.log().clone(),
+            follower.log().durable(),
             Arc::clone(board),
             cancel.clone(),
         );
+        let broken = watch::Sender::new(None);
+        let tell_broken = broken.clone();
         let task = tokio::spawn(async move {
-            if fill.await {
-                tell.send_replace(true);
+            match fill.await {
+                Ok(()) => drop(tell.send_replace(true)),
+                Err(JoinError::Stopping) => {}
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::warn!(%reason, "a snapshot is not fetched any more");
+                    tell_broken.send_replace(Some(reason));
+                }
             }
             // Kept until the end: who waits for it must not see it closed.
             tell.closed().await;
@@ -60,15 +70,18 @@ impl Joining {
             follower,
             staging,
             filled,
+            broken,
             cancel,
             task,
         })
     }
 
-    /// When it can take the place of the log in force.
+    /// When it can take the place of the log in force; or why it takes another attempt, from what is
+    /// on the disk then. A full disk is waited for.
     pub(crate) fn completion(&self) -> Completion {
         Completion {
             filled: self.filled.clone(),
+            broken: self.broken.subscribe(),
         }
     }
 
@@ -87,19 +100,4 @@ impl Joining {
 
 fn failed(error: tokio::task::JoinError) -> WalError {
     WalError::Poisoned(format!("a task failed: {error}"))
-}
-
-/// Fetches what is missing; true once nothing is.
-async fn fill(
-    staging: Arc<Mutex<Staging>>,
-    peers: Peers,
-    log: wal::Log,
-    board: Arc<Board>,
-    cancel: CancellationToken,
-) -> bool {
-    let filled = join::fill(staging, peers, log.durable(), board, cancel).await;
-    if let Err(reason) = &filled {
-        tracing::warn!(%reason, "a snapshot is not fetched any more");
-    }
-    filled.is_ok()
 }

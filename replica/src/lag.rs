@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use wal::Lsn;
 
-/// Silence of the primary up to which "applied all it had" still means no lag.
+/// Silence of the primary up to which "applied all it had" still means no lag: two heartbeats.
+const SETTLED: Duration = Duration::from_millis(400);
+
+/// Smaller differences of clocks are not worth a thought.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// Heartbeats remembered while what they announced is not applied yet.
@@ -83,7 +86,7 @@ impl Freshness {
         let silence = at.saturating_duration_since(beat.at);
         let mut as_of = self.as_of_ns;
         if applied >= beat.durable {
-            if silence <= RECENT {
+            if silence <= SETTLED {
                 return Some(0);
             }
             as_of = as_of.max(Some(beat.now_ns));
@@ -91,6 +94,14 @@ impl Freshness {
         let now_ns = beat.now_ns.saturating_add(nanos(silence));
         let lag_ns = now_ns.saturating_sub(as_of?);
         Some(u64::try_from(lag_ns / 1_000_000).unwrap_or(0))
+    }
+
+    /// The most that the lag can be at `at`: between two words of the primary it may have committed
+    /// something else.
+    pub(crate) fn bound_ms(&self, applied: Lsn, at: Instant) -> Option<u64> {
+        let silence = at.saturating_duration_since(self.last?.at);
+        let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        self.lag_ms(applied, at).map(|lag| lag.max(silence))
     }
 
     /// Whether the primary has ever been heard.
@@ -194,7 +205,7 @@ mod tests {
         fresh.apply(Lsn(500), 50_000 * MS);
         assert_eq!(fresh.lag_ms(Lsn(500), after(start, 500)), Some(10_500));
         fresh.apply(Lsn(1_000), 60_000 * MS);
-        assert_eq!(fresh.lag_ms(Lsn(1_000), after(start, 500)), Some(0));
+        assert_eq!(fresh.lag_ms(Lsn(1_000), after(start, 300)), Some(0));
     }
 
     #[test]
@@ -203,7 +214,9 @@ mod tests {
         let mut fresh = Freshness::default();
         fresh.beat(Lsn(7), 1000 * MS, start);
         fresh.apply(Lsn(7), 990 * MS);
-        assert_eq!(fresh.lag_ms(Lsn(7), after(start, 900)), Some(0));
+        assert_eq!(fresh.lag_ms(Lsn(7), after(start, 400)), Some(0));
+        assert_eq!(fresh.bound_ms(Lsn(7), after(start, 400)), Some(400));
+        assert_eq!(fresh.lag_ms(Lsn(7), after(start, 900)), Some(900));
         assert_eq!(fresh.lag_ms(Lsn(7), after(start, 5_000)), Some(5_000));
         assert_eq!(fresh.lag_ms(Lsn(7), after(start, 60_000)), Some(60_000));
     }
@@ -245,7 +258,7 @@ mod tests {
             fresh.apply(Lsn(5), 8_999_000 * MS);
             fresh.beat(Lsn(6), (9_000_200 + jump) * MS, after(start, 200));
             assert_eq!(fresh.lag_ms(Lsn(5), after(start, 700)), Some(700));
-            assert_eq!(fresh.lag_ms(Lsn(6), after(start, 700)), Some(0));
+            assert_eq!(fresh.lag_ms(Lsn(6), after(start, 500)), Some(0));
         }
     }
 

@@ -1,6 +1,7 @@
 //! How fast a node may send: token buckets, one for all secondaries together and one for each. It
-//! owns the rule that live blocks go before everything else, and must never hold a lock while it
-//! waits or delay a live block for the sake of the total.
+//! owns the rules that live blocks go before everything else and that who waits is served in turn,
+//! however little others ask for. It must never delay a live block for the sake of the total, nor
+//! hold anything of one secondary while it waits for the total.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,36 +11,60 @@ use tokio::time::sleep;
 /// The limits of a node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    total: Option<Arc<Total>>,
+    total: Option<Arc<Gate>>,
     each: u64,
 }
 
+/// A bucket and those who wait for it. The tokio locks are fair: first come, first served. Without
+/// them those who ask for little would always be there first.
 #[derive(Debug)]
-struct Total {
+struct Gate {
     bucket: Mutex<Bucket>,
-    /// Whoever waits for the total holds it: first come, first served.
+    /// Whoever waits for the bucket holds it.
     turn: tokio::sync::Mutex<()>,
+    /// Backfill waits here before it waits for its turn: only one of it is ever before a live block.
+    line: tokio::sync::Mutex<()>,
+}
+
+impl Gate {
+    fn new(rate: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bucket: Mutex::new(Bucket::new(rate, Instant::now())),
+            turn: tokio::sync::Mutex::default(),
+            line: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Live blocks pass behind at most one other.
+    async fn first(&self, bytes: usize) {
+        let _turn = self.turn.lock().await;
+        paid(&self.bucket, bytes).await;
+    }
+
+    /// Everything else passes in the order in which it came.
+    async fn in_line(&self, bytes: usize) {
+        let _place = self.line.lock().await;
+        self.first(bytes).await;
+    }
+
+    /// Takes these bytes and waits for nothing.
+    fn charge(&self, bytes: usize) {
+        lock(&self.bucket).charge(bytes, Instant::now());
+    }
 }
 
 impl Limits {
     /// Bytes per second for all secondaries and for each of them; 0: as fast as it goes.
     pub(crate) fn new(total: u64, each: u64) -> Self {
-        let total = (total > 0).then(|| {
-            Arc::new(Total {
-                bucket: Mutex::new(Bucket::new(total, Instant::now())),
-                turn: tokio::sync::Mutex::default(),
-            })
-        });
+        let total = (total > 0).then(|| Gate::new(total));
         Self { total, each }
     }
 
     /// The limit of one secondary.
     pub(crate) fn peer(&self) -> Limit {
-        let each =
-            (self.each > 0).then(|| Arc::new(Mutex::new(Bucket::new(self.each, Instant::now()))));
         Limit {
             total: self.total.clone(),
-            each,
+            each: (self.each > 0).then(|| Gate::new(self.each)),
         }
     }
 }
@@ -54,8 +79,8 @@ impl Default for Limits {
 /// What one secondary is sent goes through this. Cheap to clone; the clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
-    total: Option<Arc<Total>>,
-    each: Option<Arc<Mutex<Bucket>>>,
+    total: Option<Arc<Gate>>,
+    each: Option<Arc<Gate>>,
 }
 
 impl Limit {
@@ -67,21 +92,20 @@ impl Limit {
     /// Before live blocks: waits for this secondary's own limit alone.
     pub(crate) async fn live(&self, bytes: usize) {
         if let Some(each) = &self.each {
-            paid(each, bytes).await;
+            each.first(bytes).await;
         }
         if let Some(total) = &self.total {
-            lock(&total.bucket).charge(bytes, Instant::now());
+            total.charge(bytes);
         }
     }
 
     /// Before everything else: waits for both limits, the total after what live blocks took.
     pub(crate) async fn backfill(&self, bytes: usize) {
         if let Some(each) = &self.each {
-            paid(each, bytes).await;
+            each.in_line(bytes).await;
         }
         if let Some(total) = &self.total {
-            let _turn = total.turn.lock().await;
-            paid(&total.bucket, bytes).await;
+            total.in_line(bytes).await;
         }
     }
 }
@@ -180,6 +204,10 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::timeout;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -281,6 +309,55 @@ mod tests {
             biased;
             () = joining.backfill(1) => false,
             () = async { for _ in 0..100 { live.live(1 << 20).await } } => true,
+        };
+        assert!(waits);
+    }
+
+    /// How many parts of two files go while so many blocks do, all to one secondary, under a limit
+    /// that lets neither go at once.
+    async fn files_beside(blocks: usize, block: impl AsyncFn(&Limit)) -> usize {
+        let limit = Limits::new(0, 4 << 20).peer();
+        let parts = AtomicUsize::new(0);
+        let file = async || {
+            loop {
+                limit.backfill(64 << 10).await;
+                parts.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let all = async {
+            tokio::select! {
+                biased;
+                () = async { for _ in 0..blocks { block(&limit).await } } => {}
+                () = file() => {}
+                () = file() => {}
+            }
+        };
+        timeout(SECOND * 30, all).await.expect("blocks starve");
+        parts.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn files_that_ask_for_little_do_not_go_before_blocks() {
+        let parts = files_beside(6, async |limit| limit.backfill(256 << 10).await).await;
+        assert!(
+            (6..=2 * 6).contains(&parts),
+            "{parts} parts beside 6 blocks"
+        );
+        let parts = files_beside(6, async |limit| limit.live(256 << 10).await).await;
+        assert!(
+            (3..=6).contains(&parts),
+            "{parts} parts beside 6 live blocks"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_total_holds_up_no_live_block_of_the_same_secondary() {
+        let limit = Limits::new(1, 1 << 30).peer();
+        limit.backfill(300 << 10).await;
+        let waits = tokio::select! {
+            biased;
+            () = limit.backfill(1) => false,
+            () = async { for _ in 0..3 { limit.live(1 << 20).await } } => true,
         };
         assert!(waits);
     }

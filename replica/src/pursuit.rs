@@ -41,6 +41,8 @@ pub(crate) struct Pursuit {
     /// Pauses between attempts to go back to a better upstream.
     returns: Backoff,
     quiet: Quiet,
+    /// Turns in a row since the log last went on.
+    turns: u32,
     shutdown: CancellationToken,
 }
 
@@ -65,15 +67,13 @@ impl Pursuit {
             peers,
             briefs,
             quiet: Quiet::default(),
+            turns: 0,
             shutdown,
         }
     }
 
     pub(crate) async fn run(mut self) {
-        if let Err(error) = self.held.resume().await {
-            self.fail(error.to_string()).await;
-            return self.held.close().await;
-        }
+        self.held.resume().await;
         while let Some(pause) = self.once().await {
             let log = self.held.log();
             tokio::select! {
@@ -108,10 +108,19 @@ impl Pursuit {
             error => Err(error),
         };
         let error = match healed {
-            Ok(()) => return Some(Duration::ZERO),
+            Ok(()) => return Some(self.turned(tip)),
             Err(FollowError::LocalLog(reason)) => {
                 self.fail(reason).await;
                 return None;
+            }
+            Err(error @ (FollowError::NoRoom(_) | FollowError::Unfilled(_))) => {
+                match self.held.recover().await {
+                    Err(FollowError::LocalLog(reason)) => {
+                        self.fail(reason).await;
+                        return None;
+                    }
+                    _ => error,
+                }
             }
             Err(error) => error,
         };
@@ -136,6 +145,19 @@ impl Pursuit {
             }
             _ => self.backoff.pause(fastrand::f64()),
         })
+    }
+
+    /// A turn is free, but turns that lead nowhere are not.
+    fn turned(&mut self, tip: Option<wal::Position>) -> Duration {
+        let lsn = |tip: Option<wal::Position>| tip.map(|tip| tip.lsn);
+        if lsn(self.held.tip()) > lsn(tip) {
+            self.turns = 0;
+        }
+        self.turns += 1;
+        if self.turns <= FREE_TURNS {
+            return Duration::ZERO;
+        }
+        self.backoff.pause(fastrand::f64())
     }
 
     fn upstream(&self) -> &str {
@@ -260,7 +282,7 @@ impl Pursuit {
         };
         // Evidence, not data: an upstream need not have it.
         let past = past.unwrap_or_default();
-        match self.held.begin(manifest, past).await {
+        match self.held.begin(agreement.log, manifest, past).await {
             Ok(()) => FollowError::Turn("a snapshot has begun"),
             Err(error) => error,
         }
@@ -297,6 +319,9 @@ async fn failure(log: Option<Log>) -> String {
         None => pending().await,
     }
 }
+
+/// A snapshot takes two turns, a cut one.
+const FREE_TURNS: u32 = 4;
 
 /// A connection that lasted this long was good, whatever ended it.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);

@@ -102,6 +102,14 @@ pub enum RefuseReason {
         /// Name of the other one's certificate.
         name: String,
     },
+    /// What this node would compare with is damaged here.
+    #[error(
+        "this node's log is damaged around {position}: it must be repaired before the secondary can go on"
+    )]
+    Damaged {
+        /// End of the secondary's log.
+        position: Lsn,
+    },
     /// A relay that has no log yet.
     #[error("this node has no log yet: it has never reached its own upstream")]
     NoLogYet,
@@ -118,6 +126,9 @@ pub const NEEDS_SNAPSHOT: u16 = 9;
 
 /// Code of [`Refuse`] by a relay that will have a log soon.
 pub const NO_LOG_YET: u16 = 14;
+
+/// Code of [`Refuse`] by a node that must be repaired first.
+pub const DAMAGED: u16 = 16;
 
 impl RefuseReason {
     /// Its number in [`Refuse`]; never reused.
@@ -137,6 +148,7 @@ impl RefuseReason {
             Self::Loop => 12,
             Self::CloneId { .. } => 13,
             Self::NoLogYet => NO_LOG_YET,
+            Self::Damaged { .. } => DAMAGED,
         }
     }
 
@@ -149,7 +161,9 @@ impl RefuseReason {
             Self::ForeignLog { ours, .. } => format!("log={ours}"),
             Self::NewerEpoch { ours, .. } => format!("epoch={}", ours.0),
             Self::Ahead { durable, .. } => format!("durable={durable}"),
-            Self::NotABoundary { position } | Self::Diverged { position } => {
+            Self::NotABoundary { position }
+            | Self::Diverged { position }
+            | Self::Damaged { position } => {
                 format!("position={position}")
             }
             Self::CloneId { name, .. } => format!("name={name}"),

@@ -157,8 +157,9 @@ impl Registry {
     /// Tells the log how many other disks hold it, and up to where.
     fn tell_log(&self) {
         if let Some(log) = self.inner.source.log() {
-            let (connected, mut flushed) = self.book().flushed();
-            log.set_replicated(Replicated::new(connected, &mut flushed));
+            // Told under the lock, so that an older view cannot overtake a newer one.
+            let book = self.book();
+            log.set_replicated(Replicated::new(book.copies()));
         }
     }
 

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wal::{Cursor, Log, Lsn, WalError};
 
-use crate::clock;
-use crate::codec::{CaughtUp, End, Heartbeat, Message, Refuse, Report, Status, V3_SINCE};
+use crate::codec::{Brief, CaughtUp, Downstreams, End, Message, Refuse, Report, Status, V3_SINCE};
 use crate::error::{CloseCode, LinkError, clip};
 use crate::fetch::Giving;
+use crate::follow::MOST_BRIEFS;
 use crate::greet::{Flow, Session, greet};
 use crate::handshake::RefuseReason;
 use crate::holds::Holds;
@@ -25,7 +25,7 @@ use crate::pack::Packer;
 use crate::peers::Peers;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::registry::{Registration, Registry};
-use crate::source::{Source, Standing};
+use crate::source::Source;
 
 /// What all shippers of a node share.
 pub(crate) struct Shipping {
@@ -41,6 +41,8 @@ pub(crate) struct Shipping {
     /// For all others.
     pub(crate) plain: Arc<Packer>,
     pub(crate) heartbeat: Duration,
+    /// The right to look at segments that a peer complains of.
+    pub(crate) doubts: Arc<Semaphore>,
     /// Cancelled when the node stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -156,10 +158,20 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
         error = link.closed() => error.into(),
     };
     if ended.is_complaint() {
-        let (suspect, at) = (log.clone(), *course.flushed.borrow());
-        drop(spawn_blocking(move || suspect.suspect(at)));
+        doubt(shipping, &log, *course.flushed.borrow());
     }
     ended
+}
+
+/// Looks whether the blocks from `at` on are damaged here; one look at a time, whoever complains.
+fn doubt(shipping: &Shipping, log: &Log, at: Lsn) {
+    if let Ok(place) = Arc::clone(&shipping.doubts).try_acquire_owned() {
+        let log = log.clone();
+        drop(spawn_blocking(move || {
+            log.suspect(at);
+            drop(place);
+        }));
+    }
 }
 
 impl ShipError {
@@ -258,14 +270,15 @@ impl Course<'_> {
         loop {
             let end = durable.borrow_and_update().lsn;
             let standing = standings.borrow_and_update().clone();
-            let beat = self.heartbeat(end, &standing);
-            self.registration.beat(&beat);
-            sender.send(&Message::Heartbeat(beat)).await?;
+            // The way first: who has none to the primary has no word of it either.
             if self.protocol >= V3_SINCE && route.as_ref() != Some(&standing.route()) {
                 let way = standing.route();
                 sender.send(&Message::Route(way.clone())).await?;
                 route = Some(way);
             }
+            let beat = standing.heartbeat(self.log, end);
+            self.registration.beat(&beat);
+            sender.send(&Message::Heartbeat(beat)).await?;
             let at = *caught_up.borrow_and_update();
             if let Some(at) = at
                 && !told
@@ -283,21 +296,6 @@ impl Course<'_> {
                 () = sleep(self.shipping.heartbeat) => {}
                 () = self.shipping.shutdown.cancelled() => return self.say_goodbye(sender).await,
             }
-        }
-    }
-
-    fn heartbeat(&self, end: Lsn, standing: &Standing) -> Heartbeat {
-        let committed_at_ns = self.log.snapshot().committed_at();
-        let (durable, now_unix_ns) = match standing.heard {
-            Some(heard) => (heard.durable, heard.now_unix_ns),
-            None if standing.is_primary() => (end, clock::unix_ns()),
-            // A relay that has not heard of the primary yet knows no later time than this.
-            None => (end, committed_at_ns),
-        };
-        Heartbeat {
-            durable: durable.0,
-            committed_at_ns,
-            now_unix_ns,
         }
     }
 
@@ -320,13 +318,16 @@ impl Course<'_> {
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<(), ShipError> {
         let newer = self.protocol >= V3_SINCE;
         loop {
-            let report = match receiver.receive().await? {
+            let heard = timeout(SILENCE, receiver.receive()).await;
+            let heard = heard.map_err(|_| ShipError::Silent(SILENCE))?;
+            let report = match heard? {
                 Some(Message::Status(status)) if !newer => Report {
                     status,
                     ..Report::default()
                 },
                 Some(Message::Report(report)) if newer => report,
                 Some(Message::Downstreams(downstreams)) if newer => {
+                    check_briefs(&downstreams)?;
                     self.registration.below(downstreams.nodes);
                     continue;
                 }
@@ -334,6 +335,9 @@ impl Course<'_> {
                 None => return Err(LinkError::Finished.into()),
             };
             let status = &report.status;
+            if report.below.len() > MOST_BELOW {
+                return Err(ShipError::Protocol("it reports too many disks".to_owned()));
+            }
             check(status, self.sent.load(Ordering::Relaxed), |lsn| {
                 self.log.chain_at(lsn)
             })?;
@@ -387,6 +391,16 @@ impl Load {
         };
         Ok(Some(Self { parts, end }))
     }
+}
+
+/// A list of those below must be as short as any node may send it.
+fn check_briefs(downstreams: &Downstreams) -> Result<(), ShipError> {
+    let nodes = &downstreams.nodes;
+    if nodes.len() > MOST_BRIEFS || !nodes.iter().all(Brief::is_short) {
+        let reason = "it lists more nodes, or longer names, than there may be";
+        return Err(ShipError::Protocol(reason.to_owned()));
+    }
+    Ok(())
 }
 
 /// A report must be possible: in order, of what was sent, and of the same blocks.
@@ -464,6 +478,13 @@ const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 
 /// Time for a secondary that needs a snapshot to take the manifest and go.
 const MANIFEST_TIME: Duration = Duration::from_secs(120);
+
+/// Time between two words of a secondary, which says something every second: one whose program hangs
+/// must not count as a copy, nor hold the connection's window for ever.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Disks in one report.
+const MOST_BELOW: usize = 8;
 
 /// Bit of Hello's `packs`.
 const ZSTD: u8 = 1;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use wal::{Log, Lsn};
 
-use crate::codec::{Route, WireHop};
+use crate::clock;
+use crate::codec::{Heartbeat, Route, WireHop};
 
 /// A node on the way to the primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,22 @@ impl Standing {
     /// Whether this is the primary itself.
     pub(crate) fn is_primary(&self) -> bool {
         self.rooted && self.hops.len() == 1
+    }
+
+    /// The primary's end and clock, as far as this node knows them; `end` is that of its own log.
+    pub(crate) fn heartbeat(&self, log: &Log, end: Lsn) -> Heartbeat {
+        let committed_at_ns = log.snapshot().committed_at();
+        let (durable, now_unix_ns) = match self.heard {
+            Some(heard) => (heard.durable, heard.now_unix_ns),
+            None if self.is_primary() => (end, clock::unix_ns()),
+            // A relay that has not heard of the primary yet knows no later time than this.
+            None => (end, committed_at_ns),
+        };
+        Heartbeat {
+            durable: durable.0,
+            committed_at_ns,
+            now_unix_ns,
+        }
     }
 
     pub(crate) fn route(&self) -> Route {

@@ -113,6 +113,8 @@ pub struct FollowStatus {
     pub lag_rows: Option<u64>,
     /// Age of the newest moment of the primary that is wholly applied; `None`: not known yet.
     pub lag_ms: Option<u64>,
+    /// The most that `lag_ms` can be: the time since the primary was last heard counts in full.
+    pub lag_bound_ms: Option<u64>,
     /// Attempts to connect after the first.
     pub reconnects: u64,
     /// When the primary was last heard; 0: never.

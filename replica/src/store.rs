@@ -82,11 +82,19 @@ impl Store {
         Staging::find(&self.disk, &self.data_dir)
     }
 
-    /// Begins to bring in the log of this manifest; files that are there already stay.
+    /// Begins to bring in this log, as the manifest has it; files that are there already stay.
     ///
     /// # Errors
-    /// When the bytes are no manifest, or the disk fails.
-    pub fn begin(&self, manifest: &[u8]) -> Result<Staging, WalError> {
+    /// `WrongLog` when the manifest is of another log, and when the bytes are none: nothing has
+    /// changed. When the disk fails.
+    pub fn begin(&self, manifest: &[u8], log: LogId) -> Result<Staging, WalError> {
+        let found = Staging::log_of(manifest)?;
+        if found != log {
+            return Err(WalError::WrongLog {
+                path: self.data_dir.clone(),
+                reason: format!("the manifest is of log {found}, log {log} is brought in"),
+            });
+        }
         Staging::begin(&self.disk, &self.data_dir, manifest)
     }
 

@@ -64,6 +64,7 @@ impl Upstream {
             packer: Arc::new(Packer::new(config.packing)),
             plain: Arc::new(Packer::new(Packing::None)),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
+            doubts: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
         });
         let upstream = Self {

@@ -1,19 +1,23 @@
-//! Where every message and every row is: counts that add up, and what would be lost if this node
-//! vanished now. Must never show more than is certain: a row counts as shipped once it was, and as
-//! safe once another disk holds it.
+//! Where every message and every row is: counts that add up, positions that can be held against
+//! those of other nodes, and what would be lost if this node vanished now. Must never show more than
+//! is certain: a row counts as shipped once it was, and as safe once another disk holds it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use replica::{Member, SecondaryStatus};
 use serde::{Deserialize, Serialize};
 use wal::Lsn;
 
-/// Counts since the node started.
+use crate::view::View;
+
+/// Counts since the node started, and how far its log has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
     /// On a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessageCounts>,
-    pub rows: RowCounts,
+    /// On a primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowCounts>,
+    pub lsn: Stages,
     /// On a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_risk: Option<AtRisk>,
@@ -40,26 +44,37 @@ pub struct MessageCounts {
     pub dead_lettered: u64,
 }
 
-/// `taken + dead_lettered = durable = queryable` here once nothing is on its way, and those are
-/// `shipped` and `applied` once a secondary has caught up.
+/// `taken + dead_lettered = durable` and what waits to be, but for what is on its way at the moment
+/// of the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
-    /// Rows made of messages, on a primary.
+    /// Rows made of messages; absent while MQTT does not listen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u64>,
-    /// Rows of `system.dead_letters`, on a primary.
+    /// Rows of `system.dead_letters`; absent likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_lettered: Option<u64>,
     /// On this node's disk.
     pub durable: u64,
-    /// Of those: sent to at least one secondary; absent where none can connect.
+}
+
+/// How far the log has come: everything below each LSN. They mean the same on every node, and after
+/// a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stages {
+    /// On this node's disk.
+    pub durable: u64,
+    /// Sent to the connected secondary that is furthest, 0 without one; absent where none can
+    /// connect. Those that join do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipped: Option<u64>,
-    /// Of those: queries see them on at least one secondary.
+    /// Queries see it on the secondary that is furthest, connected or not; absent likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<u64>,
-    /// Queries see them here.
-    pub queryable: u64,
+    /// Queries see it here. Null while a table is damaged, of which no query gets an answer: the
+    /// status lists what is.
+    #[serde(default)]
+    pub queryable: Option<u64>,
 }
 
 /// Durable here and on no other disk.
@@ -73,72 +88,64 @@ pub struct AtRisk {
     pub ms: u64,
 }
 
-/// What has been said of rows on secondaries, so that no count ever falls: two positions are never
-/// read at quite the same moment, and a secondary can be forgotten.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    shipped: AtomicU64,
-    applied: AtomicU64,
+impl Stages {
+    /// `secondaries` are those heard of before the view was taken; none where nobody can connect.
+    pub(crate) fn of(view: &View, secondaries: Option<&[SecondaryStatus]>) -> Self {
+        let durable = view.durable();
+        let furthest = |counts: fn(&SecondaryStatus) -> bool, lsn: fn(&SecondaryStatus) -> Lsn| {
+            let known = secondaries?.iter().filter(|secondary| counts(secondary));
+            // Who is beyond the end has another log.
+            let here = known.map(lsn).filter(|lsn| *lsn <= durable);
+            Some(here.max().unwrap_or_default().0)
+        };
+        Self {
+            durable: durable.0,
+            shipped: furthest(is_sent_to, |secondary| secondary.sent),
+            applied: furthest(follows, |secondary| secondary.applied),
+            queryable: view.is_whole().then(|| view.snapshot().position().lsn.0),
+        }
+    }
 }
 
-impl Ledger {
-    /// Rows of `log`, and of them those on `secondaries`.
-    pub(crate) fn rows(
-        &self,
-        log: &wal::Log,
-        secondaries: Option<&[replica::SecondaryStatus]>,
-    ) -> RowCounts {
-        let furthest = |lsn: fn(&replica::SecondaryStatus) -> Lsn| {
-            let known = secondaries?.iter().filter(|secondary| follows(secondary));
-            Some(known.map(lsn).max().unwrap_or_default())
-        };
-        let (sent, applied) = (furthest(|one| one.sent), furthest(|one| one.applied));
-        // After the positions: what is counted from them is never too much.
-        let end = log.durable().borrow().lsn;
-        let durable = log.stats().rows;
-        self.settle(durable, end, sent, applied)
-    }
+/// What was heard of copies of a primary's log. Comes before the [`View`] that it is held against:
+/// then only a log that is not this one can reach beyond its end.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// On the disk of at least one that is connected, those behind relays included. Replication has
+    /// held its chain against the log.
+    pub(crate) connected: Lsn,
+    /// None where nobody can connect.
+    pub(crate) secondaries: Option<Vec<SecondaryStatus>>,
+    /// The same with the chain values at what is on their disks.
+    pub(crate) members: Vec<Member>,
+}
 
-    fn settle(&self, durable: u64, end: Lsn, sent: Option<Lsn>, applied: Option<Lsn>) -> RowCounts {
-        let count = |most: &AtomicU64, reached: Lsn| {
-            let rows = durable.saturating_sub(end.0.saturating_sub(reached.0));
-            most.fetch_max(rows, Ordering::Relaxed)
-                .max(rows)
-                .min(durable)
-        };
-        RowCounts {
-            taken: None,
-            dead_lettered: None,
-            durable,
-            shipped: sent.map(|reached| count(&self.shipped, reached)),
-            applied: applied.map(|reached| count(&self.applied, reached)),
-            queryable: durable,
-        }
+impl Heard {
+    /// Everything below is surely on another disk.
+    fn safe(&self, view: &View) -> Lsn {
+        let end = view.snapshot().position().lsn;
+        let secondaries = self.secondaries.iter().flatten();
+        let copies = secondaries.filter_map(|secondary| {
+            let mut members = self.members.iter();
+            let position = members.find(|one| one.id == secondary.id)?.position;
+            let own = view.log().chain_at(position.lsn);
+            let sure = kept(secondary)?.min(position.lsn);
+            (position.lsn <= end && agrees(own, position.chain)).then_some(sure)
+        });
+        let known = copies.chain([self.connected]).filter(|lsn| *lsn <= end);
+        known.max().unwrap_or_default()
     }
 }
 
 impl AtRisk {
-    /// What of `log` no secondary has on its disk, at `now_ns` by this machine's clock.
-    pub(crate) fn of(
-        log: &wal::Log,
-        secondaries: &[replica::SecondaryStatus],
-        now_ns: i64,
-    ) -> Self {
-        let connected = log.replicated().borrow().by(1);
-        // After the positions, so that only a log that is not this one can reach beyond its end.
-        let snapshot = log.snapshot();
-        let end = snapshot.position().lsn;
-        let safe = secondaries
-            .iter()
-            .filter_map(kept)
-            .chain([connected])
-            .filter(|lsn| *lsn <= end)
-            .max()
-            .unwrap_or_default();
+    /// What of a primary's log no secondary has on its disk, at `now_ns` by this machine's clock.
+    pub(crate) fn of(view: &View, heard: &Heard, now_ns: i64) -> Self {
+        let end = view.snapshot().position().lsn;
+        let safe = heard.safe(view);
         if safe >= end {
             return Self::default();
         }
-        let segments = snapshot.segments();
+        let segments = view.segments();
         let oldest = segments.first().map_or(end, |segment| segment.first);
         let logged = segments.iter().map(|segment| Piece {
             first: segment.first.0,
@@ -149,7 +156,7 @@ impl AtRisk {
         let logged = logged.map(|piece| piece.beyond(safe.0));
         let (mut rows, mut bytes) = logged.fold((0, 0), add);
         if safe < oldest {
-            let files = snapshot.file_infos();
+            let files = view.snapshot().file_infos();
             let only = files.iter().map(|file| Piece {
                 first: file.first.0,
                 end: file.end.0,
@@ -159,7 +166,7 @@ impl AtRisk {
             let only = only.map(|piece| piece.between(safe.0, oldest.0));
             (rows, bytes) = only.fold((rows, bytes), add);
         }
-        let committed = committed_at(log, safe).unwrap_or(now_ns);
+        let committed = committed_at(view.log(), safe).unwrap_or(now_ns);
         let ms = now_ns.saturating_sub(committed) / 1_000_000;
         Self {
             rows,
@@ -219,61 +226,98 @@ fn committed_at(log: &wal::Log, lsn: Lsn) -> Option<i64> {
 }
 
 /// What a secondary would still have if this node were gone.
-fn kept(secondary: &replica::SecondaryStatus) -> Option<Lsn> {
+fn kept(secondary: &SecondaryStatus) -> Option<Lsn> {
     if !follows(secondary) {
         return None;
     }
     // One that left while it was joining has blocks on its disk that no query of it ever saw.
-    let left = secondary.state == "disconnected";
-    let seen = secondary.flushed.min(secondary.applied);
-    Some(if left { seen } else { secondary.flushed })
+    let sure = if secondary.state == DISCONNECTED {
+        secondary.applied
+    } else {
+        // One that has come back says first where it stands, then what of it is on its disk.
+        secondary.received
+    };
+    Some(secondary.flushed.min(sure))
+}
+
+/// Whether a copy with this chain value at its end is a beginning of the log that has `own` there;
+/// what is not known contradicts nothing.
+fn agrees(own: Option<u64>, chain: u64) -> bool {
+    chain == 0 || own.is_none_or(|own| own == chain)
 }
 
 /// Whether a secondary's positions are positions of this log. One that was turned away may hold
 /// another, and one that joins has not what lies before them.
-fn follows(secondary: &replica::SecondaryStatus) -> bool {
+fn follows(secondary: &SecondaryStatus) -> bool {
     !matches!(secondary.state, "refused" | "joining")
 }
+
+/// Whether a secondary is connected and gets the log.
+fn is_sent_to(secondary: &SecondaryStatus) -> bool {
+    follows(secondary) && secondary.state != DISCONNECTED
+}
+
+/// State of a secondary that is remembered.
+const DISCONNECTED: &str = "disconnected";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rows(ledger: &Ledger, durable: u64, end: u64, sent: u64) -> RowCounts {
-        let sent = Some(Lsn(sent));
-        ledger.settle(durable, Lsn(end), sent, sent)
-    }
-
-    #[test]
-    fn rows_add_up_once_a_secondary_has_all() {
-        let ledger = Ledger::default();
-        let counts = rows(&ledger, 100, 1_103, 1_063);
-        assert_eq!((counts.durable, counts.shipped), (100, Some(60)));
-        let counts = rows(&ledger, 100, 1_103, 1_103);
-        assert_eq!(counts.shipped, Some(100));
-        assert_eq!(counts.applied, Some(100));
-        assert_eq!(counts.queryable, counts.durable);
-    }
-
-    #[test]
-    fn what_was_shipped_stays_shipped() {
-        let ledger = Ledger::default();
-        assert_eq!(rows(&ledger, 100, 100, 80).shipped, Some(80));
-        assert_eq!(rows(&ledger, 100, 100, 0).shipped, Some(80));
-        assert_eq!(rows(&ledger, 100, 100, 0).applied, Some(80));
-        // Another log, with less in it.
-        assert_eq!(rows(&ledger, 50, 50, 0).shipped, Some(50));
+    /// A log with a row.
+    fn open(dir: &tempfile::TempDir) -> wal::Committer {
+        let config = wal::Config::default();
+        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
+        let mut appender = committer.appender(Box::new(|_| ()));
+        let row = wal::Row {
+            time: 1,
+            tags: &[("site", "a")],
+            fields: &[(std::borrow::Cow::Borrowed("v"), wal::Value::Int(1))],
+        };
+        let ticket = appender.append("plant", &[row]).unwrap();
+        appender.wait(ticket).unwrap();
+        committer
     }
 
     #[test]
     fn nothing_is_shipped_where_nobody_can_connect() {
         let dir = tempfile::tempdir().unwrap();
-        let config = wal::Config::default();
-        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
-        let counts = Ledger::default().rows(committer.log(), None);
-        assert_eq!((counts.shipped, counts.applied), (None, None));
-        let counts = Ledger::default().rows(committer.log(), Some(&[]));
-        assert_eq!((counts.shipped, counts.applied), (Some(0), Some(0)));
+        let committer = open(&dir);
+        let view = View::of(committer.log().clone());
+        let alone = Stages::of(&view, None);
+        assert_eq!((alone.shipped, alone.applied), (None, None));
+        let end = view.durable().0;
+        assert_eq!((alone.durable, alone.queryable), (end, Some(end)));
+        let unheard = Stages::of(&view, Some(&[]));
+        assert_eq!((unheard.shipped, unheard.applied), (Some(0), Some(0)));
+        committer.stop().unwrap();
+    }
+
+    #[test]
+    fn the_furthest_secondary_of_this_log_tells_how_far_it_has_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = open(&dir);
+        let view = View::of(committer.log().clone());
+        let end = view.durable().0;
+        assert!(end > 0);
+        let at = |state, lsn| SecondaryStatus {
+            sent: Lsn(lsn),
+            applied: Lsn(lsn),
+            ..secondary(state)
+        };
+        let told = |all: &[SecondaryStatus]| {
+            let stages = Stages::of(&view, Some(all));
+            (stages.shipped, stages.applied)
+        };
+        assert_eq!(told(&[at("streaming", end)]), (Some(end), Some(end)));
+        let behind = [at("catching_up", end - 1), at("disconnected", end)];
+        assert_eq!(told(&behind), (Some(end - 1), Some(end)));
+        let others = [
+            at("disconnected", end + 1),
+            at("joining", end),
+            at("refused", end),
+        ];
+        assert_eq!(told(&others), (Some(0), Some(0)));
         committer.stop().unwrap();
     }
 
@@ -304,25 +348,63 @@ mod tests {
     #[test]
     fn without_any_secondary_everything_is_at_risk() {
         let dir = tempfile::tempdir().unwrap();
-        let config = wal::Config {
-            tables: vec![wal::TableDef {
-                name: "plant".to_owned(),
-                ..wal::TableDef::default()
-            }],
-            ..wal::Config::default()
+        let committer = open(&dir);
+        let view = View::of(committer.log().clone());
+        let (end, later) = (view.snapshot().position().lsn, later(&view));
+        let risk = AtRisk::of(&view, &Heard::default(), later);
+        assert_eq!(risk.rows, 1);
+        assert!(risk.bytes > 0 && risk.ms >= 5_000);
+        let heard = Heard {
+            connected: end,
+            ..Heard::default()
         };
-        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
-        let log = committer.log();
-        let snapshot = log.snapshot();
-        let end = snapshot.position().lsn;
-        let rows: u64 = snapshot.segments().iter().map(|segment| segment.rows).sum();
-        let later = snapshot.committed_at() + 5_000_000_000;
-        let risk = AtRisk::of(log, &[], later);
-        assert_eq!(risk.rows, rows);
-        assert_eq!(risk.ms >= 5_000, end > Lsn(0));
-        log.set_replicated(wal::Replicated::new(1, &mut vec![end]));
-        assert_eq!(AtRisk::of(log, &[], later), AtRisk::default());
+        assert_eq!(AtRisk::of(&view, &heard, later), AtRisk::default());
         committer.stop().unwrap();
+    }
+
+    #[test]
+    fn a_copy_with_another_chain_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = open(&dir);
+        let view = View::of(committer.log().clone());
+        let (end, later) = (view.snapshot().position(), later(&view));
+        let risk = |state, lsn, chain| {
+            let position = wal::Position { lsn, chain };
+            let known = SecondaryStatus {
+                received: lsn,
+                flushed: lsn,
+                applied: lsn,
+                ..secondary(state)
+            };
+            let heard = Heard {
+                connected: Lsn(0),
+                members: vec![Member {
+                    id: known.id.clone(),
+                    name: known.name.clone(),
+                    address: known.address,
+                    position,
+                    first_seen_unix_ms: 0,
+                    last_seen_unix_ms: 0,
+                }],
+                secondaries: Some(vec![known]),
+            };
+            AtRisk::of(&view, &heard, later)
+        };
+        let all = AtRisk::of(&view, &Heard::default(), later);
+        assert_ne!(all, AtRisk::default());
+        for state in ["streaming", "disconnected"] {
+            assert_eq!(risk(state, end.lsn, end.chain), AtRisk::default());
+            assert_eq!(risk(state, end.lsn, end.chain ^ 1), all);
+            // Chain values that are not known contradict nothing.
+            assert_eq!(risk(state, end.lsn, 0), AtRisk::default());
+            assert_eq!(risk(state, Lsn(end.lsn.0 + 1), end.chain), all);
+        }
+        committer.stop().unwrap();
+    }
+
+    /// Five seconds after the last commit.
+    fn later(view: &View) -> i64 {
+        view.snapshot().committed_at() + 5_000_000_000
     }
 
     #[test]
@@ -335,8 +417,8 @@ mod tests {
         assert_eq!(of("refused"), None);
     }
 
-    fn secondary(state: &'static str) -> replica::SecondaryStatus {
-        replica::SecondaryStatus {
+    fn secondary(state: &'static str) -> SecondaryStatus {
+        SecondaryStatus {
             name: "s".to_owned(),
             id: "s1".to_owned(),
             address: ([127, 0, 0, 1], 9).into(),

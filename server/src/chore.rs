@@ -1,17 +1,20 @@
-//! A node's background work on its log: the one compactor, the one scrubber. A primary starts them
-//! on the log it has opened; a secondary, on whatever log it follows: when that is exchanged, they
-//! end on the old one before they start on the new one. Must never run beyond the node's stop.
+//! A node's background work on its log: the one compactor, the one scrubber, the one who says what
+//! is damaged. A primary starts them on the log it has opened; a secondary, on whatever log it
+//! follows: when that is exchanged, they end on the old one before they start on the new one. Must
+//! never run beyond the node's stop.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
+use wal::Damaged;
 
 use crate::parts::blocking;
 use crate::slot::Slot;
 
-/// Work with a thread of its own on one log.
+/// Work in the background on one log.
 pub(crate) trait Chore: Sized + Send + 'static {
     type Stats: Default;
     /// What is so when it cannot start.
@@ -57,6 +60,56 @@ impl Chore for wal::Scrubber {
         self.stop();
     }
 }
+
+/// A task that logs every file that is found damaged.
+pub(crate) struct DamageTeller {
+    task: JoinHandle<()>,
+}
+
+impl Chore for DamageTeller {
+    type Stats = ();
+    const UNDONE: &'static str = "what is found damaged is not logged";
+
+    fn start(log: &wal::Log, _rate: u64) -> Result<Self, wal::WalError> {
+        let task = tokio::spawn(tell(log.damage()));
+        Ok(Self { task })
+    }
+
+    fn stats(&self) -> Self::Stats {}
+
+    fn stop(self) {
+        self.task.abort();
+    }
+}
+
+/// Logs what is on the list, once for as long as it stays there.
+async fn tell(mut damage: watch::Receiver<Vec<Damaged>>) {
+    let mut told = HashSet::new();
+    loop {
+        let listed = damage.borrow_and_update().clone();
+        for damaged in entered(&mut told, &listed) {
+            warn!(
+                file = %damaged.name,
+                reason = %damaged.reason,
+                "a file is damaged; queries that need it fail until a peer has given it back"
+            );
+        }
+        if damage.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What was not on the list at the last look; `told` is what was.
+fn entered<'a>(told: &mut HashSet<String>, listed: &'a [Damaged]) -> Vec<&'a Damaged> {
+    let before = std::mem::take(told);
+    told.extend(listed.iter().map(|damaged| damaged.name.clone()));
+    let new = |damaged: &&Damaged| !before.contains(&damaged.name);
+    listed.iter().filter(new).collect()
+}
+
+/// Says in the log what is damaged: what opening it found, and what is found later.
+pub(crate) type DamageWatch = OnLog<DamageTeller>;
 
 /// Turns segments into Parquet files.
 pub(crate) type Compaction = OnLog<wal::Compactor>;
@@ -207,6 +260,43 @@ mod tests {
         };
         let limit = Duration::from_secs(10);
         tokio::time::timeout(limit, said).await.unwrap();
+    }
+
+    #[test]
+    fn damage_is_told_once_and_again_when_it_comes_back() {
+        let listed = |names: &[&str]| -> Vec<Damaged> {
+            let damaged = |name: &&str| Damaged {
+                name: (*name).to_owned(),
+                bytes: 0,
+                reason: "a flipped bit".to_owned(),
+            };
+            names.iter().map(damaged).collect()
+        };
+        let mut told = HashSet::new();
+        for (list, news) in [
+            (&["a"][..], &["a"][..]),
+            (&["a", "b"], &["b"]),
+            (&["a", "b"], &[]),
+            (&["b"], &[]),
+            (&["b", "a"], &["a"]),
+        ] {
+            let list = listed(list);
+            let names: Vec<&str> = entered(&mut told, &list)
+                .into_iter()
+                .map(|damaged| damaged.name.as_str())
+                .collect();
+            assert_eq!(names, news);
+        }
+    }
+
+    #[tokio::test]
+    async fn telling_ends_with_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = open(&dir);
+        let telling = tokio::spawn(tell(committer.log().damage()));
+        committer.stop().unwrap();
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, telling).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -26,8 +26,9 @@ mod status;
 mod table;
 mod telemetry;
 mod verification;
+mod view;
 
-pub use accounting::{Accounting, AtRisk, MessageCounts, RowCounts};
+pub use accounting::{Accounting, AtRisk, MessageCounts, RowCounts, Stages};
 pub use cli::run;
 pub use data_dir::DataDirError;
 pub use error::{StartError, StopError};

@@ -198,7 +198,7 @@ impl<F: Fn() -> Vec<Member> + Send + 'static> Keeping<F> {
             let members = (self.members)();
             later = self.due(&members).filter(|due| *due > Instant::now());
             if later.is_none() {
-                self.write(members).await;
+                later = self.write(members).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(self.pace.names) => {}
@@ -219,18 +219,23 @@ impl<F: Fn() -> Vec<Member> + Send + 'static> Keeping<F> {
         Some(saved_at + self.pace.positions)
     }
 
-    async fn write(&mut self, members: Vec<Member>) {
+    /// Returns when to try again after a failure.
+    async fn write(&mut self, members: Vec<Member>) -> Option<Instant> {
         let (data_dir, written) = (self.data_dir.clone(), members.clone());
-        match blocking(move || save(&data_dir, written)).await {
-            Ok(()) => self.complained = false,
-            Err(error) if self.complained => debug!(%error, "still no list of secondaries"),
-            Err(error) => {
-                self.complained = true;
-                warn!(%error, "the list of secondaries is not kept; it is tried again");
-            }
+        let failed = blocking(move || save(&data_dir, written)).await.err();
+        let now = Instant::now();
+        let Some(error) = failed else {
+            self.complained = false;
+            (self.saved, self.saved_at) = (members, Some(now));
+            return None;
+        };
+        if self.complained {
+            debug!(%error, "still no list of secondaries");
+        } else {
+            warn!(%error, "the list of secondaries is not kept; it is tried again");
         }
-        // Also after a failure: a full disk needs no second write at once.
-        (self.saved, self.saved_at) = (members, Some(Instant::now()));
+        self.complained = true;
+        Some(now + self.pace.positions)
     }
 }
 
@@ -335,6 +340,28 @@ mod tests {
         change.send(2).unwrap();
         keeper.stop().await;
         assert_eq!(load(dir.path()), [seen("a", 9)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_written_is_not_taken_for_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("later");
+        let mut keeping = Keeping {
+            data_dir: data_dir.clone(),
+            pace: PACE,
+            members: Vec::<Member>::new,
+            saved: Vec::new(),
+            saved_at: None,
+            complained: false,
+        };
+        let members = vec![seen("a", 3)];
+        assert!(keeping.write(members.clone()).await.is_some());
+        assert!(keeping.saved.is_empty() && keeping.complained);
+        assert_eq!(keeping.due(&members), None);
+        std::fs::create_dir(&data_dir).unwrap();
+        assert_eq!(keeping.write(members.clone()).await, None);
+        assert_eq!(keeping.saved, members);
+        assert_eq!(load(&data_dir), members);
     }
 
     #[test]

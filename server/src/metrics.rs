@@ -26,20 +26,23 @@ impl Exposition {
         self.sample(name, &[], value);
     }
 
-    /// One gauge per label value; nothing at all when there are none.
-    pub(crate) fn gauges<V: Display>(
+    /// One gauge for each set of values of `labels`, all different; nothing at all when there are
+    /// none.
+    pub(crate) fn gauges<const N: usize, V: Display>(
         &mut self,
         name: &str,
         help: &str,
-        label: &str,
-        samples: impl IntoIterator<Item = (String, V)>,
+        labels: [&str; N],
+        samples: impl IntoIterator<Item = ([String; N], V)>,
     ) {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_some() {
             self.family(name, "gauge", help);
         }
-        for (text, value) in samples {
-            self.sample(name, &[(label, &text)], value);
+        for (texts, value) in samples {
+            let texts = texts.iter().map(String::as_str);
+            let labels: Vec<(&str, &str)> = labels.into_iter().zip(texts).collect();
+            self.sample(name, &labels, value);
         }
     }
 
@@ -123,15 +126,21 @@ mod tests {
     fn families_have_help_and_type_and_labels_are_escaped() {
         let mut text = Exposition::default();
         text.counter("a_total", "All a.", 7_u64);
-        let lags = [("x\"\\\n".to_owned(), 1.5), ("y".to_owned(), 2.0)];
-        text.gauges("lag", "Lag.", "secondary", lags);
-        text.gauges("none", "None.", "secondary", Vec::<(String, u64)>::new());
+        let lags = [
+            (["x\"\\\n", "1"].map(str::to_owned), 1.5),
+            (["x", "2"].map(str::to_owned), 2.0),
+        ];
+        text.gauges("lag", "Lag.", ["secondary", "id"], lags);
+        let none: [([String; 1], u64); 0] = [];
+        text.gauges("none", "None.", ["secondary"], none);
+        text.gauges("lsn", "LSN.", ["stage"], [(["durable".to_owned()], 3_u64)]);
         text.info("build", "Build.", &[("version", "1"), ("role", "primary")]);
         assert_eq!(
             text.text,
             "# HELP a_total All a.\n# TYPE a_total counter\na_total 7\n\
              # HELP lag Lag.\n# TYPE lag gauge\n\
-             lag{secondary=\"x\\\"\\\\\\n\"} 1.5\nlag{secondary=\"y\"} 2\n\
+             lag{secondary=\"x\\\"\\\\\\n\",id=\"1\"} 1.5\nlag{secondary=\"x\",id=\"2\"} 2\n\
+             # HELP lsn LSN.\n# TYPE lsn gauge\nlsn{stage=\"durable\"} 3\n\
              # HELP build Build.\n# TYPE build gauge\nbuild{version=\"1\",role=\"primary\"} 1\n"
         );
     }

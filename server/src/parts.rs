@@ -37,7 +37,8 @@ pub(crate) fn opening(data_dir: &Path) -> Instant {
     Instant::now()
 }
 
-/// Logs what opening a log found.
+/// Logs what opening a log found. Which files are damaged is left to
+/// [`DamageWatch`](crate::chore::DamageWatch), which tells of each once, whenever it is found.
 pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
     let snapshot = log.snapshot();
     info!(
@@ -48,15 +49,9 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
         epoch = %log.epoch(),
         position = %recovery.position,
         segments = recovery.segments,
+        damaged = recovery.damaged,
         "the log is open"
     );
-    for damaged in log.damage().borrow().iter() {
-        warn!(
-            file = %damaged.name,
-            reason = %damaged.reason,
-            "a damaged file is left out; queries that need it fail until a peer has given it back"
-        );
-    }
     if let Some(torn) = &recovery.torn_tail {
         warn!(
             file = %torn.file,

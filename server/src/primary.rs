@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::accounting::Ledger;
-use crate::chore::{Compaction, Scrub};
+use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
@@ -58,11 +57,11 @@ impl Primary {
         let node = Arc::new(PrimaryNode {
             who,
             log: committer.log().clone(),
+            damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
             scrub: Scrub::new(conf.storage.scrub_rate),
             mqtt: Slot::empty(),
             registry: Slot::empty(),
-            ledger: Ledger::default(),
         });
         let mut primary = Self {
             node,
@@ -118,6 +117,7 @@ impl Primary {
         }
         step("compaction", self.node.compaction.stop()).await;
         step("scrubbing", self.node.scrub.stop()).await;
+        step("the watch for damage", self.node.damage.stop()).await;
         let committer = self.committer;
         let end = blocking(move || committer.stop()).await;
         if let Ok(position) = &end {
@@ -143,6 +143,7 @@ impl Primary {
         identity: Option<replica::Identity>,
         budget: &Budget,
     ) -> Result<(), StartError> {
+        self.node.damage.start(self.node.log.clone()).await?;
         self.node.compaction.start(self.node.log.clone()).await?;
         self.node.scrub.start(self.node.log.clone()).await?;
         if let Some(shipping) = &conf.replication {

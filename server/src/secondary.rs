@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::accounting::Ledger;
-use crate::chore::{Compaction, Scrub};
+use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
@@ -62,12 +61,13 @@ impl Secondary {
             who,
             upstreams: conf.following.upstreams.clone(),
             log: downstream.log(),
+            damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
             scrub: Scrub::new(conf.storage.scrub_rate),
             downstream: Slot::empty(),
             registry: Slot::empty(),
-            ledger: Ledger::default(),
         });
+        node.damage.follow(downstream.log());
         node.compaction.follow(downstream.log());
         node.scrub.follow(downstream.log());
         let source = downstream.source();
@@ -103,6 +103,7 @@ impl Secondary {
     pub async fn stop(self) {
         step("compaction", self.node.compaction.stop()).await;
         step("scrubbing", self.node.scrub.stop()).await;
+        step("the watch for damage", self.node.damage.stop()).await;
         if let Some(downstream) = self.node.downstream.take() {
             step("following", downstream.stop()).await;
         }

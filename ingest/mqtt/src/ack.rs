@@ -57,6 +57,14 @@ pub(crate) enum Asked {
     Unknown,
 }
 
+/// What a message that is durable here still waits for: that so many secondaries have everything
+/// below `lsn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) replicas: u8,
+    pub(crate) lsn: Lsn,
+}
+
 /// How far a message came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -107,7 +115,7 @@ pub(crate) fn asked<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) ->
 }
 
 /// What a message that asked for `replicas` and is durable below `lsn` has reached; `None` while it
-/// has to wait.
+/// has to wait. What has been reached at an LSN has been reached at every lower one.
 pub(crate) fn reached(
     replicas: u8,
     lsn: Lsn,
@@ -168,8 +176,11 @@ mod tests {
     fn too_few_secondaries_mean_waiting_or_falling_back_but_slow_ones_always_waiting() {
         let lsn = Lsn(10);
         let nodes = |flushed: &[u64]| {
-            let mut flushed: Vec<Lsn> = flushed.iter().copied().map(Lsn).collect();
-            Replicated::new(flushed.len(), &mut flushed)
+            let copies = flushed.iter().zip(1..).map(|(lsn, node)| wal::NodeCopy {
+                node,
+                flushed: Lsn(*lsn),
+            });
+            Replicated::new(copies.collect())
         };
         let both = [TooFew::Wait, TooFew::FallBack];
         for too_few in both {

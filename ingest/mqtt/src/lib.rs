@@ -23,6 +23,7 @@ mod explain;
 mod filter;
 mod frame;
 mod handshake;
+mod held;
 mod listener;
 mod pass;
 mod payload;

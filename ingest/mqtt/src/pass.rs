@@ -4,9 +4,9 @@
 use std::cell::OnceCell;
 
 use tokio::sync::watch;
-use wal::{Durable, Replicated};
+use wal::{Durable, Lsn, Replicated};
 
-use crate::ack::{self, Ack, Outcome, TooFew};
+use crate::ack::{self, Ack, Outcome, TooFew, Wait};
 use crate::queue::Answer;
 use crate::reply::{self, MAX_ACK, MAX_REFUSAL, MAX_TOLD_ACK, Properties};
 use crate::session::Session;
@@ -79,10 +79,17 @@ impl<'a> Pass<'a> {
     }
 
     fn next(&self, session: &Session) -> Option<Answer> {
-        session.next_answer(self.durable, |replicas, lsn| {
-            let now = self.replicated.get_or_init(|| *self.reports.borrow());
-            ack::reached(replicas, lsn, now, self.too_few)
-        })
+        session.next_answer(self.durable, |replicas, lsn| self.reached(replicas, lsn))
+    }
+
+    fn reached(&self, replicas: u8, lsn: Lsn) -> Option<Outcome> {
+        let now = self.replicated.get_or_init(|| *self.reports.borrow());
+        ack::reached(replicas, lsn, now, self.too_few)
+    }
+
+    /// Whether a message need not wait for secondaries any longer. Says the same during one pass.
+    pub(crate) fn ends(&self, wait: Wait) -> bool {
+        self.reached(wait.replicas, wait.lsn).is_some()
     }
 
     fn write(&mut self, session: &Session, answer: Answer) {

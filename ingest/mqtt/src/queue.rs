@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use wal::{Durable, Lsn, Ticket};
 
-use crate::ack::Outcome;
+use crate::ack::{Outcome, Wait};
 
 /// Which packet answers a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,16 @@ impl Queue {
         self.placed < self.entries.len()
     }
 
-    /// Whether secondaries hold up the first message, once `next` has returned nothing.
-    pub(crate) fn awaits_replicas(&self) -> bool {
-        self.placed > 0
+    /// What the first message waits for, if it is for secondaries.
+    pub(crate) fn waits_for(&self) -> Option<Wait> {
+        let first = self.entries.front().filter(|_| self.placed > 0)?;
+        match first.waiting.need {
+            Need::Replicas(_, replicas) => Some(Wait {
+                replicas,
+                lsn: first.lsn,
+            }),
+            Need::Durable(_) | Need::Repeat | Need::Refuse => None,
+        }
     }
 
     /// Takes out the first message if it can be answered: `durable` is a group that has just become
@@ -182,7 +189,10 @@ mod tests {
 
     /// All that leaves: packet id, outcome, LSN.
     fn drain(queue: &mut Queue, group: Option<Durable>, by_one: u64) -> Vec<(u16, Outcome, u64)> {
-        let replicated = Replicated::new(1, &mut vec![Lsn(by_one)]);
+        let replicated = Replicated::new(vec![wal::NodeCopy {
+            node: 1,
+            flushed: Lsn(by_one),
+        }]);
         let decide = |replicas, lsn| reached(replicas, lsn, &replicated, TooFew::Wait);
         std::iter::from_fn(|| queue.next(group, decide))
             .map(|answer| (answer.id.get(), answer.outcome, answer.lsn.0))
@@ -200,9 +210,13 @@ mod tests {
         assert_eq!(drain(&mut queue, None, 99), []);
         let first = drain(&mut queue, durable(0, 10), 9);
         assert_eq!(first, [(1, Outcome::Durable, 10)]);
-        assert!(queue.awaits_replicas() && queue.awaits_disk());
+        let first = Some(Wait {
+            replicas: 1,
+            lsn: Lsn(10),
+        });
+        assert_eq!((queue.waits_for(), queue.awaits_disk()), (first, true));
         assert_eq!(drain(&mut queue, durable(1, 20), 9), []);
-        assert!(queue.awaits_replicas() && !queue.awaits_disk());
+        assert_eq!((queue.waits_for(), queue.awaits_disk()), (first, false));
         queue.push(waiting(6, Need::Repeat));
         assert!(!queue.awaits_disk());
         let rest = [
@@ -213,7 +227,8 @@ mod tests {
             (6, Outcome::Repeated, 0),
         ];
         assert_eq!(drain(&mut queue, None, 10), rest);
-        assert!(!queue.awaits_replicas() && !queue.awaits_disk() && queue.len() == 0);
+        assert_eq!((queue.waits_for(), queue.awaits_disk()), (None, false));
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

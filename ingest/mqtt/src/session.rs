@@ -14,9 +14,10 @@ use ntex::task::LocalWaker;
 use ntex::util::ByteString;
 use wal::{Durable, Lsn};
 
-use crate::ack::Outcome;
+use crate::ack::{Outcome, Wait};
 use crate::codec::Codec;
 use crate::frame::Version;
+use crate::held::Hold;
 use crate::queue::{Answer, Queue, Waiting};
 
 /// Topic aliases a client may set.
@@ -53,8 +54,8 @@ pub(crate) struct Session {
     pub(crate) superseded: Arc<AtomicBool>,
     /// In the worker's list of sessions whose messages wait for an fsync.
     pub(crate) listed: Cell<bool>,
-    /// Among the worker's sessions whose messages wait for secondaries.
-    pub(crate) held: Cell<bool>,
+    /// Where it is among the worker's sessions whose messages wait for secondaries.
+    held: Cell<Option<Wait>>,
     /// A message has been counted as received and is not in the queue yet.
     pub(crate) arriving: Cell<bool>,
     pub(crate) waker: LocalWaker,
@@ -96,7 +97,7 @@ impl Session {
             will: RefCell::new(identity.will),
             superseded,
             listed: Cell::new(false),
-            held: Cell::new(false),
+            held: Cell::new(None),
             arriving: Cell::new(false),
             waker: LocalWaker::new(),
             gone: OnceCell::new(),
@@ -152,11 +153,6 @@ impl Session {
         self.queue.borrow().awaits_disk()
     }
 
-    /// Whether secondaries hold up the first message, once `next_answer` has returned nothing.
-    pub(crate) fn awaits_replicas(&self) -> bool {
-        self.queue.borrow().awaits_replicas()
-    }
-
     /// Gives up every message that was received and not answered; returns how many.
     pub(crate) fn abandon(&self) -> u64 {
         let arriving = u64::from(self.arriving.replace(false));
@@ -210,5 +206,15 @@ impl Session {
         partial
             .is_some_and(|then| since(then) > MAX_PARTIAL)
             .then_some(Overdue::PartialPacket)
+    }
+}
+
+impl Hold for Session {
+    fn waits_for(&self) -> Option<Wait> {
+        self.queue.borrow().waits_for()
+    }
+
+    fn held_for(&self) -> &Cell<Option<Wait>> {
+        &self.held
     }
 }

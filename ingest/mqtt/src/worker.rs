@@ -25,6 +25,7 @@ use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
+use crate::held::Held;
 use crate::pass::Pass;
 use crate::payload;
 use crate::reply;
@@ -76,15 +77,18 @@ pub(crate) struct Worker {
     sessions: RefCell<HashMap<*const Session, Rc<Session>>>,
     /// Sessions that wait for an fsync.
     waiting: RefCell<Vec<Rc<Session>>>,
-    /// Sessions whose first message is durable and waits for secondaries. By address: one may wait
-    /// for days, and must be found when it leaves.
-    held: RefCell<HashMap<*const Session, Rc<Session>>>,
+    /// Sessions whose first message is durable and waits for secondaries: for days, perhaps, and
+    /// meanwhile at no cost to the others.
+    held: RefCell<Held<Session>>,
     /// Wakes `watch_replicas`: there is one in `held`, or the worker stops.
     first_held: LocalWaker,
     stopped: LocalWaker,
     /// Connections that wait for the committer to make room.
     crowd: RefCell<Vec<Waker>>,
     seen: Cell<u64>,
+    /// Connections looked at so far.
+    #[cfg(test)]
+    looks: Cell<u64>,
 }
 
 /// Why a message could not be taken now.
@@ -114,11 +118,13 @@ impl Worker {
             reports,
             sessions: RefCell::default(),
             waiting: RefCell::default(),
-            held: RefCell::default(),
+            held: RefCell::new(Held::new()),
             first_held: LocalWaker::new(),
             stopped: LocalWaker::new(),
             crowd: RefCell::default(),
             seen: Cell::new(0),
+            #[cfg(test)]
+            looks: Cell::new(0),
         }
     }
 
@@ -133,9 +139,7 @@ impl Worker {
         if known.is_some() {
             add(&self.counters.connections, 1_u64.wrapping_neg());
         }
-        if session.held.replace(false) {
-            self.held.borrow_mut().remove(&Rc::as_ptr(session));
-        }
+        self.held.borrow_mut().remove(session);
         let dropped = session.abandon();
         add(&self.counters.dropped, dropped);
         add(&self.counters.waiting, dropped.wrapping_neg());
@@ -267,10 +271,7 @@ impl Worker {
         let mut pass = self.pass(Some(durable));
         let sessions = std::mem::take(&mut *self.waiting.borrow_mut());
         for session in sessions {
-            pass.serve(&session);
-            if session.awaits_replicas() {
-                self.hold(&session);
-            }
+            self.look(&mut pass, &session);
             if session.awaits_disk() {
                 self.waiting.borrow_mut().push(session);
             } else {
@@ -285,21 +286,23 @@ impl Worker {
         Pass::new(durable, self.config.too_few, &self.reports)
     }
 
-    fn hold(&self, session: &Rc<Session>) {
-        if session.held.replace(true) {
-            return;
-        }
+    /// Answers what it can on one connection; what then waits for secondaries is held.
+    fn look(&self, pass: &mut Pass<'_>, session: &Rc<Session>) {
+        #[cfg(test)]
+        self.looks.update(|looks| looks + 1);
+        pass.serve(session);
         let mut held = self.held.borrow_mut();
-        held.insert(Rc::as_ptr(session), Rc::clone(session));
-        if held.len() == 1 {
+        let none = held.is_empty();
+        held.place(session);
+        if none && !held.is_empty() {
             self.first_held.wake();
         }
     }
 
     /// Answers what needs neither disk nor secondaries, if nothing is before it.
-    pub(crate) fn answer_now(&self, session: &Session) {
+    pub(crate) fn answer_now(&self, session: &Rc<Session>) {
         let mut pass = self.pass(None);
-        pass.serve(session);
+        self.look(&mut pass, session);
         pass.finish(&self.counters);
     }
 
@@ -327,15 +330,13 @@ impl Worker {
         }
     }
 
+    /// Looks only at sessions that get an answer, and once at each: what one waits for after its look
+    /// is not over in this pass.
     fn answer_held(&self) {
         let mut pass = self.pass(None);
-        let sessions = std::mem::take(&mut *self.held.borrow_mut());
-        for session in sessions.into_values() {
-            session.held.set(false);
-            pass.serve(&session);
-            if session.awaits_replicas() {
-                self.hold(&session);
-            }
+        let next = |pass: &Pass<'_>| self.held.borrow_mut().take(|wait| pass.ends(wait));
+        while let Some(session) = next(&pass) {
+            self.look(&mut pass, &session);
         }
         pass.finish(&self.counters);
     }
@@ -416,3 +417,6 @@ pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str)
     // It may wait for room, not for a packet.
     session.waker.wake();
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,7 @@ pub enum WalError {
 
 impl WalError {
     /// Whether a write found no room. An fsync that says so is not meant: what it covered is lost.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         match self {
             Self::Io {
                 operation, source, ..

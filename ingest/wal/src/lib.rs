@@ -90,7 +90,7 @@ pub use log::{Log, LogStats};
 pub use open::{open_follower, open_primary};
 pub use options::{Dedup, TableDef, TableOptions};
 pub use recovery::{Recovery, TornTail};
-pub use replicas::Replicated;
+pub use replicas::{NodeCopy, Replicated};
 pub use row::{Refusal, Row, Value};
 pub use schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema};
 pub use scrub::{ScrubConfig, ScrubStats, Scrubber};

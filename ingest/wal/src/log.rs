@@ -385,6 +385,14 @@ impl Log {
         held.or_else(|| self.state.past.chain_at(lsn))
     }
 
+    /// Whether nothing that is missing here begins, ends or lies at `lsn`.
+    pub fn is_whole_at(&self, lsn: Lsn) -> bool {
+        let snapshot = self.snapshot();
+        let holds = |segment: &&Arc<Sealed>| segment.start().lsn <= lsn && lsn <= segment.end.lsn;
+        let damaged = snapshot.sealed.iter().filter(holds);
+        damaged.filter(|segment| segment.fault.is_some()).count() == 0
+    }
+
     /// The same of blocks that can be read.
     fn held_chain_at(&self, lsn: Lsn) -> Option<u64> {
         let snapshot = self.snapshot();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::compact::write_durably;
 use crate::error::WalError;
 use crate::file::{CHUNK_LEN, DataFile};
-use crate::ids::Lsn;
+use crate::ids::{Lsn, Position};
 use crate::layout::segment_first;
 use crate::log::{Log, LogState};
 use crate::past::PAST;
@@ -109,13 +109,17 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
         return Err(fault);
     }
     let held = &snapshot.sealed[at];
-    // Its neighbours know where it begins and ends; a hole may know no chain.
+    // Its neighbours know where it begins and ends, and so may what is held of it; a hole may know no
+    // chain. Behind the last one is the active segment, of which every block has been read.
     let before = at.checked_sub(1).and_then(|at| snapshot.sealed.get(at));
-    let after = snapshot.sealed.get(at + 1);
+    let goes_on = match snapshot.sealed.get(at + 1) {
+        Some(after) => after.fault.is_some() || after.start() == found.end,
+        None => agrees(snapshot.tail.start, found.end),
+    };
     let meets = found.start().lsn == held.start().lsn
-        && found.end.lsn == held.end.lsn
+        && agrees(held.end, found.end)
         && before.is_none_or(|before| before.fault.is_some() || before.end == found.start())
-        && after.is_none_or(|after| after.fault.is_some() || after.start() == found.end);
+        && goes_on;
     if !meets {
         let reason = format!("{} to {} is another history", found.start(), found.end);
         return Err(WalError::corrupt(name, 0, reason));
@@ -133,6 +137,11 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
         }
     });
     Ok(())
+}
+
+/// Whether that is the position known; its chain may not be: 0.
+fn agrees(known: Position, found: Position) -> bool {
+    known.lsn == found.lsn && (known.chain == 0 || known.chain == found.chain)
 }
 
 fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalError> {
@@ -153,4 +162,112 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalEr
     set.exchange(&[ordinal], vec![Arc::new(file)]);
     state.set_files(Arc::new(set));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::LogId;
+    use crate::layout::log_dir;
+    use crate::{Committer, Config, OsDisk, Row, Value, open_primary};
+
+    fn open(dir: &Path) -> Committer {
+        let config = Config {
+            segment_size: 2_500,
+            upkeep_every: Duration::from_secs(3_600),
+            ..Config::default()
+        };
+        open_primary(OsDisk::new(), dir, &config).expect("opens").0
+    }
+
+    /// One row a block, so that equal numbers of rows end at equal LSNs.
+    fn write(committer: &Committer, rows: std::ops::Range<i64>, value: i64) {
+        let mut appender = committer.appender(Box::new(|_| ()));
+        for time in rows {
+            let row = Row {
+                time,
+                tags: &[],
+                fields: &[(Cow::Borrowed("n"), Value::Int(value))],
+            };
+            let ticket = appender.append("one", &[row]).expect("fits");
+            appender.wait(ticket).expect("durable");
+        }
+    }
+
+    fn copy(log: LogId, from: &Path, to: &Path) {
+        let (from, to) = (log_dir(from, log), log_dir(to, log));
+        std::fs::create_dir_all(&to).expect("makes");
+        for entry in std::fs::read_dir(from).expect("lists") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let name = path.file_name().expect("a name");
+                std::fs::copy(&path, to.join(name)).expect("copies");
+            }
+        }
+    }
+
+    /// The last sealed segment: its name and its bytes.
+    fn last(log: &Log) -> (String, Bytes) {
+        let name = log.snapshot().sealed.last().expect("sealed").name();
+        let bytes = log.export(&name).expect("whole");
+        (name, bytes)
+    }
+
+    #[test]
+    fn the_last_sealed_segment_is_not_taken_from_another_history() {
+        let dirs = [0, 1].map(|_| tempfile::tempdir().expect("dir"));
+        let mine = open(dirs[0].path());
+        let id = mine.log().id();
+        write(&mine, 0..5, 7);
+        mine.stop().expect("stops");
+        copy(id, dirs[0].path(), dirs[1].path());
+        let (mine, other) = (open(dirs[0].path()), open(dirs[1].path()));
+        let mut row = 5;
+        while mine.log().snapshot().sealed.is_empty() {
+            write(&mine, row..row + 1, 8);
+            write(&other, row..row + 1, 9);
+            row += 1;
+        }
+        let ((name, right), (same, wrong)) = (last(mine.log()), last(other.log()));
+        assert_eq!(name, same);
+        let ends = [&mine, &other].map(|log| log.log().snapshot().sealed[0].end);
+        assert!(
+            ends[0].lsn == ends[1].lsn && ends[0].chain != ends[1].chain,
+            "{ends:?}"
+        );
+
+        let state = mine.log().state();
+        let check = |log: &Log| {
+            let refused = log.install(&name, wrong.clone());
+            assert!(
+                matches!(refused, Err(WalError::Corrupt { .. })),
+                "{refused:?}"
+            );
+            log.install(&name, right.clone()).expect("is the right one");
+            assert!(log.damage().borrow().is_empty());
+            assert!(log.verify().faults.is_empty());
+        };
+        state.board.report(&name, 0, "a block in it has rotted");
+        check(mine.log());
+        mine.stop().expect("stops");
+        // After a start nothing is known of it but where it lies.
+        let path = log_dir(dirs[0].path(), id).join(&name);
+        std::fs::write(path, [0; 4_096]).expect("writes");
+        let mine = open(dirs[0].path());
+        check(mine.log());
+    }
+
+    #[test]
+    fn a_place_of_which_no_chain_is_known_agrees_with_any() {
+        let at = |lsn, chain| Position {
+            lsn: Lsn(lsn),
+            chain,
+        };
+        assert!(agrees(at(5, 7), at(5, 7)) && agrees(at(5, 0), at(5, 7)));
+        assert!(!agrees(at(5, 8), at(5, 7)) && !agrees(at(6, 0), at(5, 7)));
+    }
 }

@@ -9,27 +9,38 @@ use crate::log::Log;
 /// How many of the furthest nodes are told apart: nobody waits for more.
 const MOST: usize = 8;
 
+/// A node's copy of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCopy {
+    /// Tells nodes apart: the same node may be heard of in more than one way.
+    pub node: u64,
+    /// Everything below is on its disk.
+    pub flushed: Lsn,
+}
+
 /// How far secondaries have fsynced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replicated {
     /// Secondaries that are there, those behind relays included.
     pub connected: u8,
     /// The furthest, descending; 0 where there are fewer.
-    flushed: [Lsn; MOST],
+    furthest: [NodeCopy; MOST],
 }
 
 impl Replicated {
-    /// Of the flushed positions of all nodes, in any order. `flushed` is left sorted, descending.
-    pub fn new(connected: usize, flushed: &mut Vec<Lsn>) -> Self {
-        flushed.sort_unstable_by(|a, b| b.cmp(a));
-        flushed.truncate(MOST);
-        let mut top = [Lsn(0); MOST];
-        for (place, lsn) in top.iter_mut().zip(flushed.iter()) {
-            *place = *lsn;
+    /// Of all copies, in any order. A node that is named more than once counts once, with the least
+    /// that is said of it.
+    pub fn new(mut copies: Vec<NodeCopy>) -> Self {
+        copies.sort_unstable_by_key(|copy| (copy.node, copy.flushed));
+        copies.dedup_by_key(|copy| copy.node);
+        copies.sort_unstable_by_key(|copy| std::cmp::Reverse(copy.flushed));
+        let mut furthest = [NodeCopy::default(); MOST];
+        for (place, copy) in furthest.iter_mut().zip(&copies) {
+            *place = *copy;
         }
         Self {
-            connected: u8::try_from(connected).unwrap_or(u8::MAX),
-            flushed: top,
+            connected: u8::try_from(copies.len()).unwrap_or(u8::MAX),
+            furthest,
         }
     }
 
@@ -38,13 +49,15 @@ impl Replicated {
     pub fn by(&self, k: usize) -> Lsn {
         match k.checked_sub(1) {
             None => Lsn(u64::MAX),
-            Some(at) => self.flushed.get(at).copied().unwrap_or_default(),
+            Some(at) => self.furthest.get(at).copied().unwrap_or_default().flushed,
         }
     }
 
-    /// The furthest positions, descending.
-    pub fn top(&self) -> impl Iterator<Item = Lsn> {
-        self.flushed.into_iter().take_while(|lsn| lsn.0 > 0)
+    /// The furthest copies, descending.
+    pub fn top(&self) -> impl Iterator<Item = NodeCopy> {
+        self.furthest
+            .into_iter()
+            .take_while(|copy| copy.flushed.0 > 0)
     }
 }
 
@@ -68,24 +81,39 @@ impl Log {
 mod tests {
     use super::*;
 
+    fn copies(flushed: &[(u64, u64)]) -> Vec<NodeCopy> {
+        let copy = |(node, lsn): &(u64, u64)| NodeCopy {
+            node: *node,
+            flushed: Lsn(*lsn),
+        };
+        flushed.iter().map(copy).collect()
+    }
+
     #[test]
     fn by_k_is_what_at_least_k_nodes_have() {
-        let mut flushed = vec![Lsn(5), Lsn(9), Lsn(7)];
-        let replicated = Replicated::new(3, &mut flushed);
+        let replicated = Replicated::new(copies(&[(1, 5), (2, 9), (3, 7)]));
         assert_eq!(replicated.connected, 3);
         assert_eq!(replicated.by(0), Lsn(u64::MAX));
         assert_eq!(
             [1, 2, 3, 4, 99].map(|k| replicated.by(k)),
             [Lsn(9), Lsn(7), Lsn(5), Lsn(0), Lsn(0)]
         );
-        assert_eq!(replicated.top().collect::<Vec<_>>(), flushed);
+        let top: Vec<NodeCopy> = replicated.top().collect();
+        assert_eq!(top, copies(&[(2, 9), (3, 7), (1, 5)]));
         assert_eq!(Replicated::default().by(1), Lsn(0));
     }
 
     #[test]
+    fn a_node_heard_of_in_two_ways_is_one_copy() {
+        let replicated = Replicated::new(copies(&[(1, 5), (2, 9), (1, 8)]));
+        assert_eq!(replicated.connected, 2);
+        assert_eq!((replicated.by(2), replicated.by(3)), (Lsn(5), Lsn(0)));
+    }
+
+    #[test]
     fn only_the_furthest_eight_are_kept() {
-        let mut flushed: Vec<Lsn> = (1..=1_000).map(Lsn).collect();
-        let replicated = Replicated::new(1_000, &mut flushed);
+        let many: Vec<(u64, u64)> = (1..=1_000).map(|n| (n, n)).collect();
+        let replicated = Replicated::new(copies(&many));
         assert_eq!(replicated.connected, u8::MAX);
         assert_eq!(replicated.by(8), Lsn(993));
         assert_eq!(replicated.by(9), Lsn(0));

@@ -268,15 +268,17 @@ impl Pass<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let list = |dir: &std::path::Path| {
-            let names = state.disk.list(dir).unwrap_or_default();
-            names.into_iter().collect::<HashSet<String>>()
+            let names = state.disk.list(dir).ok()?;
+            Some(names.into_iter().collect::<HashSet<String>>())
         };
-        let here = list(&state.dir);
+        // Of a directory that cannot be listed now nothing can be told.
+        let (Some(here), Some(files)) = (list(&state.dir), list(&state.dir.join(FILES_DIR))) else {
+            return;
+        };
         // The active segment always is: without it this is no directory of a log in use.
         if !here.iter().any(|name| segment_first(name).is_some()) {
             return;
         }
-        let files = list(&state.dir.join(FILES_DIR));
         let snapshot = state.snapshot();
         for segment in snapshot.sealed.iter() {
             let name = segment.name();
@@ -292,5 +294,118 @@ impl Pass<'_> {
                 self.found(&name, report);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Config, Disk, DiskFile, OsDisk, Row, Value, compact_now, open_primary};
+
+    /// A disk on which one directory cannot be listed: too many files are open.
+    #[derive(Debug, Default)]
+    struct Unlisted {
+        disk: OsDisk,
+        dir: Mutex<Option<PathBuf>>,
+    }
+
+    impl Disk for Unlisted {
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            let refused = self.dir.lock().expect("a directory").clone();
+            if refused.as_deref() == Some(dir) {
+                return Err(io::Error::other("too many open files"));
+            }
+            self.disk.list(dir)
+        }
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.disk.create_dir(dir)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.disk.create(path)
+        }
+        fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.disk.open(path)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.disk.remove(path)
+        }
+        fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+            self.disk.remove_dir_all(dir)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+        fn free(&self, path: &Path) -> io::Result<Option<u64>> {
+            self.disk.free(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.disk.sync_dir(dir)
+        }
+        fn map(&self, path: &Path) -> io::Result<Bytes> {
+            self.disk.map(path)
+        }
+        fn read(&self, path: &Path) -> io::Result<Bytes> {
+            self.disk.read(path)
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_says_of_no_file_that_it_is_missing() {
+        let (here, disk) = (
+            tempfile::tempdir().expect("dir"),
+            Arc::<Unlisted>::default(),
+        );
+        let config = Config {
+            segment_size: 2_500,
+            upkeep_every: Duration::from_secs(3_600),
+            ..Config::default()
+        };
+        let (primary, _) =
+            open_primary(Arc::<Unlisted>::clone(&disk), here.path(), &config).expect("opens");
+        let mut appender = primary.appender(Box::new(|_| ()));
+        for number in 0..300 {
+            let row = Row {
+                time: number,
+                tags: &[("t", "a")],
+                fields: &[(Cow::Borrowed("n"), Value::Int(number))],
+            };
+            let ticket = appender.append("one", &[row]).expect("fits");
+            appender.wait(ticket).expect("durable");
+        }
+        compact_now(primary.log()).expect("compacts");
+        let state = primary.log().state();
+        let files = state.dir.join(FILES_DIR);
+        let snapshot = state.snapshot();
+        assert!(!snapshot.sealed.is_empty() && snapshot.files.all().count() > 0);
+        let shared = Shared::default();
+        let missing = || {
+            let pace = Pace {
+                shared: &shared,
+                rate: 1,
+                free_at: Instant::now(),
+                owed: 0,
+            };
+            let pass = Pass {
+                state,
+                shared: &shared,
+                pace,
+            };
+            pass.missing();
+            primary.log().damage().borrow().len()
+        };
+        for dir in [&state.dir, &files] {
+            *disk.dir.lock().expect("a directory") = Some(dir.clone());
+            assert_eq!(missing(), 0, "{}", dir.display());
+        }
+        *disk.dir.lock().expect("a directory") = None;
+        std::fs::remove_dir_all(&files).expect("removes");
+        assert_eq!(missing(), snapshot.files.all().count());
     }
 }

@@ -1,7 +1,7 @@
 //! Freshness that a request demands. Owns the waiting for a position and the comparison of the
 //! lag; must never wait longer than it is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wal::Lsn;
 
@@ -58,6 +58,24 @@ pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), Quer
         )),
     }
 }
+
+/// Refuses unless the node surely lags no more than `max_lag_ms`. Between two words of the primary
+/// nobody knows, so the next one is waited for.
+pub(crate) async fn await_fresh(node: &dyn Node, max_lag_ms: u64) -> Result<(), QueryError> {
+    let begun = Instant::now();
+    loop {
+        let checked = check_lag(node.lag_bound_ms(), max_lag_ms);
+        if checked.is_ok() || begun.elapsed() >= NEXT_WORD {
+            return checked;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Longest wait for the primary's next word, which it says five times a second, and how often to look
+/// for it.
+const NEXT_WORD: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Longest wait for a position.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(5);

@@ -28,11 +28,10 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
     if let Some(reason) = app.node.not_ready() {
         return Err(QueryError::NotReady(reason).into());
     }
-    // Asked once, so that what is compared is what is told.
-    let lag_ms = app.node.lag_ms();
     if let Some(max_lag_ms) = max_lag_ms {
-        freshness::check_lag(lag_ms, max_lag_ms)?;
+        freshness::await_fresh(app.node.as_ref(), max_lag_ms).await?;
     }
+    let lag_ms = app.node.lag_ms();
     let role = app.node.role();
     let body = Json(json!({ "ready": true, "role": role, "lag_ms": lag_ms }));
     let mut response = body.into_response();

@@ -73,7 +73,7 @@ async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Dura
     }
     // The lag that counts comes with the snapshot; this spares a query that is refused anyway.
     if let Some(max_lag_ms) = query.max_lag_ms {
-        freshness::check_lag(app.node.lag_ms(), max_lag_ms)?;
+        freshness::await_fresh(app.node.as_ref(), max_lag_ms).await?;
     }
     Ok(left)
 }

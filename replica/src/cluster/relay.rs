@@ -36,7 +36,7 @@ async fn a_relay_serves_the_same_bytes_and_everybody_knows_the_way() {
         if replicated.by(2) >= end.lsn {
             Ok(())
         } else {
-            Err(replicated)
+            Err(Box::new(replicated))
         }
     })
     .await;

@@ -6,7 +6,9 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use wal::{Epoch, LogId, Lsn, Position};
+use wal::{Epoch, LogId, Lsn, NodeCopy, Position};
+
+use crate::handshake::MAX_NAME_LEN;
 
 /// Everything that is ever said: on the control stream, and fetches on a stream for each file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -271,6 +273,19 @@ pub struct Route {
     pub rooted: bool,
 }
 
+impl Route {
+    /// That of a peer which speaks a version without routes.
+    pub(crate) fn older(name: &str) -> Self {
+        Self {
+            hops: vec![WireHop {
+                id: String::new(),
+                name: name.to_owned(),
+            }],
+            rooted: true,
+        }
+    }
+}
+
 /// The end of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Point {
@@ -331,13 +346,40 @@ pub struct Report {
     /// The secondary itself.
     pub status: Status,
     /// What is on the disks of those who follow it, furthest first; at most 8.
-    pub below: Vec<u64>,
+    pub below: Vec<Disk>,
     /// Everything below is in its files.
     pub compacted: u64,
     /// The ordinal of its next file.
     pub next: u64,
     /// Checksum of its manifest.
     pub digest: u64,
+}
+
+/// What is on a node's disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Disk {
+    /// FNV-1a, 64 bits, of the node's id.
+    pub node: u64,
+    /// Everything below is there.
+    pub flushed: u64,
+}
+
+impl From<NodeCopy> for Disk {
+    fn from(copy: NodeCopy) -> Self {
+        Self {
+            node: copy.node,
+            flushed: copy.flushed.0,
+        }
+    }
+}
+
+impl From<Disk> for NodeCopy {
+    fn from(disk: Disk) -> Self {
+        Self {
+            node: disk.node,
+            flushed: Lsn(disk.flushed),
+        }
+    }
 }
 
 /// Those who follow a secondary, directly or not.
@@ -364,4 +406,12 @@ pub struct Brief {
     pub applied: u64,
     /// Identity of whom it follows.
     pub via: String,
+}
+
+impl Brief {
+    /// Whether every text of it is as short as names and ids are.
+    pub(crate) fn is_short(&self) -> bool {
+        let texts = [&self.id, &self.name, &self.address, &self.state, &self.via];
+        texts.iter().all(|text| text.len() <= MAX_NAME_LEN)
+    }
 }

@@ -177,7 +177,7 @@ fn words_since_3() -> Vec<(Message, &'static str)> {
         ),
         (
             report(),
-            "1d0000000dfb2c01faf9fdefcdab896745230102c8644009fdefcdab8967452301",
+            "270000000dfb2c01faf9fdefcdab896745230102fdefcdab8967452301c807644009fdefcdab8967452301",
         ),
         (
             downstreams(),
@@ -207,7 +207,16 @@ fn report() -> Message {
             applied: 249,
             chain: CHAIN,
         },
-        below: vec![200, 100],
+        below: vec![
+            Disk {
+                node: CHAIN,
+                flushed: 200,
+            },
+            Disk {
+                node: 7,
+                flushed: 100,
+            },
+        ],
         compacted: 64,
         next: 9,
         digest: CHAIN,

@@ -15,6 +15,7 @@ use crate::compare::{Search, find_common};
 use crate::fetch::{Giving, ask_manifest};
 use crate::holds::Holds;
 use crate::join;
+use crate::joining::Joining;
 use crate::limit::Limits;
 use crate::loopback::{Pair, Shelf};
 use crate::peers::Peers;
@@ -154,7 +155,7 @@ async fn a_node_without_a_log_joins_while_the_primary_goes_on() {
     assert!(store.staging().expect("reads").is_none());
     let line = Line::to(primary.log()).await;
     let manifest = line.manifest(primary.log()).await;
-    drop(store.begin(&manifest).expect("begins"));
+    drop(store.begin(&manifest, primary.log().id()).expect("begins"));
 
     // Another start of this node, and other files on the primary meanwhile.
     primary.write(400);
@@ -176,6 +177,68 @@ async fn a_node_without_a_log_joins_while_the_primary_goes_on() {
     assert_eq!(names(mine), names(theirs));
     assert!(mine.damage().borrow().is_empty());
     follower.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_log_changes_nothing() {
+    let (mut mine, other) = (Primary::new(), Primary::new());
+    mine.write(100);
+    wal::compact_now(mine.log()).expect("compacts");
+    let dir = tempfile::tempdir().expect("dir");
+    let store = store(&dir);
+    let id = mine.log().id();
+    drop(
+        store
+            .begin(mine.log().bundle().manifest(), id)
+            .expect("begins"),
+    );
+    let refused = store.begin(other.log().bundle().manifest(), id);
+    assert!(
+        matches!(refused, Err(WalError::WrongLog { .. })),
+        "{refused:?}"
+    );
+    let refused = store.begin(b"no manifest", id);
+    assert!(
+        matches!(refused, Err(WalError::Corrupt { .. })),
+        "{refused:?}"
+    );
+    let staging = store.staging().expect("reads").expect("is still there");
+    assert_eq!((staging.log(), staging.is_complete()), (id, false));
+}
+
+#[tokio::test]
+async fn a_join_that_cannot_go_on_says_why_and_ends() {
+    let mut primary = Primary::new();
+    primary.write(100);
+    wal::compact_now(primary.log()).expect("compacts");
+    let dir = tempfile::tempdir().expect("dir");
+    let store = store(&dir);
+    let line = Line::to(primary.log()).await;
+    let board = Arc::new(Board::new(None, Hop::default()));
+    let id = primary.log().id();
+    let manifest = primary.log().bundle().manifest().clone();
+    let staging = store.begin(&manifest, id).expect("begins");
+    // Where a file is to be written something else is.
+    let file = &staging.wanted()[0].name;
+    let place = dir.path().join(format!("incoming/log-{id}/{file}.part"));
+    std::fs::create_dir(&place).expect("makes");
+    let joining = Joining::start(staging, &store, &line.ours, &board).await;
+    let joining = joining.expect("starts");
+    let mut broken = joining.completion().broken;
+    let told = tokio::time::timeout(Duration::from_secs(30), broken.wait_for(Option::is_some));
+    let reason = told.await.expect("in time").expect("lives").clone();
+    assert!(reason.expect("a reason").contains(".part"), "which file");
+    joining.close().await.expect("closes");
+    // Whoever watches longer sees that it is over.
+    assert!(broken.changed().await.is_err());
+    std::fs::remove_dir(&place).expect("removes");
+
+    let staging = store.staging().expect("reads").expect("is still there");
+    let joining = Joining::start(staging, &store, &line.ours, &board).await;
+    let joining = joining.expect("starts");
+    let broken = joining.completion().broken;
+    joining.close().await.expect("closes");
+    assert_eq!(*broken.borrow(), None, "a node that stops is no failure");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::quickstart;
@@ -131,7 +132,8 @@ struct VerifyArgs {
     /// A running node that is to check what it holds
     #[arg(long)]
     url: Option<String>,
-    /// Another running node that must hold the same
+    /// Another running node that must hold the same; exit code 1 and a list if the two differ or
+    /// are faulty, 2 if one cannot be asked or there is nothing to compare
     #[arg(
         long,
         value_name = "URL",
@@ -147,7 +149,7 @@ struct ForgetArgs {
     #[arg(long, default_value = DEFAULT_URL)]
     url: String,
     /// The secondary, as `headwater status` calls it, or its id
-    #[arg(value_name = "NAME_OR_ID")]
+    #[arg(value_name = "NAME_OR_ID", value_parser = NonEmptyStringValueParser::new())]
     name: String,
 }
 
@@ -188,7 +190,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sql(args) => quietly(|| sql::run(&args.url, args.format, &args.statement)),
         Command::Status(args) => quietly(|| status::run(&args.url)),
         Command::Verify(args) => match (args.url, args.against, args.data_dir) {
-            (Some(url), Some(against), _) => judged(|| against::nodes(&url, &against)),
+            (Some(url), Some(against), _) => {
+                judged_or(NOT_COMPARED, || against::nodes(&url, &against))
+            }
             (Some(url), None, _) => judged(|| verify::node(&url)),
             (None, _, Some(dir)) => judged(|| verify::directory(&dir)),
             (None, _, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
@@ -205,12 +209,17 @@ fn quietly<E: Display>(command: impl FnOnce() -> Result<(), E>) -> ExitCode {
 
 /// The same for a command whose answer is an exit code too.
 fn judged<E: Display>(command: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
+    judged_or(FAILURE, command)
+}
+
+/// The same with the exit code of its error.
+fn judged_or<E: Display>(failure: u8, command: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
     if let Err(error) = telemetry::init(LogFormat::Text, telemetry::COMMAND_FILTER) {
         return fail(&error, BAD_INPUT);
     }
     match command() {
         Ok(code) => code,
-        Err(error) => fail(&error, FAILURE),
+        Err(error) => fail(&error, failure),
     }
 }
 
@@ -235,6 +244,9 @@ const FAILURE: u8 = 1;
 /// A conf or a command line that cannot be meant.
 const BAD_INPUT: u8 = 2;
 
+/// Two nodes were not compared; [`FAILURE`] says that they were, and are not alike.
+const NOT_COMPARED: u8 = 2;
+
 const DEFAULT_URL: &str = "http://127.0.0.1:7440";
 
 #[cfg(test)]
@@ -246,6 +258,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn who_cannot_be_compared_does_not_differ() {
+        let words = ["headwater", "verify", "--url", "none", "--against", "none"];
+        assert_eq!(run(words.map(OsString::from)), ExitCode::from(NOT_COMPARED));
+        let words = ["headwater", "verify", "--url", "none"];
+        assert_eq!(run(words.map(OsString::from)), ExitCode::from(FAILURE));
     }
 
     #[test]
@@ -266,6 +286,8 @@ mod tests {
         assert!(parse("headwater verify data --against http://b").is_err());
         assert!(parse("headwater forget --url http://a node-1").is_ok());
         assert!(parse("headwater forget").is_err());
+        // An empty name.
+        assert!(parse("headwater forget ").is_err());
         assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
         assert!(parse("headwater dump").is_err());
     }

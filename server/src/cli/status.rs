@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::below;
 use super::show::{count, show_bytes, show_moment, show_time};
 use super::tree::Branch;
-use crate::accounting::AtRisk;
+use crate::accounting::{AtRisk, Stages};
 use crate::client::{Client, ClientError};
 use crate::status::{LogStatus, Status, UpstreamStatus};
 
@@ -89,6 +89,7 @@ fn asked(status: &Status) -> Branch {
     lines.extend(status.upstream.iter().flat_map(upstream_lines));
     lines.extend(status.log.iter().flat_map(log_lines));
     let accounting = status.accounting.as_ref();
+    lines.extend(accounting.map(|counts| stages_line(counts.lsn)));
     lines.extend(accounting.and_then(|counts| counts.at_risk).map(risk_line));
     Branch {
         head: head.join("  "),
@@ -195,6 +196,21 @@ fn log_lines(log: &LogStatus) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// How far the log has come.
+fn stages_line(lsn: Stages) -> String {
+    let reached = |lsn: Option<u64>, stage: &str| Some(format!("{stage} to {}", lsn?));
+    let whole = lsn.queryable.is_some();
+    let parts = [
+        reached(Some(lsn.durable), "durable"),
+        reached(lsn.shipped, "shipped"),
+        reached(lsn.applied, "applied"),
+        reached(lsn.queryable, "queryable"),
+        (!whole).then(|| "NOT ALL QUERYABLE".to_owned()),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("lsn: {}", parts.join(", "))
 }
 
 fn risk_line(risk: AtRisk) -> String {

@@ -9,11 +9,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use query::{Forget, Node, ReplicationRow};
 use tokio::sync::watch;
 
-use crate::accounting::{Accounting, AtRisk, Ledger, MessageCounts, RowCounts};
-use crate::chore::{Compaction, Scrub};
+use crate::accounting::{Accounting, AtRisk, Heard, MessageCounts, RowCounts, Stages};
+use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::metrics::Exposition;
 use crate::slot::Slot;
 use crate::status::{LogStatus, MqttStatus, Status};
+use crate::view::View;
 
 /// Who a node is.
 #[derive(Clone, Debug)]
@@ -70,11 +71,11 @@ impl Who {
 pub(crate) struct PrimaryNode {
     pub(crate) who: Who,
     pub(crate) log: wal::Log,
+    pub(crate) damage: DamageWatch,
     pub(crate) compaction: Compaction,
     pub(crate) scrub: Scrub,
     pub(crate) mqtt: Slot<mqtt::Listener>,
     pub(crate) registry: Slot<replica::Registry>,
-    pub(crate) ledger: Ledger,
 }
 
 impl PrimaryNode {
@@ -82,9 +83,21 @@ impl PrimaryNode {
         self.registry.with(replica::Registry::secondaries)
     }
 
-    fn accounting(&self, secondaries: Option<&[replica::SecondaryStatus]>) -> Accounting {
-        let rows = self.ledger.rows(&self.log, secondaries);
-        let at_risk = AtRisk::of(&self.log, secondaries.unwrap_or_default(), unix_ns());
+    fn heard(&self) -> Heard {
+        // A look of its own: nothing else may wait while it is held.
+        let connected = self.log.replicated().borrow().by(1);
+        let secondaries = self.secondaries();
+        let members = self.registry.with(replica::Registry::members);
+        Heard {
+            connected,
+            secondaries,
+            members: members.unwrap_or_default(),
+        }
+    }
+
+    fn accounting(&self, view: &View, heard: &Heard) -> Accounting {
+        // Before the others: what is on disk was taken.
+        let durable = self.log.stats().rows;
         let stats = self.mqtt.with(mqtt::Listener::stats);
         let messages = stats.map(|stats| MessageCounts {
             received: stats.received,
@@ -98,12 +111,13 @@ impl PrimaryNode {
         });
         Accounting {
             messages,
-            rows: RowCounts {
+            rows: Some(RowCounts {
                 taken: stats.map(|stats| stats.rows),
                 dead_lettered: stats.map(|stats| stats.dead_letters),
-                ..rows
-            },
-            at_risk: Some(at_risk),
+                durable,
+            }),
+            lsn: Stages::of(view, heard.secondaries.as_deref()),
+            at_risk: Some(AtRisk::of(view, heard, unix_ns())),
         }
     }
 }
@@ -135,13 +149,16 @@ impl Node for PrimaryNode {
     }
 
     fn status(&self) -> serde_json::Value {
-        let secondaries = self.secondaries();
+        let heard = self.heard();
+        let view = View::of(self.log.clone());
         let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
+        let accounting = self.accounting(&view, &heard);
+        let secondaries = heard.secondaries;
         let status = Status {
             not_ready: self.not_ready(),
-            log: Some(LogStatus::of(&self.log, &compaction, scrub)),
+            log: Some(LogStatus::of(&view, &compaction, scrub)),
             mqtt: self.mqtt.with(MqttStatus::of),
-            accounting: Some(self.accounting(secondaries.as_deref())),
+            accounting: Some(accounting),
             secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
             ..self.who.status(PRIMARY)
         };
@@ -150,15 +167,16 @@ impl Node for PrimaryNode {
 
     fn metrics(&self) -> String {
         let mut text = self.who.metrics(PRIMARY);
-        let secondaries = self.secondaries();
-        series::log(&mut text, &self.log);
+        let heard = self.heard();
+        let view = View::of(self.log.clone());
+        series::log(&mut text, &view);
         series::compaction(&mut text, &self.compaction.stats());
         series::scrub(&mut text, &self.scrub.stats());
         if let Some(stats) = self.mqtt.with(mqtt::Listener::stats) {
             series::mqtt(&mut text, &stats);
         }
-        series::accounting(&mut text, &self.accounting(secondaries.as_deref()));
-        series::secondaries(&mut text, &secondaries.unwrap_or_default());
+        series::accounting(&mut text, &self.accounting(&view, &heard));
+        series::secondaries(&mut text, &heard.secondaries.unwrap_or_default());
         text.finish()
     }
 
@@ -180,11 +198,11 @@ pub(crate) struct SecondaryNode {
     pub(crate) downstream: Slot<replica::Downstream>,
     /// The log in force: another one once a snapshot has been taken in.
     pub(crate) log: watch::Receiver<Option<wal::Log>>,
+    pub(crate) damage: DamageWatch,
     pub(crate) compaction: Compaction,
     pub(crate) scrub: Scrub,
     /// On a relay.
     pub(crate) registry: Slot<replica::Registry>,
-    pub(crate) ledger: Ledger,
 }
 
 impl SecondaryNode {
@@ -194,14 +212,6 @@ impl SecondaryNode {
 
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
         self.registry.with(replica::Registry::secondaries)
-    }
-
-    fn accounting(&self, secondaries: Option<&[replica::SecondaryStatus]>) -> Option<Accounting> {
-        Some(Accounting {
-            messages: None,
-            rows: self.ledger.rows(&self.log()?, secondaries),
-            at_risk: None,
-        })
     }
 
     /// Why it has nothing to answer from.
@@ -233,6 +243,10 @@ impl Node for SecondaryNode {
 
     fn lag_ms(&self) -> Option<u64> {
         self.follow()?.lag_ms
+    }
+
+    fn lag_bound_ms(&self) -> Option<u64> {
+        self.follow()?.lag_bound_ms
     }
 
     /// Through a relay only the primary's name is known.
@@ -270,14 +284,14 @@ impl Node for SecondaryNode {
 
     fn status(&self) -> serde_json::Value {
         let secondaries = self.secondaries();
+        let view = self.log().map(View::of);
+        let view = view.as_ref();
         let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
         let status = Status {
             not_ready: self.not_ready(),
-            log: self
-                .log()
-                .map(|log| LogStatus::of(&log, &compaction, scrub)),
+            log: view.map(|view| LogStatus::of(view, &compaction, scrub)),
             upstream: self.follow().map(Into::into),
-            accounting: self.accounting(secondaries.as_deref()),
+            accounting: view.map(|view| followed(view, secondaries.as_deref())),
             secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
             ..self.who.status(SECONDARY)
         };
@@ -287,13 +301,11 @@ impl Node for SecondaryNode {
     fn metrics(&self) -> String {
         let mut text = self.who.metrics(SECONDARY);
         let secondaries = self.secondaries();
-        if let Some(log) = self.log() {
-            series::log(&mut text, &log);
+        if let Some(view) = self.log().map(View::of) {
+            series::log(&mut text, &view);
             series::compaction(&mut text, &self.compaction.stats());
             series::scrub(&mut text, &self.scrub.stats());
-        }
-        if let Some(accounting) = self.accounting(secondaries.as_deref()) {
-            series::accounting(&mut text, &accounting);
+            series::accounting(&mut text, &followed(&view, secondaries.as_deref()));
         }
         if let Some(follow) = self.follow() {
             series::follow(&mut text, &follow);
@@ -316,6 +328,14 @@ impl Node for SecondaryNode {
 
     fn forget(&self, name_or_id: &str) -> Forget {
         forget(&self.registry, name_or_id)
+    }
+}
+
+/// What a secondary knows of where rows are.
+fn followed(view: &View, secondaries: Option<&[replica::SecondaryStatus]>) -> Accounting {
+    Accounting {
+        lsn: Stages::of(view, secondaries),
+        ..Accounting::default()
     }
 }
 

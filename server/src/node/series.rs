@@ -1,11 +1,12 @@
 //! The metrics of one node, part by part, under the names that dashboards know. Must never keep a
 //! number from one scrape to the next.
 
-use crate::accounting::{Accounting, AtRisk, RowCounts};
+use crate::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::metrics::{Exposition, seconds};
+use crate::view::View;
 
-pub(super) fn log(text: &mut Exposition, log: &wal::Log) {
-    let (snapshot, stats) = (log.snapshot(), log.stats());
+pub(super) fn log(text: &mut Exposition, view: &View) {
+    let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
     text.gauge(
         "headwater_log_durable_lsn",
         "Everything below is on disk here and can be queried.",
@@ -35,7 +36,7 @@ pub(super) fn log(text: &mut Exposition, log: &wal::Log) {
         seconds(stats.sync_nanos),
     );
     health(text, log, &stats);
-    files(text, &snapshot);
+    files(text, snapshot);
 }
 
 /// What is wrong with the log or its disk, and what has been done about it.
@@ -170,7 +171,10 @@ pub(super) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
 
 /// Where rows are. What becomes of messages stands beside the other counts of MQTT.
 pub(super) fn accounting(text: &mut Exposition, accounting: &Accounting) {
-    rows(text, &accounting.rows);
+    if let Some(counts) = &accounting.rows {
+        rows(text, counts);
+    }
+    stages(text, &accounting.lsn);
     if let Some(at_risk) = &accounting.at_risk {
         risk(text, at_risk);
     }
@@ -190,23 +194,8 @@ fn rows(text: &mut Exposition, rows: &RowCounts) {
         ),
         (
             "headwater_rows_durable_total",
-            "Rows that have come to this node's disk.",
+            "Rows that have come to this node's disk since it started.",
             Some(rows.durable),
-        ),
-        (
-            "headwater_rows_shipped_total",
-            "Of those, rows that at least one secondary was sent.",
-            rows.shipped,
-        ),
-        (
-            "headwater_rows_applied_total",
-            "Of those, rows that queries see on at least one secondary.",
-            rows.applied,
-        ),
-        (
-            "headwater_rows_queryable_total",
-            "Of those, rows that queries see here.",
-            Some(rows.queryable),
         ),
     ];
     for (name, help, count) in counts {
@@ -214,6 +203,25 @@ fn rows(text: &mut Exposition, rows: &RowCounts) {
             text.counter(name, help, count);
         }
     }
+}
+
+fn stages(text: &mut Exposition, lsn: &Stages) {
+    let stages = [
+        ("durable", Some(lsn.durable)),
+        ("shipped", lsn.shipped),
+        ("applied", lsn.applied),
+        ("queryable", lsn.queryable),
+    ];
+    let known = stages
+        .into_iter()
+        .filter_map(|(stage, lsn)| Some(([stage.to_owned()], lsn?)));
+    text.gauges(
+        "headwater_accounting_lsn",
+        "Everything below is on disk here, sent to a secondary, applied on one, or queryable here, \
+         which is left out while a table is damaged.",
+        ["stage"],
+        known,
+    );
 }
 
 fn risk(text: &mut Exposition, at_risk: &AtRisk) {
@@ -318,11 +326,11 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
 }
 
 pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
-    let label = "secondary";
+    let label = ["secondary", "id"];
     let all = |value: fn(&replica::SecondaryStatus) -> u64| {
         secondaries
             .iter()
-            .map(move |secondary| (secondary.name.clone(), value(secondary)))
+            .map(move |secondary| (who(secondary), value(secondary)))
     };
     text.gauges(
         "headwater_replica_connected",
@@ -368,13 +376,18 @@ pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::Seconda
     );
     let known = secondaries
         .iter()
-        .filter_map(|secondary| Some((secondary.name.clone(), secondary.lag_ms?)));
+        .filter_map(|secondary| Some((who(secondary), secondary.lag_ms?)));
     text.gauges(
         "headwater_replica_lag_ms",
         "Age of the newest moment that the secondary has wholly applied.",
         label,
         known,
     );
+}
+
+/// Two of them may have one name.
+fn who(secondary: &replica::SecondaryStatus) -> [String; 2] {
+    [secondary.name.clone(), secondary.id.clone()]
 }
 
 pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
@@ -464,7 +477,7 @@ mod tests {
         let config = wal::Config::default();
         let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
         let mut text = Exposition::default();
-        log(&mut text, committer.log());
+        log(&mut text, &View::of(committer.log().clone()));
         compaction(&mut text, &wal::CompactionStats::default());
         scrub(&mut text, &wal::ScrubStats::default());
         let text = text.finish();
@@ -506,8 +519,6 @@ mod tests {
         mqtt(&mut text, &mqtt::Stats::default());
         let text = text.finish();
         for name in [
-            "rows_durable_total",
-            "rows_queryable_total",
             "mqtt_messages_received_total",
             "mqtt_messages_acknowledged_total",
             "mqtt_messages_qos0_total",
@@ -518,8 +529,41 @@ mod tests {
         ] {
             assert!(text.contains(&format!("\nheadwater_{name} ")), "{name}");
         }
-        for name in ["rows_taken", "rows_shipped", "at_risk"] {
+        assert!(text.contains("\nheadwater_accounting_lsn{stage=\"durable\"} 0\n"));
+        for name in ["headwater_rows_", "shipped\"", "queryable\"", "at_risk"] {
             assert!(!text.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_primary_accounts_for_its_rows_and_every_node_for_its_log() {
+        let counts = Accounting {
+            rows: Some(RowCounts {
+                taken: Some(7),
+                dead_lettered: Some(2),
+                durable: 8,
+            }),
+            lsn: Stages {
+                durable: 40,
+                shipped: Some(39),
+                applied: Some(38),
+                queryable: Some(41),
+            },
+            ..Accounting::default()
+        };
+        let mut text = Exposition::default();
+        accounting(&mut text, &counts);
+        let text = text.finish();
+        for line in [
+            "rows_taken_total 7",
+            "rows_dead_lettered_total 2",
+            "rows_durable_total 8",
+            "accounting_lsn{stage=\"durable\"} 40",
+            "accounting_lsn{stage=\"shipped\"} 39",
+            "accounting_lsn{stage=\"applied\"} 38",
+            "accounting_lsn{stage=\"queryable\"} 41",
+        ] {
+            assert!(text.contains(&format!("\nheadwater_{line}\n")), "{line}");
         }
     }
 }

@@ -39,9 +39,11 @@ impl Node {
 
     /// Says that secondaries have flushed up to these.
     pub(crate) fn report(&self, flushed: &[u64]) {
-        let mut flushed: Vec<Lsn> = flushed.iter().copied().map(Lsn).collect();
-        let replicated = Replicated::new(flushed.len(), &mut flushed);
-        self.log().set_replicated(replicated);
+        let copies = flushed.iter().zip(1..).map(|(lsn, node)| wal::NodeCopy {
+            node,
+            flushed: Lsn(*lsn),
+        });
+        self.log().set_replicated(Replicated::new(copies.collect()));
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -23,7 +23,7 @@ use crate::config::FollowerConfig;
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::file::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
-use crate::file::{FILES_DIR, FileSet};
+use crate::file::{FILES_DIR, FileMeta, FileSet};
 use crate::follower::Follower;
 use crate::ids::{Epoch, LogId, Position};
 use crate::join::parts::Parts;
@@ -69,17 +69,19 @@ impl Staging {
         let Some((dir, manifest)) = found else {
             return Ok(None);
         };
-        Self::load(disk, data_dir, dir, manifest, Trust::Names).map(Some)
+        Self::load(disk, data_dir, dir, manifest, &Trust::Names).map(Some)
     }
 
     /// Starts over with this manifest, the bytes of a peer's [`Bundle`](crate::Bundle): the log
     /// begins at its compacted position. Parquet files that are here already and that it names stay
     /// when every byte is right; a partly written one keeps its whole right chunks; all others go.
+    /// A whole one that the manifest of the attempt before describes alike was checked then: it is not
+    /// read again.
     ///
     /// # Errors
     /// `Corrupt` or `NewerFormat` when the bytes are no manifest, `Io`.
     pub fn begin(disk: &Arc<dyn Disk>, data_dir: &Path, manifest: &[u8]) -> Result<Self, WalError> {
-        let manifest = Manifest::decode("the manifest of a peer", manifest)?;
+        let manifest = Manifest::decode(OF_A_PEER, manifest)?;
         settle(disk, data_dir)?;
         let dir = log_dir(&data_dir.join(INCOMING), manifest.log);
         for id in staged(disk.as_ref(), data_dir)? {
@@ -89,11 +91,15 @@ impl Staging {
             }
         }
         make_dirs(disk.as_ref(), data_dir, &dir)?;
+        // One that cannot be read vouches for no file.
+        let earlier = read_manifest(disk.as_ref(), &dir).unwrap_or_default();
+        let earlier = earlier.filter(|earlier| earlier.log == manifest.log);
+        let trust = earlier.map_or(Trust::Nothing, |earlier| Trust::Checked(earlier.files));
         // The manifest last: it must never lie beside a log or a file that does not belong to it.
         remove_segments(disk.as_ref(), &dir)?;
         // It may be of a history that this manifest does not go on.
         past::remove(disk.as_ref(), &dir)?;
-        let staging = Self::load(disk, data_dir, dir, manifest, Trust::Nothing)?;
+        let staging = Self::load(disk, data_dir, dir, manifest, &trust)?;
         put_manifest(disk.as_ref(), &staging.dir, &staging.manifest)?;
         Ok(staging)
     }
@@ -118,7 +124,7 @@ impl Staging {
         data_dir: &Path,
         dir: PathBuf,
         manifest: Manifest,
-        trust: Trust,
+        trust: &Trust,
     ) -> Result<Self, WalError> {
         make_dirs(disk.as_ref(), data_dir, &dir)?;
         let mut parts = Parts::unseen(disk, &dir, &manifest.files);
@@ -138,7 +144,7 @@ impl Staging {
     /// `NotHeld` when the staged log, which ends at `tip`, has not durably come to where that manifest
     /// ends, or is another history there: nothing has changed. `WrongLog`, `Corrupt`, `Io`.
     pub fn refresh(&mut self, manifest: &[u8], tip: Position) -> Result<(), WalError> {
-        let manifest = Manifest::decode("the manifest of a peer", manifest)?;
+        let manifest = Manifest::decode(OF_A_PEER, manifest)?;
         if manifest.log != self.log() {
             return Err(WalError::foreign(&self.dir, self.log(), manifest.log));
         }
@@ -150,7 +156,7 @@ impl Staging {
         put_manifest(self.disk.as_ref(), &self.dir, &manifest)?;
         self.parts = Parts::unseen(&self.disk, &self.dir, &manifest.files);
         self.manifest = manifest;
-        self.parts.survey(Trust::Names)
+        self.parts.survey(&Trust::Names)
     }
 
     /// Whether the staged log has come to `compacted`, with the same history.
@@ -169,6 +175,14 @@ impl Staging {
         };
         let header = SegmentHeader::decode(&path.display().to_string(), &bytes);
         Ok(header.is_ok_and(|(header, _)| header.start == compacted))
+    }
+
+    /// The log that a manifest is of; touches no disk.
+    ///
+    /// # Errors
+    /// `Corrupt` or `NewerFormat` when the bytes are no manifest.
+    pub fn log_of(manifest: &[u8]) -> Result<LogId, WalError> {
+        Manifest::decode(OF_A_PEER, manifest).map(|manifest| manifest.log)
     }
 
     pub fn log(&self) -> LogId {
@@ -261,11 +275,17 @@ impl Staging {
     }
 }
 
+/// What errors call a manifest that came over the network.
+const OF_A_PEER: &str = "the manifest of a peer";
+
 /// How far what is found on the disk is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Trust {
     /// A file under its final name was whole and durable when it got it.
     Names,
+    /// So were those that were brought in for a manifest with these files. Of one that is another now
+    /// every byte is compared.
+    Checked(Vec<FileMeta>),
     /// It may have been brought in for another manifest: every byte is compared.
     Nothing,
 }

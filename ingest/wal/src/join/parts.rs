@@ -71,11 +71,17 @@ impl Parts {
     }
 
     /// Looks what is here of the files; what belongs to none of them goes, for good once this returns.
-    pub(super) fn survey(&mut self, trust: Trust) -> Result<(), WalError> {
+    pub(super) fn survey(&mut self, trust: &Trust) -> Result<(), WalError> {
         self.open = None;
         self.remove_others()?;
+        let known: HashMap<u64, &FileMeta> = match trust {
+            Trust::Checked(metas) => metas.iter().map(|meta| (meta.ordinal, meta)).collect(),
+            Trust::Names | Trust::Nothing => HashMap::new(),
+        };
         for at in 0..self.files.len() {
-            let part = self.look(&self.files[at].meta, trust)?;
+            let meta = &self.files[at].meta;
+            let was_checked = known.get(&meta.ordinal).is_some_and(|known| *known == meta);
+            let part = self.look(meta, matches!(trust, Trust::Names) || was_checked)?;
             self.files[at] = part;
         }
         self.sync()
@@ -124,15 +130,13 @@ impl Parts {
         self.disk.remove(path).map_err(WalError::io("remove", path))
     }
 
-    /// What is here of one file.
-    fn look(&self, meta: &FileMeta, trust: Trust) -> Result<Part, WalError> {
+    /// What is here of one file. Under its final name it may have been checked before.
+    fn look(&self, meta: &FileMeta, was_checked: bool) -> Result<Part, WalError> {
         let name = meta.name();
         let path = self.dir.join(&name);
         if let Some(bytes) = self.map(&path)? {
-            let whole = match trust {
-                Trust::Names => bytes.len() as u64 == meta.bytes,
-                Trust::Nothing => meta.is(&bytes),
-            };
+            let right_length = bytes.len() as u64 == meta.bytes;
+            let whole = right_length && (was_checked || meta.is(&bytes));
             if whole {
                 let draft = self.dir.join(part_name(&name));
                 if self.map(&draft)?.is_some() {

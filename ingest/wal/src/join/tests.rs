@@ -377,19 +377,64 @@ fn what_is_partly_here_goes_on_after_its_last_right_chunk() {
         std::fs::read(staging.dir.join(first)).expect("reads"),
         files[0]
     );
-    // A whole file that has rotted meanwhile does not stay.
-    let path = staging.dir.join(second);
-    let mut rotten = other[2].clone();
-    rotten[3] ^= 1;
-    std::fs::write(path, rotten).expect("writes");
-    let staging = Staging::begin(&disk(), here.path(), &manifest).expect("begins");
-    assert_eq!(staging.progress().files_held, 2);
     staging.discard().expect("removes");
     assert!(
         Staging::find(&disk(), here.path())
             .expect("reads")
             .is_none()
     );
+}
+
+#[test]
+fn beginning_anew_reads_no_whole_file_again_that_was_checked_before() {
+    let here = tempfile::tempdir().expect("dir");
+    let log = LogId::random();
+    let files = [random_bytes(CHUNK_LEN + 77), random_bytes(500)];
+    let manifest = manifest_of(log, &files);
+    let mut staging = Staging::begin(&disk(), here.path(), &manifest).expect("begins");
+    let names: Vec<String> = staging.wanted().into_iter().map(|file| file.name).collect();
+    for (name, bytes) in names.iter().zip(&files) {
+        staging.write(name, 0, bytes).expect("right");
+    }
+    // Whoever reads it finds this out.
+    let path = staging.dir.join(&names[1]);
+    let mut rotten = files[1].clone();
+    rotten[3] ^= 1;
+    std::fs::write(&path, &rotten).expect("writes");
+    let whole = staging.progress();
+    drop(staging);
+    let staging = Staging::begin(&disk(), here.path(), &manifest).expect("begins");
+    assert_eq!(staging.progress(), whole);
+    drop(staging);
+    // Of another length it cannot be that file.
+    std::fs::write(&path, &rotten[1..]).expect("writes");
+    let mut staging = Staging::begin(&disk(), here.path(), &manifest).expect("begins");
+    assert_eq!(staging.wanted().len(), 1);
+    staging.write(&names[1], 0, &files[1]).expect("right");
+    drop(staging);
+    // Under its name another file is awaited, of the same length.
+    let other = [files[0].clone(), random_bytes(500)];
+    let staging = Staging::begin(&disk(), here.path(), &manifest_of(log, &other));
+    assert_eq!(staging.expect("begins").wanted()[0].name, names[1]);
+    // No manifest vouches for the one that is here, although it is the right one.
+    std::fs::write(&path, &other[1]).expect("writes");
+    let dir = log_dir(&here.path().join(INCOMING), log);
+    std::fs::remove_file(dir.join(MANIFEST)).expect("removes");
+    let staging = Staging::begin(&disk(), here.path(), &manifest_of(log, &other));
+    assert!(staging.expect("begins").is_complete());
+    std::fs::write(&path, &rotten).expect("writes");
+    std::fs::remove_file(dir.join(MANIFEST)).expect("removes");
+    let staging = Staging::begin(&disk(), here.path(), &manifest_of(log, &other));
+    assert_eq!(staging.expect("begins").wanted().len(), 1);
+}
+
+#[test]
+fn a_manifest_says_of_which_log_it_is_and_damaged_ones_do_not() {
+    let log = LogId::random();
+    let manifest = manifest_of(log, &[random_bytes(10)]);
+    assert_eq!(Staging::log_of(&manifest).expect("valid"), log);
+    let refused = Staging::log_of(&manifest[1..]);
+    assert!(matches!(refused, Err(WalError::Corrupt { .. })));
 }
 
 #[test]

@@ -270,7 +270,8 @@ fn files_faults_and_what_is_at_risk_have_their_lines() {
         "disk_free_bytes": 5, "stalled": "the disk is too full", "compaction_error": "no room",
         "damaged": [{"name": "a.log", "reason": "a flipped bit"}],
         "scrub": {"passes": 2, "bytes": 3072, "faults": 1, "last_pass_unix_ms": 1700000000000},
-        "accounting": {"rows": {"durable": 20, "queryable": 20},
+        "accounting": {"rows": {"taken": 20, "dead_lettered": 0, "durable": 20},
+        "lsn": {"durable": 20, "shipped": 19, "applied": 18, "queryable": null},
         "at_risk": {"rows": 5, "bytes": 300, "ms": 12}}"#;
     assert_eq!(
         shown(&node("p", "primary", more)),
@@ -286,6 +287,7 @@ fn files_faults_and_what_is_at_risk_have_their_lines() {
             "    DAMAGED: a.log: a flipped bit",
             "    scrub: 3.0 KiB read, 1 fault found; all was read 2 times, last by \
              2023-11-14T22:13:20Z",
+            "    lsn: durable to 20, shipped to 19, applied to 18, NOT ALL QUERYABLE",
             "    would be lost if this node vanished now: 5 rows, 300 bytes, 12 ms",
         ]
     );
@@ -297,5 +299,14 @@ fn files_faults_and_what_is_at_risk_have_their_lines() {
     assert_eq!(
         lines[lines.len() - 1],
         "    nothing would be lost if this node vanished now"
+    );
+}
+
+#[test]
+fn how_far_the_log_has_come_is_told_where_it_is_known() {
+    let more = r#", "accounting": {"lsn": {"durable": 20, "queryable": 20}}"#;
+    assert_eq!(
+        shown(&node("s", "secondary", more))[3..],
+        ["    lsn: durable to 20, queryable to 20"]
     );
 }

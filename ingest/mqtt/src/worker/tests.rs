@@ -1,0 +1,204 @@
+//! A worker's promises about sessions that wait for secondaries: they cost the others nothing, and
+//! none is forgotten. Groups and reports are what the test says they are.
+
+use std::num::NonZeroU16;
+
+use ntex::io::Io;
+use ntex::rt::{DefaultRuntime, System};
+use ntex::service::cfg::SharedCfg;
+use ntex::testing::IoTest;
+use wal::NodeCopy;
+
+use super::*;
+use crate::ack::TooFew;
+use crate::codec::Codec;
+use crate::held::Hold;
+use crate::queue::{AckKind, Need, Waiting};
+use crate::session::Identity;
+
+/// A worker whose sessions share one connection.
+struct Bench {
+    worker: Worker,
+    reports: watch::Sender<Replicated>,
+    io: Io,
+    _client: IoTest,
+    _committer: wal::Committer,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(too_few: TooFew) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (committer, _) =
+            wal::open_primary(wal::OsDisk::new(), dir.path(), &wal::Config::default())
+                .expect("opens");
+        let (client, server) = IoTest::create();
+        client.remote_buffer_cap(usize::MAX);
+        let (reports, reported) = watch::channel(Replicated::default());
+        let config = Config {
+            too_few,
+            ..Config::default()
+        };
+        let worker = Worker::new(
+            Arc::new(config),
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+            committer.appenders().appender(Box::new(|_| ())),
+            reported,
+        );
+        Self {
+            worker,
+            reports,
+            io: Io::new(server, SharedCfg::new("test")),
+            _client: client,
+            _committer: committer,
+            _dir: dir,
+        }
+    }
+
+    fn session(&self, client: String) -> Rc<Session> {
+        let flag = self.worker.clients.enter(&client);
+        let identity = Identity {
+            client,
+            keep_alive: None,
+            will: None,
+            wants_properties: false,
+            max_packet: None,
+        };
+        let codec = Rc::new(Codec::new());
+        let session = Rc::new(Session::new(self.io.get_ref(), codec, identity, flag));
+        self.worker.enter(&session);
+        session
+    }
+
+    /// A message comes in as `connection` takes it in.
+    fn publish(&self, session: &Rc<Session>, need: Need) {
+        self.worker.arrived(session, 1);
+        session.wait_for(Waiting {
+            id: NonZeroU16::MIN,
+            kind: AckKind::Ack,
+            need,
+        });
+        match need {
+            Need::Repeat | Need::Refuse => self.worker.answer_now(session),
+            Need::Durable(_) | Need::Replicas(..) => self.worker.list(session),
+        }
+    }
+
+    /// Group `n` is durable, and ends at LSN 10 (n + 1).
+    fn durable(&self, n: u64) {
+        self.worker.acknowledge(Durable {
+            group: Ticket(n),
+            lsn: Lsn(10 * (n + 1)),
+        });
+    }
+
+    /// So many secondaries say that they have everything below `lsn`.
+    fn report(&self, nodes: u64, lsn: u64) {
+        let flushed = Lsn(lsn);
+        let copies = (1..=nodes).map(|node| NodeCopy { node, flushed });
+        self.reports.send_replace(Replicated::new(copies.collect()));
+    }
+
+    /// Looks since the last asking.
+    fn looks(&self) -> u64 {
+        self.worker.looks.take()
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.worker.counters.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Who waits for secondaries is held, where its first message belongs, and nobody else is.
+    fn check(&self, sessions: &[Rc<Session>]) {
+        let astray = |session: &&Rc<Session>| session.held_for().get() != session.waits_for();
+        assert_eq!(sessions.iter().filter(astray).count(), 0);
+        let waiting = sessions.iter().filter_map(|session| session.waits_for());
+        assert_eq!(self.worker.held.borrow().len(), waiting.count());
+    }
+}
+
+fn run(test: impl FnOnce() + 'static) {
+    System::new("test", DefaultRuntime).block_on(async move { test() });
+}
+
+#[test]
+fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
+    run(|| {
+        let bench = Bench::new(TooFew::Wait);
+        let name = |n: u32| bench.session(format!("held-{n}"));
+        let sessions: Vec<Rc<Session>> = (0..10_000).map(name).collect();
+        for session in &sessions {
+            bench.publish(session, Need::Replicas(Ticket(0), 5));
+        }
+        bench.durable(0);
+        assert_eq!(bench.looks(), 10_000);
+        let client = bench.session("durable".to_owned());
+        for n in 1..=1_000 {
+            bench.publish(&client, Need::Durable(Ticket(n)));
+            bench.durable(n);
+            // Four that keep up, then five that lag: never five that have it.
+            bench.report(4 + n % 2, if n % 2 == 0 { 10 * n } else { 9 });
+            bench.worker.answer_held();
+        }
+        assert_eq!((bench.looks(), bench.acknowledged()), (1_000, 1_000));
+        bench.check(&sessions);
+        bench.report(5, 10);
+        bench.worker.answer_held();
+        assert_eq!((bench.looks(), bench.acknowledged()), (10_000, 11_000));
+        assert!(bench.worker.held.borrow().is_empty());
+    });
+}
+
+#[test]
+fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_may_be() {
+    let seed = fastrand::u64(..);
+    println!("seed={seed}");
+    run(move || {
+        let mut random = fastrand::Rng::with_seed(seed);
+        for too_few in [TooFew::Wait, TooFew::FallBack] {
+            let bench = Bench::new(too_few);
+            let mut sessions: Vec<Rc<Session>> = Vec::new();
+            let mut group = 0;
+            for step in 0..5_000 {
+                match random.u8(..8) {
+                    0 => sessions.push(bench.session(format!("client-{step}"))),
+                    1 if sessions.len() > 20 => {
+                        let session = sessions.swap_remove(random.usize(..sessions.len()));
+                        bench.worker.leave(&session);
+                    }
+                    2 => {
+                        bench.durable(group);
+                        group += 1;
+                    }
+                    // A report that `watch_replicas` has not seen yet, and one that it has.
+                    3 => bench.report(random.u64(..10), random.u64(..10 * group + 11)),
+                    4 => {
+                        bench.report(random.u64(..10), random.u64(..10 * group + 11));
+                        bench.worker.answer_held();
+                        let pass = bench.worker.pass(None);
+                        let mut waits = sessions.iter().filter_map(|session| session.waits_for());
+                        assert!(!waits.any(|wait| pass.ends(wait)));
+                    }
+                    _ if !sessions.is_empty() => {
+                        let need = match random.u8(..6) {
+                            0 => Need::Durable(Ticket(group)),
+                            1 => Need::Repeat,
+                            2 => Need::Refuse,
+                            _ => Need::Replicas(Ticket(group), random.u8(1..=8)),
+                        };
+                        bench.publish(&sessions[random.usize(..sessions.len())], need);
+                    }
+                    _ => {}
+                }
+                bench.check(&sessions);
+            }
+            bench.durable(group);
+            bench.report(8, 10 * (group + 1));
+            bench.worker.answer_held();
+            assert_eq!(bench.worker.counters.waiting.load(Ordering::Relaxed), 0);
+            assert!(bench.worker.held.borrow().is_empty());
+        }
+    });
+}
