@@ -101,6 +101,11 @@ impl Packer {
         }
     }
 
+    /// Forgets what it has made: blocks that were damaged when they were packed may be whole now.
+    pub fn forget(&self) {
+        lock(&self.done).clear();
+    }
+
     fn packed(&self, from: Lsn, chunk: &Chunk) -> Option<Bytes> {
         let slot = self.slot((from, chunk.end));
         if let Some(known) = slot.get() {

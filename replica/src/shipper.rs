@@ -165,6 +165,7 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
 
 /// Looks whether the blocks from `at` on are damaged here; one look at a time, whoever complains.
 fn doubt(shipping: &Shipping, log: &Log, at: Lsn) {
+    shipping.packer.forget();
     if let Ok(place) = Arc::clone(&shipping.doubts).try_acquire_owned() {
         let log = log.clone();
         drop(spawn_blocking(move || {

@@ -104,15 +104,16 @@ pub(super) fn following(reader: &mut Reader<'_>) -> Option<Following> {
     let listen = reader.addr_if_any("replication.listen");
     // Read even where nobody is served, so that a wrong value is told at once.
     let serving = serving(reader, listen.unwrap_or(loopback(0)));
+    let return_after = reader.duration(
+        "replication.return_after",
+        RETURN_AFTER,
+        Duration::from_millis(100)..=Duration::from_secs(600),
+    );
     Some(Following {
         upstreams: upstreams?,
         certs: certs?,
         relay: listen.map(|_| serving),
-        return_after: reader.duration(
-            "replication.return_after",
-            RETURN_AFTER,
-            Duration::from_millis(100)..=Duration::from_secs(600),
-        ),
+        return_after,
     })
 }
 
