@@ -538,7 +538,7 @@ const RUN_BYTES: usize = 1 << 20;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Shortest time between statuses.
-const STATUS_GAP: Duration = Duration::from_millis(10);
+const STATUS_GAP: Duration = Duration::from_millis(2);
 
 /// Longest time between statuses.
 const STATUS_EVERY: Duration = Duration::from_secs(1);

@@ -321,3 +321,68 @@ async fn a_tail_that_is_put_aside_survives_a_crash_anywhere() {
         }
     }
 }
+
+/// A primary over this disk with rows `from..to` and everything sealed in files.
+fn grown(disk: &CrashDisk, rows: std::ops::Range<i64>) -> wal::Committer {
+    let config = wal::Config {
+        segment_size: 1500,
+        upkeep_every: std::time::Duration::from_secs(3600),
+        ..wal::Config::default()
+    };
+    let disk: Arc<dyn wal::Disk> = Arc::new(disk.clone());
+    let (committer, _) = wal::open_primary(disk, Path::new("data"), &config).expect("opens");
+    let mut appender = committer.appender(Box::new(|_| ()));
+    for number in rows {
+        tests::workload::append(&mut appender, number).expect("durable");
+    }
+    wal::compact_now(committer.log()).expect("compacts");
+    committer
+}
+
+/// Brings in every file that is still missing.
+fn bring(staging: &mut wal::Staging, from: &wal::Log) {
+    while let Some(missing) = staging.wanted().first().cloned() {
+        let bytes = from.export_from(&missing.name, missing.held);
+        let bytes = bytes.expect("held by the peer");
+        staging
+            .write(&missing.name, missing.held, &bytes)
+            .expect("right");
+    }
+}
+
+#[test]
+fn a_file_of_another_history_does_not_come_back_after_a_crash() {
+    let base = CrashDisk::new();
+    grown(&base, 0..9).stop().expect("stops");
+    // Two histories of one log, whose files have the same names.
+    let (first, second) = (
+        grown(&base.copy(), 1050..1080),
+        grown(&base.copy(), 1155..1185),
+    );
+    let data = Path::new("data");
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let own = CrashDisk::new();
+        let disk: Arc<dyn wal::Disk> = Arc::new(own.clone());
+        let manifest = first.log().bundle();
+        let mut staging = wal::Staging::begin(&disk, data, manifest.manifest()).expect("begins");
+        bring(&mut staging, first.log());
+        let manifest = second.log().bundle();
+        drop(wal::Staging::begin(&disk, data, manifest.manifest()).expect("begins anew"));
+        own.stop_at(own.operations());
+        let own = own.after_crash(&mut random);
+        let disk: Arc<dyn wal::Disk> = Arc::new(own.clone());
+        let Some(mut staging) = wal::Staging::find(&disk, data).expect("reads") else {
+            continue;
+        };
+        bring(&mut staging, second.log());
+        let held = own.contents();
+        for file in second.log().snapshot().file_infos() {
+            let right = second.log().export(&file.name).expect("intact");
+            let is_right = held
+                .iter()
+                .any(|(path, bytes)| path.ends_with(&file.name) && bytes[..] == right[..]);
+            assert!(is_right, "seed {seed}: {}", file.name);
+        }
+    }
+}
