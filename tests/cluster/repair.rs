@@ -97,7 +97,7 @@ fn is_repaired(node: &Node) {
         let damaged = http.status()["damaged"].clone();
         let repaired = http.metric("headwater_log_repaired_total");
         let known = http.metric("headwater_log_damaged");
-        if damaged == serde_json::json!([]) && known == Some(0.0) && repaired >= Some(1.0) {
+        if damaged == serde_json::json!([]) && known == Some(0.0) && repaired == Some(1.0) {
             Ok(())
         } else {
             Err((damaged, known, repaired))
