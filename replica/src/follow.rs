@@ -163,13 +163,13 @@ impl Completion {
                 None => std::future::pending().await,
             }
         };
-        let mut filled = filled.clone();
-        let caught = caught_up.wait_for(Option::is_some).await;
-        let at = caught.ok().and_then(|at| *at).unwrap_or(Lsn(0));
-        let mut durable = log.durable();
-        let there = durable.wait_for(|durable| durable.lsn >= at);
-        let whole =
-            async { there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok() };
+        let (mut filled, mut durable) = (filled.clone(), log.durable());
+        let whole = async {
+            let caught = caught_up.wait_for(Option::is_some).await;
+            let at = caught.ok().and_then(|at| *at).unwrap_or(Lsn(0));
+            let there = durable.wait_for(|durable| durable.lsn >= at);
+            there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok()
+        };
         tokio::select! {
             whole = whole => if whole {
                 return FollowError::Joined;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::codec::FETCH_SINCE;
+use crate::codec::PROTOCOL_MIN;
 use crate::error::LinkError;
 use crate::fetch::{self, Giving, Places};
 use crate::files::Files;
@@ -47,16 +47,13 @@ impl Peers {
         protocol: u16,
         giving: &Giving<'_, F>,
     ) -> LinkError {
-        if protocol < FETCH_SINCE {
-            return link.closed().await;
-        }
         let _listed = self.join(link, protocol);
         fetch::serve(link, giving, &self.places).await
     }
 
     /// Everyone who can be asked now.
     pub(crate) fn all(&self) -> Vec<Link> {
-        self.speaking(FETCH_SINCE)
+        self.speaking(PROTOCOL_MIN)
     }
 
     /// Those of them who speak this version or a newer one.
@@ -68,7 +65,7 @@ impl Peers {
 
     /// Waits until there is someone to ask.
     pub(crate) async fn some(&self) {
-        self.some_speaking(FETCH_SINCE).await;
+        self.some_speaking(PROTOCOL_MIN).await;
     }
 
     /// Waits until there is someone who speaks this version or a newer one.

@@ -218,7 +218,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::codec::{FETCH_SINCE, PROTOCOL_MAX};
+    use crate::codec::PROTOCOL_MAX;
     use crate::fetch::Giving;
     use crate::loopback::{Pair, Shelf, damaged, segment};
 
@@ -279,14 +279,6 @@ mod tests {
         assert!(mends(&near, &far, PROTOCOL_MAX, Duration::from_secs(20)).await);
         assert!(near.read(&segment(3)) == Some(file));
         assert_eq!(near.read("parquet/b.parquet"), Some(other));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_asked_of_a_peer_of_an_older_version() {
-        let far = Shelf::holding(segment(3), Bytes::from_static(b"three"));
-        let near = Shelf::lacking(&[segment(3)]);
-        assert!(!mends(&near, &far, FETCH_SINCE - 1, Duration::from_millis(300)).await);
-        assert_eq!(near.read(&segment(3)), None);
     }
 
     #[tokio::test]

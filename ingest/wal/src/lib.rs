@@ -48,6 +48,8 @@ mod past;
 #[cfg(test)]
 mod proof;
 mod recovery;
+#[cfg(test)]
+mod refusing;
 mod registry;
 mod repair;
 mod replicas;

@@ -301,66 +301,16 @@ impl Pass<'_> {
 mod tests {
     use std::borrow::Cow;
     use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::Mutex;
-
-    use bytes::Bytes;
 
     use super::*;
-    use crate::{Config, Disk, DiskFile, OsDisk, Row, Value, compact_now, open_primary};
-
-    /// A disk on which one directory cannot be listed: too many files are open.
-    #[derive(Debug, Default)]
-    struct Unlisted {
-        disk: OsDisk,
-        dir: Mutex<Option<PathBuf>>,
-    }
-
-    impl Disk for Unlisted {
-        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-            let refused = self.dir.lock().expect("a directory").clone();
-            if refused.as_deref() == Some(dir) {
-                return Err(io::Error::other("too many open files"));
-            }
-            self.disk.list(dir)
-        }
-        fn create_dir(&self, dir: &Path) -> io::Result<()> {
-            self.disk.create_dir(dir)
-        }
-        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            self.disk.create(path)
-        }
-        fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            self.disk.open(path)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.disk.remove(path)
-        }
-        fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-            self.disk.remove_dir_all(dir)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.disk.rename(from, to)
-        }
-        fn free(&self, path: &Path) -> io::Result<Option<u64>> {
-            self.disk.free(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.disk.sync_dir(dir)
-        }
-        fn map(&self, path: &Path) -> io::Result<Bytes> {
-            self.disk.map(path)
-        }
-        fn read(&self, path: &Path) -> io::Result<Bytes> {
-            self.disk.read(path)
-        }
-    }
+    use crate::refusing::RefusingDisk;
+    use crate::{Config, Row, Value, compact_now, open_primary};
 
     #[test]
     fn a_directory_that_cannot_be_listed_says_of_no_file_that_it_is_missing() {
         let (here, disk) = (
             tempfile::tempdir().expect("dir"),
-            Arc::<Unlisted>::default(),
+            Arc::<RefusingDisk>::default(),
         );
         let config = Config {
             segment_size: 2_500,
@@ -368,7 +318,7 @@ mod tests {
             ..Config::default()
         };
         let (primary, _) =
-            open_primary(Arc::<Unlisted>::clone(&disk), here.path(), &config).expect("opens");
+            open_primary(Arc::<RefusingDisk>::clone(&disk), here.path(), &config).expect("opens");
         let mut appender = primary.appender(Box::new(|_| ()));
         for number in 0..300 {
             let row = Row {
@@ -401,10 +351,14 @@ mod tests {
             primary.log().damage().borrow().len()
         };
         for dir in [&state.dir, &files] {
-            *disk.dir.lock().expect("a directory") = Some(dir.clone());
+            let refused = dir.clone();
+            disk.refuse(move |operation, path| {
+                let is_it = operation == "list" && path == refused;
+                is_it.then(|| io::Error::other("too many open files"))
+            });
             assert_eq!(missing(), 0, "{}", dir.display());
         }
-        *disk.dir.lock().expect("a directory") = None;
+        disk.relent();
         std::fs::remove_dir_all(&files).expect("removes");
         assert_eq!(missing(), snapshot.files.all().count());
     }

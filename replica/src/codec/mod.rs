@@ -28,9 +28,6 @@ pub const PROTOCOL_MIN: u16 = 2;
 /// See [`PROTOCOL_MIN`].
 pub const PROTOCOL_MAX: u16 = 3;
 
-/// First protocol version whose peers know [`Message::Fetch`] and [`Message::File`].
-pub const FETCH_SINCE: u16 = 2;
-
 /// First protocol version with routes, snapshots, the search for a common point, reports, framed
 /// blocks and everything else that came with relays.
 pub const V3_SINCE: u16 = 3;

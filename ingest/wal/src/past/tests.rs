@@ -4,14 +4,13 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::DiskFile;
 use crate::layout::log_dir;
+use crate::refusing::RefusingDisk;
 use crate::{
     Appender, Committer, Config, Follower, FollowerConfig, OldLog, OsDisk, Row, Staging, Value,
     compact_now, open_follower, open_primary, shelve_tail,
@@ -436,66 +435,23 @@ async fn a_log_that_is_cut_vouches_for_nothing_behind_the_cut() {
     assert_eq!(on_disk(&file, id), forged, "what is at the cut is right");
 }
 
-/// A disk without room for the file.
-#[derive(Debug, Default)]
-struct Full {
-    disk: OsDisk,
-    full: AtomicBool,
-}
-
-impl Disk for Full {
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir(dir)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        if self.full.load(Ordering::Acquire) && path.ends_with(PAST_NEW) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        self.disk.create(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.open(path)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.disk.remove_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn free(&self, path: &Path) -> io::Result<Option<u64>> {
-        self.disk.free(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.disk.map(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Bytes> {
-        self.disk.read(path)
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_relieved_segment_by_segment_and_nothing_is_forgotten() {
-    let full = Arc::new(Full::default());
-    let disk: Arc<dyn Disk> = Arc::<Full>::clone(&full);
+    let full = Arc::new(RefusingDisk::default());
+    let disk: Arc<dyn Disk> = Arc::<RefusingDisk>::clone(&full);
     let source = Source::due(&disk).await;
     let starts = held(source.log());
-    full.full.store(true, Ordering::Release);
+    full.refuse(|operation, path| {
+        let is_it = operation == "create" && path.ends_with(PAST_NEW);
+        is_it.then(|| io::Error::from(io::ErrorKind::StorageFull))
+    });
     for gone in 1..3 {
         compact_now(source.log()).expect("retires one");
         assert_eq!(source.log().oldest(), starts[gone]);
         assert_eq!(source.log().chain_at(starts[1].lsn), Some(starts[1].chain));
         assert!(!source.file().exists());
     }
-    full.full.store(false, Ordering::Release);
+    full.relent();
     source.retire().await;
     let oldest = source.log().oldest().lsn;
     let gone: Vec<Position> = starts.into_iter().filter(|at| at.lsn < oldest).collect();

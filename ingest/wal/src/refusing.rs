@@ -1,0 +1,96 @@
+//! For tests: the real disk, but for what a test wants it to refuse. It must never be compiled into a
+//! node.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, OsDisk};
+
+/// The error of an operation on a path, if it is to have one.
+type Refuse = Box<dyn Fn(&str, &Path) -> Option<io::Error> + Send>;
+
+/// A disk that refuses.
+#[derive(Default)]
+pub(crate) struct RefusingDisk {
+    disk: OsDisk,
+    refuse: Mutex<Option<Refuse>>,
+}
+
+impl RefusingDisk {
+    /// From now on; operations are named like the methods of [`Disk`].
+    pub(crate) fn refuse(
+        &self,
+        refuse: impl Fn(&str, &Path) -> Option<io::Error> + Send + 'static,
+    ) {
+        *self.refuse.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(refuse));
+    }
+
+    /// Nothing any more.
+    pub(crate) fn relent(&self) {
+        *self.refuse.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn ask(&self, operation: &str, path: &Path) -> io::Result<&OsDisk> {
+        let refuse = self.refuse.lock().unwrap_or_else(PoisonError::into_inner);
+        match refuse.as_ref().and_then(|refuse| refuse(operation, path)) {
+            Some(error) => Err(error),
+            None => Ok(&self.disk),
+        }
+    }
+}
+
+impl fmt::Debug for RefusingDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusingDisk").finish_non_exhaustive()
+    }
+}
+
+impl Disk for RefusingDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.ask("list", dir)?.list(dir)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.ask("create_dir", dir)?.create_dir(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.ask("create", path)?.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.ask("open", path)?.open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.ask("remove", path)?.remove(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.ask("remove_dir_all", dir)?.remove_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask("rename", from)?.rename(from, to)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.ask("free", path)?.free(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.ask("sync_dir", dir)?.sync_dir(dir)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        self.ask("map", path)?.map(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Bytes> {
+        self.ask("read", path)?.read(path)
+    }
+}
