@@ -24,7 +24,7 @@ const IN_FLIGHT: u64 = 128;
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None`, with a note, where this process may not mount.
+    /// `None`, as a test that is skipped, where this process may not mount.
     pub(crate) fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).expect("a directory");
         let mut command = Command::new("mount");
@@ -32,7 +32,7 @@ impl SmallDisk {
         match command.arg(at).output() {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             refused => {
-                println!("skipped: no file system can be mounted here: {refused:?}");
+                tests::skip(&format!("no file system can be mounted here: {refused:?}"));
                 None
             }
         }

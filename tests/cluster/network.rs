@@ -4,9 +4,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
+use serde_json::Value;
 use tests::cluster::{Cluster, caught_up};
 use tests::digest;
 use tests::eventually;
@@ -14,10 +16,14 @@ use tests::http::Http;
 use tests::netns::Host;
 use tests::node::Node;
 use tests::proxy::{Proxy, Weather};
-use tests::publisher::Fleet;
+use tests::publisher::{Device, Fleet};
 
 /// Bytes of padding in each message.
 const PAD: usize = 400;
+
+/// How often a cable is pulled, and how often of these until the connection is given up.
+const CUTS: usize = 100;
+const LONG_CUTS: usize = 5;
 
 /// A primary and a secondary on hosts of their own. Packets between them pass the tests' own host
 /// over two cables and, there, a line with a weather.
@@ -50,7 +56,7 @@ impl Net {
         // So that there is as much on the line as in the log.
         cluster.primary_setting("replication.compression", "none");
         cluster.primary_setting("log.segment_size", "1 MiB");
-        // It lives longer than its address.
+        // It lives longer than its address, and the tests come by another.
         cluster.secondary_setting("http.listen", "0.0.0.0:7440");
         cluster.secondary_setting("http.insecure_anonymous", true);
         let primary = cluster.primary();
@@ -74,9 +80,60 @@ impl Net {
         Http::of(self.primary.as_ref().expect("it runs"))
     }
 
-    /// Wherever it is now.
+    /// Whatever becomes of its cable.
     fn secondary(&self) -> Http {
-        Http::at(&format!("{}:7440", self.site.address()))
+        Http::at(&format!("{}:7440", self.site.watched()))
+    }
+
+    /// How the secondary follows, as it says itself.
+    fn following(&self) -> Value {
+        self.secondary().status()["upstream"].clone()
+    }
+
+    /// Waits until the secondary says that it is in this state.
+    fn is(&self, state: &str) {
+        eventually(state, || {
+            let following = self.following();
+            if following["state"] == state {
+                Ok(())
+            } else {
+                Err(following)
+            }
+        });
+    }
+
+    /// Connections that the secondary has tried to make after its first.
+    fn reconnects(&self) -> u64 {
+        let following = self.following();
+        following["reconnects"].as_u64().expect("a number")
+    }
+
+    /// Pulls the cable for some milliseconds, or for up to 200. Then the secondary catches up, or
+    /// the next accident does not leave it the time.
+    fn flicker(&mut self) {
+        let ms = 2.0 * 100_f64.powf(self.random.f64());
+        self.site.plug(false);
+        // The accident itself: there is nothing to wait for.
+        sleep(Duration::from_secs_f64(ms / 1000.0));
+        self.site.plug(true);
+        if self.random.bool() {
+            caught_up(&self.primary(), &self.secondary());
+        }
+    }
+
+    /// Pulls the cable until the secondary has given its connection up and has missed rows, and plugs
+    /// it in until it has made up for them over another one.
+    fn cut_off(&self) {
+        self.is("streaming");
+        let before = self.reconnects();
+        self.site.plug(false);
+        self.is("connecting");
+        let (ahead, behind) = (self.primary().lsn(), self.secondary().lsn());
+        assert!(ahead > behind, "nothing missed: {ahead}, {behind}");
+        self.site.plug(true);
+        self.is("streaming");
+        assert!(self.reconnects() > before, "over the same connection");
+        caught_up(&self.primary(), &self.secondary());
     }
 
     /// Two clients that publish until told to stop.
@@ -153,6 +210,40 @@ impl Net {
     }
 }
 
+/// A device that publishes one row after the other until told to stop: there is always something on
+/// the line, however long it takes, and never more than can be asked for in the end.
+struct Meter {
+    stop: Arc<AtomicBool>,
+    readings: JoinHandle<Vec<i64>>,
+}
+
+impl Meter {
+    fn start(net: &Net) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, numbers) = (Arc::clone(&stop), Arc::clone(&net.numbers));
+        let mut device = Device::connect(net.cluster.mqtt(), "meter");
+        let readings = std::thread::spawn(move || {
+            let mut acknowledged = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let pad = "x".repeat(PAD);
+                device.send("load/meter", &format!(r#"{{"n":{number},"pad":"{pad}"}}"#));
+                acknowledged.push(number);
+                // Its clock: nothing waits for it.
+                sleep(Duration::from_millis(2));
+            }
+            acknowledged
+        });
+        Self { stop, readings }
+    }
+
+    /// The numbers that were acknowledged.
+    fn finish(self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.readings.join().expect("a device")
+    }
+}
+
 #[test]
 fn a_partition_stops_nobody_and_is_made_up_for() {
     let Some(mut net) = Net::new() else { return };
@@ -200,6 +291,22 @@ fn a_line_with_200_ms_there_and_back_is_followed() {
 }
 
 #[test]
+fn a_line_with_200_ms_there_and_back_that_loses_packets_too_loses_no_row() {
+    let Some(mut net) = Net::new() else { return };
+    net.line.weather(Weather {
+        loss: 0.05,
+        delay: Duration::from_millis(100),
+        ..Weather::default()
+    });
+    net.store(600);
+    net.seen_as("streaming");
+    caught_up(&net.primary(), &net.secondary());
+    let lost = net.line.lost();
+    assert!(lost > 3, "only {lost} packets lost");
+    net.ends_equal();
+}
+
+#[test]
 fn a_secondary_that_moves_to_another_address_stays_the_same_node() {
     let Some(mut net) = Net::new() else { return };
     for _ in 0..2 {
@@ -219,16 +326,22 @@ fn a_secondary_that_moves_to_another_address_stays_the_same_node() {
 #[test]
 fn a_cable_that_is_pulled_a_hundred_times_loses_no_row() {
     let Some(mut net) = Net::new() else { return };
-    let fleet = net.publish();
-    fleet.wait_for(100);
-    for _ in 0..100 {
-        net.site.plug(false);
-        // The accident is the promise here: nothing is waited for.
-        std::thread::sleep(Duration::from_millis(net.random.u64(0..10)));
-        net.site.plug(true);
-        std::thread::sleep(Duration::from_millis(net.random.u64(0..80)));
+    let meter = Meter::start(&net);
+    net.is("streaming");
+    let before = net.reconnects();
+    let mut is_long = [false; CUTS];
+    is_long[..LONG_CUTS].fill(true);
+    net.random.shuffle(&mut is_long);
+    for is_long in is_long {
+        if is_long {
+            net.cut_off();
+        } else {
+            net.flicker();
+        }
     }
-    net.finish(fleet);
+    net.acknowledged.extend(meter.finish());
+    let made_again = net.reconnects() - before;
+    assert!(made_again >= LONG_CUTS as u64, "only {made_again} times");
     net.ends_equal();
 }
 

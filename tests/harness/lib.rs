@@ -1,6 +1,8 @@
 //! What the integration tests share: a disk that crashes, real processes, real clients, waiting
 //! for positions. Knows nothing of the product's insides but its public crates.
 
+use std::io::Write as _;
+
 pub mod cluster;
 pub mod crash_disk;
 pub mod digest;
@@ -21,6 +23,21 @@ pub fn seed() -> u64 {
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed={seed}");
     seed
+}
+
+/// Says that a test cannot be run here, and why.
+///
+/// # Panics
+/// Under `HEADWATER_CI`, which `.ci/run` sets: what is skipped there, nobody runs.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    assert!(
+        std::env::var_os("HEADWATER_CI").is_none(),
+        "{test} would be skipped, and with HEADWATER_CI set nothing may be: {why}"
+    );
+    // Not with a macro: what those print is shown of tests that fail, and this one will not.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 /// Polls until `condition` holds; panics with what was last seen after `MAX_WAIT`.

@@ -1,6 +1,7 @@
 //! Hosts of their own on this machine: each a network namespace with one cable (a veth pair) to
-//! the network of the tests, which can be pulled and whose far end can get another address. Removed
-//! when dropped; those of a test that was killed are removed by the next one.
+//! the network of the tests, which can be pulled and whose far end can get another address. Over a
+//! second one, which nobody pulls, only the tests see what becomes of the host: no node must know
+//! its addresses. Removed when dropped; those of a test that was killed are removed by the next one.
 
 use std::path::Path;
 use std::process::{Command, id};
@@ -13,14 +14,20 @@ use crate::node::Place;
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    /// First numbers of the addresses on the cable.
     subnet: String,
+    /// The same of the tests' own line.
+    watched: String,
     /// Last numbers of the addresses: this end of the cable, then those that the host may have.
     numbers: [u32; 3],
     moved: bool,
 }
 
 impl Host {
-    /// `None`, with a note, where this process may not make one.
+    /// `None`, as a test that is skipped, where this process may not make one.
+    ///
+    /// # Panics
+    /// There, if no test may be skipped.
     pub fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static TIDY: Once = Once::new();
@@ -30,13 +37,14 @@ impl Host {
         let host = Self {
             name: format!("{PREFIX}{}-{at}", id()),
             subnet: format!("10.{}.{}", 200 + (id() >> 8) % 50, id() % 256),
+            watched: format!("10.{}.{}", 150 + (id() >> 8) % 50, id() % 256),
             numbers: [first + 1, first + 2, first + 3],
             moved: false,
         };
         match host.set_up() {
             Ok(()) => Some(host),
             Err(refused) => {
-                println!("skipped: no network namespace can be made here: {refused}");
+                crate::skip(&format!("no network namespace can be made here: {refused}"));
                 None
             }
         }
@@ -53,6 +61,11 @@ impl Host {
     /// The host's address now.
     pub fn address(&self) -> String {
         self.numbered(if self.moved { 2 } else { 1 })
+    }
+
+    /// Where the tests see this host, whatever becomes of its cable.
+    pub fn watched(&self) -> String {
+        format!("{}.{}", self.watched, self.numbers[1])
     }
 
     /// The address of this end of its cable.
@@ -76,24 +89,26 @@ impl Host {
     }
 
     fn set_up(&self) -> Result<(), String> {
-        let (name, cable) = (self.name.as_str(), self.cable());
+        let name = self.name.as_str();
         ip(&["netns", "add", name])?;
-        ip(&[
-            "link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", name,
-        ])?;
-        ip(&[
-            "addr",
-            "add",
-            &format!("{}/29", self.gateway()),
-            "dev",
-            &cable,
-        ])?;
-        ip(&["link", "set", &cable, "up"])?;
-        let own = format!("{}/29", self.address());
-        ip(&["-n", name, "addr", "add", &own, "dev", "eth0"])?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
-        ip(&["-n", name, "link", "set", "eth0", "up"])?;
+        self.connect(&self.cable(), "eth0", &self.gateway(), &self.address())?;
+        let here = format!("{}.{}", self.watched, self.numbers[0]);
+        self.connect(&self.window(), "eth1", &here, &self.watched())?;
         ip(&["netns", "exec", name, "true"])
+    }
+
+    /// A line between this network and the host: interfaces and addresses of both ends.
+    fn connect(&self, near: &str, far: &str, here: &str, there: &str) -> Result<(), String> {
+        let name = self.name.as_str();
+        let (here, there) = (format!("{here}/29"), format!("{there}/29"));
+        ip(&[
+            "link", "add", near, "type", "veth", "peer", "name", far, "netns", name,
+        ])?;
+        ip(&["addr", "add", &here, "dev", near])?;
+        ip(&["link", "set", near, "up"])?;
+        ip(&["-n", name, "addr", "add", &there, "dev", far])?;
+        ip(&["-n", name, "link", "set", far, "up"])
     }
 
     fn numbered(&self, which: usize) -> String {
@@ -104,12 +119,18 @@ impl Host {
     fn cable(&self) -> String {
         format!("{}h", self.name)
     }
+
+    /// The interface at this end of the tests' own line.
+    fn window(&self) -> String {
+        format!("{}w", self.name)
+    }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         // Not every part may be there.
         let _ = ip(&["link", "del", &self.cable()]);
+        let _ = ip(&["link", "del", &self.window()]);
         let _ = ip(&["netns", "del", &self.name]);
     }
 }
