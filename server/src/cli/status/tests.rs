@@ -1,58 +1,105 @@
 //! Whole trees, as a user sees them.
 
+use serde_json::{Map, Value, json};
+
 use super::*;
 
-fn shown(json: &str) -> Vec<String> {
-    let status: Status = serde_json::from_str(json).unwrap();
-    let text = tree(&status);
-    text.lines().map(str::to_owned).collect()
+/// A part of a status as it travels; what a test is about is added to it.
+#[derive(Clone)]
+struct Told(Map<String, Value>);
+
+impl From<Told> for Value {
+    fn from(told: Told) -> Self {
+        Self::Object(told.0)
+    }
 }
 
-/// A node with a log, and more fields of it.
-fn node(name: &str, role: &str, more: &str) -> String {
-    format!(
-        r#"{{"node": "{name}", "node_id": "", "role": "{role}", "version": "0.1.0",
-        "uptime_s": 61, "log_id": "00", "epoch": 1, "lsn": 20, "oldest_lsn": 4,
-        "committed_unix_ms": 0, "segments": 1, "segment_bytes": 1536{more}}}"#
-    )
-}
+impl Told {
+    fn of(fields: Value) -> Self {
+        match fields {
+            Value::Object(fields) => Self(fields),
+            other => panic!("{other}"),
+        }
+    }
 
-/// A secondary that is connected to the node that was asked.
-fn secondary(name: &str, id: &str, state: &str, more: &str) -> String {
-    format!(
-        r#"{{"name": "{name}", "id": "{id}", "address": "10.0.0.2:9", "state": "{state}",
-        "sent_lsn": 20, "received_lsn": 20, "flushed_lsn": 19, "applied_lsn": 18,
-        "lag_rows": 2, "lag_bytes": 300, "lag_ms": 4, "connected_unix_ms": 0,
-        "last_seen_unix_ms": 1700000000000{more}}}"#
-    )
-}
+    /// The node that is asked, without a log.
+    fn empty(name: &str, role: &str) -> Self {
+        Self::of(json!({
+            "node": name, "node_id": "", "role": role, "version": "0.1.0", "uptime_s": 61,
+        }))
+    }
 
-/// One that a relay tells of.
-fn below(name: &str, id: &str, state: &str, via: &str) -> String {
-    format!(
-        r#"{{"name": "{name}", "id": "{id}", "address": "10.1.0.2:9", "state": "{state}",
-        "applied_lsn": 17, "via": "{via}"}}"#
-    )
-}
+    /// The node that is asked.
+    fn node(name: &str, role: &str) -> Self {
+        Self::empty(name, role).and(json!({
+            "log_id": "00", "epoch": 1, "lsn": 20, "oldest_lsn": 4, "committed_unix_ms": 0,
+            "segments": 1, "segment_bytes": 1536,
+        }))
+    }
 
-/// How a secondary follows.
-fn upstream(state: &str, more: &str) -> String {
-    format!(
-        r#", "upstream": {{"address": "p:7441", "state": "{state}", "lsn": 22,
-        "received_lsn": 20, "flushed_lsn": 20, "applied_lsn": 20, "lag_rows": 2, "lag_ms": 9,
-        "reconnects": 2, "last_contact_unix_ms": 0{more}}}"#
-    )
+    /// A primary with these.
+    fn primary<const N: usize>(secondaries: [Self; N]) -> Self {
+        Self::node("p", "primary").with("secondaries", secondaries)
+    }
+
+    /// A secondary that follows like this.
+    fn following(upstream: Self) -> Self {
+        Self::node("s", "secondary").with("upstream", upstream)
+    }
+
+    /// A secondary that is connected to the node that was asked.
+    fn secondary(name: &str, id: &str, state: &str) -> Self {
+        Self::of(json!({
+            "name": name, "id": id, "address": "10.0.0.2:9", "state": state, "sent_lsn": 20,
+            "received_lsn": 20, "flushed_lsn": 19, "applied_lsn": 18, "lag_rows": 2,
+            "lag_bytes": 300, "lag_ms": 4, "connected_unix_ms": 0,
+            "last_seen_unix_ms": 1_700_000_000_000_u64,
+        }))
+    }
+
+    /// One that a relay tells of.
+    fn below(name: &str, id: &str, state: &str, via: &str) -> Self {
+        Self::of(json!({
+            "name": name, "id": id, "address": "10.1.0.2:9", "state": state, "applied_lsn": 17,
+            "via": via,
+        }))
+    }
+
+    /// How a secondary follows.
+    fn upstream(state: &str) -> Self {
+        Self::of(json!({
+            "address": "p:7441", "state": state, "lsn": 22, "received_lsn": 20, "flushed_lsn": 20,
+            "applied_lsn": 20, "lag_rows": 2, "lag_ms": 9, "reconnects": 2,
+            "last_contact_unix_ms": 0,
+        }))
+    }
+
+    fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// With all these fields.
+    fn and(mut self, fields: Value) -> Self {
+        self.0.extend(Self::of(fields).0);
+        self
+    }
+
+    /// The lines of the tree.
+    fn lines(self) -> Vec<String> {
+        let status: Status = serde_json::from_value(self.into()).unwrap();
+        tree(&status).lines().map(str::to_owned).collect()
+    }
 }
 
 #[test]
 fn a_primary_stands_above_its_secondaries() {
-    let (a, b) = (
-        secondary("a", "", "streaming", ""),
-        secondary("b", "", "catching_up", ""),
-    );
-    let json = node("p", "primary", &format!(r#", "secondaries": [{a}, {b}]"#));
+    let primary = Told::primary([
+        Told::secondary("a", "", "streaming"),
+        Told::secondary("b", "", "catching_up"),
+    ]);
     assert_eq!(
-        shown(&json),
+        primary.lines(),
         [
             "p  primary  epoch 1  lsn 20  <- asked",
             "|   version 0.1.0, up 1 min",
@@ -66,23 +113,17 @@ fn a_primary_stands_above_its_secondaries() {
 #[test]
 fn relays_stand_above_those_who_follow_them() {
     let relayed = [
-        below("leaf", "l1", "streaming", "r2"),
-        below("relay-2", "r2", "streaming", "r1"),
-        below("other", "l2", "disconnected", "r1"),
+        Told::below("leaf", "l1", "streaming", "r2"),
+        Told::below("relay-2", "r2", "streaming", "r1"),
+        Told::below("other", "l2", "disconnected", "r1"),
     ];
-    let more = format!(
-        r#", "serves": "0.0.0.0:7441", "below": [{}]"#,
-        relayed.join(", ")
-    );
-    let relay = secondary("relay-1", "r1", "streaming", &more);
-    let bare = secondary("b", "b1", "streaming", "");
-    let json = node(
-        "p",
-        "primary",
-        &format!(r#", "secondaries": [{relay}, {bare}]"#),
-    );
+    let relay = Told::secondary("relay-1", "r1", "streaming");
+    let primary = Told::primary([
+        relay.with("serves", "0.0.0.0:7441").with("below", relayed),
+        Told::secondary("b", "b1", "streaming"),
+    ]);
     assert_eq!(
-        shown(&json)[3..],
+        primary.lines()[3..],
         [
             "|-- relay-1  relay  10.0.0.2:9  streaming  lsn 18  lag 2 rows, 300 bytes, 4 ms",
             "|   |   serves 0.0.0.0:7441",
@@ -98,22 +139,16 @@ fn relays_stand_above_those_who_follow_them() {
 fn a_node_stands_where_it_is_connected_and_only_there() {
     // `s` was here before it went to the relay; `t` was there before it came here.
     let relayed = [
-        below("s", "s1", "streaming", "r1"),
-        below("t", "t1", "disconnected", "r1"),
+        Told::below("s", "s1", "streaming", "r1"),
+        Told::below("t", "t1", "disconnected", "r1"),
     ];
-    let more = format!(r#", "below": [{}]"#, relayed.join(", "));
-    let all = [
-        secondary("s", "s1", "disconnected", ""),
-        secondary("relay", "r1", "streaming", &more),
-        secondary("t", "t1", "streaming", ""),
-    ];
-    let json = node(
-        "p",
-        "primary",
-        &format!(r#", "secondaries": [{}]"#, all.join(", ")),
-    );
+    let primary = Told::primary([
+        Told::secondary("s", "s1", "disconnected"),
+        Told::secondary("relay", "r1", "streaming").with("below", relayed),
+        Told::secondary("t", "t1", "streaming"),
+    ]);
     assert_eq!(
-        shown(&json)[3..],
+        primary.lines()[3..],
         [
             "|-- relay  relay  10.0.0.2:9  streaming  lsn 18  lag 2 rows, 300 bytes, 4 ms",
             "|   `-- s  secondary  10.1.0.2:9  streaming  lsn 17  lag 3 rows",
@@ -125,16 +160,14 @@ fn a_node_stands_where_it_is_connected_and_only_there() {
 #[test]
 fn relays_that_name_each_other_are_shown_none_the_less() {
     let relayed = [
-        below("x", "x1", "streaming", "y1"),
-        below("y", "y1", "streaming", "x1"),
-        below("z", "z1", "streaming", "z1"),
-        below("lost", "l1", "streaming", "nobody"),
+        Told::below("x", "x1", "streaming", "y1"),
+        Told::below("y", "y1", "streaming", "x1"),
+        Told::below("z", "z1", "streaming", "z1"),
+        Told::below("lost", "l1", "streaming", "nobody"),
     ];
-    let more = format!(r#", "below": [{}]"#, relayed.join(", "));
-    let relay = secondary("relay", "r1", "streaming", &more);
-    let json = node("p", "primary", &format!(r#", "secondaries": [{relay}]"#));
+    let relay = Told::secondary("relay", "r1", "streaming").with("below", relayed);
     assert_eq!(
-        shown(&json)[3..],
+        Told::primary([relay]).lines()[3..],
         [
             "|-- relay  relay  10.0.0.2:9  streaming  lsn 18  lag 2 rows, 300 bytes, 4 ms",
             "|   `-- lost  secondary  10.1.0.2:9  streaming  lsn 17  lag 3 rows",
@@ -147,17 +180,12 @@ fn relays_that_name_each_other_are_shown_none_the_less() {
 
 #[test]
 fn what_is_wrong_with_a_secondary_is_told() {
-    let all = [
-        secondary("a", "a1", "streaming", r#", "files_differ": true"#),
-        secondary("b", "b1", "disconnected", r#", "reason": "no answer""#),
-    ];
-    let json = node(
-        "p",
-        "primary",
-        &format!(r#", "secondaries": [{}]"#, all.join(", ")),
-    );
+    let primary = Told::primary([
+        Told::secondary("a", "a1", "streaming").with("files_differ", true),
+        Told::secondary("b", "b1", "disconnected").with("reason", "no answer"),
+    ]);
     assert_eq!(
-        shown(&json)[3..],
+        primary.lines()[3..],
         [
             "|-- a  secondary  10.0.0.2:9  streaming  lsn 18  lag 2 rows, 300 bytes, 4 ms",
             "|       ITS FILES ARE NOT THOSE OF THIS NODE: headwater verify --against",
@@ -170,15 +198,15 @@ fn what_is_wrong_with_a_secondary_is_told() {
 
 #[test]
 fn a_secondary_stands_below_the_whole_way_to_its_primary() {
-    let route = r#", "upstreams": ["p:7441", "q:7441"], "rooted": true,
-        "route": [{"id": "r1", "name": "relay-1"}, {"id": "p1", "name": "primary-1"}]"#;
-    let leaf = secondary("leaf", "l1", "streaming", "");
-    let more = format!(
-        r#", "secondaries": [{leaf}]{}"#,
-        upstream("streaming", route)
-    );
+    let upstream = Told::upstream("streaming").and(json!({
+        "upstreams": ["p:7441", "q:7441"], "rooted": true,
+        "route": [{"id": "r1", "name": "relay-1"}, {"id": "p1", "name": "primary-1"}],
+    }));
+    let leaf = Told::secondary("leaf", "l1", "streaming");
     assert_eq!(
-        shown(&node("s", "secondary", &more)),
+        Told::following(upstream)
+            .with("secondaries", [leaf])
+            .lines(),
         [
             "primary-1  primary  lsn 22",
             "`-- relay-1  relay",
@@ -194,13 +222,15 @@ fn a_secondary_stands_below_the_whole_way_to_its_primary() {
 
 #[test]
 fn no_way_to_the_primary_is_said_at_the_top() {
-    let json = r#"{"node": "s", "node_id": "", "role": "secondary", "version": "0.1.0",
-        "uptime_s": 7, "not_ready": "no log yet", "upstream": {"address": "p:7441",
-        "state": "connecting", "lsn": 0, "received_lsn": 0, "flushed_lsn": 0, "applied_lsn": 0,
-        "lag_rows": null, "lag_ms": null, "reconnects": 2, "last_contact_unix_ms": 0,
-        "reason": "no answer"}}"#;
+    let upstream = Told::upstream("connecting").and(json!({
+        "lsn": 0, "received_lsn": 0, "flushed_lsn": 0, "applied_lsn": 0, "lag_rows": null,
+        "lag_ms": null, "reason": "no answer",
+    }));
+    let bare = Told::empty("s", "secondary").and(json!({
+        "uptime_s": 7, "not_ready": "no log yet",
+    }));
     assert_eq!(
-        shown(json),
+        bare.with("upstream", upstream).lines(),
         [
             "no way to the primary  lsn 0 when heard",
             "`-- p:7441  upstream  not reached",
@@ -211,10 +241,10 @@ fn no_way_to_the_primary_is_said_at_the_top() {
             "            connecting: no answer",
         ]
     );
-    let route = r#", "route": [{"id": "r1", "name": "relay-1"}]"#;
-    let json = node("s", "secondary", &upstream("streaming", route));
+    let route = json!([{"id": "r1", "name": "relay-1"}]);
+    let upstream = Told::upstream("streaming").with("route", route);
     assert_eq!(
-        shown(&json)[..3],
+        Told::following(upstream).lines()[..3],
         [
             "no way to the primary  lsn 22 when heard",
             "`-- relay-1  relay",
@@ -225,9 +255,8 @@ fn no_way_to_the_primary_is_said_at_the_top() {
 
 #[test]
 fn an_upstream_of_an_earlier_version_tells_no_way() {
-    let json = node("s", "secondary", &upstream("streaming", ""));
     assert_eq!(
-        shown(&json)[..2],
+        Told::following(Told::upstream("streaming")).lines()[..2],
         [
             "p:7441  upstream  lsn 22",
             "`-- s  secondary  streaming  epoch 1  lsn 20  lag 2 rows, 9 ms  <- asked",
@@ -237,17 +266,15 @@ fn an_upstream_of_an_earlier_version_tells_no_way() {
 
 #[test]
 fn joining_and_divergence_have_their_lines() {
-    let shelved = |path: &str| {
-        format!(r#"{{"path": "{path}", "from_lsn": 5, "to_lsn": 8, "rows": 3, "bytes": 90}}"#)
+    let shelved = |at: u64| {
+        let path = format!("d/{at}");
+        json!({"path": path, "from_lsn": 5, "to_lsn": 8, "rows": 3, "bytes": 90})
     };
-    let paths: Vec<String> = (0..10).map(|at| shelved(&format!("d/{at}"))).collect();
-    let more = format!(
-        r#", "join": {{"files": 12, "files_held": 3, "bytes": 1288490189,
-        "bytes_held": 41943040}}, "snapshots": 1, "divergences": 2, "shelved": [{}]"#,
-        paths.join(", ")
-    );
-    let json = node("s", "secondary", &upstream("needs_snapshot", &more));
-    let lines = shown(&json);
+    let upstream = Told::upstream("needs_snapshot").and(json!({
+        "join": {"files": 12, "files_held": 3, "bytes": 1_288_490_189, "bytes_held": 41_943_040},
+        "snapshots": 1, "divergences": 2, "shelved": (0..10).map(shelved).collect::<Vec<_>>(),
+    }));
+    let lines = Told::following(upstream).lines();
     assert_eq!(
         lines[3..10],
         [
@@ -265,16 +292,25 @@ fn joining_and_divergence_have_their_lines() {
 
 #[test]
 fn files_faults_and_what_is_at_risk_have_their_lines() {
-    let more = r#", "not_ready": "the disk is too full", "compacted_lsn": 10,
-        "files": 1, "file_bytes": 2048, "file_rows": 9, "backlog_bytes": 1024,
-        "disk_free_bytes": 5, "stalled": "the disk is too full", "compaction_error": "no room",
+    let accounting = |rows: u64, bytes: u64, ms: u64| {
+        json!({
+            "rows": {"taken": 20, "dead_lettered": 0, "durable": 20},
+            "lsn": {"durable": 20, "shipped": 19, "applied": 18, "queryable": null},
+            "at_risk": {"rows": rows, "bytes": bytes, "ms": ms},
+        })
+    };
+    let node = Told::node("p", "primary").and(json!({
+        "not_ready": "the disk is too full", "compacted_lsn": 10, "files": 1, "file_bytes": 2048,
+        "file_rows": 9, "backlog_bytes": 1024, "disk_free_bytes": 5,
+        "stalled": "the disk is too full", "compaction_error": "no room",
         "damaged": [{"name": "a.log", "reason": "a flipped bit"}],
-        "scrub": {"passes": 2, "bytes": 3072, "faults": 1, "last_pass_unix_ms": 1700000000000},
-        "accounting": {"rows": {"taken": 20, "dead_lettered": 0, "durable": 20},
-        "lsn": {"durable": 20, "shipped": 19, "applied": 18, "queryable": null},
-        "at_risk": {"rows": 5, "bytes": 300, "ms": 12}}"#;
+        "scrub": {
+            "passes": 2, "bytes": 3072, "faults": 1, "last_pass_unix_ms": 1_700_000_000_000_u64,
+        },
+    }));
+    let risky = node.clone().with("accounting", accounting(5, 300, 12));
     assert_eq!(
-        shown(&node("p", "primary", more)),
+        risky.lines(),
         [
             "p  primary  epoch 1  lsn 20  <- asked",
             "    version 0.1.0, up 1 min",
@@ -291,11 +327,7 @@ fn files_faults_and_what_is_at_risk_have_their_lines() {
             "    would be lost if this node vanished now: 5 rows, 300 bytes, 12 ms",
         ]
     );
-    let safe = more.replace(
-        r#""rows": 5, "bytes": 300, "ms": 12"#,
-        r#""rows": 0, "bytes": 0, "ms": 0"#,
-    );
-    let lines = shown(&node("p", "primary", &safe));
+    let lines = node.with("accounting", accounting(0, 0, 0)).lines();
     assert_eq!(
         lines[lines.len() - 1],
         "    nothing would be lost if this node vanished now"
@@ -304,9 +336,10 @@ fn files_faults_and_what_is_at_risk_have_their_lines() {
 
 #[test]
 fn how_far_the_log_has_come_is_told_where_it_is_known() {
-    let more = r#", "accounting": {"lsn": {"durable": 20, "queryable": 20}}"#;
+    let lsn = json!({"lsn": {"durable": 20, "queryable": 20}});
+    let node = Told::node("s", "secondary").with("accounting", lsn);
     assert_eq!(
-        shown(&node("s", "secondary", more))[3..],
+        node.lines()[3..],
         ["    lsn: durable to 20, queryable to 20"]
     );
 }
