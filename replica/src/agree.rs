@@ -10,10 +10,11 @@ use wal::{Epoch, Follower, Log, LogId, Lsn, Position};
 use crate::codec::{
     Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe, Route, Welcome, WirePlan,
 };
-use crate::compare::Search;
+use crate::compare::{self, Search};
 use crate::config::FollowConfig;
 use crate::error::{LinkError, clip};
 use crate::follow::FollowError;
+use crate::mend::Meeting;
 use crate::quic::{ControlReceiver, ControlSender, Link};
 
 /// What this node says first: of the log it holds, or of the one that is being brought in.
@@ -66,10 +67,14 @@ pub(crate) enum Agreed {
 }
 
 /// Says Hello and hears what the upstream makes of it.
-pub(crate) async fn greet(link: &Link, hello: Hello) -> Result<Agreement, FollowError> {
-    let (mut sender, mut receiver) = link.open_control().await?;
-    sender.send(&Message::Hello(hello.clone())).await?;
-    match heard(&mut receiver).await? {
+pub(crate) async fn greet(
+    link: &Link,
+    hello: Hello,
+    within: Duration,
+) -> Result<Agreement, FollowError> {
+    let (mut sender, mut receiver) = in_time(within, link.open_control()).await?;
+    in_time(within, sender.send(&Message::Hello(hello.clone()))).await?;
+    match heard(&mut receiver, within).await? {
         Message::Welcome(welcome) => {
             let (log, plan) = agreed(&hello, &welcome)?;
             Ok(Agreement {
@@ -91,12 +96,19 @@ pub(crate) async fn greet(link: &Link, hello: Hello) -> Result<Agreement, Follow
     }
 }
 
-async fn heard(receiver: &mut ControlReceiver) -> Result<Message, FollowError> {
-    match timeout(GREET_TIMEOUT, receiver.receive()).await {
-        Ok(Ok(Some(message))) => Ok(message),
-        Ok(Ok(None)) => Err(LinkError::Finished.into()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(FollowError::Silent(GREET_TIMEOUT)),
+async fn heard(receiver: &mut ControlReceiver, within: Duration) -> Result<Message, FollowError> {
+    let heard = in_time(within, receiver.receive()).await?;
+    heard.ok_or_else(|| LinkError::Finished.into())
+}
+
+/// An upstream that takes nothing must not keep this node from the next one either.
+async fn in_time<T>(
+    within: Duration,
+    step: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, FollowError> {
+    match timeout(within, step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(FollowError::Silent(within)),
     }
 }
 
@@ -130,47 +142,58 @@ fn agreed(hello: &Hello, welcome: &Welcome) -> Result<(LogId, Agreed), FollowErr
     Ok((log, Agreed::Stream(from)))
 }
 
-/// Where two logs meet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Meeting {
-    /// The last end of a block that both have; none: nothing that is still held.
-    pub(crate) common: Option<Position>,
-    /// The upstream's durable end when it was first told: the search may take a while.
-    pub(crate) durable: Lsn,
-    /// Whom the upstream follows.
-    pub(crate) route: Route,
-}
-
 /// Finds out where this node's log and the upstream's meet.
-pub(crate) async fn compare(mut agreement: Agreement, log: &Log) -> Result<Meeting, FollowError> {
+pub(crate) async fn compare(
+    mut agreement: Agreement,
+    log: &Log,
+    within: Duration,
+) -> Result<Meeting, FollowError> {
     let mut search = Search::new(log);
     let mut meeting = Meeting {
         common: None,
+        parted_before: false,
         durable: agreement.durable,
         route: Route::default(),
     };
     while let Some(points) = search.probe() {
-        let points = points.into_iter().map(Point::from).collect();
-        let probe = Message::Probe(Probe { points });
-        agreement.sender.send(&probe).await?;
-        loop {
-            match heard(&mut agreement.receiver).await? {
-                Message::Route(route) => meeting.route = route,
-                Message::Common(common) => {
-                    let index = common.index.map(usize::try_from);
-                    search.answer(index.and_then(Result::ok));
-                    break;
-                }
-                _ => return Err(FollowError::Protocol("no answer to Probe".to_owned())),
-            }
-        }
+        let answer = ask(&mut agreement, &points, &mut meeting.route, within).await?;
+        search.answer(answer);
     }
     meeting.common = search.common();
+    if meeting.common.is_none() {
+        let known = compare::retired(log, meeting.durable);
+        if !known.is_empty() {
+            let answer = ask(&mut agreement, &known, &mut meeting.route, within).await?;
+            meeting.parted_before = compare::has_parted(&known, answer);
+        }
+    }
     Ok(meeting)
 }
 
+/// Which of these ends of blocks is the last that the upstream has, too.
+async fn ask(
+    agreement: &mut Agreement,
+    points: &[Position],
+    route: &mut Route,
+    within: Duration,
+) -> Result<Option<usize>, FollowError> {
+    let points = points.iter().copied().map(Point::from).collect();
+    let probe = Message::Probe(Probe { points });
+    in_time(within, agreement.sender.send(&probe)).await?;
+    loop {
+        match heard(&mut agreement.receiver, within).await? {
+            Message::Route(heard) => *route = heard,
+            Message::Common(common) => {
+                let index = common.index.map(usize::try_from);
+                return Ok(index.and_then(Result::ok));
+            }
+            _ => return Err(FollowError::Protocol("no answer to Probe".to_owned())),
+        }
+    }
+}
+
 /// Time for the upstream to answer: it may have to read its disk.
-const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const GREET_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,25 @@ impl<F> fmt::Debug for Search<F> {
     }
 }
 
+/// Where segments of this log began that are gone, the newest at or below `durable`, ascending: what
+/// can still be compared with an upstream that ends before everything held.
+#[must_use]
+pub fn retired(log: &Log, durable: Lsn) -> Vec<Position> {
+    let oldest = log.oldest().lsn;
+    let mut known = log.landmarks(usize::MAX);
+    known.retain(|at| at.lsn < oldest && at.lsn <= durable);
+    known.drain(..known.len().saturating_sub(MAX_POINTS));
+    known
+}
+
+/// Whether an upstream that has the boundary `common` of these, which it has got past, and none of those
+/// behind it, went another way. Whatever it may have forgotten, it knows where its newest segment
+/// begins: with the same history that is the last of these.
+#[must_use]
+pub fn has_parted(known: &[Position], common: Option<usize>) -> bool {
+    common.is_some_and(|common| common + 1 < known.len())
+}
+
 /// The upstream's side of a round: the last of these boundaries, which ascend, that its log has
 /// with the same chain value. `durable` is its own end.
 pub fn find_common(
@@ -286,6 +305,15 @@ mod tests {
             .collect();
         let mut search = Search::over(Lsn(0), Lsn(9), evenly(&points));
         assert_eq!(search.probe(), search.probe());
+    }
+
+    #[test]
+    fn an_upstream_that_has_forgotten_everything_is_not_one_that_went_another_way() {
+        let known = [Position::default(); 3];
+        assert!(!has_parted(&known, None));
+        assert!(!has_parted(&known, Some(2)));
+        assert!(has_parted(&known, Some(1)) && has_parted(&known, Some(0)));
+        assert!(!has_parted(&known[..1], Some(0)));
     }
 
     #[test]

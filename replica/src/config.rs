@@ -4,8 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::agree::GREET_TIMEOUT;
+use crate::greet::HELLO_TIMEOUT;
 use crate::pack::Packing;
 use crate::registry::Member;
+use crate::shipper::SILENCE;
 use crate::source::Hop;
 
 /// How a primary listens for secondaries.
@@ -20,6 +23,10 @@ pub struct ListenConfig {
     pub send_window_bytes: u64,
     /// Secondaries served at once; more are turned away before the TLS handshake.
     pub max_secondaries: usize,
+    /// Time for a new connection to say Hello, and for each further step until blocks flow.
+    pub greet_timeout: Duration,
+    /// A secondary that says nothing for this long is given up; it reports every second.
+    pub contact_timeout: Duration,
     /// Time between heartbeats while nothing is committed.
     pub heartbeat: Duration,
     /// Bytes per second to all secondaries together; 0: no limit. Live blocks always go, and what
@@ -42,6 +49,8 @@ impl ListenConfig {
             own,
             send_window_bytes: 32 << 20,
             max_secondaries: 1024,
+            greet_timeout: HELLO_TIMEOUT,
+            contact_timeout: SILENCE,
             heartbeat: Duration::from_millis(200),
             max_rate: 0,
             max_rate_each: 0,
@@ -64,6 +73,9 @@ pub struct FollowConfig {
     pub receive_window_bytes: u32,
     /// Time for one address to answer.
     pub connect_timeout: Duration,
+    /// Time for an upstream to hear Hello, to answer it, and for each further step until blocks
+    /// flow.
+    pub greet_timeout: Duration,
     /// A connection without a heartbeat for this long is given up.
     pub contact_timeout: Duration,
     /// Shortest pause between two attempts.
@@ -91,6 +103,7 @@ impl FollowConfig {
             node_id: node_id.into(),
             receive_window_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(3),
+            greet_timeout: GREET_TIMEOUT,
             contact_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),

@@ -48,8 +48,9 @@ enum Decision {
 
 /// Takes a new connection as far as blocks or files.
 pub(crate) async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, ShipError> {
-    let (mut sender, mut receiver) = in_time(link.accept_control()).await?;
-    let hello = match in_time(receiver.receive()).await? {
+    let within = shipping.greet_timeout;
+    let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
+    let hello = match in_time(within, receiver.receive()).await? {
         Some(Message::Hello(hello)) => hello,
         Some(other) => return Err(unexpected(&other)),
         None => return Err(LinkError::Finished.into()),
@@ -71,7 +72,7 @@ pub(crate) async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, S
         }),
         Err(ShipError::Refused(refuse)) => {
             note(link, shipping, &hello, &refuse.message);
-            sender.send(&Message::Refuse(refuse.clone())).await?;
+            in_time(within, sender.send(&Message::Refuse(refuse.clone()))).await?;
             sender.finish();
             Err(ShipError::Refused(refuse))
         }
@@ -93,6 +94,7 @@ async fn answer(
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
 ) -> Result<Answered, ShipError> {
+    let within = shipping.greet_timeout;
     let protocol = negotiate(hello).map_err(refused)?;
     if shipping.source.standing().passes(&hello.node_id) {
         return Err(refused(RefuseReason::Loop));
@@ -129,20 +131,19 @@ async fn answer(
         Decision::Compare(reason) => {
             note(link, shipping, hello, &reason.to_string());
             let welcome = welcome(shipping, &log, protocol, WirePlan::Compare {});
-            sender.send(&welcome).await?;
-            let route = shipping.source.standing().route();
-            sender.send(&Message::Route(route)).await?;
-            return Err(compare(&log, sender, receiver, reason).await);
+            in_time(within, sender.send(&welcome)).await?;
+            let route = Message::Route(shipping.source.standing().route());
+            in_time(within, sender.send(&route)).await?;
+            return Err(compare(&log, sender, receiver, reason, within).await);
         }
     };
     let joining = hello.joining || flow.is_none();
     let registration = shipping.registry.register(peer, position, joining);
     let registration = registration.map_err(refused)?;
-    sender
-        .send(&welcome(shipping, &log, protocol, plan))
-        .await?;
+    let welcome = welcome(shipping, &log, protocol, plan);
+    in_time(within, sender.send(&welcome)).await?;
     let flow = match flow {
-        Some(cursor) => Flow::Blocks(link.open_blocks().await?, cursor),
+        Some(cursor) => Flow::Blocks(in_time(within, link.open_blocks()).await?, cursor),
         None => Flow::Snapshot,
     };
     Ok(Answered {
@@ -196,9 +197,10 @@ async fn compare(
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
     reason: RefuseReason,
+    within: Duration,
 ) -> ShipError {
     for _ in 0..MAX_PROBES {
-        let probe = match in_time(receiver.receive()).await {
+        let probe = match in_time(within, receiver.receive()).await {
             Ok(Some(Message::Probe(probe))) if probe.points.len() <= MAX_POINTS => probe,
             Ok(Some(other)) => return unexpected(&other),
             Ok(None) | Err(ShipError::Link(LinkError::Closed { .. })) => {
@@ -218,8 +220,8 @@ async fn compare(
             index,
             durable: durable.into(),
         };
-        if let Err(error) = sender.send(&Message::Common(common)).await {
-            return error.into();
+        if let Err(error) = in_time(within, sender.send(&Message::Common(common))).await {
+            return error;
         }
     }
     ShipError::Protocol("it asks without end where the logs meet".to_owned())
@@ -266,15 +268,19 @@ fn refused(reason: RefuseReason) -> ShipError {
     ShipError::Refused(Refuse::from(&reason))
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, LinkError>>) -> Result<T, ShipError> {
-    match timeout(HELLO_TIMEOUT, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(ShipError::Silent(HELLO_TIMEOUT)),
+/// A peer that takes nothing must not hold its place for ever either: its windows may be shut.
+async fn in_time<T>(
+    within: Duration,
+    step: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, ShipError> {
+    match timeout(within, step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ShipError::Silent(within)),
     }
 }
 
-/// Time for a new connection to say Hello, and to ask on.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a new connection to say Hello, to take the answer, and to ask on.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Questions where two logs meet: each narrows the answer by a factor of a thousand.
 const MAX_PROBES: usize = 64;

@@ -11,10 +11,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use wal::{Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Shelved, Staging, WalError};
 
-use crate::agree::Meeting;
 use crate::board::Board;
 use crate::follow::{Completion, FollowError};
 use crate::joining::Joining;
+use crate::mend::{self, Before, Fate, LANDMARKS, Meeting, Parting};
 use crate::peers::Peers;
 use crate::repair;
 use crate::store::Store;
@@ -91,11 +91,8 @@ impl Held {
 
     /// What to introduce this node with; whether that is a log on its way in.
     pub(crate) fn hello(&self) -> (Option<&Follower>, bool) {
-        match &self.joining {
-            Some(joining) => (Some(&joining.follower), true),
-            None if self.apart => (None, true),
-            None => (self.follower.as_ref(), false),
-        }
+        let joining = self.joining.as_ref().map(|joining| &joining.follower);
+        mend::introduced(joining, self.follower.as_ref(), self.apart)
     }
 
     /// Opens again what was closed for something that found no room, and begins again to fill what is
@@ -128,18 +125,19 @@ impl Held {
     /// Sees to it that there is a log for blocks from the agreed position on; false when that took
     /// one that has to be introduced first.
     pub(crate) async fn ready(&mut self, log: LogId, epoch: Epoch) -> Result<bool, FollowError> {
-        if self.joining.is_some() {
-            return Ok(true);
-        }
         let store = self.store.clone();
-        if self.apart {
-            let staging = blocking(move || store.begin_empty(log, epoch)).await?;
-            self.join(staging).await?;
-            return Ok(false);
-        }
-        if self.follower.is_none() {
-            let follower = blocking(move || store.open(log, epoch)).await?;
-            self.put_in_force(follower);
+        let (is_joining, has_log) = (self.joining.is_some(), self.follower.is_some());
+        match mend::before_blocks(is_joining, self.apart, has_log) {
+            Before::Nothing => {}
+            Before::Open => {
+                let follower = blocking(move || store.open(log, epoch)).await?;
+                self.put_in_force(follower);
+            }
+            Before::Begin => {
+                let staging = blocking(move || store.begin_empty(log, epoch)).await?;
+                self.join(staging).await?;
+                return Ok(false);
+            }
         }
         Ok(true)
     }
@@ -204,26 +202,18 @@ impl Held {
         compared.map(|follower| follower.log().clone())
     }
 
-    /// The logs do not meet where this node's ends. Only the primary's word counts: a relay that
-    /// stands before this node, or that has lost the primary itself, is waited for.
+    /// The logs do not meet where this node's ends.
     pub(crate) async fn part(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
-        let behind = |reason: &str| Err(FollowError::Behind(reason.to_owned()));
-        if !meeting.route.rooted {
-            return behind("the upstream's log is another, and it has no way to the primary now");
-        }
-        // A relay may be anywhere behind: then all of its log is in this one, as far as that reaches.
         let oldest = self.compared().map_or(Lsn(0), |log| log.oldest().lsn);
-        let agrees = |at: Position| at.lsn >= meeting.durable;
-        let is_relay = meeting.route.hops.len() > 1;
-        if is_relay && (meeting.common.is_some_and(agrees) || meeting.durable < oldest) {
-            return behind("the upstream's log ends before this node's: it will come");
-        }
-        if let Some(joining) = self.joining.take() {
-            tracing::warn!("a log that was being brought in has diverged: beginning anew");
-            // Its files may fit the next one.
-            drop(joining.close().await.map_err(local)?);
-            self.board.joining(None);
-            return Ok(());
+        match mend::parting(meeting, self.joining.is_some(), oldest) {
+            Parting::Wait(reason) => return Err(FollowError::Behind(reason.to_owned())),
+            Parting::GiveUp => {
+                tracing::warn!("a log that was being brought in has diverged: beginning anew");
+                self.give_up().await?;
+                self.board.joining(None);
+                return Ok(());
+            }
+            Parting::Part => {}
         }
         let Some(follower) = self.follower.take() else {
             return Ok(());
@@ -231,10 +221,7 @@ impl Held {
         self.board.diverged();
         let (log, tip) = (follower.log().clone(), follower.tip());
         self.close_in_force(follower).await?;
-        let cut = meeting
-            .common
-            .filter(|at| at.lsn >= log.snapshot().compacted().lsn);
-        let Some(at) = cut else {
+        let Some(at) = mend::cut_at(meeting.common, log.snapshot().compacted().lsn) else {
             tracing::warn!(%tip, common = ?meeting.common,
                 "the local log left the primary's before what is compacted here: the whole log will be brought in anew and this one put aside");
             self.apart = true;
@@ -277,10 +264,10 @@ impl Held {
     async fn retire(&mut self, follower: Follower, new: &Log) -> Result<OldLog, FollowError> {
         let (log, tip) = (follower.log().clone(), follower.tip());
         self.close_in_force(follower).await?;
-        let proven = proven(&log.landmarks(LANDMARKS), |lsn| new.chain_at(lsn));
-        match proven.filter(|at| at.lsn >= log.snapshot().compacted().lsn) {
-            Some(at) if at == tip => Ok(OldLog::Remove),
-            Some(at) => {
+        let (landmarks, compacted) = (log.landmarks(LANDMARKS), log.snapshot().compacted().lsn);
+        match mend::fate(&landmarks, |lsn| new.chain_at(lsn), compacted, tip) {
+            Fate::Remove => Ok(OldLog::Remove),
+            Fate::Shelve(at) => {
                 let (store, id) = (self.store.clone(), log.id());
                 let Ok(shelved) = blocking(move || store.shelve(id, at)).await else {
                     // What cannot be read cannot be cut: the whole of it is kept.
@@ -292,7 +279,7 @@ impl Held {
                 );
                 Ok(OldLog::Remove)
             }
-            None => {
+            Fate::Keep(proven) => {
                 tracing::warn!(%tip, ?proven,
                     "nothing proves that the replaced log is a beginning of the new one: it is put aside whole");
                 Ok(OldLog::Keep)
@@ -366,15 +353,6 @@ impl Repairing {
     }
 }
 
-/// The last of an old log's landmarks, ascending, up to which the new one is the same.
-fn proven(landmarks: &[Position], chain_at: impl Fn(Lsn) -> Option<u64>) -> Option<Position> {
-    let same = |at: &&Position| chain_at(at.lsn) == Some(at.chain);
-    landmarks.iter().rev().find(same).copied()
-}
-
-/// Segment starts of an old log that are compared with the new one.
-const LANDMARKS: usize = 65_536;
-
 fn report(shelved: &Shelved, what: &str) {
     let Shelved {
         path,
@@ -404,31 +382,5 @@ fn local(error: WalError) -> FollowError {
         FollowError::NoRoom(error)
     } else {
         FollowError::LocalLog(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(lsn: u64, chain: u64) -> Position {
-        Position {
-            lsn: Lsn(lsn),
-            chain,
-        }
-    }
-
-    #[test]
-    fn a_log_is_proven_up_to_the_last_landmark_that_the_other_has_too() {
-        let old = [at(0, 1), at(100, 2), at(200, 3), at(250, 4)];
-        let known = |known: Vec<Position>| {
-            move |lsn: Lsn| known.iter().find(|at| at.lsn == lsn).map(|at| at.chain)
-        };
-        assert_eq!(proven(&old, known(old.to_vec())), Some(at(250, 4)));
-        let beginning = known(vec![at(0, 1), at(100, 2), at(200, 3)]);
-        assert_eq!(proven(&old, beginning), Some(at(200, 3)));
-        let other = known(vec![at(0, 1), at(100, 2), at(200, 9), at(250, 9)]);
-        assert_eq!(proven(&old, other), Some(at(100, 2)));
-        assert_eq!(proven(&old, known(vec![at(300, 5)])), None);
     }
 }

@@ -3,8 +3,8 @@
 //! body, re-encode one or know who reads the log (`PROTOCOL.md` is the wire in words).
 //!
 //! A primary runs an [`Upstream`], a secondary a [`Downstream`] that owns the only writers of its
-//! logs, a relay both. Decisions are pure (`handshake`, `compare`, `assemble`, `pack`, `book`, `lag`,
-//! `backoff`), drivers are thin (`greet` and `shipper` on the upstream's side; `pursuit`, `agree`,
+//! logs, a relay both. Decisions are pure (`handshake`, `compare`, `mend`, `assemble`, `pack`,
+//! `book`, `lag`, `backoff`), drivers are thin (`greet` and `shipper` on the upstream's side; `pursuit`, `agree`,
 //! `follow`, `heal` and `join` on the secondary's; `fetch` and `repair` on both), and only `quic`
 //! names the QUIC library.
 
@@ -37,6 +37,7 @@ mod lag;
 mod limit;
 #[cfg(test)]
 mod loopback;
+pub mod mend;
 pub mod pack;
 mod peers;
 mod pursuit;

@@ -208,8 +208,9 @@ impl Pursuit {
         let agreed = {
             let (follower, joining) = self.held.hello();
             let hello = agree::hello(&self.config, follower, joining);
+            let within = self.config.greet_timeout;
             tokio::select! {
-                agreement = agree::greet(link, hello) => agreement,
+                agreement = agree::greet(link, hello, within) => agreement,
                 error = link.closed() => Err(error.into()),
                 () = self.shutdown.cancelled() => Err(FollowError::Stopping),
             }
@@ -294,7 +295,7 @@ impl Pursuit {
             return FollowError::Protocol("there is nothing to compare".to_owned());
         };
         let meeting = tokio::select! {
-            meeting = agree::compare(agreement, &log) => meeting,
+            meeting = agree::compare(agreement, &log, self.config.greet_timeout) => meeting,
             error = link.closed() => Err(error.into()),
             () = self.shutdown.cancelled() => Err(FollowError::Stopping),
         };

@@ -41,6 +41,10 @@ pub(crate) struct Shipping {
     /// For all others.
     pub(crate) plain: Arc<Packer>,
     pub(crate) heartbeat: Duration,
+    /// Time for each step of a handshake.
+    pub(crate) greet_timeout: Duration,
+    /// Time between two words of a secondary.
+    pub(crate) contact_timeout: Duration,
     /// The right to look at segments that a peer complains of.
     pub(crate) doubts: Arc<Semaphore>,
     /// Cancelled when the node stops.
@@ -318,9 +322,10 @@ impl Course<'_> {
 
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<(), ShipError> {
         let newer = self.protocol >= V3_SINCE;
+        let silence = self.shipping.contact_timeout;
         loop {
-            let heard = timeout(SILENCE, receiver.receive()).await;
-            let heard = heard.map_err(|_| ShipError::Silent(SILENCE))?;
+            let heard = timeout(silence, receiver.receive()).await;
+            let heard = heard.map_err(|_| ShipError::Silent(silence))?;
             let report = match heard? {
                 Some(Message::Status(status)) if !newer => Report {
                     status,
@@ -482,7 +487,7 @@ const MANIFEST_TIME: Duration = Duration::from_secs(120);
 
 /// Time between two words of a secondary, which says something every second: one whose program hangs
 /// must not count as a copy, nor hold the connection's window for ever.
-const SILENCE: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 
 /// Disks in one report.
 const MOST_BELOW: usize = 8;

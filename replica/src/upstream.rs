@@ -64,6 +64,8 @@ impl Upstream {
             packer: Arc::new(Packer::new(config.packing)),
             plain: Arc::new(Packer::new(Packing::None)),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
+            greet_timeout: config.greet_timeout,
+            contact_timeout: config.contact_timeout,
             doubts: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
         });

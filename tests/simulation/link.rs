@@ -9,7 +9,8 @@ use replica::codec::{
     Common, FetchFrom, FrameReader, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe,
     Route, Welcome, WirePlan, encode,
 };
-use replica::compare::Search;
+use replica::compare::{Search, has_parted, retired};
+use replica::mend::{Before, Meeting, Parting, cut_at, parting};
 use replica::pack::{Packing, Unpacker};
 use wal::{CHUNK_LEN, Epoch, LogId, Lsn, Position};
 
@@ -48,6 +49,8 @@ enum Phase {
     /// The log's beginning is gone: the manifest comes first, then the past.
     Snapshot(LogId, Epoch, Vec<u8>),
     Comparing(Box<Search>),
+    /// Nothing that is held is common: whether the upstream has these, of what was held once.
+    Recalling(Vec<Position>),
 }
 
 /// A file on its way.
@@ -69,14 +72,14 @@ impl Link {
             node: node.name.to_owned(),
             node_id: node.name.to_owned(),
             packs: 1,
-            joining: node.anew,
             ..Hello::default()
         };
-        if let Some((follower, joining)) = node.following() {
+        let (follower, joining) = node.following();
+        hello.joining = joining;
+        if let Some(follower) = follower {
             let (log, tip) = (follower.log(), follower.tip());
             (hello.log, hello.epoch) = (Some(log.id().0), log.epoch().0);
             (hello.lsn, hello.chain) = (tip.lsn.0, tip.chain);
-            hello.joining = joining;
         }
         let mut link = Self {
             streams: Streams::default(),
@@ -140,23 +143,21 @@ impl Link {
                     lsn: Lsn(lsn),
                     chain,
                 };
-                let begins = hello.log.is_none();
-                let asked = if begins {
-                    log.genesis()
-                } else {
-                    hello.position()
+                let asked = match hello.log {
+                    Some(_) => hello.position(),
+                    None => log.genesis(),
                 };
                 if from != asked {
                     return Err(format!("asked for {asked}, blocks begin at {from}").into());
                 }
                 self.phase = Phase::Streaming;
-                match (begins, node.anew) {
-                    (true, true) => {
+                match node.before_blocks() {
+                    Before::Begin => {
                         node.begin(None, (log, epoch)).await?;
                         Err(Fault::Closed("begun anew"))
                     }
-                    (true, false) => node.begin_log(log, epoch),
-                    (false, _) => Ok(()),
+                    Before::Open => node.begin_log(log, epoch),
+                    Before::Nothing => Ok(()),
                 }
             }
             WirePlan::Snapshot { .. } => {
@@ -170,7 +171,7 @@ impl Link {
 
     /// The logs do not meet.
     async fn compare(&mut self, node: &mut Secondary) -> Result<(), Fault> {
-        let Some((follower, _)) = node.following() else {
+        let (Some(follower), _) = node.following() else {
             return Err("compared without a log".to_owned().into());
         };
         self.phase = Phase::Comparing(Box::new(Search::new(follower.log())));
@@ -178,10 +179,15 @@ impl Link {
     }
 
     async fn common(&mut self, common: &Common, node: &mut Secondary) -> Result<(), Fault> {
-        let Phase::Comparing(search) = &mut self.phase else {
-            return Err("an answer to no question".to_owned().into());
-        };
-        search.answer(common.index.and_then(|index| usize::try_from(index).ok()));
+        let index = common.index.and_then(|index| usize::try_from(index).ok());
+        match &mut self.phase {
+            Phase::Comparing(search) => search.answer(index),
+            Phase::Recalling(known) => {
+                let parted_before = has_parted(known, index);
+                return self.part(None, parted_before, node).await;
+            }
+            _ => return Err("an answer to no question".to_owned().into()),
+        }
         self.probe(node).await
     }
 
@@ -191,39 +197,60 @@ impl Link {
             return Ok(());
         };
         if let Some(points) = search.probe() {
-            let points = points.into_iter().map(Point::from).collect();
-            self.say(&Message::Probe(Probe { points }));
+            self.inquire(&points);
             return Ok(());
         }
         let common = search.common();
-        self.part(common, node).await
+        let log = node.following().0.map(|follower| follower.log().clone());
+        let known = log.map_or_else(Vec::new, |log| retired(&log, self.durable));
+        if common.is_none() && !known.is_empty() {
+            self.inquire(&known);
+            self.phase = Phase::Recalling(known);
+            return Ok(());
+        }
+        self.part(common, false, node).await
     }
 
-    /// Does as the product's `Held::part`: only the primary's word counts.
-    async fn part(&self, common: Option<Position>, node: &mut Secondary) -> Result<(), Fault> {
-        let Some((follower, joining)) = node.following() else {
+    fn inquire(&mut self, points: &[Position]) {
+        let points = points.iter().copied().map(Point::from).collect();
+        self.say(&Message::Probe(Probe { points }));
+    }
+
+    /// Does what the product has decided, once that is more than to wait.
+    async fn part(
+        &self,
+        common: Option<Position>,
+        parted_before: bool,
+        node: &mut Secondary,
+    ) -> Result<(), Fault> {
+        let (Some(follower), joining) = node.following() else {
             return Err("nothing to part".to_owned().into());
         };
-        if !self.route.rooted {
-            return Err(Fault::Closed("apart from a relay on its own"));
-        }
         let (log, tip) = (follower.log().clone(), follower.tip());
-        let agrees = |at: Position| at.lsn >= self.durable;
-        let is_relay = self.route.hops.len() > 1;
-        if is_relay && (common.is_some_and(agrees) || self.durable < log.oldest().lsn) {
-            return Err(Fault::Closed("ahead of a relay"));
+        let meeting = Meeting {
+            common,
+            durable: self.durable,
+            route: self.route.clone(),
+            parted_before,
+        };
+        let decided = parting(&meeting, joining, log.oldest().lsn);
+        match decided {
+            Parting::Wait(_) if self.route.rooted => {
+                return Err(Fault::Closed("ahead of a relay"));
+            }
+            Parting::Wait(_) => return Err(Fault::Closed("apart from a relay on its own")),
+            _ if !node.careful => {
+                let what = format!("{} parts at {common:?}, is at {tip}", node.name);
+                let why = "no primary was ever put back";
+                return Err(Fault::Broken(format!("{what}: {why}")));
+            }
+            Parting::GiveUp => {
+                node.give_up().await?;
+                return Err(Fault::Closed("staged log given up"));
+            }
+            Parting::Part => {}
         }
-        if !node.careful {
-            let what = format!("{} parts at {common:?}, is at {tip}", node.name);
-            return Err(Fault::Broken(format!(
-                "{what}: no primary was ever put back"
-            )));
-        }
-        if joining {
-            node.discard().await?;
-            return Err(Fault::Closed("staged log discarded"));
-        }
-        match common.filter(|at| at.lsn >= log.snapshot().compacted().lsn) {
+        match cut_at(common, log.snapshot().compacted().lsn) {
             Some(common) => {
                 node.shelve(common).await?;
                 Err(Fault::Closed("tail shelved"))
@@ -235,9 +262,12 @@ impl Link {
         }
     }
 
-    /// Whether those below this node are told of a way to the primary.
-    pub(crate) fn is_rooted(&self) -> bool {
-        self.is_streaming() && self.route.rooted
+    /// The way from the upstream to the primary, as far as it has told while blocks came.
+    pub(crate) fn route(&self) -> Route {
+        if self.is_streaming() {
+            return self.route.clone();
+        }
+        Route::default()
     }
 
     /// Whether blocks are agreed on: before that their stream is not even there.

@@ -25,11 +25,12 @@ use schedule::{Options, Sabotage, Violation, run};
 const WHILE: Duration = Duration::from_secs(25);
 
 /// From so many schedules on each of these must have happened.
-const MANY: u64 = 500;
-const HAPPENS: [&str; 21] = [
+const MANY: u64 = 700;
+const HAPPENS: [&str; 22] = [
     "ahead of a relay",
     "another upstream",
     "apart from a relay on its own",
+    "at rest two relays deep",
     "attempt dropped",
     "begun anew",
     "block byte flipped",
@@ -43,7 +44,7 @@ const HAPPENS: [&str; 21] = [
     "primary restored",
     "refused",
     "secondary crashed",
-    "staged log discarded",
+    "staged log given up",
     "swapped in",
     "swapped in for a log kept whole",
     "swapped in for a shelved end",

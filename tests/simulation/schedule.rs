@@ -1,6 +1,6 @@
-//! One seed: a primary, a secondary and a second one that follows either of them, and what happens to
-//! them step by step. Everything is driven from here, one thing after the other, so that a seed
-//! repeats itself. Decides nothing that the product decides.
+//! One seed: a primary, nodes of which each follows it or one before it, so that there are up to two
+//! relays between, and what happens to them step by step. Everything is driven from here, one thing
+//! after the other, so that a seed repeats itself. Decides nothing that the product decides.
 
 mod rest;
 
@@ -90,9 +90,11 @@ impl Drop for Named {
     }
 }
 
-/// The nodes by number; the first is the one that others may follow.
-const NAMES: [&str; 2] = ["secondary", "leaf"];
-const RELAY: usize = 0;
+/// The nodes by number; each may follow the primary or one before it.
+const NAMES: [&str; 3] = ["near", "middle", "far"];
+
+/// The one that follows nobody but the primary.
+const NEAR: usize = 0;
 
 struct World {
     random: Rng,
@@ -100,16 +102,16 @@ struct World {
     oracle: Oracle,
     primary: Primary,
     nodes: Vec<Secondary>,
-    /// Whether a node follows the relay instead of the primary.
-    below: [bool; NAMES.len()],
+    /// The relay that a node follows; none: the primary itself.
+    above: [Option<usize>; NAMES.len()],
     links: [Option<Link>; NAMES.len()],
     /// What upstreams hold for those who join.
     holds: [Option<Bundle>; NAMES.len()],
     /// What an earlier connection of the node has sent.
     old: [Vec<Bytes>; NAMES.len()],
     apart_until: [usize; NAMES.len()],
-    /// The relay's generation that those below it have connected to.
-    served: u64,
+    /// Each node's generation that those below it have connected to.
+    served: [u64; NAMES.len()],
     packing: Packing,
     step: usize,
     steps: usize,
@@ -134,18 +136,28 @@ impl World {
         for node in &mut nodes {
             node.loses_tails = options.sabotage == Sabotage::LosesTails;
         }
-        let steps = if wide { 60 } else { random.usize(50..170) };
+        let mut above = [None; NAMES.len()];
+        for (node, above) in above.iter_mut().enumerate() {
+            // Mostly one below the other.
+            let relay = if random.bool() {
+                node
+            } else {
+                random.usize(..=node)
+            };
+            *above = relay.checked_sub(1);
+        }
+        let steps = if wide { 60 } else { random.usize(50..200) };
         Ok(Self {
             options,
             oracle,
             primary,
             nodes,
-            below: [false, random.bool()],
-            links: [None, None],
-            holds: [None, None],
-            old: [Vec::new(), Vec::new()],
+            above,
+            links: Default::default(),
+            holds: Default::default(),
+            old: Default::default(),
             apart_until: [0; NAMES.len()],
-            served: 0,
+            served: [0; NAMES.len()],
             packing,
             step: 0,
             steps,
@@ -247,14 +259,21 @@ impl World {
                 Ok("primary is copied")
             }
             97 => self.restore(),
-            98 => {
-                self.cut(1);
-                self.below[1] = !self.below[1];
-                self.holds[1] = None;
-                Ok("another upstream")
-            }
+            98 => Ok(self.move_away()),
             _ => self.sabotage().await,
         }
+    }
+
+    /// A node follows another upstream than it did.
+    fn move_away(&mut self) -> &'static str {
+        let node = self.random.usize(1..NAMES.len());
+        self.cut(node);
+        self.holds[node] = None;
+        // The primary counts as the first.
+        let was = self.above[node].map_or(0, |relay| relay + 1);
+        let is = (was + 1 + self.random.usize(..node)) % (node + 1);
+        self.above[node] = is.checked_sub(1);
+        "another upstream"
     }
 
     async fn append(&mut self) -> Result<&'static str, String> {
@@ -280,7 +299,7 @@ impl World {
         for _ in 0..2 {
             let done = self.primary.compact();
             self.after_primary(done)?;
-            self.cut_off_primary();
+            self.cut_off(None);
             self.primary.restart(&mut self.oracle, &mut self.random)?;
         }
         let done = self.primary.compact();
@@ -289,7 +308,7 @@ impl World {
     }
 
     fn restore(&mut self) -> Result<&'static str, String> {
-        self.cut_off_primary();
+        self.cut_off(None);
         let restored = self.primary.restore(&mut self.oracle, &mut self.random)?;
         if !restored {
             return Ok("nothing to restore");
@@ -338,13 +357,13 @@ impl World {
     async fn sabotage(&mut self) -> Result<&'static str, String> {
         match self.options.sabotage {
             Sabotage::Rots => {
-                self.cut(RELAY);
-                let done = self.nodes[RELAY].rot().await.map(|_| ());
-                self.after(RELAY, done).await?;
+                self.cut(NEAR);
+                let done = self.nodes[NEAR].rot().await.map(|_| ());
+                self.after(NEAR, done).await?;
                 Ok("a segment rots")
             }
             Sabotage::Forgets => {
-                self.cut_off_primary();
+                self.cut_off(None);
                 self.primary.forget(&mut self.oracle, &mut self.random)?;
                 Ok("the primary forgets")
             }
@@ -376,6 +395,9 @@ impl World {
         let Some((at, rows)) = self.nodes[node].parted.take() else {
             return Ok(());
         };
+        if self.relays_above(node) > 1 {
+            self.count("tail shelved two relays deep");
+        }
         let held = self.upstream(node).log;
         if held.is_some_and(|log| log.oldest().lsn <= at.lsn) {
             return self.oracle.check_parted(NAMES[node], &rows);
@@ -385,6 +407,7 @@ impl World {
 
     async fn advance(&mut self, node: usize, link: &mut Link) -> Result<(), Fault> {
         let upstream = self.upstream(node);
+        link.shipping.tell(&upstream.route, &mut link.streams);
         let own = &mut self.nodes[node];
         link.go_on(own).await?;
         let first = self.random.u8(..5);
@@ -452,7 +475,7 @@ impl World {
             id: name.to_owned(),
             name: name.to_owned(),
         };
-        if !self.below[node] {
+        let Some(relay) = self.above[node] else {
             return Served {
                 log: Some(self.primary.log()),
                 route: Route {
@@ -460,18 +483,21 @@ impl World {
                     rooted: true,
                 },
             };
-        }
-        // It has a way to the primary while it is told so by it; but not for what it serves while
-        // it brings in another log.
-        let told = self.links[RELAY].as_ref().is_some_and(Link::is_rooted);
-        let rooted = told && self.nodes[RELAY].staging.is_none();
+        };
+        // It has a way to the primary while it is told so; but not for what it serves while it brings
+        // in another log.
+        let told = self.links[relay].as_ref().map(Link::route);
+        let mut route = told.unwrap_or_default();
+        route.hops.insert(0, hop(NAMES[relay]));
+        route.rooted &= self.nodes[relay].staging.is_none();
         Served {
-            log: self.nodes[RELAY].log(),
-            route: Route {
-                hops: vec![hop(NAMES[RELAY]), hop("primary")],
-                rooted,
-            },
+            log: self.nodes[relay].log(),
+            route,
         }
+    }
+
+    fn relays_above(&self, node: usize) -> usize {
+        self.above[node].map_or(0, |relay| 1 + self.relays_above(relay))
     }
 
     /// Deals with what a node's doing has led to.
@@ -492,15 +518,11 @@ impl World {
                 }
             }
         }
-        let generation = self.nodes[RELAY].generation;
-        if std::mem::replace(&mut self.served, generation) != generation {
-            // Another log, or another handle of it: those who followed it connect again.
-            let below: Vec<usize> = (0..NAMES.len())
-                .filter(|other| self.below[*other])
-                .collect();
-            for other in below {
-                self.cut(other);
-                self.holds[other] = None;
+        for relay in 0..NAMES.len() {
+            let generation = self.nodes[relay].generation;
+            if std::mem::replace(&mut self.served[relay], generation) != generation {
+                // Another log, or another handle of it: those who followed it connect again.
+                self.cut_off(Some(relay));
             }
         }
         Ok(())
@@ -511,7 +533,7 @@ impl World {
             Ok(()) => Ok(()),
             Err(Fault::Disk | Fault::Closed(_)) => {
                 self.count("primary crashed");
-                self.cut_off_primary();
+                self.cut_off(None);
                 self.primary.crash(&mut self.oracle, &mut self.random)
             }
             Err(Fault::Broken(what)) => Err(what),
@@ -524,9 +546,10 @@ impl World {
         }
     }
 
-    fn cut_off_primary(&mut self) {
+    /// Nobody is connected to this relay any more, or to the primary.
+    fn cut_off(&mut self, upstream: Option<usize>) {
         for node in 0..NAMES.len() {
-            if !self.below[node] {
+            if self.above[node] == upstream {
                 self.cut(node);
                 self.holds[node] = None;
             }

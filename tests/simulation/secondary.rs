@@ -10,6 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fastrand::Rng;
 use replica::Store;
+use replica::mend::{Before, Fate, LANDMARKS, before_blocks, fate, introduced};
 use tests::crash_disk::CrashDisk;
 use tests::workload::numbers;
 use wal::{
@@ -80,13 +81,14 @@ impl Secondary {
         self.main.as_ref().map(|main| main.log().clone())
     }
 
-    /// The log that blocks are for, and whether it is the one being brought in.
-    pub(crate) fn following(&self) -> Option<(&Follower, bool)> {
-        match (&self.staged, &self.main) {
-            (Some(staged), _) => Some((staged, true)),
-            (None, Some(main)) if !self.anew => Some((main, false)),
-            _ => None,
-        }
+    /// The log that blocks are for, and whether it is, or will be, one that is brought in.
+    pub(crate) fn following(&self) -> (Option<&Follower>, bool) {
+        introduced(self.staged.as_ref(), self.main.as_ref(), self.anew)
+    }
+
+    /// What is due before blocks are taken.
+    pub(crate) fn before_blocks(&self) -> Before {
+        before_blocks(self.staged.is_some(), self.anew, self.main.is_some())
     }
 
     /// Ends of both logs, for the trace.
@@ -129,13 +131,11 @@ impl Secondary {
         Ok(())
     }
 
-    /// Gives up what is being brought in.
-    pub(crate) async fn discard(&mut self) -> Result<(), Fault> {
+    /// Gives up what is being brought in; what was brought stays on the disk.
+    pub(crate) async fn give_up(&mut self) -> Result<(), Fault> {
         self.stop_staged().await?;
-        match self.staging.take().map(Staging::discard) {
-            Some(Err(error)) => Err(self.fault(&error)),
-            _ => Ok(()),
-        }
+        self.staging = None;
+        Ok(())
     }
 
     /// Appends blocks to the log that is followed, and returns once they are durable.
@@ -178,7 +178,7 @@ impl Secondary {
     pub(crate) async fn swap(&mut self) -> Result<&'static str, Fault> {
         let (old, new) = (
             self.log(),
-            self.following().map(|(new, _)| new.log().clone()),
+            self.staged.as_ref().map(|new| new.log().clone()),
         );
         self.stop_staged().await?;
         self.stop_main().await?;
@@ -196,18 +196,17 @@ impl Secondary {
         Ok(what)
     }
 
-    /// Does as the product's `Held::retire`: what is not proven to be in the new log is put aside.
+    /// What is not proven to be in the new log is put aside.
     fn retire(&mut self, old: &Log, new: &Log) -> Result<(OldLog, &'static str), Fault> {
-        let proven = old.landmarks(LANDMARKS).into_iter().rev();
-        let mut proven = proven.filter(|at| new.chain_at(at.lsn) == Some(at.chain));
-        let view = old.snapshot();
-        match proven.next().filter(|at| at.lsn >= view.compacted().lsn) {
-            Some(at) if at == view.position() => Ok((OldLog::Remove, "swapped in")),
-            Some(at) => {
+        let (landmarks, view) = (old.landmarks(LANDMARKS), old.snapshot());
+        let (compacted, tip) = (view.compacted().lsn, view.position());
+        match fate(&landmarks, |lsn| new.chain_at(lsn), compacted, tip) {
+            Fate::Remove => Ok((OldLog::Remove, "swapped in")),
+            Fate::Shelve(at) => {
                 self.put_aside(old.id(), at)?;
                 Ok((OldLog::Remove, "swapped in for a shelved end"))
             }
-            None => Ok((OldLog::Keep, "swapped in for a log kept whole")),
+            Fate::Keep(_) => Ok((OldLog::Keep, "swapped in for a log kept whole")),
         }
     }
 
@@ -419,9 +418,6 @@ impl Secondary {
         }
     }
 }
-
-/// Places of an old log that are compared with the new one.
-const LANDMARKS: usize = 65_536;
 
 /// Bytes that came in are not taken.
 pub(crate) const REFUSED: &str = "refused";

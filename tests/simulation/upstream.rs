@@ -26,6 +26,8 @@ pub(crate) struct Shipping {
     reader: FrameReader,
     packer: Packer,
     cursor: Option<Cursor>,
+    /// The way to the primary that the secondary knows of.
+    route: Route,
     /// The secondary knows that it has caught up.
     told: bool,
 }
@@ -36,6 +38,7 @@ impl Shipping {
             reader: FrameReader::new(),
             packer: Packer::new(packing),
             cursor: None,
+            route: Route::default(),
             told: false,
         }
     }
@@ -59,7 +62,8 @@ impl Shipping {
             match message {
                 Message::Hello(hello) => {
                     self.welcome(&hello, log, held, streams)?;
-                    say(streams, &Message::Route(served.route.clone()));
+                    self.route = served.route.clone();
+                    say(streams, &Message::Route(self.route.clone()));
                 }
                 Message::FetchFrom(fetch) => give(&fetch, log, held, streams)?,
                 Message::Probe(probe) => {
@@ -128,6 +132,14 @@ impl Shipping {
         };
         say(streams, &Message::Welcome(welcome));
         Ok(())
+    }
+
+    /// Tells of another way to the primary, once blocks are agreed on.
+    pub(crate) fn tell(&mut self, route: &Route, streams: &mut Streams) {
+        if self.cursor.is_some() && self.route != *route {
+            self.route = route.clone();
+            say(streams, &Message::Route(self.route.clone()));
+        }
     }
 
     /// Sends the next blocks, once; whether there was anything to send.

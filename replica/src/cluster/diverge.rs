@@ -75,6 +75,44 @@ async fn a_log_that_left_before_what_is_compacted_is_kept_whole() {
     primary.stop().await;
 }
 
+#[tokio::test]
+async fn a_leaf_that_holds_nothing_from_before_the_restored_end_comes_back_through_its_relay() {
+    let cluster = Cluster::new();
+    let mut primary = cluster.primary("primary", None).await;
+    let address = primary.address();
+    primary.write(0..50).await;
+    primary.stop().await;
+    copy(&cluster.path("primary"), &cluster.path("backup"));
+    let mut primary = cluster.primary("primary", Some(address)).await;
+    let relay = cluster.relay("relay", &[address], any()).await;
+    let leaf = cluster.secondary("leaf", &[relay.address()]).await;
+    primary.write(50..800).await;
+    primary.retire().await;
+    leaf.reaches(*primary.log().durable().borrow()).await;
+    compact(&leaf.log()).await;
+    let oldest = leaf.log().oldest().lsn;
+    assert!(oldest > Lsn(600), "the leaf's log begins at {oldest}");
+    primary.stop().await;
+    std::fs::remove_dir_all(cluster.path("primary")).expect("removes");
+    copy(&cluster.path("backup"), &cluster.path("primary"));
+    let mut primary = cluster.primary("primary", Some(address)).await;
+    // Far enough to contradict the leaf, not as far as anything it holds.
+    let end = primary.write(1000..1200).await;
+    assert!(end.lsn < oldest);
+    eventually("the leaf follows again", || match leaf.status() {
+        status if status.divergences >= 1 && status.applied == end.lsn => Ok(()),
+        status => Err(status),
+    })
+    .await;
+    let expected: Vec<i64> = (0..50).chain(1000..1200).collect();
+    assert_eq!(numbers(&leaf.log()), expected);
+    let aside = cluster.path("leaf").join("diverged");
+    assert!(aside.is_dir(), "what the leaf held is kept");
+    leaf.stop().await;
+    relay.stop().await;
+    primary.stop().await;
+}
+
 /// The numbers in the files that were put aside.
 fn put_aside(data_dir: &Path) -> Vec<i64> {
     use arrow::array::AsArray;

@@ -2,9 +2,14 @@
 //! follow it over real QUIC in one process. For tests; what they promise is in the files beside it.
 
 mod diverge;
+mod faked;
+mod forged;
+mod hostile;
 mod join;
+mod lying;
 mod members;
 mod relay;
+mod skew;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -49,15 +54,20 @@ impl Cluster {
 
     /// A primary over `name`'s directory, at this address or any.
     pub(crate) async fn primary(&self, name: &str, at: Option<SocketAddr>) -> Primary {
+        let config = ListenConfig::new(at.unwrap_or(any()), hop(name));
+        self.primary_with(name, config).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn primary_with(&self, name: &str, config: ListenConfig) -> Primary {
         let path = self.path(name);
         std::fs::create_dir_all(&path).expect("a directory");
         let opened = spawn_blocking(move || open_primary(OsDisk::new(), &path, &tiny()));
         let (committer, _) = opened.await.expect("runs").expect("opens");
-        let own = hop(name);
-        let source = Source::primary(committer.log().clone(), own.clone());
+        let source = Source::primary(committer.log().clone(), hop(name));
         let config = ListenConfig {
             packing: Packing::Zstd,
-            ..ListenConfig::new(at.unwrap_or(any()), own)
+            ..config
         };
         let upstream = self.bind(name, &config, &source).await;
         Primary {
@@ -105,10 +115,6 @@ impl Cluster {
         upstreams: &[SocketAddr],
         listen: Option<SocketAddr>,
     ) -> Secondary {
-        let store = self.store(name);
-        let opening = store.clone();
-        let existing = spawn_blocking(move || opening.open_existing()).await;
-        let existing = existing.expect("runs").expect("opens");
         let names = upstreams.iter().map(ToString::to_string).collect();
         let config = FollowConfig {
             backoff_min: Duration::from_millis(20),
@@ -116,7 +122,7 @@ impl Cluster {
             return_after: Duration::from_millis(100),
             ..FollowConfig::new(names, name, id)
         };
-        let downstream = Downstream::start(config, self.identity(name), store, existing);
+        let downstream = self.follow(name, config).await;
         let upstream = if let Some(listen) = listen {
             let config = ListenConfig::new(listen, hop(id));
             let source = downstream.source();
@@ -130,6 +136,15 @@ impl Cluster {
             downstream,
             upstream,
         }
+    }
+
+    /// Follows from `name`'s directory with these settings.
+    pub(crate) async fn follow(&self, name: &str, config: FollowConfig) -> Downstream {
+        let store = self.store(name);
+        let opening = store.clone();
+        let existing = spawn_blocking(move || opening.open_existing()).await;
+        let existing = existing.expect("runs").expect("opens");
+        Downstream::start(config, self.identity(name), store, existing)
     }
 }
 

@@ -36,7 +36,7 @@ impl World {
     /// A node below a relay that was put back with its primary cannot tell whether it is only ahead
     /// before that has come to where its own log begins: the primary goes on.
     fn overtake(&mut self) -> Check {
-        if !self.below.contains(&true) {
+        if self.above.iter().all(Option::is_none) {
             return Ok(());
         }
         let ends = self.nodes.iter().map(Secondary::ends);
@@ -72,13 +72,10 @@ impl World {
         Err(format!("the nodes do not come to rest: {counts:?}"))
     }
 
-    /// Whether a node has all and follows: one that does not has no way to the primary to tell of.
+    /// Whether a node has all, follows, and knows of a way to the primary.
     fn is_done(&self, node: usize) -> bool {
-        let follows = match self.below[node] {
-            true => Link::is_streaming,
-            false => Link::is_rooted,
-        };
-        if !self.links[node].as_ref().is_some_and(follows) {
+        let way = self.links[node].as_ref().map(Link::route);
+        if !way.is_some_and(|way| way.rooted) {
             return false;
         }
         let node = &self.nodes[node];
@@ -107,6 +104,9 @@ impl World {
             check_whole(node.name, &log)?;
             let seen = node.check_seen().await;
             self.after(at, seen).await?;
+            if self.relays_above(at) > 1 {
+                self.count("at rest two relays deep");
+            }
         }
         let rows = self.oracle.rows().len();
         self.report.trace.push(format!("     {rows} rows"));

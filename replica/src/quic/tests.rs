@@ -1,0 +1,27 @@
+//! What of the QUIC side can be said without a peer, and an endpoint for tests that is deaf.
+
+use super::*;
+
+impl Endpoint {
+    /// Takes connections on which the peer may open no stream.
+    pub(crate) fn deaf(identity: &Identity) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let endpoint = Self::listen(address, identity, 0).expect("listens");
+        let mut server = server_config(identity, 0).expect("a config");
+        let mut transport = upstream_transport(0);
+        transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
+        server.transport_config(Arc::new(transport));
+        endpoint.inner.set_server_config(Some(server));
+        endpoint
+    }
+}
+
+#[test]
+fn certificate_alerts_are_told_from_other_errors() {
+    for alert in [42, 45, 48, 51, 116] {
+        assert!(blames_certificate(TLS_ALERT + alert), "{alert}");
+    }
+    for code in [0, 2, 48, TLS_ALERT, TLS_ALERT + 120, u64::MAX] {
+        assert!(!blames_certificate(code), "{code}");
+    }
+}
