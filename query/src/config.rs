@@ -15,6 +15,8 @@ pub struct Config {
     pub query_timeout: Duration,
     /// Queries that may run at once; one more is refused.
     pub max_concurrent_queries: usize,
+    /// Bytes that rows on their way in may take together, where the node takes any.
+    pub write_memory: u64,
     /// Threads that run queries, and partitions one query is split into.
     pub threads: usize,
 }
@@ -27,6 +29,7 @@ impl Default for Config {
             memory_limit: 1 << 30,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
+            write_memory: 64 << 20,
             threads,
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use intake::{IntakeError, Written};
 use wal::{AsOf, Lsn};
 
 use crate::locate;
@@ -42,6 +43,18 @@ pub enum QueryError {
         /// The statement, such as `INSERT`.
         what: String,
     },
+    /// Rows were sent to a node that takes none.
+    #[error("this node takes no rows: only a primary does")]
+    NotPrimary,
+    /// Rows were not written, or not for certain.
+    #[error(transparent)]
+    Ingest(#[from] IntakeError),
+    /// Some lines, or all, were not written.
+    #[error(
+        "partial write of line protocol occurred: {} of {} lines are stored",
+        .0.rows, .0.rows.saturating_add(.0.faulty)
+    )]
+    PartialWrite(Written),
     /// The statement neither reads nor writes rows, and is not for clients.
     #[error("{0}")]
     NotAllowed(String),

@@ -1,5 +1,9 @@
 //! What queries and HTTP ask of the node they run on. Owns the trait only; must never hold state.
 
+use std::sync::Arc;
+
+use intake::Intake;
+
 /// The node as the query side sees it. Every method is cheap and never blocks.
 pub trait Node: Send + Sync + 'static {
     /// `"primary"` or `"secondary"`.
@@ -15,6 +19,10 @@ pub trait Node: Send + Sync + 'static {
     }
     /// Where writes are taken, for the answer that refuses one on a secondary.
     fn primary_address(&self) -> Option<String>;
+    /// Where rows are taken; `None` on a node that takes none.
+    fn intake(&self) -> Option<Arc<Intake>> {
+        None
+    }
     /// Why the node cannot serve, or `None` when it can.
     fn not_ready(&self) -> Option<String>;
     /// Body of `/api/v1/status`.

@@ -2,6 +2,7 @@
 //! those of other nodes, and what would be lost if this node vanished now. Must never show more than
 //! is certain: a row counts as shipped once it was, and as safe once another disk holds it.
 
+use intake::IntakeStats;
 use replica::{Member, SecondaryStatus};
 use serde::{Deserialize, Serialize};
 use wal::Lsn;
@@ -14,6 +15,9 @@ pub struct Accounting {
     /// On a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessageCounts>,
+    /// On a primary: what came in by HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<WriteCounts>,
     /// On a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<RowCounts>,
@@ -44,11 +48,44 @@ pub struct MessageCounts {
     pub dead_lettered: u64,
 }
 
+/// Requests that bring rows by HTTP: `received = written + refused + failed + waiting + dropped`, but
+/// for what is on its way at the moment of the count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteCounts {
+    pub received: u64,
+    /// Answered after their rows were durable; lines that were refused are not among these.
+    pub written: u64,
+    /// Refused for what they hold: nothing of them is stored.
+    pub refused: u64,
+    /// Answered without it being certain that their rows are durable.
+    pub failed: u64,
+    /// Not answered yet.
+    pub waiting: u64,
+    /// Their connection ended before they were answered.
+    pub dropped: u64,
+    /// Rows that they brought.
+    pub rows: u64,
+}
+
+impl From<IntakeStats> for WriteCounts {
+    fn from(stats: IntakeStats) -> Self {
+        Self {
+            received: stats.received,
+            written: stats.written,
+            refused: stats.refused,
+            failed: stats.failed,
+            waiting: stats.waiting,
+            dropped: stats.dropped,
+            rows: stats.rows,
+        }
+    }
+}
+
 /// `taken + dead_lettered = durable` and what waits to be, but for what is on its way at the moment
 /// of the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
-    /// Rows made of messages; absent while MQTT does not listen.
+    /// Rows made of messages and writes; absent while MQTT does not listen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u64>,
     /// Rows of `system.dead_letters`; absent likewise.

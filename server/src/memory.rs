@@ -21,30 +21,36 @@ pub struct MemoryError {
 /// What the parts may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// Rows that one MQTT worker may gather while a commit runs.
+    /// Rows that one MQTT worker, or HTTP, may gather while a commit runs.
     pub(crate) ingest_pending_per_appender: usize,
+    /// Rows on their way in by HTTP.
+    pub(crate) writes: u64,
     /// All running queries together.
     pub(crate) queries: u64,
 }
 
 impl Budget {
     /// Shares `total` out: compaction, the tail and ingest first, the rest to queries, but at most
-    /// `http_limit`.
+    /// `http_limit`. Nothing is kept for writes by HTTP where there are no `appenders`.
     ///
     /// # Errors
     /// When queries would be left with too little.
     pub(crate) fn of(
         total: u64,
-        workers: usize,
+        appenders: usize,
         http_limit: Option<u64>,
         segment_size: u64,
     ) -> Result<Self, MemoryError> {
-        let workers = workers.max(1) as u64;
+        let writes = match appenders {
+            0 => 0,
+            _ => (total / 32).clamp(LEAST_WRITES, MOST_WRITES),
+        };
+        let appenders = appenders.max(1) as u64;
         let compaction = COMPACTION.min(total / 4);
         let tail = TAIL.min(segment_size);
         let share = (total / 8).clamp(LEAST_INGEST, MOST_INGEST);
-        let each = (share / workers).clamp(LEAST_PENDING, MOST_PENDING);
-        let taken = compaction + tail + share.max(each.saturating_mul(workers));
+        let each = (share / appenders).clamp(LEAST_PENDING, MOST_PENDING);
+        let taken = compaction + tail + share.max(each.saturating_mul(appenders)) + writes;
         let needed = taken.saturating_add(LEAST_QUERIES).max(conf::LEAST_MEMORY);
         if total < needed {
             return Err(MemoryError { total, needed });
@@ -52,24 +58,25 @@ impl Budget {
         let left = total - taken;
         Ok(Self {
             ingest_pending_per_appender: usize::try_from(each).unwrap_or(usize::MAX),
+            writes,
             queries: http_limit.map_or(left, |limit| limit.min(left)),
         })
     }
 }
 
-/// The budget of the node that `node` and `http` describe.
+/// The budget of the node that `node` and `http` describe; `appenders` may gather rows at once.
 ///
 /// # Errors
 /// When the memory is too little.
 pub(crate) fn share_out(
     node: &conf::Node,
-    workers: usize,
+    appenders: usize,
     http: Option<&conf::Http>,
     segment_size: u64,
 ) -> Result<Budget, MemoryError> {
     let total = node.memory_limit.unwrap_or_else(half_of_machine);
     let limit = http.and_then(|http| http.memory_limit);
-    let budget = Budget::of(total, workers, limit, segment_size)?;
+    let budget = Budget::of(total, appenders, limit, segment_size)?;
     let (total_mib, queries_mib) = (total / MIB, budget.queries / MIB);
     info!(total_mib, queries_mib, "memory is shared out");
     if let Some(limit) = limit.filter(|limit| *limit > budget.queries) {
@@ -119,6 +126,8 @@ const LEAST_INGEST: u64 = 8 * MIB;
 const MOST_INGEST: u64 = 256 * MIB;
 const LEAST_PENDING: u64 = MIB;
 const MOST_PENDING: u64 = 8 * MIB;
+const LEAST_WRITES: u64 = 2 * MIB;
+const MOST_WRITES: u64 = 64 * MIB;
 const LEAST_QUERIES: u64 = 16 * MIB;
 
 /// Memory of a machine that does not tell.
@@ -135,18 +144,18 @@ mod tests {
     fn a_small_node_gives_most_to_queries() {
         let budget = Budget::of(512 * MIB, 2, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 8 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 16 - 64) * MIB);
+        assert_eq!(budget.queries, (512 - 96 - 16 - 64 - 16) * MIB);
 
         let budget = Budget::of(512 * MIB, 32, None, MIB).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 2 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 1 - 64) * MIB);
+        assert_eq!(budget.queries, (512 - 96 - 1 - 64 - 16) * MIB);
     }
 
     #[test]
     fn a_big_node_has_bounded_buffers() {
         let budget = Budget::of(64 * GIB, 64, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 4 << 20);
-        assert_eq!(budget.queries, 64 * GIB - (96 + 16 + 256) * MIB);
+        assert_eq!(budget.queries, 64 * GIB - (96 + 16 + 256 + 64) * MIB);
     }
 
     #[test]
@@ -157,7 +166,9 @@ mod tests {
                 .queries
         };
         assert_eq!(queries(64 * MIB), 64 * MIB);
-        assert_eq!(queries(GIB), 336 * MIB);
+        assert_eq!(queries(GIB), 320 * MIB);
+        let none = Budget::of(512 * MIB, 0, None, SEGMENT).unwrap();
+        assert_eq!((none.writes, none.queries), (0, 336 * MIB));
     }
 
     #[test]
@@ -171,7 +182,7 @@ mod tests {
              node.memory_limit (empty: half of this machine's memory)"
         );
         let error = Budget::of(256 * MIB, 1024, None, SEGMENT).unwrap_err();
-        assert_eq!(error.needed, (64 + 16 + 1024 + 16) * MIB);
+        assert_eq!(error.needed, (64 + 16 + 1024 + 8 + 16) * MIB);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::conf;
+use crate::memory::Budget;
 
 /// Runs work that waits for the disk where it delays nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -91,13 +92,13 @@ pub(crate) fn listen_config(
     }
 }
 
-/// `memory` is what queries may use, in bytes.
-pub(crate) fn query_config(http: &conf::Http, memory: u64) -> query::Config {
+pub(crate) fn query_config(http: &conf::Http, budget: &Budget) -> query::Config {
     query::Config {
         listen: http.listen,
-        memory_limit: memory,
+        memory_limit: budget.queries,
         query_timeout: http.query_timeout,
         max_concurrent_queries: http.max_concurrent_queries,
+        write_memory: budget.writes,
         threads: cores(),
     }
 }

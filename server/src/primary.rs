@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use intake::Intake;
 use tracing::info;
 
 use crate::chore::{Compaction, DamageWatch, Scrub};
@@ -43,8 +44,9 @@ impl Primary {
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
         crate::metrics::install();
-        let (workers, http) = (workers(&conf.mqtt), conf.http.as_ref());
-        let budget = memory::share_out(node, workers, http, conf.log.segment_size)?;
+        let http = conf.http.as_ref();
+        let appenders = workers(&conf.mqtt) + usize::from(http.is_some());
+        let budget = memory::share_out(node, appenders, http, conf.log.segment_size)?;
         let data_dir = DataDir::open(&node.data_dir)?;
         let begun = opening(data_dir.path());
         let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
@@ -57,6 +59,7 @@ impl Primary {
         let node = Arc::new(PrimaryNode {
             who,
             log: committer.log().clone(),
+            intake: Arc::new(Intake::new(&committer.appenders(), committer.log().clone())),
             damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
             scrub: Scrub::new(conf.storage.scrub_rate),
@@ -151,10 +154,7 @@ impl Primary {
         }
         if let Some(http) = &conf.http {
             let node = Arc::clone(&self.node);
-            self.http = Some(query::HttpServer::start(
-                query_config(http, budget.queries),
-                node,
-            )?);
+            self.http = Some(query::HttpServer::start(query_config(http, budget), node)?);
         }
         let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
         let log = self.committer.log().clone();

@@ -14,7 +14,7 @@ use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::members::{self, Keeper};
-use crate::memory;
+use crate::memory::{self, Budget};
 use crate::node::{SecondaryNode, Who};
 use crate::parts::{blocking, listen_config, opening, query_config, report, step};
 use crate::slot::Slot;
@@ -79,7 +79,7 @@ impl Secondary {
             http: None,
             data_dir,
         };
-        let opened = secondary.open_doors(conf, &identity, source, budget.queries);
+        let opened = secondary.open_doors(conf, &identity, source, &budget);
         if let Err(error) = opened.await {
             secondary.stop().await;
             return Err(error);
@@ -125,13 +125,13 @@ impl Secondary {
         conf: &conf::Secondary,
         identity: &replica::Identity,
         source: replica::Source,
-        memory: u64,
+        budget: &Budget,
     ) -> Result<(), StartError> {
         if let Some(serving) = &conf.following.relay {
             self.serve(serving, identity, source).await?;
         }
         let asked = Arc::clone(&self.node);
-        let config = query_config(&conf.http, memory);
+        let config = query_config(&conf.http, budget);
         self.http = Some(query::HttpServer::start(config, asked)?);
         Ok(())
     }

@@ -5,6 +5,7 @@ mod field;
 mod full_disk;
 mod healing;
 mod identical;
+mod ingest;
 mod input;
 mod load;
 mod network;

@@ -199,6 +199,18 @@ for statement in 'DROP TABLE plant' 'INSERT INTO plant (n) VALUES (1)' "COPY pla
 done
 answers "$SECONDARY" 'SELECT count(*) FROM plant' 3001 || die "a refused statement changed rows"
 
+say "rows over HTTP: JSON, CSV, line protocol, with an LSN to ask for"
+lsn=$(curl -fsS "$PRIMARY/api/v1/ingest/web?tags=site" -d '[{"site": "a", "n": 1}, {"site": "b", "n": 2}]' |
+    sed 's/.*"lsn":\([0-9]*\).*/\1/')
+[ "$(curl -fsS -G "$SECONDARY/api/v3/query_sql" --data-urlencode min_lsn="$lsn" --data-urlencode format=csv \
+    --data-urlencode 'q=SELECT sum(n) FROM web' | tail -n +2 | tr -d '\r')" = 3 ] || die "the rows of LSN $lsn are not there"
+printf 'site,n\nc,3\n' | curl -fsS -H 'Content-Type: text/csv' --data-binary @- -o /dev/null "$PRIMARY/api/v1/ingest/web"
+printf 'web,site=d n=4i\nweb,site=e n=5i\n' | gzip |
+    curl -fsS -H 'Content-Encoding: gzip' --data-binary @- "$PRIMARY/api/v2/write?bucket=x"
+within 30 answers "$SECONDARY" 'SELECT count(*), sum(n), count(DISTINCT site) FROM web' 5,15,5
+code=$(curl -sS -o "$WORK/out" -w '%{http_code}' "$SECONDARY/write" -d 'web n=6i')
+[ "$code" = 403 ] && grep -q '"primary":"127.0.0.1:' "$WORK/out" || die "a secondary answers a write with $code: $(cat "$WORK/out")"
+
 say "the command line and the headers"
 expect 0 "$HEADWATER" sql --url "$SECONDARY" 'SELECT count(*) AS messages FROM plant'
 grep -q '3001' "$WORK/out" || die "headwater sql: $(cat "$WORK/out")"

@@ -90,6 +90,16 @@ impl Http {
         read(request.call().expect("the node answers"))
     }
 
+    /// POST of rows to a path that takes them; the connection's end where the node went before it
+    /// answered.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub fn send(&self, path: &str, kind: &str, body: &str) -> Result<Answer, ureq::Error> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        request.header("content-type", kind).send(body).map(read)
+    }
+
     /// POST of a body.
     pub fn post(&self, kind: &str, body: &str) -> Answer {
         let request = self.agent.post(format!("{}/api/v3/query_sql", self.base));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use intake::PayloadError;
 use wal::Refusal;
 
 /// An error of the listener itself.
@@ -25,16 +26,8 @@ pub enum Rejection {
     NoTable(String),
     #[error("topics that start with $ are not stored")]
     DollarTopic,
-    #[error("the payload is empty")]
-    EmptyPayload,
-    #[error("the payload is neither a JSON object, an array of objects nor JSON lines")]
-    NotJson,
-    #[error("invalid JSON: {0}")]
-    Json(String),
-    #[error("an array without rows")]
-    NoRows,
-    #[error("time field {field:?}: {reason}")]
-    Time { field: &'static str, reason: String },
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
     #[error(transparent)]
     Refused(#[from] Refusal),
 }

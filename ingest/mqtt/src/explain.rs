@@ -1,7 +1,6 @@
 //! What a message would become, without storing it: for `check-conf --topic --payload`. Pure.
 
 use crate::error::Rejection;
-use crate::payload;
 use crate::route::{TOPIC, is_publishable, table};
 
 /// The rows a message would become.
@@ -22,7 +21,7 @@ pub fn explain(topic: &str, bytes: &[u8], now: i64) -> Result<Explained, Rejecti
         return Err(Rejection::NoTable(topic.to_owned()));
     }
     let table = table(topic)?.to_owned();
-    let decoded = payload::decode(bytes)?;
+    let decoded = intake::decode(bytes)?;
     let rows = decoded.rows(&[], now).map(|row| {
         let fields = row
             .fields

@@ -2,7 +2,7 @@
 //! that covers its message.
 //!
 //! ```text
-//! socket -> frame (bounds) -> codec (ntex-mqtt) -> connection -> payload -> wal::Appender
+//! socket -> frame (bounds) -> codec (ntex-mqtt) -> connection -> intake -> wal::Appender
 //! committer -> wake once per worker and group -> acknowledgements, one write per connection
 //! secondaries' reports -> wake once per worker that holds messages for them -> the same
 //! ```
@@ -26,13 +26,11 @@ mod handshake;
 mod held;
 mod listener;
 mod pass;
-mod payload;
 mod queue;
 mod reply;
 mod route;
 mod session;
 mod stats;
-mod timestamp;
 mod worker;
 
 pub use ack::{Ack, MAX_REPLICAS, Route, TooFew, UnknownAck};

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::task::AtomicWaker;
+use intake::PayloadError;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
@@ -27,7 +28,6 @@ use crate::dead_letter;
 use crate::error::Rejection;
 use crate::held::Held;
 use crate::pass::Pass;
-use crate::payload;
 use crate::reply;
 use crate::route;
 use crate::session::{Overdue, Session};
@@ -199,7 +199,7 @@ impl Worker {
         now: i64,
     ) -> Result<Result<Ticket, NotTaken>, Rejection> {
         let table = route::table(topic)?;
-        let decoded = payload::decode(bytes)?;
+        let decoded = intake::decode(bytes)?;
         let tags = [(route::TOPIC, topic)];
         let mut rows = decoded.rows(&tags, now);
         let appended = match (decoded.len(), rows.next()) {
@@ -208,7 +208,7 @@ impl Worker {
                 let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
                 appender.append(table, &rows)
             }
-            (_, None) => return Err(Rejection::NoRows),
+            (_, None) => return Err(PayloadError::NoRows.into()),
         };
         match appended {
             Ok(ticket) => {

@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use intake::{IntakeError, PayloadError, Written};
 use serde_json::{Map, Value, json};
+use wal::Refusal;
 
 use crate::error::{Mark, QueryError};
 use crate::node::Node;
@@ -56,7 +58,7 @@ pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>
     let mut fields = Map::new();
     fields.insert("error".to_owned(), json!(error.to_string()));
     fields.insert("code".to_owned(), json!(code(error)));
-    if let Some((name, value)) = detail(error) {
+    for (name, value) in details(error) {
         fields.insert(name.to_owned(), value);
     }
     if let Some(primary) = primary {
@@ -67,16 +69,33 @@ pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>
 }
 
 /// What a program needs to know to ask better.
-fn detail(error: &QueryError) -> Option<(&'static str, Value)> {
+fn details(error: &QueryError) -> Vec<(&'static str, Value)> {
     match error {
         QueryError::Syntax {
             position: Some(position),
             ..
-        } => Some(("position", json!(position))),
-        QueryError::LsnGone { oldest, .. } => Some(("oldest", json!(oldest))),
-        QueryError::UnknownMark { newest } => Some(("newest", mark(newest))),
-        _ => None,
+        } => vec![("position", json!(position))],
+        QueryError::LsnGone { oldest, .. } => vec![("oldest", json!(oldest))],
+        QueryError::UnknownMark { newest } => vec![("newest", mark(newest))],
+        QueryError::PartialWrite(written) => partial(written),
+        _ => Vec::new(),
     }
+}
+
+/// Which lines were not stored, as clients of `InfluxDB` look for them, and where the others are.
+fn partial(written: &Written) -> Vec<(&'static str, Value)> {
+    let faults = written.faults.iter().map(|fault| {
+        json!({
+            "original_line": fault.text,
+            "line_number": fault.line,
+            "error_message": fault.reason,
+        })
+    });
+    vec![
+        ("data", faults.collect()),
+        ("rows", json!(written.rows)),
+        ("lsn", json!(written.lsn.0)),
+    ]
 }
 
 /// A mark as every body shows it.
@@ -91,7 +110,9 @@ pub(crate) fn mark(mark: &Mark) -> Value {
 /// Where a refused write would be taken.
 fn primary(error: &QueryError, node: &dyn Node) -> Option<String> {
     match error {
-        QueryError::ReadOnly { .. } if node.role() == "secondary" => node.primary_address(),
+        QueryError::ReadOnly { .. } | QueryError::NotPrimary if node.role() == "secondary" => {
+            node.primary_address()
+        }
         _ => None,
     }
 }
@@ -103,8 +124,10 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::NotSupported(_)
         | QueryError::Execution(_)
         | QueryError::Parameter(_)
+        | QueryError::PartialWrite(_)
         | QueryError::NotAllowed(_) => StatusCode::BAD_REQUEST,
-        QueryError::ReadOnly { .. } => StatusCode::FORBIDDEN,
+        QueryError::Ingest(error) => ingest(error).0,
+        QueryError::ReadOnly { .. } | QueryError::NotPrimary => StatusCode::FORBIDDEN,
         QueryError::UnknownTable { .. } | QueryError::UnknownPath(_) | QueryError::NotFound(_) => {
             StatusCode::NOT_FOUND
         }
@@ -133,7 +156,9 @@ fn code(error: &QueryError) -> &'static str {
         QueryError::Execution(_) => "execution",
         QueryError::Parameter(_) => "parameter",
         QueryError::NotAllowed(_) => "not_allowed",
-        QueryError::ReadOnly { .. } => "read_only",
+        QueryError::ReadOnly { .. } | QueryError::NotPrimary => "read_only",
+        QueryError::Ingest(error) => ingest(error).1,
+        QueryError::PartialWrite(_) => "partial_write",
         QueryError::UnknownTable { .. } => "table",
         QueryError::UnknownPath(_) => "path",
         QueryError::Method { .. } => "method",
@@ -155,6 +180,22 @@ fn code(error: &QueryError) -> &'static str {
     }
 }
 
+/// What a write that failed is to a client.
+fn ingest(error: &IntakeError) -> (StatusCode, &'static str) {
+    match error {
+        IntakeError::Payload(PayloadError::TooLong { .. } | PayloadError::TooManyRows { .. })
+        | IntakeError::Refused(Refusal::TooLarge { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        }
+        IntakeError::Payload(_) => (StatusCode::BAD_REQUEST, "payload"),
+        IntakeError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
+        IntakeError::Stalled(_) => (StatusCode::SERVICE_UNAVAILABLE, "stalled"),
+        IntakeError::Closed(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        IntakeError::NotDurable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_durable"),
+        IntakeError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+    }
+}
+
 /// Whether the same request may well succeed in a moment.
 fn is_temporary(error: &QueryError) -> bool {
     matches!(
@@ -163,6 +204,9 @@ fn is_temporary(error: &QueryError) -> bool {
             | QueryError::Busy(_)
             | QueryError::Lagging(_)
             | QueryError::NotReady(_)
+            | QueryError::Ingest(
+                IntakeError::Stalled(_) | IntakeError::Closed(_) | IntakeError::NotDurable { .. }
+            )
     )
 }
 

@@ -8,17 +8,25 @@ use wal::Lsn;
 use crate::error::{self, QueryError};
 use crate::node::Node;
 
-/// Waits until the node's log includes everything below `min_lsn`.
+/// Waits until the node has a log and that includes everything below `min_lsn`.
 pub(crate) async fn await_lsn(
     node: &dyn Node,
     min_lsn: u64,
     limit: Duration,
 ) -> Result<(), QueryError> {
-    let log = node.log().ok_or_else(error::no_log)?;
+    let begun = Instant::now();
+    let log = loop {
+        match node.log() {
+            Some(log) => break log,
+            // A secondary that has just been started gets its log from its primary.
+            None if begun.elapsed() < limit => tokio::time::sleep(LOOK).await,
+            None => return Err(error::no_log()),
+        }
+    };
     let mut durable = log.durable();
     let reached = durable.wait_for(|position| position.lsn.0 >= min_lsn);
     // The guard that `wait_for` gives must not outlive this expression.
-    let waited = tokio::time::timeout(limit, reached)
+    let waited = tokio::time::timeout(limit.saturating_sub(begun.elapsed()), reached)
         .await
         .map(|result| result.is_ok());
     match waited {

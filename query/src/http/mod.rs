@@ -1,11 +1,13 @@
 //! The HTTP server: paths, listening and shutting down. Owns which handler answers what; must
 //! never run a query on the threads that serve connections.
 
+mod body;
 mod decorate;
 mod digest;
 mod error;
 mod freshness;
 mod health;
+mod ingest;
 mod query;
 mod request;
 mod secondaries;
@@ -35,6 +37,7 @@ use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::node::Node;
 use error::Failure;
+use ingest::Room;
 use verify::Verifier;
 
 /// A listening HTTP server with its query engine.
@@ -57,6 +60,7 @@ impl HttpServer {
             .map_err(|e| cannot_listen(config.listen, &e))?;
         let engine = Engine::new(&config, Arc::clone(&node))?;
         let router = router(Arc::new(App {
+            room: Room::new(config.write_memory),
             node,
             engine,
             verifier: Verifier::default(),
@@ -116,9 +120,11 @@ pub(crate) struct App {
     pub(crate) node: Arc<dyn Node>,
     pub(crate) engine: Engine,
     verifier: Verifier,
+    room: Room,
 }
 
 fn router(app: Arc<App>) -> Router {
+    let taking = ingest::routes(app.room.max_body());
     Router::new()
         .route(
             "/api/v3/query_sql",
@@ -136,6 +142,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/health/secondary", get(health::secondary))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .merge(taking)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(request::MAX_BODY_BYTES))

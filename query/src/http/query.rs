@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use futures::Stream;
 use wal::Lsn;
 
 use super::App;
+use super::body;
 use super::decorate::{self, RequestId};
 use super::error::{self, Failure};
 use super::freshness;
@@ -93,7 +94,7 @@ async fn read(request: Request) -> Result<QueryRequest, QueryError> {
     let accept = header(request.headers(), &ACCEPT);
     let content_type = header(request.headers(), &CONTENT_TYPE);
     let body = if request.method() == Method::POST {
-        body(request).await?
+        body::read(request, request::MAX_BODY_BYTES).await?
     } else {
         Bytes::new()
     };
@@ -110,26 +111,6 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         .get(name)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned)
-}
-
-async fn body(request: Request) -> Result<Bytes, QueryError> {
-    let reading = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
-    match reading {
-        Err(_) => Err(QueryError::Timeout {
-            limit: BODY_TIMEOUT,
-        }),
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(QueryError::TooLarge {
-                what: "the body",
-                limit: request::MAX_BODY_BYTES,
-            })
-        }
-        Ok(Err(rejection)) => Err(QueryError::Parameter(format!(
-            "cannot read the body: {}",
-            rejection.body_text()
-        ))),
-    }
 }
 
 /// The body of an answer. Dropping it, as when the client goes away, stops the query.
@@ -168,7 +149,5 @@ impl Stream for Download {
     }
 }
 
-/// How long a client may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the query threads get to notice their own timeout.
 const GRACE: Duration = Duration::from_millis(500);

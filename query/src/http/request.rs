@@ -113,9 +113,9 @@ pub(crate) fn parse_ready(query: Option<&str>) -> Result<Option<u64>, QueryError
         .transpose()
 }
 
-type Pairs = Vec<(String, Value)>;
+pub(crate) type Pairs = Vec<(String, Value)>;
 
-fn form_pairs(text: &[u8]) -> Pairs {
+pub(crate) fn form_pairs(text: &[u8]) -> Pairs {
     form_urlencoded::parse(text)
         .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
         .collect()
@@ -173,7 +173,7 @@ fn checked_form(body: &[u8]) -> Result<Pairs, QueryError> {
     Ok(pairs)
 }
 
-fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), QueryError> {
+pub(crate) fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), QueryError> {
     for (index, (name, _)) in pairs.iter().enumerate() {
         if !known.contains(&name.as_str()) {
             let hint = names::nearest(name, known.iter().copied()).map_or_else(
@@ -191,7 +191,7 @@ fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), QueryErr
     Ok(())
 }
 
-fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, QueryError> {
+pub(crate) fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, QueryError> {
     value
         .as_str()
         .ok_or_else(|| QueryError::Parameter(format!("{name} must be a string")))

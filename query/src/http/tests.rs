@@ -1,6 +1,8 @@
 //! The paths as a client meets them, over a node that is made up: statuses, bodies and headers.
 //! Must never need a network.
 
+mod ingest;
+
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -8,22 +10,31 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use intake::Intake;
 use serde_json::{Value, json};
 use wal::{Committer, Lsn, OsDisk, Row};
 
 use super::*;
 use crate::node::{Forget, ReplicationRow};
 
-/// A secondary that says what it is told to say.
+/// A node that says what it is told to say; a secondary unless it takes rows.
 #[derive(Default)]
 struct Fake {
     log: Option<wal::Log>,
     lag_ms: Option<u64>,
+    intake: Option<Arc<Intake>>,
 }
 
 impl Node for Fake {
     fn role(&self) -> &'static str {
-        "secondary"
+        match self.intake {
+            Some(_) => "primary",
+            None => "secondary",
+        }
+    }
+
+    fn intake(&self) -> Option<Arc<Intake>> {
+        self.intake.clone()
     }
 
     fn log(&self) -> Option<wal::Log> {
@@ -35,7 +46,7 @@ impl Node for Fake {
     }
 
     fn primary_address(&self) -> Option<String> {
-        None
+        Some("primary.example:7441".to_owned())
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -79,6 +90,7 @@ fn paths_of(fake: Fake) -> Router {
     router(Arc::new(App {
         node,
         engine,
+        room: Room::new(config.write_memory),
         verifier: Verifier::default(),
     }))
 }
@@ -99,7 +111,10 @@ impl Answer {
 
 async fn ask(paths: &Router, method: Method, path: &str) -> Answer {
     let request = Request::builder().method(method).uri(path);
-    let request = request.body(Body::empty()).expect("a request");
+    answer_to(paths, request.body(Body::empty()).expect("a request")).await
+}
+
+async fn answer_to(paths: &Router, request: Request<Body>) -> Answer {
     let answered = TowerToHyperService::new(paths.clone()).call(request).await;
     let (parts, body) = answered.expect("an answer").into_parts();
     let bytes = to_bytes(body, 1 << 20).await.expect("a body");
@@ -142,13 +157,17 @@ async fn every_answer_tells_lsn_epoch_and_lag_even_before_there_is_any() {
         ("/ready", 503),
         ("/health/primary", 503),
         ("/api/v3/query_sql?q=SELECT+1", 503),
-        ("/api/v3/query_sql?q=SELECT+1&as_of_lsn=1", 503),
+        (
+            "/api/v3/query_sql?q=SELECT+1&as_of_lsn=1&timeout_ms=20",
+            503,
+        ),
         ("/api/v3/query_sql", 400),
         ("/api/v1/verify", 503),
         ("/api/v1/digest", 503),
         ("/api/v1/digest?next=1", 400),
         ("/nothing", 404),
         ("/api/v1/secondaries/x", 405),
+        ("/api/v1/ingest/x", 405),
     ] {
         let answer = get_from(&paths, path).await;
         assert_eq!(answer.status, status, "{path}");
@@ -187,6 +206,7 @@ async fn an_answer_as_of_an_lsn_has_the_rows_below_it_and_names_it() {
     let paths = paths_of(Fake {
         log: Some(committer.log().clone()),
         lag_ms: Some(0),
+        ..Fake::default()
     });
     for (rows, end) in (1_i64..).zip(&ends) {
         let query = "/api/v3/query_sql?q=SELECT+count(*)+AS+n,+sum(v)+AS+s+FROM+plant";
@@ -214,6 +234,7 @@ async fn an_answer_is_never_staler_than_it_may_be_and_tells_the_lag_it_was_judge
     let paths = paths_of(Fake {
         log: Some(committer.log().clone()),
         lag_ms: Some(600),
+        ..Fake::default()
     });
     for path in ["/ready?", "/api/v3/query_sql?q=SELECT+1&"] {
         for (most, status) in [(600, 200), (599, 503)] {
@@ -234,6 +255,7 @@ async fn a_digest_is_of_the_durable_log_and_an_unknown_mark_is_answered_with_the
     let paths = paths_of(Fake {
         log: Some(log),
         lag_ms: Some(0),
+        ..Fake::default()
     });
     let answer = get_from(&paths, "/api/v1/digest").await;
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -4,8 +4,10 @@
 mod rows;
 mod series;
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use intake::Intake;
 use query::{Forget, Node, ReplicationRow};
 use tokio::sync::watch;
 
@@ -71,6 +73,7 @@ impl Who {
 pub(crate) struct PrimaryNode {
     pub(crate) who: Who,
     pub(crate) log: wal::Log,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) damage: DamageWatch,
     pub(crate) compaction: Compaction,
     pub(crate) scrub: Scrub,
@@ -109,10 +112,12 @@ impl PrimaryNode {
             dropped: stats.dropped,
             dead_lettered: stats.dead_letters,
         });
+        let writes = self.intake.stats();
         Accounting {
             messages,
+            writes: Some(writes.into()),
             rows: Some(RowCounts {
-                taken: stats.map(|stats| stats.rows),
+                taken: stats.map(|stats| stats.rows + writes.rows),
                 dead_lettered: stats.map(|stats| stats.dead_letters),
                 durable,
             }),
@@ -137,6 +142,10 @@ impl Node for PrimaryNode {
 
     fn primary_address(&self) -> Option<String> {
         None
+    }
+
+    fn intake(&self) -> Option<Arc<Intake>> {
+        Some(Arc::clone(&self.intake))
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -175,6 +184,7 @@ impl Node for PrimaryNode {
         if let Some(stats) = self.mqtt.with(mqtt::Listener::stats) {
             series::mqtt(&mut text, &stats);
         }
+        series::intake(&mut text, &self.intake.stats());
         series::accounting(&mut text, &self.accounting(&view, &heard));
         series::secondaries(&mut text, &heard.secondaries.unwrap_or_default());
         text.finish()

@@ -1,9 +1,12 @@
 //! The metrics of one node, part by part, under the names that dashboards know. Must never keep a
 //! number from one scrape to the next.
 
+mod ingest;
+
 use crate::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::metrics::{Exposition, seconds};
 use crate::view::View;
+pub(super) use ingest::{intake, mqtt};
 
 pub(super) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
@@ -184,7 +187,7 @@ fn rows(text: &mut Exposition, rows: &RowCounts) {
     let counts = [
         (
             "headwater_rows_taken_total",
-            "Rows made of messages, those of system.dead_letters not counted.",
+            "Rows made of messages and writes, those of system.dead_letters not counted.",
             rows.taken,
         ),
         (
@@ -239,89 +242,6 @@ fn risk(text: &mut Exposition, at_risk: &AtRisk) {
         "headwater_at_risk_ms",
         "Age of the oldest of those rows; 0: there are none.",
         at_risk.ms,
-    );
-}
-
-pub(super) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
-    text.gauge(
-        "headwater_mqtt_connections",
-        "Connections open now.",
-        stats.connections,
-    );
-    text.counter(
-        "headwater_mqtt_refused_connections_total",
-        "Connections refused.",
-        stats.refused_connections,
-    );
-    text.counter(
-        "headwater_mqtt_messages_received_total",
-        "PUBLISH packets.",
-        stats.received,
-    );
-    text.counter(
-        "headwater_mqtt_messages_acknowledged_total",
-        "Acknowledgements sent, each after the fsync that covers its message.",
-        stats.acknowledged,
-    );
-    unacknowledged(text, stats);
-    text.counter(
-        "headwater_mqtt_rows_total",
-        "Rows taken from messages.",
-        stats.rows,
-    );
-    text.counter(
-        "headwater_mqtt_payload_bytes_total",
-        "Bytes of payload.",
-        stats.bytes,
-    );
-    text.counter(
-        "headwater_mqtt_dead_letters_total",
-        "Messages stored in system.dead_letters.",
-        stats.dead_letters,
-    );
-}
-
-/// What became of the messages that were not acknowledged, or not as they had asked.
-fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
-    let counts = [
-        (
-            "headwater_mqtt_messages_replicated_total",
-            "Of the acknowledged, those that as many secondaries have on disk as was asked for.",
-            stats.acknowledged_replicated,
-        ),
-        (
-            "headwater_mqtt_messages_fell_back_total",
-            "Of the acknowledged, those that asked for more secondaries than were connected.",
-            stats.fell_back,
-        ),
-        (
-            "headwater_mqtt_messages_qos0_total",
-            "Messages of QoS 0 handed to the log: nobody is told what became of them.",
-            stats.qos0,
-        ),
-        (
-            "headwater_mqtt_messages_duplicates_total",
-            "QoS 2 messages that came again and were not stored again.",
-            stats.duplicates,
-        ),
-        (
-            "headwater_mqtt_messages_refused_total",
-            "Messages refused; nothing of them is stored.",
-            stats.refused_messages,
-        ),
-        (
-            "headwater_mqtt_messages_dropped_total",
-            "Messages whose connection ended before their answer; clients send them again.",
-            stats.dropped,
-        ),
-    ];
-    for (name, help, count) in counts {
-        text.counter(name, help, count);
-    }
-    text.gauge(
-        "headwater_mqtt_messages_waiting",
-        "Messages whose answer is due.",
-        stats.waiting,
     );
 }
 

@@ -109,12 +109,15 @@ impl Cluster {
             text += &format!("  SQL        {}   (secondary)\n", url(*addr));
         }
         let primary = url(self.primary_http);
+        text += &format!("  rows, too  {primary}/api/v1/ingest/TABLE   (primary)\n");
         text += &format!("  status     {primary}/api/v1/status   (primary; /metrics too)\n");
         text + &format!(
             "\nIn another terminal, publish a message and ask for it:\n\n  \
              mosquitto_pub -h {host} -p {port} -q 1 -t demo/hello \
              -m '{{\"temperature\": 21.5}}'\n  \
              curl -G {asked}/api/v3/query_sql --data-urlencode 'q=SELECT * FROM demo'\n\n\
+             Rows over HTTP:\n\n  \
+             curl {primary}/api/v1/ingest/demo -d '{{\"temperature\": 20.5}}'\n\n\
              The sensors' own rows:\n\n  \
              curl -G {asked}/api/v3/query_sql --data-urlencode 'format=csv' \\\n    \
              --data-urlencode 'q=SELECT * FROM sensors ORDER BY time DESC LIMIT 5'\n\n\

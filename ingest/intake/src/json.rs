@@ -1,75 +1,48 @@
-//! JSON payload to rows: an object, an array of objects, or JSON lines. Values are borrowed from
-//! the payload where they can be. Pure; never panics on any bytes.
+//! JSON to rows: an object, an array of objects, or JSON lines. Values are borrowed from the payload
+//! where they can be. Pure; never panics on any bytes.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::de::SliceRead;
-use wal::{Row, Value};
+use wal::Value;
 
-use crate::error::Rejection;
-use crate::timestamp;
-
-/// Payload fields that say when, the first one present wins.
-const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];
-
-/// The rows of one payload.
-#[derive(Debug, Default)]
-pub(crate) struct Decoded<'a> {
-    fields: Vec<(Cow<'a, str>, Value<'a>)>,
-    rows: Vec<Span>,
-    /// A number too large for 64 bits came by as a float: see `refuse_huge_integers`.
-    huge: bool,
-    times: [Option<Value<'a>>; TIME_FIELDS.len()],
-    fault: Option<Rejection>,
-}
-
-#[derive(Debug)]
-struct Span {
-    time: Option<i64>,
-    fields: Range<usize>,
-}
-
-impl Decoded<'_> {
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// The rows, with `arrival` where the payload has no time.
-    pub(crate) fn rows<'s>(
-        &'s self,
-        tags: &'s [(&'s str, &'s str)],
-        arrival: i64,
-    ) -> impl Iterator<Item = Row<'s>> {
-        self.rows.iter().map(move |span| Row {
-            time: span.time.unwrap_or(arrival),
-            tags,
-            fields: &self.fields[span.fields.clone()],
-        })
-    }
-}
+use crate::decoded::{Decoded, TIME_FIELDS};
+use crate::error::PayloadError;
+use crate::timestamp::Unit;
 
 /// Decodes a payload, whole or not at all.
-pub(crate) fn decode(payload: &[u8]) -> Result<Decoded<'_>, Rejection> {
-    let mut out = Decoded::default();
+///
+/// # Errors
+/// What is wrong with the payload.
+pub fn decode(payload: &[u8]) -> Result<Decoded<'_>, PayloadError> {
+    decode_as(payload, Unit::Auto, None)
+}
+
+/// The same with times of a known unit, and at most so many rows.
+pub(crate) fn decode_as(
+    payload: &[u8],
+    unit: Unit,
+    most: Option<usize>,
+) -> Result<Decoded<'_>, PayloadError> {
+    let mut out = Decoded::new(unit, most);
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
     let mut json = serde_json::Deserializer::from_slice(payload);
     let result = match first {
-        None => return Err(Rejection::EmptyPayload),
+        None => return Err(PayloadError::Empty),
         Some(b'{') => lines(&mut json, &mut out),
         Some(b'[') => Rows(&mut out)
             .deserialize(&mut json)
             .and_then(|()| json.end()),
-        Some(_) => return Err(Rejection::NotJson),
+        Some(_) => return Err(PayloadError::NotJson),
     };
     if let Some(fault) = out.fault.take() {
         return Err(fault);
     }
-    result.map_err(|error| Rejection::Json(error.to_string()))?;
-    if out.rows.is_empty() {
-        return Err(Rejection::NoRows);
+    result.map_err(|error| PayloadError::Json(error.to_string()))?;
+    if out.is_empty() {
+        return Err(PayloadError::NoRows);
     }
     if out.huge {
         refuse_huge_integers(payload)?;
@@ -91,7 +64,7 @@ fn lines<'a>(
 }
 
 /// JSON numbers beyond 64 bits arrive as floats; an integer must not lose digits unnoticed.
-fn refuse_huge_integers(payload: &[u8]) -> Result<(), Rejection> {
+fn refuse_huge_integers(payload: &[u8]) -> Result<(), PayloadError> {
     let mut in_text = false;
     let mut at = 0;
     while at < payload.len() {
@@ -105,7 +78,9 @@ fn refuse_huge_integers(payload: &[u8]) -> Result<(), Rejection> {
                 let len = rest.iter().take_while(|byte| part(byte)).count();
                 if len >= 19 && rest[..len].iter().all(u8::is_ascii_digit) {
                     let number = String::from_utf8_lossy(&rest[..len.min(40)]);
-                    return Err(Rejection::Json(format!("integer {number} exceeds 64 bits")));
+                    return Err(PayloadError::Json(format!(
+                        "integer {number} exceeds 64 bits"
+                    )));
                 }
                 at += len;
                 continue;
@@ -170,32 +145,12 @@ impl<'a> Visitor<'a> for Object<'_, 'a> {
                 time,
             })?;
         }
-        let time = finish_time(out).map_err(|fault| {
+        out.finish_row(start).map_err(|fault| {
             let text = fault.to_string();
             out.fault = Some(fault);
             A::Error::custom(text)
-        })?;
-        out.rows.push(Span {
-            time,
-            fields: start..out.fields.len(),
-        });
-        Ok(())
+        })
     }
-}
-
-/// Takes the first time field that was given; the others stay ordinary fields.
-fn finish_time(out: &mut Decoded<'_>) -> Result<Option<i64>, Rejection> {
-    let mut time = None;
-    for (field, slot) in TIME_FIELDS.into_iter().zip(&mut out.times) {
-        let Some(value) = slot.take() else { continue };
-        if time.is_some() {
-            out.fields.push((Cow::Borrowed(field), value));
-            continue;
-        }
-        let parsed = timestamp::parse(&value);
-        time = Some(parsed.map_err(|reason| Rejection::Time { field, reason })?);
-    }
-    Ok(time)
 }
 
 /// One value under its full name.

@@ -1,0 +1,231 @@
+//! The way into the log for whoever has no session: a write is answered once its rows are on disk.
+//! Owns one appender; must never answer before that, nor wait without a bound.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+use wal::{AppendError, Appender, Appenders, Durable, Log, Lsn, Row, Ticket};
+
+use crate::error::IntakeError;
+use crate::gunzip::gunzip;
+use crate::stats::{Counters, End, IntakeStats};
+use crate::store::{self, Stored, Take};
+use crate::write::{Encoding, Write, Written};
+
+/// How long rows may take from their arrival until they are on disk.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Writes that are parsed at once.
+const PARSERS: usize = 2;
+
+/// A log that takes writes.
+#[derive(Debug)]
+pub struct Intake {
+    log: Log,
+    appender: Mutex<Appender>,
+    /// The newest group of the appender that is on disk.
+    durable: watch::Receiver<Option<Durable>>,
+    parsers: Arc<Semaphore>,
+    counters: Counters,
+}
+
+impl Intake {
+    pub fn new(appenders: &Appenders, log: Log) -> Self {
+        let (sender, durable) = watch::channel(None);
+        let appender = appenders.appender(Box::new(move |group| {
+            sender.send_replace(Some(group));
+        }));
+        Self {
+            log,
+            appender: Mutex::new(appender),
+            durable,
+            parsers: Arc::new(Semaphore::new(PARSERS)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Writes rows and waits until they are on disk. Whoever drops the future does not know whether
+    /// they are.
+    ///
+    /// # Errors
+    /// Why nothing was written, or not for certain.
+    pub async fn write(self: &Arc<Self>, write: Write) -> Result<Written, IntakeError> {
+        let begun = self.counters.begin(write.body.len());
+        let result = self.attempt(write, Instant::now() + LIMIT).await;
+        begun.ended(match &result {
+            Ok(written) if written.rows > 0 => End::Written,
+            Ok(_) | Err(IntakeError::Payload(_) | IntakeError::Refused(_)) => End::Refused,
+            Err(_) => End::Failed,
+        });
+        result
+    }
+
+    /// What has come in this way.
+    pub fn stats(&self) -> IntakeStats {
+        self.counters.stats()
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Written, IntakeError> {
+        self.check_open()?;
+        let late = |_| IntakeError::NotDurable { limit: LIMIT };
+        let parser = Arc::clone(&self.parsers).acquire_owned();
+        let parser = timeout_at(deadline, parser).await.map_err(late)?;
+        let (intake, runtime) = (Arc::clone(self), Handle::current());
+        let parsing = spawn_blocking(move || {
+            let stored = intake.store(&write, runtime, deadline);
+            drop(parser);
+            stored
+        });
+        let stored = parsing
+            .await
+            .map_err(|error| IntakeError::Internal(error.to_string()))??;
+        let lsn = match stored.ticket {
+            Some(ticket) => self.on_disk(ticket, deadline).await?,
+            None => Lsn(0),
+        };
+        Ok(Written {
+            rows: stored.rows,
+            lsn,
+            faults: stored.faults,
+            faulty: stored.faulty,
+        })
+    }
+
+    /// Whether the log takes rows now: better refused than kept waiting for a disk that is full.
+    fn check_open(&self) -> Result<(), IntakeError> {
+        if let Some(reason) = self.log.failed().borrow().clone() {
+            return Err(IntakeError::Closed(reason));
+        }
+        match self.log.stalled().borrow().clone() {
+            Some(reason) => Err(IntakeError::Stalled(reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn store(
+        &self,
+        write: &Write,
+        runtime: Handle,
+        deadline: Instant,
+    ) -> Result<Stored, IntakeError> {
+        let arrival = unix_nanos();
+        let mut log = Patient {
+            intake: self,
+            runtime,
+            deadline,
+            late: false,
+        };
+        let stored = match write.encoding {
+            Encoding::Plain => {
+                store::store(&write.target, write.unit, &write.body, arrival, &mut log)
+            }
+            Encoding::Gzip => {
+                let bytes = gunzip(&write.body, write.max_bytes)?;
+                store::store(&write.target, write.unit, &bytes, arrival, &mut log)
+            }
+        };
+        match stored {
+            Err(IntakeError::Closed(_)) if log.late => {
+                Err(IntakeError::NotDurable { limit: LIMIT })
+            }
+            stored => stored,
+        }
+    }
+
+    /// The LSN above the rows of this ticket, once they are on disk.
+    async fn on_disk(&self, ticket: Ticket, deadline: Instant) -> Result<Lsn, IntakeError> {
+        let mut durable = self.durable.clone();
+        let there = async {
+            let covers = |newest: &Option<Durable>| newest.is_some_and(|one| one.group >= ticket);
+            let newest = durable.wait_for(covers).await;
+            newest.ok().and_then(|newest| *newest)
+        };
+        let newest = self.unless_failed(there, deadline).await?;
+        let closed = || IntakeError::Closed("the log is closed".to_owned());
+        Ok(newest.ok_or_else(closed)?.lsn)
+    }
+
+    /// What `wanted` resolves to, unless the log fails or time is up before.
+    async fn unless_failed<T>(
+        &self,
+        wanted: impl Future<Output = T>,
+        deadline: Instant,
+    ) -> Result<T, IntakeError> {
+        let mut failed = self.log.failed();
+        let failure = async {
+            let reason = failed.wait_for(Option::is_some).await;
+            match reason.ok().and_then(|reason| reason.clone()) {
+                Some(reason) => reason,
+                // The writer is gone without having failed: what waits for it knows.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            value = wanted => Ok(value),
+            reason = failure => Err(IntakeError::Closed(reason)),
+            () = tokio::time::sleep_until(deadline) => {
+                Err(IntakeError::NotDurable { limit: LIMIT })
+            }
+        }
+    }
+}
+
+/// Waits for room where there is none, on a thread that may wait.
+struct Patient<'a> {
+    intake: &'a Intake,
+    runtime: Handle,
+    deadline: Instant,
+    /// There was no room in time.
+    late: bool,
+}
+
+impl Take for Patient<'_> {
+    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
+        loop {
+            // Before the attempt: a group that ends after it is news.
+            let mut durable = self.intake.durable.clone();
+            durable.mark_unchanged();
+            let appended = {
+                let appender = self.intake.appender.lock();
+                let mut appender = appender.unwrap_or_else(PoisonError::into_inner);
+                appender.append(table, rows)
+            };
+            match appended {
+                Err(AppendError::Full) => {
+                    let room = self.intake.unless_failed(durable.changed(), self.deadline);
+                    if let Ok(Ok(())) = self.runtime.block_on(room) {
+                        continue;
+                    }
+                    self.late = true;
+                    return Err(AppendError::Closed);
+                }
+                Ok(ticket) => {
+                    self.intake.counters.took(rows.len());
+                    return Ok(ticket);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// This machine's clock.
+fn unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests;

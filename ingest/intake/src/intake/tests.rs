@@ -1,0 +1,119 @@
+//! Writes over a log on a real disk: answered when they are on it, refused or failed otherwise.
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use wal::{Committer, Config, OsDisk, Refusal, open_primary};
+
+use super::*;
+use crate::error::PayloadError;
+use crate::timestamp::Unit;
+use crate::write::{Format, Target};
+
+fn open(dir: &TempDir, config: &Config) -> (Committer, Arc<Intake>) {
+    let (committer, _) = open_primary(OsDisk::new(), dir.path(), config).expect("a log");
+    let intake = Intake::new(&committer.appenders(), committer.log().clone());
+    (committer, Arc::new(intake))
+}
+
+fn lines(text: impl Into<String>) -> Write {
+    Write {
+        target: Target::Lines,
+        unit: Unit::Auto,
+        encoding: Encoding::Plain,
+        body: Bytes::from(text.into()),
+        max_bytes: 1 << 20,
+    }
+}
+
+fn json(table: &str, text: &str) -> Write {
+    Write {
+        target: Target::Table {
+            table: table.to_owned(),
+            format: Format::Json,
+            tags: Vec::new(),
+        },
+        ..lines(text)
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_answered_with_an_lsn_above_its_rows_once_they_are_on_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, intake) = open(&dir, &Config::default());
+    let written = intake
+        .write(lines("a,site=x v=1 1\nb v=2 2\na v=3 3"))
+        .await
+        .expect("written");
+    assert_eq!((written.rows, written.faulty), (3, 0));
+    assert!(committer.log().durable().borrow().lsn >= written.lsn);
+    let next = intake
+        .write(json("a", r#"{"v": 4}"#))
+        .await
+        .expect("written");
+    assert!(next.lsn > written.lsn);
+    assert_eq!(committer.log().stats().rows, 4);
+    let stats = intake.stats();
+    assert_eq!((stats.received, stats.written, stats.rows), (2, 2, 4));
+    committer.stop().expect("stops");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_whole_or_line_by_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, intake) = open(&dir, &Config::default());
+    intake.write(lines("a v=1")).await.expect("written");
+    let refused = intake.write(json("a", r#"[{"v": 2}, {"v": "x"}]"#)).await;
+    assert!(matches!(
+        refused,
+        Err(IntakeError::Refused(Refusal::Type { .. }))
+    ));
+    let unread = intake.write(json("a", "{")).await;
+    assert!(matches!(
+        unread,
+        Err(IntakeError::Payload(PayloadError::Json(_)))
+    ));
+    let some = intake.write(lines("a v=2\na v=\"x\"\na v=3")).await;
+    let some = some.expect("written");
+    assert_eq!((some.rows, some.faulty, some.faults[0].line), (2, 1, 2));
+    assert!(some.faults[0].reason.contains("column \"v\""));
+    let none = intake.write(lines("a v=\"x\"")).await.expect("an answer");
+    assert_eq!((none.rows, none.lsn, none.faulty), (0, Lsn(0), 1));
+    assert_eq!(committer.log().stats().rows, 3);
+    let stats = intake.stats();
+    assert_eq!((stats.written, stats.refused, stats.waiting), (2, 3, 0));
+    committer.stop().expect("stops");
+}
+
+#[tokio::test]
+async fn more_than_may_wait_for_a_commit_waits_for_its_turn() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        pending_bytes: 1 << 12,
+        ..Config::default()
+    };
+    let (committer, intake) = open(&dir, &config);
+    let writes = (0..40).map(|table| {
+        let text: Vec<String> = (0..200).map(|n| format!("t{} v={n}", table % 7)).collect();
+        let intake = Arc::clone(&intake);
+        tokio::spawn(async move { intake.write(lines(text.join("\n"))).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    for write in writes {
+        let written = write.await.expect("runs").expect("written");
+        assert_eq!(written.rows, 200);
+    }
+    assert_eq!(committer.log().stats().rows, 40 * 200);
+    committer.stop().expect("stops");
+}
+
+#[tokio::test]
+async fn a_closed_log_takes_nothing_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, intake) = open(&dir, &Config::default());
+    let last = intake.write(lines("a v=1")).await.expect("written");
+    let end = committer.stop().expect("stops");
+    assert!(end.lsn >= last.lsn);
+    let refused = intake.write(lines("a v=2")).await;
+    assert!(matches!(refused, Err(IntakeError::Closed(_))));
+    assert_eq!(intake.stats().failed, 1);
+}

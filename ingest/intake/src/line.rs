@@ -1,0 +1,288 @@
+//! InfluxDB line protocol: one line is one row, of the table that it names. A line that cannot be read
+//! is told with its number and does not hold up the others. Pure; never panics on any text.
+//!
+//! ```text
+//! measurement[,tag=value...] field=value[,field=value...] [time]
+//! ```
+
+use std::borrow::Cow;
+
+use wal::Value;
+
+use crate::record::Record;
+use crate::timestamp::{self, Unit};
+
+/// What one line says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Line<'a> {
+    pub(crate) table: Cow<'a, str>,
+    pub(crate) record: Record<'a>,
+}
+
+/// A line that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BadLine<'a> {
+    pub(crate) line: usize,
+    pub(crate) text: &'a str,
+    pub(crate) reason: String,
+}
+
+/// Reads a text line by line; `arrival` is the time of lines that have none.
+pub(crate) fn read(
+    text: &str,
+    unit: Unit,
+    arrival: i64,
+) -> impl Iterator<Item = Result<Line<'_>, BadLine<'_>>> {
+    let mut at = 0;
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let line = one_line(&text[at..]);
+            let first = number + 1;
+            at += line.len() + 1;
+            number += 1 + line.matches('\n').count();
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            let trimmed = line.trim_start();
+            if trimmed.is_empty() || trimmed.starts_with('#') {
+                continue;
+            }
+            let mut scan = Scan {
+                text: trimmed,
+                at: 0,
+            };
+            let read = scan.line(first, unit, arrival);
+            return Some(read.map_err(|reason| BadLine {
+                line: first,
+                text: line,
+                reason,
+            }));
+        }
+        None
+    })
+}
+
+/// Up to the first end of a line that is not inside quotes; where the quotes never end, the first
+/// one at all.
+fn one_line(text: &str) -> &str {
+    let simple = text.find('\n').unwrap_or(text.len());
+    if !text[..simple].contains('"') || text.trim_start().starts_with('#') {
+        return &text[..simple];
+    }
+    // Quotes mean something only behind the first blank, where a field's value begins or ends.
+    let (mut fields, mut quoted, mut begins, mut escaped) = (false, false, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        let ordinary = std::mem::take(&mut escaped);
+        let value_begins = std::mem::take(&mut begins);
+        match byte {
+            _ if ordinary => {}
+            b'\\' => escaped = true,
+            b'"' if quoted || value_begins => quoted = !quoted,
+            b'\n' if !quoted => return &text[..at],
+            b' ' => fields = true,
+            b'=' => begins = fields,
+            _ => {}
+        }
+    }
+    if quoted { &text[..simple] } else { text }
+}
+
+/// A place in one line.
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn line(&mut self, line: usize, unit: Unit, arrival: i64) -> Result<Line<'a>, String> {
+        let table = self.name(b", ");
+        if table.is_empty() {
+            return Err("a measurement's name is missing".to_owned());
+        }
+        let mut tags = Vec::new();
+        while self.skip(b',') {
+            let (name, value) = (self.name(b",= "), self.value_of("tag")?);
+            if name.is_empty() || value.is_empty() {
+                return Err("a tag needs a name and a value".to_owned());
+            }
+            tags.push((name, value));
+        }
+        if !self.blanks() {
+            return Err("a line needs at least one field".to_owned());
+        }
+        let mut fields = Vec::new();
+        loop {
+            let name = self.name(b",= ");
+            if name.is_empty() || !self.skip(b'=') {
+                return Err("a field needs a name, = and a value".to_owned());
+            }
+            let value = self.field_value(&name)?;
+            fields.push((name, value));
+            if !self.skip(b',') {
+                break;
+            }
+        }
+        let time = self.time(unit)?.unwrap_or(arrival);
+        Ok(Line {
+            table,
+            record: Record {
+                line,
+                time,
+                tags,
+                fields,
+            },
+        })
+    }
+
+    /// Everything up to one of these bytes; a backslash before one of them, or before `=`, makes it
+    /// part of the name.
+    fn name(&mut self, ends: &[u8]) -> Cow<'a, str> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        let mut escaped = false;
+        while let Some(byte) = bytes.get(self.at) {
+            let next = bytes.get(self.at + 1);
+            if *byte == b'\\' && next.is_some_and(|next| is_special(*next)) {
+                escaped = true;
+                self.at += 1;
+            } else if ends.contains(byte) {
+                break;
+            }
+            self.at += 1;
+        }
+        let raw = &self.text[start..self.at];
+        if escaped {
+            Cow::Owned(unescape(raw, is_special))
+        } else {
+            Cow::Borrowed(raw)
+        }
+    }
+
+    fn value_of(&mut self, what: &str) -> Result<Cow<'a, str>, String> {
+        if !self.skip(b'=') {
+            return Err(format!("a {what} needs a name, = and a value"));
+        }
+        Ok(self.name(b",= "))
+    }
+
+    fn field_value(&mut self, name: &str) -> Result<Value<'a>, String> {
+        if self.skip(b'"') {
+            return self.quoted(name).map(Value::Text);
+        }
+        let rest = &self.text[self.at..];
+        let raw = &rest[..rest.find([',', ' ']).unwrap_or(rest.len())];
+        self.at += raw.len();
+        number_or_truth(raw)
+            .ok_or_else(|| format!("field {name:?}: {raw:?} is no number, boolean or quoted text"))
+    }
+
+    /// The text up to the closing quote; `\"` and `\\` stand for what is behind the backslash.
+    fn quoted(&mut self, name: &str) -> Result<Cow<'a, str>, String> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        let mut escaped = false;
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b'"' => {
+                    let raw = &self.text[start..self.at];
+                    self.at += 1;
+                    return Ok(if escaped {
+                        Cow::Owned(unescape(raw, is_quoted_special))
+                    } else {
+                        Cow::Borrowed(raw)
+                    });
+                }
+                b'\\'
+                    if bytes
+                        .get(self.at + 1)
+                        .is_some_and(|b| is_quoted_special(*b)) =>
+                {
+                    escaped = true;
+                    self.at += 2;
+                }
+                _ => self.at += 1,
+            }
+        }
+        Err(format!("field {name:?}: the closing quote is missing"))
+    }
+
+    fn time(&mut self, unit: Unit) -> Result<Option<i64>, String> {
+        let spaced = self.blanks();
+        let rest = self.text[self.at..].trim_end();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        match rest.parse() {
+            Ok(number) if spaced => timestamp::parse(&Value::Int(number), unit).map(Some),
+            _ => Err(format!("{rest:?} behind the fields is no time")),
+        }
+    }
+
+    fn skip(&mut self, byte: u8) -> bool {
+        let found = self.text.as_bytes().get(self.at) == Some(&byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Skips spaces; whether there was one.
+    fn blanks(&mut self) -> bool {
+        let before = self.at;
+        while self.skip(b' ') {}
+        self.at > before
+    }
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b',' | b'=' | b' ')
+}
+
+fn is_quoted_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\')
+}
+
+/// Drops the backslash before every byte that it makes ordinary.
+fn unescape(raw: &str, special: fn(u8) -> bool) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let behind = &rest[at + 1..];
+        match behind.bytes().next() {
+            // An ASCII byte: what is behind it is the next character.
+            Some(byte) if special(byte) => {
+                out.push(char::from(byte));
+                rest = &behind[1..];
+            }
+            _ => {
+                out.push('\\');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn number_or_truth(raw: &str) -> Option<Value<'static>> {
+    let truth = match raw {
+        "t" | "T" | "true" | "True" | "TRUE" => Some(true),
+        "f" | "F" | "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    };
+    if let Some(truth) = truth {
+        return Some(Value::Bool(truth));
+    }
+    if let Some(digits) = raw.strip_suffix('i') {
+        return digits.parse().ok().map(Value::Int);
+    }
+    if let Some(digits) = raw.strip_suffix('u') {
+        // Unsigned ones are stored as integers; what does not fit is refused, never rounded.
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        return digits.parse().ok().filter(|_| plain).map(Value::Int);
+    }
+    let numeric = raw.bytes().any(|byte| byte.is_ascii_digit());
+    let number: f64 = raw.parse().ok()?;
+    (numeric && number.is_finite()).then_some(Value::Float(number))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! From a write's bytes to rows handed to the log. Runs on a thread that may take its time; must never
+//! hold the appender while it parses or waits.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::str;
+
+use wal::{AppendError, Refusal, Row, Ticket};
+
+use crate::csv;
+use crate::error::{IntakeError, PayloadError};
+use crate::json;
+use crate::line::{self, BadLine};
+use crate::record::Record;
+use crate::timestamp::Unit;
+use crate::write::{Fault, Format, Target};
+
+/// Most rows of one write.
+pub(crate) const MAX_ROWS: usize = 200_000;
+
+/// Most lines that an answer tells of.
+const MAX_FAULTS: usize = 100;
+
+/// Most characters of a line that an answer repeats.
+const MAX_FAULT_TEXT: usize = 256;
+
+/// Takes rows of one table, all or none, once there is room for them.
+pub(crate) trait Take {
+    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError>;
+}
+
+/// Rows by the table that they go to.
+type Tables<'a> = Vec<(Cow<'a, str>, Vec<Record<'a>>)>;
+
+/// What has been handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) rows: usize,
+    /// Of the last rows; none when there are none.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) faulty: usize,
+}
+
+/// Hands everything in `bytes` that can be stored to `log`.
+pub(crate) fn store(
+    target: &Target,
+    unit: Unit,
+    bytes: &[u8],
+    arrival: i64,
+    log: &mut impl Take,
+) -> Result<Stored, IntakeError> {
+    let mut stored = Stored::default();
+    match target {
+        Target::Table {
+            table,
+            format,
+            tags,
+        } => {
+            let records = records(*format, unit, bytes, tags, arrival)?;
+            stored.all(table, &records, log)?;
+        }
+        Target::Lines => {
+            let tables = lines(unit, bytes, arrival, &mut stored)?;
+            for (table, records) in tables {
+                stored.most(&table, &records, log)?;
+            }
+            stored.faults.sort_by_key(|fault| fault.line);
+            stored.quote(bytes);
+        }
+    }
+    Ok(stored)
+}
+
+/// The rows of one table.
+fn records<'a>(
+    format: Format,
+    unit: Unit,
+    bytes: &'a [u8],
+    tags: &[String],
+    arrival: i64,
+) -> Result<Vec<Record<'a>>, PayloadError> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let is_json = match format {
+        Format::Json => true,
+        Format::Csv => false,
+        Format::Auto => matches!(first, None | Some(b'{' | b'[')),
+    };
+    let decoded = if is_json {
+        json::decode_as(bytes, unit, Some(MAX_ROWS))?
+    } else {
+        csv::decode(bytes, unit, MAX_ROWS)?
+    };
+    let rows = decoded.into_rows();
+    let record =
+        |(time, fields): (Option<i64>, _)| Record::new(0, time.unwrap_or(arrival), fields, tags);
+    Ok(rows.map(record).collect())
+}
+
+/// The rows of each table, tables in the order in which they come up.
+fn lines<'a>(
+    unit: Unit,
+    bytes: &'a [u8],
+    arrival: i64,
+    stored: &mut Stored,
+) -> Result<Tables<'a>, PayloadError> {
+    let text = str::from_utf8(bytes).map_err(|error| PayloadError::Utf8 {
+        at: error.valid_up_to(),
+    })?;
+    let mut tables: Tables<'a> = Vec::new();
+    let mut places: HashMap<Cow<'a, str>, usize> = HashMap::new();
+    let mut seen = 0;
+    for line in line::read(text, unit, arrival) {
+        seen += 1;
+        if seen > MAX_ROWS {
+            return Err(PayloadError::TooManyRows { limit: MAX_ROWS });
+        }
+        match line {
+            Ok(line) => {
+                let place = *places.entry(line.table).or_insert_with_key(|table| {
+                    tables.push((table.clone(), Vec::new()));
+                    tables.len() - 1
+                });
+                tables[place].1.push(line.record);
+            }
+            Err(BadLine { line, text, reason }) => stored.fault(line, text, reason),
+        }
+    }
+    if seen == 0 {
+        return Err(PayloadError::Empty);
+    }
+    Ok(tables)
+}
+
+impl Stored {
+    /// All records, or an error.
+    fn all(
+        &mut self,
+        table: &str,
+        records: &[Record<'_>],
+        log: &mut impl Take,
+    ) -> Result<(), IntakeError> {
+        match append(table, records, log) {
+            Ok(ticket) => {
+                self.took(ticket, records.len());
+                Ok(())
+            }
+            Err(AppendError::Refused(refusal)) => Err(refusal.into()),
+            Err(error) => Err(closed(&error)),
+        }
+    }
+
+    /// Those records that fit; halves what is refused until it is known which do not.
+    fn most(
+        &mut self,
+        table: &str,
+        records: &[Record<'_>],
+        log: &mut impl Take,
+    ) -> Result<(), IntakeError> {
+        match append(table, records, log) {
+            Ok(ticket) => {
+                self.took(ticket, records.len());
+                Ok(())
+            }
+            Err(AppendError::Refused(refusal)) => match records {
+                [] => Ok(()),
+                _ if concerns_all(&refusal) => {
+                    for record in records {
+                        self.fault(record.line, "", refusal.to_string());
+                    }
+                    Ok(())
+                }
+                [record] => {
+                    self.fault(record.line, "", refusal.to_string());
+                    Ok(())
+                }
+                _ => {
+                    let (left, right) = records.split_at(records.len() / 2);
+                    self.most(table, left, log)?;
+                    self.most(table, right, log)
+                }
+            },
+            Err(error) => Err(closed(&error)),
+        }
+    }
+
+    /// Gives those lines that were read and refused their text.
+    fn quote(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n').zip(1..);
+        for fault in &mut self.faults {
+            let Some((line, _)) = lines.find(|(_, number)| *number == fault.line) else {
+                return;
+            };
+            fault.text = shortened(&String::from_utf8_lossy(line));
+        }
+    }
+
+    fn took(&mut self, ticket: Ticket, rows: usize) {
+        self.rows += rows;
+        self.ticket = self.ticket.max(Some(ticket));
+    }
+
+    fn fault(&mut self, line: usize, text: &str, reason: String) {
+        self.faulty += 1;
+        if self.faults.len() < MAX_FAULTS {
+            let text = shortened(text);
+            self.faults.push(Fault { line, text, reason });
+        }
+    }
+}
+
+fn shortened(line: &str) -> String {
+    line.trim_end().chars().take(MAX_FAULT_TEXT).collect()
+}
+
+/// Whether every row of the table would be refused for it.
+fn concerns_all(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::TableName { .. } | Refusal::TooManyTables { .. }
+    )
+}
+
+fn append(table: &str, records: &[Record<'_>], log: &mut impl Take) -> Result<Ticket, AppendError> {
+    let all = records.iter().flat_map(|record| &record.tags);
+    let tags: Vec<(&str, &str)> = all.map(|(name, value)| (&**name, &**value)).collect();
+    let mut rest = tags.as_slice();
+    let rows = records.iter().map(|record| {
+        let (own, after) = rest.split_at(record.tags.len());
+        rest = after;
+        Row {
+            time: record.time,
+            tags: own,
+            fields: &record.fields,
+        }
+    });
+    let rows: Vec<Row<'_>> = rows.collect();
+    log.take(table, &rows)
+}
+
+fn closed(error: &AppendError) -> IntakeError {
+    IntakeError::Closed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wal::Value;
+
+    /// Takes everything but rows with a text in `v`.
+    #[derive(Default)]
+    struct Fake {
+        calls: usize,
+        taken: Vec<(String, usize)>,
+    }
+
+    impl Take for Fake {
+        fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
+            self.calls += 1;
+            let odd = |row: &Row<'_>| matches!(row.fields[0].1, Value::Text(_));
+            if table == "no" {
+                let (name, reason) = (table.to_owned(), "is reserved");
+                return Err(Refusal::TableName { name, reason }.into());
+            }
+            if rows.iter().any(odd) {
+                return Err(Refusal::Empty.into());
+            }
+            self.taken.push((table.to_owned(), rows.len()));
+            Ok(Ticket(self.taken.len() as u64))
+        }
+    }
+
+    fn lines_of(text: &str) -> (Fake, Result<Stored, IntakeError>) {
+        let mut log = Fake::default();
+        let stored = store(&Target::Lines, Unit::Auto, text.as_bytes(), 1, &mut log);
+        (log, stored)
+    }
+
+    #[test]
+    fn lines_go_to_their_tables_together_and_bad_ones_are_told() {
+        let (log, stored) = lines_of("a v=1\nb v=2\na v=\na v=3\nb v=\"x\"\nno v=1");
+        let stored = stored.expect("stored");
+        assert_eq!((stored.rows, stored.faulty), (3, 3));
+        assert_eq!(stored.ticket, Some(Ticket(2)));
+        assert_eq!(log.taken, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        let numbers: Vec<usize> = stored.faults.iter().map(|fault| fault.line).collect();
+        assert_eq!(numbers, [3, 5, 6]);
+    }
+
+    #[test]
+    fn one_bad_row_among_many_is_found_by_halving() {
+        let mut text: Vec<String> = (0..1024).map(|n| format!("a v={n}")).collect();
+        text[700] = "a v=\"x\"".to_owned();
+        let (log, stored) = lines_of(&text.join("\n"));
+        let stored = stored.expect("stored");
+        assert_eq!((stored.rows, stored.faults[0].line), (1023, 701));
+        assert!(log.calls <= 21, "{}", log.calls);
+    }
+
+    #[test]
+    fn answers_tell_of_so_many_lines_and_count_the_rest() {
+        let (log, stored) = lines_of(&"no v=1\n".repeat(1_000));
+        let stored = stored.expect("stored");
+        assert_eq!((stored.faults.len(), stored.faulty), (MAX_FAULTS, 1_000));
+        assert_eq!((log.calls, stored.ticket), (1, None));
+    }
+
+    #[test]
+    fn a_write_has_a_bound_and_something_in_it() {
+        let (_, stored) = lines_of("# nothing\n\n");
+        assert_eq!(stored.err(), Some(PayloadError::Empty.into()));
+        let (log, stored) = lines_of(&"a v=1\n".repeat(MAX_ROWS + 1));
+        let limit = MAX_ROWS;
+        assert_eq!(
+            stored.err(),
+            Some(PayloadError::TooManyRows { limit }.into())
+        );
+        assert_eq!(log.calls, 0);
+    }
+
+    #[test]
+    fn rows_of_one_table_are_taken_all_or_none() {
+        let target = |format| Target::Table {
+            table: "t".to_owned(),
+            format,
+            tags: vec!["site".to_owned()],
+        };
+        let mut log = Fake::default();
+        let mut write = |format, text: &str| {
+            let stored = store(&target(format), Unit::Auto, text.as_bytes(), 1, &mut log);
+            stored.map(|stored| stored.rows)
+        };
+        assert_eq!(
+            write(Format::Auto, r#"[{"v":1,"site":"a"},{"v":2}]"#),
+            Ok(2)
+        );
+        assert_eq!(write(Format::Auto, "site,v\na,1\n"), Ok(1));
+        assert_eq!(write(Format::Csv, "v\n1\n"), Ok(1));
+        let refused = write(Format::Json, r#"{"v":1} {"v":"x"}"#);
+        assert_eq!(refused, Err(Refusal::Empty.into()));
+        assert_eq!(
+            write(Format::Json, "v\n1\n"),
+            Err(PayloadError::NotJson.into())
+        );
+        assert_eq!(write(Format::Auto, "  "), Err(PayloadError::Empty.into()));
+    }
+}

@@ -1,0 +1,95 @@
+//! The paths that take rows: `/api/v1/ingest/{table}` and the three of line protocol. Owns what they
+//! answer; must never say that rows are written before the intake does.
+
+mod request;
+mod room;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use axum::{extract::DefaultBodyLimit, routing::post};
+use intake::{Encoding, Target, Write, Written};
+use serde_json::json;
+
+use super::App;
+use super::error::Failure;
+use super::{body, decorate};
+use crate::error::QueryError;
+use request::Ask;
+pub(crate) use room::Room;
+
+/// The paths, with bodies of at most `max_body` bytes.
+pub(crate) fn routes(max_body: usize) -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/ingest/{table}", post(table))
+        .route("/api/v3/write_lp", post(write_lp))
+        .route("/api/v2/write", post(write_v2))
+        .route("/write", post(write_v1))
+        .layer(DefaultBodyLimit::max(max_body))
+}
+
+/// Rows of one table: all of them or none.
+async fn table(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| QueryError::Parameter(rejection.body_text()))?;
+    let ask = request::table(table, &request)?;
+    let written = write(&app, ask, request).await?;
+    let answer = Json(json!({ "rows": written.rows, "lsn": written.lsn.0 }));
+    Ok(at(&app, &written, answer.into_response()))
+}
+
+async fn write_lp(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let ask = request::write_lp(request.uri().query())?;
+    lines(&app, ask, request).await
+}
+
+async fn write_v2(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let ask = request::write_v2(request.uri().query())?;
+    lines(&app, ask, request).await
+}
+
+async fn write_v1(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let ask = request::write_v1(request.uri().query())?;
+    lines(&app, ask, request).await
+}
+
+/// Lines, each to the table that it names.
+async fn lines(app: &App, ask: Ask, request: Request) -> Result<Response, Failure> {
+    let written = write(app, ask, request).await?;
+    if written.faulty > 0 {
+        return Err(QueryError::PartialWrite(written).into());
+    }
+    Ok(at(app, &written, StatusCode::NO_CONTENT.into_response()))
+}
+
+async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, QueryError> {
+    let intake = app.node.intake().ok_or(QueryError::NotPrimary)?;
+    let encoding = request::encoding(request.headers())?;
+    let room = app.room.take(request::length(request.headers())).await?;
+    let body = body::read(request, app.room.max_body()).await?;
+    let written = intake.write(Write {
+        target: ask.target,
+        unit: ask.unit,
+        encoding,
+        body,
+        max_bytes: app.room.max_body(),
+    });
+    let written = written.await?;
+    drop(room);
+    Ok(written)
+}
+
+/// Names the LSN of what was written in place of the node's newest.
+fn at(app: &App, written: &Written, mut response: Response) -> Response {
+    if let Some(log) = app.node.log() {
+        decorate::set_position(response.headers_mut(), written.lsn, log.epoch());
+    }
+    response
+}
