@@ -111,6 +111,10 @@ fn below_the_reserve_nothing_is_acknowledged_and_reads_go_on() {
     let free = http.status()["disk_free_bytes"].as_u64();
     disk.take(free.expect("known") - (2 << 20));
     stalled(&http, true);
+    let refused = http.send("/write", "text/plain", "load n=-1i");
+    let refused = refused.expect("an answer");
+    let told = (refused.status, refused.code());
+    assert_eq!(told, (503, "stalled".to_owned()), "{}", refused.body);
 
     let fleet = publish(&cluster, 1000, 3000);
     eventually(

@@ -25,7 +25,9 @@ fn write_on(http: &Http, next: &AtomicI64, going: &AtomicBool) -> Vec<i64> {
         };
         match http.send(path, TEXT, &body) {
             Ok(answer) if matches!(answer.status, 200 | 204) => answered.push(n),
-            _ => break,
+            Ok(answer) => panic!("{n}: {answer:?}"),
+            // The node is gone.
+            Err(_) => break,
         }
     }
     answered
@@ -45,7 +47,8 @@ fn every_row_whose_request_was_answered_survives_kill_9() {
             let writers: Vec<_> = (0..3)
                 .map(|_| scope.spawn(|| write_on(&http, &next, &going)))
                 .collect();
-            while next.load(Ordering::Relaxed) < end {
+            let ended = || writers.iter().all(|writer| writer.is_finished());
+            while next.load(Ordering::Relaxed) < end && !ended() {
                 thread::yield_now();
             }
             primary.kill();

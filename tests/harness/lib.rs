@@ -28,13 +28,14 @@ pub fn seed() -> u64 {
 /// Says that a test cannot be run here, and why.
 ///
 /// # Panics
-/// Under `HEADWATER_CI`, which `.ci/run` sets: what is skipped there, nobody runs.
+/// Under `HEADWATER_NO_SKIP`, which `.ci/run` sets where the machine can run everything: what is
+/// skipped there, nobody runs.
 pub fn skip(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     assert!(
-        std::env::var_os("HEADWATER_CI").is_none(),
-        "{test} would be skipped, and with HEADWATER_CI set nothing may be: {why}"
+        std::env::var_os("HEADWATER_NO_SKIP").is_none(),
+        "{test} would be skipped, and with HEADWATER_NO_SKIP set nothing may be: {why}"
     );
     // Not with a macro: what those print is shown of tests that fail, and this one will not.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");

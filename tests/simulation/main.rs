@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use schedule::{Options, Sabotage, Violation, run};
 
 /// How long schedules are run when their number is not told.
-const WHILE: Duration = Duration::from_secs(25);
+const WHILE: Duration = Duration::from_secs(50);
 
 /// From so many schedules on each of these must have happened.
 const MANY: u64 = 700;
