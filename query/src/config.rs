@@ -29,7 +29,7 @@ impl Default for Config {
             memory_limit: 1 << 30,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
-            write_memory: 64 << 20,
+            write_memory: 256 << 20,
             threads,
         }
     }

@@ -43,7 +43,7 @@ impl Budget {
     ) -> Result<Self, MemoryError> {
         let writes = match appenders {
             0 => 0,
-            _ => (total / 32).clamp(LEAST_WRITES, MOST_WRITES),
+            _ => (total / 16).clamp(LEAST_WRITES, MOST_WRITES),
         };
         let appenders = appenders.max(1) as u64;
         let compaction = COMPACTION.min(total / 4);
@@ -126,8 +126,8 @@ const LEAST_INGEST: u64 = 8 * MIB;
 const MOST_INGEST: u64 = 256 * MIB;
 const LEAST_PENDING: u64 = MIB;
 const MOST_PENDING: u64 = 8 * MIB;
-const LEAST_WRITES: u64 = 2 * MIB;
-const MOST_WRITES: u64 = 64 * MIB;
+const LEAST_WRITES: u64 = 4 * MIB;
+const MOST_WRITES: u64 = 256 * MIB;
 const LEAST_QUERIES: u64 = 16 * MIB;
 
 /// Memory of a machine that does not tell.
@@ -144,18 +144,18 @@ mod tests {
     fn a_small_node_gives_most_to_queries() {
         let budget = Budget::of(512 * MIB, 2, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 8 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 16 - 64 - 16) * MIB);
+        assert_eq!(budget.queries, (512 - 96 - 16 - 64 - 32) * MIB);
 
         let budget = Budget::of(512 * MIB, 32, None, MIB).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 2 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 1 - 64 - 16) * MIB);
+        assert_eq!(budget.queries, (512 - 96 - 1 - 64 - 32) * MIB);
     }
 
     #[test]
     fn a_big_node_has_bounded_buffers() {
         let budget = Budget::of(64 * GIB, 64, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 4 << 20);
-        assert_eq!(budget.queries, 64 * GIB - (96 + 16 + 256 + 64) * MIB);
+        assert_eq!(budget.queries, 64 * GIB - (96 + 16 + 256 + 256) * MIB);
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
                 .queries
         };
         assert_eq!(queries(64 * MIB), 64 * MIB);
-        assert_eq!(queries(GIB), 320 * MIB);
+        assert_eq!(queries(GIB), 304 * MIB);
         let none = Budget::of(512 * MIB, 0, None, SEGMENT).unwrap();
         assert_eq!((none.writes, none.queries), (0, 336 * MIB));
     }
@@ -182,7 +182,7 @@ mod tests {
              node.memory_limit (empty: half of this machine's memory)"
         );
         let error = Budget::of(256 * MIB, 1024, None, SEGMENT).unwrap_err();
-        assert_eq!(error.needed, (64 + 16 + 1024 + 8 + 16) * MIB);
+        assert_eq!(error.needed, (64 + 16 + 1024 + 16 + 16) * MIB);
     }
 
     #[test]

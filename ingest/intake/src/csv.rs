@@ -10,10 +10,11 @@ use crate::decoded::{Decoded, TIME_FIELDS};
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
 
-/// Decodes a payload, whole or not at all; at most `most` rows.
+/// Decodes a payload, whole or not at all; at most `most` rows. What is in `tags` stays the text it is.
 pub(crate) fn decode(
     payload: &[u8],
     unit: Unit,
+    tags: &[String],
     most: usize,
 ) -> Result<Decoded<'static>, PayloadError> {
     let mut reader = ReaderBuilder::new().from_reader(payload);
@@ -21,6 +22,14 @@ pub(crate) fn decode(
     if header.is_empty() {
         return Err(PayloadError::Empty);
     }
+    if header.iter().any(|name| name.trim().len() > wal::MAX_NAME) {
+        let reason = format!("a name is longer than {} bytes", wal::MAX_NAME);
+        return Err(PayloadError::Csv { line: 1, reason });
+    }
+    let is_tag: Vec<bool> = header
+        .iter()
+        .map(|name| tags.iter().any(|tag| tag == name.trim()))
+        .collect();
     let mut out = Decoded::new(unit, Some(most));
     let mut record = StringRecord::new();
     while reader
@@ -28,12 +37,19 @@ pub(crate) fn decode(
         .map_err(|error| fault(&error))?
     {
         let start = out.fields.len();
-        for (name, cell) in header.iter().zip(&record) {
+        for ((name, cell), is_tag) in header.iter().zip(&record).zip(&is_tag) {
             let (name, cell) = (name.trim(), cell.trim());
             if cell.is_empty() {
                 continue;
             }
-            let value = value(cell);
+            let value = if *is_tag {
+                Value::Text(Cow::Owned(cell.to_owned()))
+            } else {
+                value(cell).map_err(|reason| PayloadError::Csv {
+                    line: record.position().map_or(0, csv::Position::line),
+                    reason,
+                })?
+            };
             match TIME_FIELDS.iter().position(|field| *field == name) {
                 Some(at) => out.times[at] = Some(value),
                 None => out.fields.push((Cow::Owned(name.to_owned()), value)),
@@ -47,21 +63,27 @@ pub(crate) fn decode(
     Ok(out)
 }
 
-fn value(cell: &str) -> Value<'static> {
+fn value(cell: &str) -> Result<Value<'static>, String> {
     if let Ok(number) = cell.parse() {
-        return Value::Int(number);
+        return Ok(Value::Int(number));
+    }
+    let digits = cell.strip_prefix(['+', '-']).unwrap_or(cell);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        // As a float it would lose digits unnoticed.
+        let shown: String = cell.chars().take(40).collect();
+        return Err(format!("integer {shown} exceeds 64 bits"));
     }
     // Words such as `inf` and `nan` are text here, and so is what no float can hold.
     let numeric = cell.bytes().any(|byte| byte.is_ascii_digit());
     match cell.parse::<f64>() {
-        Ok(number) if numeric && number.is_finite() => return Value::Float(number),
+        Ok(number) if numeric && number.is_finite() => return Ok(Value::Float(number)),
         _ => {}
     }
-    match cell {
+    Ok(match cell {
         "true" | "TRUE" | "True" => Value::Bool(true),
         "false" | "FALSE" | "False" => Value::Bool(false),
         text => Value::Text(Cow::Owned(text.to_owned())),
-    }
+    })
 }
 
 fn fault(error: &csv::Error) -> PayloadError {
@@ -83,7 +105,8 @@ mod tests {
     type Shape = (Option<i64>, Vec<(String, String)>);
 
     fn rows(payload: &str) -> Vec<Shape> {
-        let decoded = decode(payload.as_bytes(), Unit::Auto, 100).expect("decodes");
+        let decoded =
+            decode(payload.as_bytes(), Unit::Auto, &["id".to_owned()], 100).expect("decodes");
         decoded
             .into_rows()
             .map(|(time, fields)| {
@@ -96,7 +119,7 @@ mod tests {
     }
 
     fn reason(payload: &[u8]) -> String {
-        decode(payload, Unit::Auto, 2)
+        decode(payload, Unit::Auto, &[], 2)
             .expect_err("refused")
             .to_string()
     }
@@ -129,6 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn what_says_who_is_not_read_as_a_number() {
+        let rows = rows("id,v\n0042,1\n1.50,1\n99999999999999999999,1\n");
+        let ids: Vec<&str> = rows.iter().map(|row| row.1[0].1.as_str()).collect();
+        let expected = [
+            "Text(\"0042\")",
+            "Text(\"1.50\")",
+            "Text(\"99999999999999999999\")",
+        ];
+        assert_eq!(ids, expected);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         assert_eq!(reason(b""), "the payload is empty");
         assert_eq!(reason(b"a,b\n"), "an array without rows");
@@ -137,6 +172,12 @@ mod tests {
             "invalid CSV in line 3: it has 1 cells, the header has 2"
         );
         assert!(reason(b"a\n\xff\n").contains("line 2: it is not UTF-8"));
+        assert_eq!(
+            reason(b"a\n9223372036854775808\n"),
+            "invalid CSV in line 2: integer 9223372036854775808 exceeds 64 bits"
+        );
+        let long = format!("{}\n1\n", "n".repeat(257));
+        assert!(reason(long.as_bytes()).contains("a name is longer than 256 bytes"));
         assert!(reason(b"time,a\nnoon,1\n").starts_with("time field \"time\""));
         assert_eq!(reason(b"a\n1\n2\n3\n"), "the payload has more than 2 rows");
     }

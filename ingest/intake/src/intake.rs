@@ -50,13 +50,17 @@ impl Intake {
     }
 
     /// Writes rows and waits until they are on disk. Whoever drops the future does not know whether
-    /// they are.
+    /// they are. `hold` is kept for as long as the rows take memory of their own.
     ///
     /// # Errors
     /// Why nothing was written, or not for certain.
-    pub async fn write(self: &Arc<Self>, write: Write) -> Result<Written, IntakeError> {
+    pub async fn write(
+        self: &Arc<Self>,
+        write: Write,
+        hold: impl Send + 'static,
+    ) -> Result<Written, IntakeError> {
         let begun = self.counters.begin(write.body.len());
-        let result = self.attempt(write, Instant::now() + LIMIT).await;
+        let result = self.attempt(write, hold, Instant::now() + LIMIT).await;
         begun.ended(match &result {
             Ok(written) if written.rows > 0 => End::Written,
             Ok(_) | Err(IntakeError::Payload(_) | IntakeError::Refused(_)) => End::Refused,
@@ -73,16 +77,17 @@ impl Intake {
     async fn attempt(
         self: &Arc<Self>,
         write: Write,
+        hold: impl Send + 'static,
         deadline: Instant,
     ) -> Result<Written, IntakeError> {
         self.check_open()?;
-        let late = |_| IntakeError::NotDurable { limit: LIMIT };
+        let late = |_| IntakeError::Stalled("too many rows are on their way in".to_owned());
         let parser = Arc::clone(&self.parsers).acquire_owned();
         let parser = timeout_at(deadline, parser).await.map_err(late)?;
         let (intake, runtime) = (Arc::clone(self), Handle::current());
         let parsing = spawn_blocking(move || {
             let stored = intake.store(&write, runtime, deadline);
-            drop(parser);
+            drop((write, hold, parser));
             stored
         });
         let stored = parsing
@@ -122,7 +127,7 @@ impl Intake {
             intake: self,
             runtime,
             deadline,
-            late: false,
+            why: None,
         };
         let stored = match write.encoding {
             Encoding::Plain => {
@@ -134,9 +139,7 @@ impl Intake {
             }
         };
         match stored {
-            Err(IntakeError::Closed(_)) if log.late => {
-                Err(IntakeError::NotDurable { limit: LIMIT })
-            }
+            Err(IntakeError::Closed(closed)) => Err(log.why.unwrap_or(IntakeError::Closed(closed))),
             stored => stored,
         }
     }
@@ -150,7 +153,7 @@ impl Intake {
             newest.ok().and_then(|newest| *newest)
         };
         let newest = self.unless_failed(there, deadline).await?;
-        let closed = || IntakeError::Closed("the log is closed".to_owned());
+        let closed = || IntakeError::Closed("it is closed".to_owned());
         Ok(newest.ok_or_else(closed)?.lsn)
     }
 
@@ -185,13 +188,17 @@ struct Patient<'a> {
     intake: &'a Intake,
     runtime: Handle,
     deadline: Instant,
-    /// There was no room in time.
-    late: bool,
+    /// Why it gave up.
+    why: Option<IntakeError>,
 }
 
 impl Take for Patient<'_> {
     fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
         loop {
+            if Instant::now() >= self.deadline {
+                self.why = Some(IntakeError::NotDurable { limit: LIMIT });
+                return Err(AppendError::Closed);
+            }
             // Before the attempt: a group that ends after it is news.
             let mut durable = self.intake.durable.clone();
             durable.mark_unchanged();
@@ -203,11 +210,11 @@ impl Take for Patient<'_> {
             match appended {
                 Err(AppendError::Full) => {
                     let room = self.intake.unless_failed(durable.changed(), self.deadline);
-                    if let Ok(Ok(())) = self.runtime.block_on(room) {
-                        continue;
+                    // A group came, or the log is closed, as the next attempt will find.
+                    if let Err(why) = self.runtime.block_on(room) {
+                        self.why = Some(why);
+                        return Err(AppendError::Closed);
                     }
-                    self.late = true;
-                    return Err(AppendError::Closed);
                 }
                 Ok(ticket) => {
                     self.intake.counters.took(rows.len());

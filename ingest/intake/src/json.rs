@@ -225,6 +225,10 @@ impl<'a> Visitor<'a> for Field<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
+            if self.name.len() + name.len() >= wal::MAX_NAME {
+                let reason = format_args!("a field's name is longer than {} bytes", wal::MAX_NAME);
+                return Err(A::Error::custom(reason));
+            }
             let name = Cow::Owned(format!("{}_{name}", self.name));
             map.next_value_seed(Field {
                 out: &mut *self.out,
@@ -329,6 +333,9 @@ mod tests {
             reason(&format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500))).contains("recursion")
         );
         assert_eq!(reason("[]"), "an array without rows");
+        let long = "n".repeat(250);
+        assert!(reason(&format!(r#"{{"{long}":{{"123456":1}}}}"#)).contains("longer than 256"));
+        assert!(decode(format!(r#"{{"{long}":{{"12345":1}}}}"#).as_bytes()).is_ok());
         assert!(decode(br#"{"a":1e30,"b":"12345678901234567890123"}"#).is_ok());
     }
 

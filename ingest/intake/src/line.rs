@@ -35,9 +35,11 @@ pub(crate) fn read(
 ) -> impl Iterator<Item = Result<Line<'_>, BadLine<'_>>> {
     let mut at = 0;
     let mut number = 0;
+    let mut tries = OPEN_QUOTES;
     std::iter::from_fn(move || {
         while at < text.len() {
-            let line = one_line(&text[at..]);
+            let (line, open) = one_line(&text[at..], tries > 0);
+            tries -= usize::from(open);
             let first = number + 1;
             at += line.len() + 1;
             number += 1 + line.matches('\n').count();
@@ -61,29 +63,35 @@ pub(crate) fn read(
     })
 }
 
-/// Up to the first end of a line that is not inside quotes; where the quotes never end, the first
-/// one at all.
-fn one_line(text: &str) -> &str {
+/// Up to the first end of a line that is not inside quotes; where the quotes never end, which comes
+/// second, or need not be looked at, the first one at all.
+fn one_line(text: &str, look: bool) -> (&str, bool) {
     let simple = text.find('\n').unwrap_or(text.len());
-    if !text[..simple].contains('"') || text.trim_start().starts_with('#') {
-        return &text[..simple];
+    let begun = text.trim_start_matches([' ', '\t', '\r']);
+    if !look || !text[..simple].contains('"') || begun.starts_with('#') {
+        return (&text[..simple], false);
     }
+    let before = text.len() - begun.len();
     // Quotes mean something only behind the first blank, where a field's value begins or ends.
     let (mut fields, mut quoted, mut begins, mut escaped) = (false, false, false, false);
-    for (at, byte) in text.bytes().enumerate() {
+    for (at, byte) in text.bytes().enumerate().skip(before) {
         let ordinary = std::mem::take(&mut escaped);
         let value_begins = std::mem::take(&mut begins);
         match byte {
             _ if ordinary => {}
             b'\\' => escaped = true,
             b'"' if quoted || value_begins => quoted = !quoted,
-            b'\n' if !quoted => return &text[..at],
+            b'\n' if !quoted => return (&text[..at], false),
             b' ' => fields = true,
             b'=' => begins = fields,
             _ => {}
         }
     }
-    if quoted { &text[..simple] } else { text }
+    if quoted {
+        (&text[..simple], true)
+    } else {
+        (text, false)
+    }
 }
 
 /// A place in one line.
@@ -121,6 +129,9 @@ impl<'a> Scan<'a> {
                 break;
             }
         }
+        // Most lines are short: what a vector takes in advance would be more than what is in it.
+        fields.shrink_to_fit();
+        tags.shrink_to_fit();
         let time = self.time(unit)?.unwrap_or(arrival);
         Ok(Line {
             table,
@@ -133,15 +144,14 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Everything up to one of these bytes; a backslash before one of them, or before `=`, makes it
-    /// part of the name.
-    fn name(&mut self, ends: &[u8]) -> Cow<'a, str> {
+    /// Everything up to one of these bytes; a backslash before one of them makes it part of the name.
+    fn name(&mut self, ends: &'static [u8]) -> Cow<'a, str> {
         let bytes = self.text.as_bytes();
         let start = self.at;
         let mut escaped = false;
         while let Some(byte) = bytes.get(self.at) {
             let next = bytes.get(self.at + 1);
-            if *byte == b'\\' && next.is_some_and(|next| is_special(*next)) {
+            if *byte == b'\\' && next.is_some_and(|next| ends.contains(next)) {
                 escaped = true;
                 self.at += 1;
             } else if ends.contains(byte) {
@@ -151,7 +161,7 @@ impl<'a> Scan<'a> {
         }
         let raw = &self.text[start..self.at];
         if escaped {
-            Cow::Owned(unescape(raw, is_special))
+            Cow::Owned(unescape(raw, ends))
         } else {
             Cow::Borrowed(raw)
         }
@@ -186,7 +196,7 @@ impl<'a> Scan<'a> {
                     let raw = &self.text[start..self.at];
                     self.at += 1;
                     return Ok(if escaped {
-                        Cow::Owned(unescape(raw, is_quoted_special))
+                        Cow::Owned(unescape(raw, QUOTED))
                     } else {
                         Cow::Borrowed(raw)
                     });
@@ -194,7 +204,7 @@ impl<'a> Scan<'a> {
                 b'\\'
                     if bytes
                         .get(self.at + 1)
-                        .is_some_and(|b| is_quoted_special(*b)) =>
+                        .is_some_and(|next| QUOTED.contains(next)) =>
                 {
                     escaped = true;
                     self.at += 2;
@@ -231,16 +241,15 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn is_special(byte: u8) -> bool {
-    matches!(byte, b',' | b'=' | b' ')
-}
+/// Bytes that a backslash makes ordinary inside quotes.
+const QUOTED: &[u8] = b"\"\\";
 
-fn is_quoted_special(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\')
-}
+/// Times that a quote is looked for to the end of the text in vain; after that a line ends where it
+/// seems to.
+const OPEN_QUOTES: usize = 16;
 
 /// Drops the backslash before every byte that it makes ordinary.
-fn unescape(raw: &str, special: fn(u8) -> bool) -> String {
+fn unescape(raw: &str, special: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = rest.find('\\') {
@@ -248,7 +257,7 @@ fn unescape(raw: &str, special: fn(u8) -> bool) -> String {
         let behind = &rest[at + 1..];
         match behind.bytes().next() {
             // An ASCII byte: what is behind it is the next character.
-            Some(byte) if special(byte) => {
+            Some(byte) if special.contains(&byte) => {
                 out.push(char::from(byte));
                 rest = &behind[1..];
             }

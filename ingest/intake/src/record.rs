@@ -24,8 +24,10 @@ impl<'a> Record<'a> {
         tags: &[String],
     ) -> Self {
         let is_tag = |name: &str| tags.iter().any(|tag| tag == name);
-        let (said, fields): (Vec<_>, Vec<_>) =
+        let (said, mut fields): (Vec<_>, Vec<_>) =
             fields.into_iter().partition(|(name, _)| is_tag(name));
+        // Most rows are small: what a vector takes in advance would be more than what is in it.
+        fields.shrink_to_fit();
         let tags = said.into_iter().map(|(name, value)| (name, text(value)));
         Self {
             line,

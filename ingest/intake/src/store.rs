@@ -15,6 +15,9 @@ use crate::record::Record;
 use crate::timestamp::Unit;
 use crate::write::{Fault, Format, Target};
 
+/// What some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Most rows of one write.
 pub(crate) const MAX_ROWS: usize = 200_000;
 
@@ -80,6 +83,7 @@ fn records<'a>(
     tags: &[String],
     arrival: i64,
 ) -> Result<Vec<Record<'a>>, PayloadError> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let is_json = match format {
         Format::Json => true,
@@ -89,7 +93,7 @@ fn records<'a>(
     let decoded = if is_json {
         json::decode_as(bytes, unit, Some(MAX_ROWS))?
     } else {
-        csv::decode(bytes, unit, MAX_ROWS)?
+        csv::decode(bytes, unit, tags, MAX_ROWS)?
     };
     let rows = decoded.into_rows();
     let record =
@@ -146,7 +150,7 @@ impl Stored {
                 Ok(())
             }
             Err(AppendError::Refused(refusal)) => Err(refusal.into()),
-            Err(error) => Err(closed(&error)),
+            Err(AppendError::Full | AppendError::Closed) => Err(closed()),
         }
     }
 
@@ -180,7 +184,7 @@ impl Stored {
                     self.most(table, right, log)
                 }
             },
-            Err(error) => Err(closed(&error)),
+            Err(AppendError::Full | AppendError::Closed) => Err(closed()),
         }
     }
 
@@ -203,7 +207,7 @@ impl Stored {
     fn fault(&mut self, line: usize, text: &str, reason: String) {
         self.faulty += 1;
         if self.faults.len() < MAX_FAULTS {
-            let text = shortened(text);
+            let (text, reason) = (shortened(text), shortened(&reason));
             self.faults.push(Fault { line, text, reason });
         }
     }
@@ -222,6 +226,10 @@ fn concerns_all(refusal: &Refusal) -> bool {
 }
 
 fn append(table: &str, records: &[Record<'_>], log: &mut impl Take) -> Result<Ticket, AppendError> {
+    if table == wal::DEAD_LETTERS {
+        let (name, reason) = (table.to_owned(), "is reserved");
+        return Err(Refusal::TableName { name, reason }.into());
+    }
     let all = records.iter().flat_map(|record| &record.tags);
     let tags: Vec<(&str, &str)> = all.map(|(name, value)| (&**name, &**value)).collect();
     let mut rest = tags.as_slice();
@@ -238,8 +246,8 @@ fn append(table: &str, records: &[Record<'_>], log: &mut impl Take) -> Result<Ti
     log.take(table, &rows)
 }
 
-fn closed(error: &AppendError) -> IntakeError {
-    IntakeError::Closed(error.to_string())
+fn closed() -> IntakeError {
+    IntakeError::Closed("it is closed".to_owned())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Topic to table: the default route. The first topic level names the table, the whole topic is
 //! the tag `topic`. Pure.
 
+use wal::Refusal;
+
 use crate::error::Rejection;
 
 /// Name of the tag that holds the topic.
@@ -12,6 +14,10 @@ pub(crate) fn table(topic: &str) -> Result<&str, Rejection> {
         return Err(Rejection::DollarTopic);
     }
     match topic.split('/').next() {
+        Some(level) if level == wal::DEAD_LETTERS => {
+            let (name, reason) = (level.to_owned(), "is reserved");
+            Err(Rejection::Refused(Refusal::TableName { name, reason }))
+        }
         Some(level) if !level.is_empty() => Ok(level),
         _ => Err(Rejection::NoTable(topic.to_owned())),
     }
@@ -35,6 +41,10 @@ mod tests {
             Err(Rejection::NoTable("/plant".to_owned()))
         );
         assert_eq!(table("$SYS/x"), Err(Rejection::DollarTopic));
+        assert!(matches!(
+            table("system.dead_letters/x"),
+            Err(Rejection::Refused(Refusal::TableName { .. }))
+        ));
         assert!(!is_publishable("") && !is_publishable("a/+/b") && !is_publishable("a/#"));
     }
 }

@@ -71,7 +71,8 @@ pub(crate) struct Inbox {
     pending: Mutex<Pending>,
     bell: Arc<Bell>,
     closed: AtomicBool,
-    on_durable: OnDurable,
+    /// Gone once the inbox is closed: whoever waits at its other end learns that.
+    on_durable: Mutex<Option<OnDurable>>,
     done: Mutex<Done>,
     woken: Condvar,
 }
@@ -106,7 +107,7 @@ impl Inbox {
             pending: Mutex::default(),
             bell,
             closed: AtomicBool::new(false),
-            on_durable,
+            on_durable: Mutex::new(Some(on_durable)),
             done: Mutex::default(),
             woken: Condvar::new(),
         }
@@ -129,7 +130,9 @@ impl Inbox {
     pub(crate) fn complete(&self, durable: Durable) {
         lock(&self.done).durable = Some(durable);
         self.woken.notify_all();
-        (self.on_durable)(durable);
+        if let Some(on_durable) = &*lock(&self.on_durable) {
+            on_durable(durable);
+        }
     }
 
     /// Refuses everything from now on and fails whoever waits.
@@ -137,6 +140,7 @@ impl Inbox {
         self.closed.store(true, Ordering::Release);
         lock(&self.done).closed = true;
         self.woken.notify_all();
+        drop(lock(&self.on_durable).take());
     }
 }
 

@@ -41,13 +41,13 @@ async fn a_write_is_answered_with_an_lsn_above_its_rows_once_they_are_on_disk() 
     let dir = tempfile::tempdir().expect("a directory");
     let (committer, intake) = open(&dir, &Config::default());
     let written = intake
-        .write(lines("a,site=x v=1 1\nb v=2 2\na v=3 3"))
+        .write(lines("a,site=x v=1 1\nb v=2 2\na v=3 3"), ())
         .await
         .expect("written");
     assert_eq!((written.rows, written.faulty), (3, 0));
     assert!(committer.log().durable().borrow().lsn >= written.lsn);
     let next = intake
-        .write(json("a", r#"{"v": 4}"#))
+        .write(json("a", r#"{"v": 4}"#), ())
         .await
         .expect("written");
     assert!(next.lsn > written.lsn);
@@ -61,22 +61,27 @@ async fn a_write_is_answered_with_an_lsn_above_its_rows_once_they_are_on_disk() 
 async fn what_does_not_fit_is_refused_whole_or_line_by_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let (committer, intake) = open(&dir, &Config::default());
-    intake.write(lines("a v=1")).await.expect("written");
-    let refused = intake.write(json("a", r#"[{"v": 2}, {"v": "x"}]"#)).await;
+    intake.write(lines("a v=1"), ()).await.expect("written");
+    let refused = intake
+        .write(json("a", r#"[{"v": 2}, {"v": "x"}]"#), ())
+        .await;
     assert!(matches!(
         refused,
         Err(IntakeError::Refused(Refusal::Type { .. }))
     ));
-    let unread = intake.write(json("a", "{")).await;
+    let unread = intake.write(json("a", "{"), ()).await;
     assert!(matches!(
         unread,
         Err(IntakeError::Payload(PayloadError::Json(_)))
     ));
-    let some = intake.write(lines("a v=2\na v=\"x\"\na v=3")).await;
+    let some = intake.write(lines("a v=2\na v=\"x\"\na v=3"), ()).await;
     let some = some.expect("written");
     assert_eq!((some.rows, some.faulty, some.faults[0].line), (2, 1, 2));
     assert!(some.faults[0].reason.contains("column \"v\""));
-    let none = intake.write(lines("a v=\"x\"")).await.expect("an answer");
+    let none = intake
+        .write(lines("a v=\"x\""), ())
+        .await
+        .expect("an answer");
     assert_eq!((none.rows, none.lsn, none.faulty), (0, Lsn(0), 1));
     assert_eq!(committer.log().stats().rows, 3);
     let stats = intake.stats();
@@ -95,7 +100,7 @@ async fn more_than_may_wait_for_a_commit_waits_for_its_turn() {
     let writes = (0..40).map(|table| {
         let text: Vec<String> = (0..200).map(|n| format!("t{} v={n}", table % 7)).collect();
         let intake = Arc::clone(&intake);
-        tokio::spawn(async move { intake.write(lines(text.join("\n"))).await })
+        tokio::spawn(async move { intake.write(lines(text.join("\n")), ()).await })
     });
     let writes: Vec<_> = writes.collect();
     for write in writes {
@@ -110,10 +115,42 @@ async fn more_than_may_wait_for_a_commit_waits_for_its_turn() {
 async fn a_closed_log_takes_nothing_and_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
     let (committer, intake) = open(&dir, &Config::default());
-    let last = intake.write(lines("a v=1")).await.expect("written");
+    let last = intake.write(lines("a v=1"), ()).await.expect("written");
     let end = committer.stop().expect("stops");
     assert!(end.lsn >= last.lsn);
-    let refused = intake.write(lines("a v=2")).await;
+    let refused = intake.write(lines("a v=2"), ()).await;
     assert!(matches!(refused, Err(IntakeError::Closed(_))));
     assert_eq!(intake.stats().failed, 1);
+}
+
+#[tokio::test]
+async fn a_stop_under_load_leaves_nobody_without_an_answer() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (committer, intake) = open(&dir, &Config::default());
+        intake.write(lines("a v=1"), ()).await.expect("written");
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let intake = Arc::clone(&intake);
+                tokio::spawn(async move {
+                    let mut written = 1;
+                    while intake.write(lines("a v=1"), ()).await.is_ok() {
+                        written += 1;
+                    }
+                    written
+                })
+            })
+            .collect();
+        let log = committer.log().clone();
+        spawn_blocking(move || committer.stop())
+            .await
+            .expect("runs")
+            .expect("stops");
+        let mut written = 0;
+        for writer in writers {
+            let ended = tokio::time::timeout(Duration::from_secs(10), writer).await;
+            written += ended.expect("an answer in time").expect("runs") - 1;
+        }
+        assert!(log.stats().rows > written, "answered, and not on disk");
+    }
 }

@@ -57,6 +57,7 @@ fn a_line_names_table_tags_fields_and_time() {
 fn backslashes_make_separators_ordinary_and_are_ordinary_elsewhere() {
     let line = one(r#"a\ b\,c,t\=1=x\ y\\z,dir=C:\temp f\,1="q\"\\ \n",g=1"#);
     assert_eq!(line.table, "a b,c");
+    assert_eq!(one(r"a\=b v=1").table, r"a\=b");
     assert_eq!(tags(&line), [("t=1", r"x y\\z"), ("dir", r"C:\temp")]);
     let expected = [
         ("f,1", Value::Text(r#"q"\ \n"#.into())),
@@ -86,6 +87,16 @@ fn a_bad_line_is_told_and_the_others_are_read() {
         .map(|bad| (bad.line, bad.text))
         .collect();
     assert_eq!(bad, [(2, "b v="), (3, "c v=\"open")]);
+    assert_eq!(lines.iter().filter(|line| line.is_ok()).count(), 2);
+}
+
+#[test]
+fn quotes_that_never_end_cost_one_line_each_however_many_there_are() {
+    let text = "a v=\"x\",w=\"\n".repeat(100_000);
+    let lines = read_all(&text);
+    assert_eq!(lines.len(), 100_000);
+    assert!(lines.iter().all(Result::is_err));
+    let lines = read_all(" cpu,t=\"a v=1\n cpu,t=\"b v=2\n");
     assert_eq!(lines.iter().filter(|line| line.is_ok()).count(), 2);
 }
 

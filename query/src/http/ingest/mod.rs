@@ -72,18 +72,30 @@ async fn lines(app: &App, ask: Ask, request: Request) -> Result<Response, Failur
 async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, QueryError> {
     let intake = app.node.intake().ok_or(QueryError::NotPrimary)?;
     let encoding = request::encoding(request.headers())?;
-    let room = app.room.take(request::length(request.headers())).await?;
-    let body = body::read(request, app.room.max_body()).await?;
-    let written = intake.write(Write {
+    let max_body = app.room.max_body();
+    let (body, max_bytes, room) = match request::length(request.headers()) {
+        Some(length) => {
+            let place = app.room.place(length, encoding)?;
+            let room = app.room.take(place).await?;
+            (body::read(request, max_body).await?, place, room)
+        }
+        None => {
+            let stream = app.room.stream().await?;
+            let body = body::read(request, max_body).await?;
+            let place = app.room.place(body.len(), encoding)?;
+            let room = app.room.take(place).await?;
+            drop(stream);
+            (body, place, room)
+        }
+    };
+    let write = Write {
         target: ask.target,
         unit: ask.unit,
         encoding,
         body,
-        max_bytes: app.room.max_body(),
-    });
-    let written = written.await?;
-    drop(room);
-    Ok(written)
+        max_bytes,
+    };
+    Ok(intake.write(write, room).await?)
 }
 
 /// Names the LSN of what was written in place of the node's newest.

@@ -75,7 +75,8 @@ fn lines(pairs: &Pairs, default: Unit) -> Result<Ask, QueryError> {
 
 /// How the body is packed.
 pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, QueryError> {
-    match header(headers, &CONTENT_ENCODING) {
+    let named = header(headers, &CONTENT_ENCODING).map(str::to_ascii_lowercase);
+    match named.as_deref() {
         None | Some("" | "identity") => Ok(Encoding::Plain),
         Some("gzip" | "x-gzip") => Ok(Encoding::Gzip),
         Some(other) => Err(QueryError::Parameter(format!(

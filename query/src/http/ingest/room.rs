@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use intake::Encoding;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::QueryError;
@@ -13,6 +14,8 @@ use crate::http::body;
 #[derive(Debug)]
 pub(crate) struct Room {
     places: Arc<Semaphore>,
+    /// For bodies of unknown length, which have no place while they are read.
+    streams: Arc<Semaphore>,
     max_body: usize,
     patience: Duration,
 }
@@ -25,6 +28,7 @@ impl Room {
             .max(WEIGHT << 10);
         Self {
             places: Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS))),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             max_body: (bytes / WEIGHT).min(MAX_BODY_BYTES),
             patience: PATIENCE,
         }
@@ -35,17 +39,38 @@ impl Room {
         self.max_body
     }
 
-    /// A place for a body of this length, as long as it is held; of the largest where it is not known.
-    pub(crate) async fn take(
-        &self,
-        length: Option<usize>,
-    ) -> Result<OwnedSemaphorePermit, QueryError> {
-        if length.is_some_and(|length| length > self.max_body) {
+    /// Most bytes that a body of this length may have once it is unpacked.
+    pub(crate) fn place(&self, length: usize, encoding: Encoding) -> Result<usize, QueryError> {
+        if length > self.max_body {
             return Err(body::too_large(self.max_body));
         }
-        let kib = (length.unwrap_or(self.max_body).saturating_mul(WEIGHT) >> 10).max(1);
+        Ok(match encoding {
+            Encoding::Plain => length,
+            Encoding::Gzip => length
+                .saturating_mul(MOST_PACKED)
+                .max(LEAST_UNPACKED)
+                .min(self.max_body),
+        })
+    }
+
+    /// The right to read a body of unknown length: only a few at a time, since it may be the largest.
+    pub(crate) async fn stream(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        self.wait(&self.streams, 1).await
+    }
+
+    /// Memory for so many bytes of text, as long as it is held.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueryError> {
+        let kib = (bytes.saturating_mul(WEIGHT) >> 10).max(1);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.places).acquire_many_owned(kib);
+        self.wait(&self.places, kib).await
+    }
+
+    async fn wait(
+        &self,
+        places: &Arc<Semaphore>,
+        count: u32,
+    ) -> Result<OwnedSemaphorePermit, QueryError> {
+        let place = Arc::clone(places).acquire_many_owned(count);
         match tokio::time::timeout(self.patience, place).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(QueryError::Busy(
@@ -58,8 +83,15 @@ impl Room {
 /// Largest body, where there is memory for it.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// Parsed rows take about three times the memory of their text.
-const WEIGHT: usize = 4;
+/// How many times its length a packed body may have, beyond the least.
+const MOST_PACKED: usize = 64;
+const LEAST_UNPACKED: usize = 1 << 20;
+
+/// Parsed rows take several times the memory of their text; small ones most.
+const WEIGHT: usize = 16;
+
+/// Bodies of unknown length that are read at once: together a quarter of all the memory.
+const MAX_STREAMS: usize = 4;
 
 /// How long a write waits for its place.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,21 +102,29 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_have_a_place_or_are_refused() {
-        let mut room = Room::new(1 << 20);
+        let mut room = Room::new(4 << 20);
         room.patience = Duration::from_millis(20);
         assert_eq!(room.max_body(), 256 << 10);
-        let small = room.take(Some(10)).await.expect("a place");
-        let half = room.take(Some(128 << 10)).await.expect("a place");
-        let full = room.take(None).await.expect_err("no place");
+        let small = room.take(10).await.expect("a place");
+        let half = room.take(128 << 10).await.expect("a place");
+        let full = room.take(room.max_body()).await.expect_err("no place");
         assert!(matches!(full, QueryError::Busy(_)));
         drop((small, half));
-        let all = room.take(None).await.expect("a place");
-        drop(all);
-        let large = room
-            .take(Some((256 << 10) + 1))
-            .await
-            .expect_err("too large");
-        assert_eq!(large, body::too_large(256 << 10));
+        drop(room.take(room.max_body()).await.expect("a place"));
         assert_eq!(Room::new(u64::MAX).max_body(), MAX_BODY_BYTES);
+    }
+
+    #[test]
+    fn a_body_is_given_room_for_what_it_may_hold() {
+        let room = Room::new(256 << 20);
+        let place = |length, encoding| room.place(length, encoding);
+        assert_eq!(place(7, Encoding::Plain), Ok(7));
+        assert_eq!(place(7, Encoding::Gzip), Ok(1 << 20));
+        assert_eq!(place(100 << 10, Encoding::Gzip), Ok(6400 << 10));
+        assert_eq!(place(1 << 20, Encoding::Gzip), Ok(16 << 20));
+        for encoding in [Encoding::Plain, Encoding::Gzip] {
+            let large = place((16 << 20) + 1, encoding);
+            assert_eq!(large, Err(body::too_large(16 << 20)));
+        }
     }
 }

@@ -157,6 +157,12 @@ async fn what_cannot_be_written_is_refused_for_a_reason() {
             "schema",
         ),
         ("/api/v1/ingest/system.x", r#"{"v": 1}"#, 422, "schema"),
+        (
+            "/api/v1/ingest/system.dead_letters",
+            r#"{"reason": 1}"#,
+            422,
+            "schema",
+        ),
         ("/api/v1/ingest/t?table=x", "", 400, "parameter"),
         ("/api/v1/ingest/%FF", "", 400, "parameter"),
         (
