@@ -13,7 +13,7 @@ use crate::codec::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
 use crate::compare::{MAX_POINTS, find_common};
 use crate::error::{LinkError, clip};
 use crate::handshake::{
-    MAX_NAME_LEN, Plan, RefuseReason, UpstreamState, needs_snapshot, negotiate, plan,
+    MAX_NAME_LEN, Plan, RefuseReason, needs_snapshot, negotiate, plan, upstream_state,
 };
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::registry::{Peer, Registration};
@@ -156,16 +156,7 @@ async fn answer(
 
 /// The plan for this secondary.
 fn decide(hello: &Hello, log: &Log) -> Result<Decision, ShipError> {
-    let durable = *log.durable().borrow();
-    let upstream = UpstreamState {
-        log: log.id(),
-        epoch: log.epoch(),
-        format_version: wal::FORMAT_VERSION,
-        oldest: log.oldest(),
-        durable,
-        chain_at: |lsn| log.chain_at(lsn),
-    };
-    match plan(hello, &upstream) {
+    match plan(hello, &upstream_state(log)) {
         Plan::Stream(position) => Ok(Decision::Stream(log.cursor(position)?)),
         Plan::Snapshot { .. } => Ok(Decision::Snapshot),
         Plan::Compare(_) if !log.is_whole_at(hello.position().lsn) => {

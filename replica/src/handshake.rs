@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use wal::{Epoch, LogId, Lsn, Position};
+use wal::{Epoch, Log, LogId, Lsn, Position};
 
 use crate::codec::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
 pub use crate::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET, RefuseReason, needs_snapshot};
@@ -27,6 +27,20 @@ pub struct UpstreamState<F> {
     pub durable: Position,
     /// Chain value at a block boundary it holds; `None` where there is none.
     pub chain_at: F,
+}
+
+/// What an upstream with this log holds now.
+pub fn upstream_state(log: &Log) -> UpstreamState<impl Fn(Lsn) -> Option<u64> + use<'_>> {
+    // First: the log may grow and lose its head meanwhile.
+    let durable = *log.durable().borrow();
+    UpstreamState {
+        log: log.id(),
+        epoch: log.epoch(),
+        format_version: wal::FORMAT_VERSION,
+        oldest: log.oldest(),
+        durable,
+        chain_at: |lsn| log.chain_at(lsn),
+    }
 }
 
 impl<F> fmt::Debug for UpstreamState<F> {

@@ -20,6 +20,13 @@ impl Exposition {
         self.sample(name, &[], value);
     }
 
+    /// Numbers that only rise, each with its name and what it counts.
+    pub(crate) fn counters<const N: usize>(&mut self, counts: [(&str, &str, u64); N]) {
+        for (name, help, count) in counts {
+            self.counter(name, help, count);
+        }
+    }
+
     /// A number that rises and falls.
     pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tests::crash_disk::CrashDisk;
 use tests::workload::numbers;
 use wal::{
-    BlockHeader, BlockKind, Disk, Epoch, FollowerConfig, Log, LogId, Lsn, Position, open_follower,
-    segment_blocks, shelved,
+    BlockHeader, BlockKind, Disk, Epoch, FollowerConfig, Log, LogId, Lsn, Position, WalError,
+    open_follower, segment_blocks, shelved,
 };
 
 /// Bytes read from a log at a time.
@@ -32,6 +32,14 @@ pub(crate) enum Fault {
     Closed(&'static str),
     /// A promise is broken.
     Broken(String),
+}
+
+/// Whether the node's disk has stopped, or its log because of that.
+pub(crate) fn has_stopped(error: &WalError) -> bool {
+    matches!(
+        error,
+        WalError::Io { .. } | WalError::Poisoned(_) | WalError::Closed
+    )
 }
 
 impl From<String> for Fault {

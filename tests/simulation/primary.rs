@@ -10,7 +10,7 @@ use tests::crash_disk::CrashDisk;
 use tests::workload::{TABLE, append};
 use wal::{Appender, Committer, Config, Log, Row, Value, WalError, compact_now, open_primary};
 
-use crate::oracle::{Check, Fault, Oracle, Was, dir, text};
+use crate::oracle::{Check, Fault, Oracle, Was, dir, has_stopped, text};
 
 pub(crate) struct Primary {
     disk: CrashDisk,
@@ -203,11 +203,7 @@ impl Primary {
     }
 
     fn fault(&self, error: &WalError) -> Fault {
-        let stopped = matches!(
-            error,
-            WalError::Io { .. } | WalError::Poisoned(_) | WalError::Closed
-        );
-        if self.armed && stopped {
+        if self.armed && has_stopped(error) {
             return Fault::Disk;
         }
         let log = self.open.as_ref().map(|open| open.committer.log());

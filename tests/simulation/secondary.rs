@@ -18,7 +18,7 @@ use wal::{
     Position, Recovery, Shelved, Staging, WalError, compact_now,
 };
 
-use crate::oracle::{Check, Fault, Oracle, all_rows_aside, dir, rows_aside, text};
+use crate::oracle::{Check, Fault, Oracle, all_rows_aside, dir, has_stopped, rows_aside, text};
 
 pub(crate) struct Secondary {
     pub(crate) name: &'static str,
@@ -397,11 +397,7 @@ impl Secondary {
 
     /// What an error of the disk means: the crash that was ordered, or a broken promise.
     fn fault(&self, error: &WalError) -> Fault {
-        let stopped = matches!(
-            error,
-            WalError::Io { .. } | WalError::Poisoned(_) | WalError::Closed
-        );
-        if self.armed && stopped {
+        if self.armed && has_stopped(error) {
             return Fault::Disk;
         }
         Fault::Broken(format!("{}: {error}", self.name))

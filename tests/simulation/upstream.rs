@@ -7,7 +7,7 @@ use replica::codec::{
     WirePlan, encode,
 };
 use replica::compare::find_common;
-use replica::handshake::{Plan, RefuseReason, UpstreamState, negotiate, plan};
+use replica::handshake::{Plan, RefuseReason, negotiate, plan, upstream_state};
 use replica::pack::{Packer, Packing};
 use wal::{Bundle, Cursor, Log, Position, WalError};
 
@@ -91,15 +91,7 @@ impl Shipping {
         streams: &mut Streams,
     ) -> Check {
         let durable = *log.durable().borrow();
-        let state = UpstreamState {
-            log: log.id(),
-            epoch: log.epoch(),
-            format_version: wal::FORMAT_VERSION,
-            oldest: log.oldest(),
-            durable,
-            chain_at: |lsn| log.chain_at(lsn),
-        };
-        let wire = match plan(hello, &state) {
+        let wire = match plan(hello, &upstream_state(log)) {
             Plan::Stream(from) => {
                 let cursor = log.cursor(from);
                 self.cursor = Some(cursor.map_err(|error| format!("agreed and then: {error}"))?);

@@ -137,6 +137,28 @@ fn lines<'a>(
 }
 
 impl Stored {
+    /// Those records that fit; halves what is refused until it is known which do not.
+    fn most(
+        &mut self,
+        table: &str,
+        records: &[Record<'_>],
+        log: &mut impl Take,
+    ) -> Result<(), IntakeError> {
+        match (self.all(table, records, log), records) {
+            (Err(IntakeError::Refused(refusal)), [_] | []) => self.refuse(records, &refusal),
+            (Err(IntakeError::Refused(refusal)), _) if concerns_all(&refusal) => {
+                self.refuse(records, &refusal);
+            }
+            (Err(IntakeError::Refused(_)), _) => {
+                let (left, right) = records.split_at(records.len() / 2);
+                self.most(table, left, log)?;
+                self.most(table, right, log)?;
+            }
+            (outcome, _) => outcome?,
+        }
+        Ok(())
+    }
+
     /// All records, or an error.
     fn all(
         &mut self,
@@ -146,45 +168,20 @@ impl Stored {
     ) -> Result<(), IntakeError> {
         match append(table, records, log) {
             Ok(ticket) => {
-                self.took(ticket, records.len());
+                self.rows += records.len();
+                self.ticket = self.ticket.max(Some(ticket));
                 Ok(())
             }
             Err(AppendError::Refused(refusal)) => Err(refusal.into()),
-            Err(AppendError::Full | AppendError::Closed) => Err(closed()),
+            Err(AppendError::Full | AppendError::Closed) => {
+                Err(IntakeError::Closed("it is closed".to_owned()))
+            }
         }
     }
 
-    /// Those records that fit; halves what is refused until it is known which do not.
-    fn most(
-        &mut self,
-        table: &str,
-        records: &[Record<'_>],
-        log: &mut impl Take,
-    ) -> Result<(), IntakeError> {
-        match append(table, records, log) {
-            Ok(ticket) => {
-                self.took(ticket, records.len());
-                Ok(())
-            }
-            Err(AppendError::Refused(refusal)) => match records {
-                [] => Ok(()),
-                _ if concerns_all(&refusal) => {
-                    for record in records {
-                        self.fault(record.line, "", refusal.to_string());
-                    }
-                    Ok(())
-                }
-                [record] => {
-                    self.fault(record.line, "", refusal.to_string());
-                    Ok(())
-                }
-                _ => {
-                    let (left, right) = records.split_at(records.len() / 2);
-                    self.most(table, left, log)?;
-                    self.most(table, right, log)
-                }
-            },
-            Err(AppendError::Full | AppendError::Closed) => Err(closed()),
+    fn refuse(&mut self, records: &[Record<'_>], refusal: &Refusal) {
+        for record in records {
+            self.fault(record.line, "", refusal.to_string());
         }
     }
 
@@ -197,11 +194,6 @@ impl Stored {
             };
             fault.text = shortened(&String::from_utf8_lossy(line));
         }
-    }
-
-    fn took(&mut self, ticket: Ticket, rows: usize) {
-        self.rows += rows;
-        self.ticket = self.ticket.max(Some(ticket));
     }
 
     fn fault(&mut self, line: usize, text: &str, reason: String) {
@@ -244,10 +236,6 @@ fn append(table: &str, records: &[Record<'_>], log: &mut impl Take) -> Result<Ti
     });
     let rows: Vec<Row<'_>> = rows.collect();
     log.take(table, &rows)
-}
-
-fn closed() -> IntakeError {
-    IntakeError::Closed("it is closed".to_owned())
 }
 
 #[cfg(test)]

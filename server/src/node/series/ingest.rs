@@ -45,7 +45,7 @@ pub(in crate::node) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
 
 /// What became of the messages that were not acknowledged, or not as they had asked.
 fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
-    let counts = [
+    text.counters([
         (
             "headwater_mqtt_messages_replicated_total",
             "Of the acknowledged, those that as many secondaries have on disk as was asked for.",
@@ -76,10 +76,7 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
             "Messages whose connection ended before their answer; clients send them again.",
             stats.dropped,
         ),
-    ];
-    for (name, help, count) in counts {
-        text.counter(name, help, count);
-    }
+    ]);
     text.gauge(
         "headwater_mqtt_messages_waiting",
         "Messages whose answer is due.",
@@ -89,7 +86,7 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
 
 /// What came in by HTTP.
 pub(in crate::node) fn intake(text: &mut Exposition, stats: &intake::IntakeStats) {
-    let counts = [
+    text.counters([
         (
             "headwater_ingest_requests_total",
             "Requests that bring rows by HTTP.",
@@ -125,10 +122,7 @@ pub(in crate::node) fn intake(text: &mut Exposition, stats: &intake::IntakeStats
             "Bytes of their bodies, as received.",
             stats.bytes,
         ),
-    ];
-    for (name, help, count) in counts {
-        text.counter(name, help, count);
-    }
+    ]);
     text.gauge(
         "headwater_ingest_requests_waiting",
         "Requests whose answer is due.",
