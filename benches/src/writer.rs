@@ -33,10 +33,8 @@ impl Writer {
     /// # Errors
     /// When the log refuses or fails.
     pub fn group(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Lsn, BenchError> {
-        let ticket = self.appender.append(table, rows).context("append rows")?;
-        self.appender
-            .wait(ticket)
-            .context("wait for a group commit")
+        let group = self.appender.append(table, rows).context("append rows")?;
+        self.appender.wait(group).context("wait for a group commit")
     }
 
     /// The read side of this log.

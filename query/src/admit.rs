@@ -31,14 +31,14 @@ impl Admission {
     }
 
     /// Takes a slot and lists the query, or refuses it.
-    pub(crate) fn admit(&self, sql: &str) -> Result<Ticket, QueryError> {
+    pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
             counter!("headwater_queries_total", "result" => "refused").increment(1);
             return Err(QueryError::TooMany { limit: self.limit });
         };
         let query = self.running.enter(sql);
         gauge!("headwater_queries_running").increment(1.0);
-        Ok(Ticket {
+        Ok(Admitted {
             query,
             running: self.running.clone(),
             result: "cancelled",
@@ -110,17 +110,17 @@ impl RunningQuery {
     }
 }
 
-/// A running query's hold on its slot. Dropping it without [`Ticket::finish`] counts as
+/// A running query's hold on its slot. Dropping it without [`Admitted::finish`] counts as
 /// cancelled.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Admitted {
     query: Arc<RunningQuery>,
     running: Running,
     result: &'static str,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Ticket {
+impl Admitted {
     pub(crate) fn add_rows(&self, rows: usize) {
         self.query.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Admitted {
     fn drop(&mut self) {
         self.running.leave(self.query.id);
         gauge!("headwater_queries_running").decrement(1.0);

@@ -29,7 +29,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 use wal::{Log, Lsn, Snapshot};
 
-use crate::admit::{Admission, Ticket};
+use crate::admit::{Admission, Admitted};
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
@@ -141,7 +141,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn admit(&self, sql: &str) -> Result<Ticket, QueryError> {
+    pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
         self.admission.admit(sql)
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use wal::{Epoch, Position};
 
-use crate::admit::Ticket;
+use crate::admit::Admitted;
 use crate::engine::{Answer, Core, Request};
 use crate::error::QueryError;
 
@@ -113,17 +113,17 @@ pub(crate) async fn pump<S: Sink>(
     mut sink: S,
     events: mpsc::Sender<Event<S::Item>>,
 ) {
-    let ticket = match core.admit(&request.sql) {
-        Ok(ticket) => ticket,
+    let admitted = match core.admit(&request.sql) {
+        Ok(admitted) => admitted,
         Err(error) => return farewell(&events, error).await,
     };
     let limit = core.limit(request.timeout);
-    let work = transfer(&core, &request, &mut sink, &events, &ticket);
+    let work = transfer(&core, &request, &mut sink, &events, &admitted);
     let result = match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(QueryError::Timeout { limit }),
     };
-    ticket.finish(&result);
+    admitted.finish(&result);
     if let Err(error) = result {
         farewell(&events, error).await;
     }
@@ -134,7 +134,7 @@ async fn transfer<S: Sink>(
     request: &Request,
     sink: &mut S,
     events: &mpsc::Sender<Event<S::Item>>,
-    ticket: &Ticket,
+    admitted: &Admitted,
 ) -> Result<(), QueryError> {
     // Boxed: planning makes a large future, and this one is held for the whole query.
     let Answer {
@@ -152,7 +152,7 @@ async fn transfer<S: Sink>(
     });
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &request.sql))?;
-        ticket.add_rows(batch.num_rows());
+        admitted.add_rows(batch.num_rows());
         for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
             let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
             if let Some(item) = sink.push(piece)? {

@@ -18,14 +18,18 @@ use crate::mend::Meeting;
 use crate::quic::{ControlReceiver, ControlSender, Link};
 
 /// What this node says first: of the log it holds, or of the one that is being brought in.
-pub(crate) fn hello(config: &FollowConfig, follower: Option<&Follower>, joining: bool) -> Hello {
+pub(crate) fn hello(
+    config: &FollowConfig,
+    follower: Option<&Follower>,
+    bootstrapping: bool,
+) -> Hello {
     let mut hello = Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
         format_version: wal::FORMAT_VERSION,
         node: config.node.clone(),
         node_id: config.node_id.clone(),
-        joining,
+        bootstrapping,
         packs: 1,
         serves: config.serves.clone(),
         ..Hello::default()

@@ -4,19 +4,19 @@
 use std::time::Instant;
 
 use tokio::sync::watch;
-use wal::{JoinProgress, Log, Lsn, Shelved};
+use wal::{BootstrapProgress, Diverged, Log, Lsn};
 
 use crate::clock;
 use crate::codec::Route;
 use crate::lag::Freshness;
-use crate::source::{Heard, Hop, Standing};
+use crate::source::{Hop, Lineage, PrimaryClock};
 use crate::status::{FollowPhase, FollowStatus};
 
-/// Shared between the follow task, which writes, and `Downstream`, which reads.
+/// Shared between the follow task, which writes, and `FollowTask`, which reads.
 pub(crate) struct Board {
     notes: watch::Sender<Notes>,
     log: watch::Sender<Option<Log>>,
-    standing: watch::Sender<Standing>,
+    lineage: watch::Sender<Lineage>,
     own: Hop,
 }
 
@@ -26,29 +26,29 @@ struct Notes {
     reason: Option<String>,
     upstream: String,
     route: Route,
-    heard: Option<Heard>,
+    heard: Option<PrimaryClock>,
     primary_durable: Lsn,
     received: Lsn,
     caught_up_at: Option<Lsn>,
     freshness: Freshness,
     reconnects: u64,
     last_contact_unix_ms: u64,
-    join: Option<JoinProgress>,
+    bootstrap: Option<BootstrapProgress>,
     snapshots: u64,
     divergences: u64,
-    shelved: Vec<Shelved>,
+    diverged: Vec<Diverged>,
 }
 
 impl Board {
     pub(crate) fn new(log: Option<Log>, own: Hop) -> Self {
-        let standing = Standing {
+        let lineage = Lineage {
             hops: vec![own.clone()],
-            ..Standing::default()
+            ..Lineage::default()
         };
         Self {
             notes: watch::Sender::new(Notes::default()),
             log: watch::Sender::new(log),
-            standing: watch::Sender::new(standing),
+            lineage: watch::Sender::new(lineage),
             own,
         }
     }
@@ -59,8 +59,8 @@ impl Board {
     }
 
     /// Where this node stands, for those that it serves itself.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub(crate) fn lineage(&self) -> watch::Receiver<Lineage> {
+        self.lineage.subscribe()
     }
 
     /// Another log is in force.
@@ -82,9 +82,9 @@ impl Board {
     }
 
     /// The upstream agreed to stream from here; into a log that is being brought in or not.
-    pub(crate) fn welcomed(&self, joining: bool) {
-        let phase = if joining {
-            self.joining_phase()
+    pub(crate) fn welcomed(&self, bootstrapping: bool) {
+        let phase = if bootstrapping {
+            self.bootstrap_phase()
         } else {
             FollowPhase::CatchingUp
         };
@@ -96,21 +96,21 @@ impl Board {
     }
 
     /// Older data answers queries while a snapshot is under way, or nothing does.
-    fn joining_phase(&self) -> FollowPhase {
+    fn bootstrap_phase(&self) -> FollowPhase {
         if self.log.borrow().is_some() {
             FollowPhase::NeedsSnapshot
         } else {
-            FollowPhase::Joining
+            FollowPhase::Bootstrapping
         }
     }
 
     /// The connection ended, or none came about.
     pub(crate) fn ended(&self, phase: FollowPhase, reason: String) {
-        let joining = self.joining_phase();
+        let bootstrapping = self.bootstrap_phase();
         self.notes.send_modify(|notes| {
             // What is under way goes on as soon as somebody can be reached again.
-            notes.phase = match (phase, notes.join) {
-                (FollowPhase::Connecting, Some(_)) => joining,
+            notes.phase = match (phase, notes.bootstrap) {
+                (FollowPhase::Connecting, Some(_)) => bootstrapping,
                 (phase, _) => phase,
             };
             notes.reason = Some(reason);
@@ -139,9 +139,9 @@ impl Board {
         let Route { hops, rooted } = route;
         let own = std::iter::once(self.own.clone());
         let hops: Vec<Hop> = own.chain(hops.into_iter().map(Hop::from)).collect();
-        self.standing.send_if_modified(|standing| {
-            let changed = standing.hops != hops || standing.rooted != rooted;
-            (standing.hops, standing.rooted) = (hops, rooted);
+        self.lineage.send_if_modified(|lineage| {
+            let changed = lineage.hops != hops || lineage.rooted != rooted;
+            (lineage.hops, lineage.rooted) = (hops, rooted);
             changed
         });
     }
@@ -149,7 +149,7 @@ impl Board {
     /// The primary's log is durable up to `durable` while its clock shows `now_ns`. A relay that has
     /// lost the primary says the same again and again: that is contact with the relay, no news.
     pub(crate) fn beat(&self, durable: Lsn, now_unix_ns: i64, at: Instant) {
-        let heard = Heard {
+        let heard = PrimaryClock {
             durable,
             now_unix_ns,
         };
@@ -165,8 +165,8 @@ impl Board {
             }
         });
         if is_news {
-            self.standing
-                .send_modify(|standing| standing.heard = Some(heard));
+            self.lineage
+                .send_modify(|lineage| lineage.heard = Some(heard));
         }
     }
 
@@ -198,14 +198,14 @@ impl Board {
     }
 
     /// How far the snapshot under way is; none: it is in force, or given up.
-    pub(crate) fn joining(&self, progress: Option<JoinProgress>) {
-        self.notes.send_modify(|notes| notes.join = progress);
+    pub(crate) fn bootstrapping(&self, progress: Option<BootstrapProgress>) {
+        self.notes.send_modify(|notes| notes.bootstrap = progress);
     }
 
     /// A snapshot was taken in.
-    pub(crate) fn joined(&self) {
+    pub(crate) fn bootstrapped(&self) {
         self.notes.send_modify(|notes| {
-            notes.join = None;
+            notes.bootstrap = None;
             notes.snapshots += 1;
         });
     }
@@ -216,8 +216,8 @@ impl Board {
     }
 
     /// Everything that was ever put aside.
-    pub(crate) fn shelved(&self, shelved: Vec<Shelved>) {
-        self.notes.send_modify(|notes| notes.shelved = shelved);
+    pub(crate) fn list_diverged(&self, diverged: Vec<Diverged>) {
+        self.notes.send_modify(|notes| notes.diverged = diverged);
     }
 
     /// What to tell the upstream as received.
@@ -243,10 +243,10 @@ impl Board {
             upstreams: upstreams.to_vec(),
             route: notes.route.hops.iter().cloned().map(Hop::from).collect(),
             rooted: notes.route.rooted,
-            join: notes.join,
+            bootstrap: notes.bootstrap,
             snapshots: notes.snapshots,
             divergences: notes.divergences,
-            shelved: notes.shelved.clone(),
+            diverged: notes.diverged.clone(),
             log_id: log.as_ref().map(Log::id),
             epoch: log.as_ref().map(Log::epoch),
             primary_durable: notes.primary_durable,
@@ -379,24 +379,24 @@ mod tests {
             rooted: true,
         };
         board.routed(route);
-        let standing = board.standing().borrow().clone();
-        assert_eq!(standing.hops, [hop("own"), hop("p")]);
-        assert!(standing.rooted && !standing.is_primary());
+        let lineage = board.lineage().borrow().clone();
+        assert_eq!(lineage.hops, [hop("own"), hop("p")]);
+        assert!(lineage.rooted && !lineage.is_primary());
         assert_eq!(status(&board).route, [hop("p")]);
         board.ended(FollowPhase::Connecting, "gone".to_owned());
-        let standing = board.standing().borrow().clone();
-        assert!(standing.hops == [hop("own")] && !standing.rooted);
+        let lineage = board.lineage().borrow().clone();
+        assert!(lineage.hops == [hop("own")] && !lineage.rooted);
     }
 
     #[test]
     fn a_snapshot_under_way_stays_visible_without_contact() {
         let board = board();
-        board.joining(Some(JoinProgress::default()));
+        board.bootstrapping(Some(BootstrapProgress::default()));
         board.welcomed(true);
-        assert_eq!(state(&board), "joining");
+        assert_eq!(state(&board), "bootstrapping");
         board.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(state(&board), "joining");
-        board.joined();
+        assert_eq!(state(&board), "bootstrapping");
+        board.bootstrapped();
         board.welcomed(false);
         assert_eq!(
             (state(&board), status(&board).snapshots),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wal::{Lsn, NodeCopy, Position};
 
-use crate::codec::{Brief, Report};
+use crate::codec::{NodeSummary, Report};
 use crate::handshake::RefuseReason;
 use crate::lag::Freshness;
 use crate::registry::{Forgotten, Member, Peer};
@@ -41,7 +41,7 @@ pub(crate) struct Entry {
     pub(crate) reason: Option<String>,
     pub(crate) live: Option<Live>,
     /// Who follows it, and what is on their disks.
-    pub(crate) below: Vec<Brief>,
+    pub(crate) descendants: Vec<NodeSummary>,
     below_flushed: Vec<NodeCopy>,
     pub(crate) files_differ: bool,
     /// Whether this connection has said what is on its disk.
@@ -73,7 +73,7 @@ impl Entry {
             noted_unix_ms: now_ms,
             reason: None,
             live: None,
-            below: Vec::new(),
+            descendants: Vec::new(),
             below_flushed: Vec::new(),
             files_differ: false,
             reported: false,
@@ -130,7 +130,7 @@ impl Entry {
             state: self.state.as_str(),
             protocol: self.peer.protocol,
             serves: self.peer.serves.clone(),
-            below: self.below.clone(),
+            descendants: self.descendants.clone(),
             files_differ: self.files_differ,
             sent: self.sent,
             received: self.received,
@@ -145,8 +145,8 @@ impl Entry {
         }
     }
 
-    fn brief(&self, via: &str) -> Brief {
-        Brief {
+    fn summary(&self, via: &str) -> NodeSummary {
+        NodeSummary {
             id: self.peer.id.clone(),
             name: self.peer.name.clone(),
             address: self.peer.address.to_string(),
@@ -237,7 +237,7 @@ impl Book {
         &mut self,
         peer: Peer,
         position: Position,
-        joining: bool,
+        bootstrapping: bool,
         now_ms: u64,
     ) -> Result<Live, RefuseReason> {
         let other = self.entries.get(&peer.id).filter(|known| {
@@ -268,8 +268,8 @@ impl Book {
             }
             None => Entry::new(peer.clone(), position, now_ms),
         };
-        let state = if joining {
-            SecondaryState::Joining
+        let state = if bootstrapping {
+            SecondaryState::Bootstrapping
         } else {
             SecondaryState::CatchingUp
         };
@@ -281,7 +281,7 @@ impl Book {
             last_seen_unix_ms: now_ms,
             reason: None,
             live: Some(live.clone()),
-            below: Vec::new(),
+            descendants: Vec::new(),
             below_flushed: Vec::new(),
             files_differ: false,
             reported: false,
@@ -319,8 +319,8 @@ impl Book {
     /// connection. A node that joins does not count: it may have to start over.
     pub(crate) fn copies(&self) -> Vec<NodeCopy> {
         let counts = |entry: &&Entry| {
-            let joining = entry.state == SecondaryState::Joining;
-            entry.live.is_some() && entry.reported && !joining
+            let bootstrapping = entry.state == SecondaryState::Bootstrapping;
+            entry.live.is_some() && entry.reported && !bootstrapping
         };
         let own = |entry: &Entry| NodeCopy {
             node: fnv(&entry.peer.id),
@@ -354,8 +354,8 @@ impl Book {
     pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
         let live = self.entries.values().filter(|entry| entry.live.is_some());
         let below: HashSet<&str> = live
-            .flat_map(|entry| &entry.below)
-            .map(|brief| brief.id.as_str())
+            .flat_map(|entry| &entry.descendants)
+            .map(|summary| summary.id.as_str())
             .collect();
         let is_shown =
             |entry: &&Entry| entry.live.is_some() || !below.contains(entry.peer.id.as_str());
@@ -364,13 +364,15 @@ impl Book {
     }
 
     /// Connected ones and those behind them.
-    pub(crate) fn briefs(&self, via: &str) -> Vec<Brief> {
+    pub(crate) fn summaries(&self, via: &str) -> Vec<NodeSummary> {
         let live = self.entries.values().filter(|entry| entry.live.is_some());
-        let mut briefs: Vec<Brief> = live
-            .flat_map(|entry| std::iter::once(entry.brief(via)).chain(entry.below.iter().cloned()))
+        let mut summaries: Vec<NodeSummary> = live
+            .flat_map(|entry| {
+                std::iter::once(entry.summary(via)).chain(entry.descendants.iter().cloned())
+            })
             .collect();
-        briefs.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        briefs
+        summaries.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        summaries
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::agree::GREET_TIMEOUT;
 use crate::greet::HELLO_TIMEOUT;
-use crate::pack::Packing;
+use crate::pack::Compression;
 use crate::registry::Member;
 use crate::shipper::SILENCE;
 use crate::source::Hop;
@@ -35,7 +35,7 @@ pub struct ListenConfig {
     /// Bytes per second to one secondary; 0: no limit.
     pub max_rate_each: u64,
     /// How blocks travel to secondaries that understand it.
-    pub packing: Packing,
+    pub compression: Compression,
     /// Secondaries seen before this node started.
     pub members: Vec<Member>,
 }
@@ -54,7 +54,7 @@ impl ListenConfig {
             heartbeat: Duration::from_millis(200),
             max_rate: 0,
             max_rate_each: 0,
-            packing: Packing::None,
+            compression: Compression::None,
             members: Vec::new(),
         }
     }

@@ -16,25 +16,25 @@ use crate::heal::Held;
 use crate::identity::Identity;
 use crate::peers::Peers;
 use crate::pursuit::Pursuit;
-use crate::registry::Briefs;
+use crate::registry::Summaries;
 use crate::revoked;
 use crate::source::{Hop, Source};
 use crate::status::FollowStatus;
 use crate::store::Store;
 
-/// A secondary that follows. Dropping it ends the following too, but only [`Downstream::stop`] waits
+/// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`] waits
 /// until the log is flushed.
-pub struct Downstream {
+pub struct FollowTask {
     board: Arc<Board>,
     upstreams: Vec<String>,
-    briefs: watch::Sender<Option<Briefs>>,
+    summaries: watch::Sender<Option<Summaries>>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
     revoking: JoinHandle<()>,
     _stop_on_drop: DropGuard,
 }
 
-impl Downstream {
+impl FollowTask {
     /// Starts to follow. `existing` is the log that [`Store::open_existing`] gave; without one, it
     /// is made when an upstream is first reached. Needs a tokio runtime around it.
     #[must_use]
@@ -53,7 +53,7 @@ impl Downstream {
         let shutdown = CancellationToken::new();
         let upstreams = config.upstreams.clone();
         let peers = Peers::new();
-        let (briefs, told) = watch::channel(None);
+        let (summaries, told) = watch::channel(None);
         let held = Held::new(store, existing, Arc::clone(&board), peers.clone());
         let revoking = tokio::spawn(revoked::keep(identity.clone(), None, shutdown.clone()));
         let pursuit = Pursuit::new(
@@ -68,7 +68,7 @@ impl Downstream {
         Self {
             board,
             upstreams,
-            briefs,
+            summaries,
             task: tokio::spawn(pursuit.run()),
             revoking,
             _stop_on_drop: shutdown.clone().drop_guard(),
@@ -91,12 +91,12 @@ impl Downstream {
     /// What a relay serves to secondaries of its own.
     #[must_use]
     pub fn source(&self) -> Source {
-        Source::relay(self.board.log(), self.board.standing())
+        Source::relay(self.board.log(), self.board.lineage())
     }
 
     /// Those who follow this node; the upstream is told of them.
-    pub fn downstreams(&self, briefs: Briefs) {
-        self.briefs.send_replace(Some(briefs));
+    pub fn downstreams(&self, summaries: Summaries) {
+        self.summaries.send_replace(Some(summaries));
     }
 
     /// Leaves the upstream, and closes the log with everything accepted on disk.
@@ -111,9 +111,9 @@ impl Downstream {
     }
 }
 
-impl fmt::Debug for Downstream {
+impl fmt::Debug for FollowTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Downstream")
+        f.debug_struct("FollowTask")
             .field("upstreams", &self.upstreams)
             .finish_non_exhaustive()
     }

@@ -211,9 +211,9 @@ impl<'a, F> Giving<'a, F> {
 /// turn. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Places {
-    /// Of files for repair, which must not wait for joining nodes.
+    /// Of files for repair, which must not wait for bootstrapping nodes.
     whole: Arc<Semaphore>,
-    /// Of files for joining nodes.
+    /// Of files for bootstrapping nodes.
     rest: Arc<Semaphore>,
 }
 
@@ -401,7 +401,7 @@ const MAX_PAST_BYTES: u64 = 64 << 20;
 
 const NOT_HELD: &str = "this node does not hold it intact";
 
-/// Files under way to peers at once, for repair and for joining nodes.
+/// Files under way to peers at once, for repair and for bootstrapping nodes.
 const PLACES: usize = 4;
 const JOIN_PLACES: usize = 16;
 

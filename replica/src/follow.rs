@@ -24,7 +24,7 @@ use crate::handshake::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
 use crate::pack::{PackError, Unpacker};
 use crate::peers::Peers;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
-use crate::registry::Briefs;
+use crate::registry::Summaries;
 use crate::source::MAX_HOPS;
 use crate::status::FollowPhase;
 
@@ -77,7 +77,7 @@ pub(crate) enum FollowError {
     #[error("an upstream that is named before this one answers again")]
     Better,
     #[error("the snapshot is here")]
-    Joined,
+    BootstrapComplete,
     #[error("files of the snapshot cannot be taken in: {0}")]
     Unfilled(String),
 }
@@ -130,7 +130,7 @@ pub(crate) struct Following<'a> {
     /// When a log that is being brought in is whole; none: the log in force is followed.
     pub(crate) completion: Option<Completion>,
     /// Who follows this node.
-    pub(crate) briefs: watch::Receiver<Option<Briefs>>,
+    pub(crate) summaries: watch::Receiver<Option<Summaries>>,
     pub(crate) shutdown: &'a CancellationToken,
 }
 
@@ -172,7 +172,7 @@ impl Completion {
         };
         tokio::select! {
             whole = whole => if whole {
-                return FollowError::Joined;
+                return FollowError::BootstrapComplete;
             },
             reason = broken => return FollowError::Unfilled(reason),
         }
@@ -201,12 +201,12 @@ pub(crate) async fn stream(
         peers,
         held,
         completion,
-        briefs,
+        summaries,
         shutdown,
     } = following;
-    let (protocol, joining) = (agreement.protocol, completion.is_some());
+    let (protocol, bootstrapping) = (agreement.protocol, completion.is_some());
     board.received(tip.lsn);
-    board.welcomed(joining);
+    board.welcomed(bootstrapping);
     if protocol < V3_SINCE {
         // It names nobody it follows: what it says is taken for the primary's word.
         board.routed(Route::older(link.peer()));
@@ -224,16 +224,16 @@ pub(crate) async fn stream(
         log: &log,
         board,
         config,
-        joining,
+        bootstrapping,
         caught_up: watch::Sender::new(None),
     };
     let reporter = Reporter {
         log: &log,
         board,
         config,
-        joining,
+        bootstrapping,
         newer: framed,
-        briefs,
+        summaries,
     };
     let giving = Giving::of(&held);
     let caught_up = listener.caught_up.subscribe();
@@ -349,7 +349,7 @@ struct Listener<'a> {
     log: &'a Log,
     board: &'a Board,
     config: &'a FollowConfig,
-    joining: bool,
+    bootstrapping: bool,
     caught_up: watch::Sender<Option<Lsn>>,
 }
 
@@ -371,7 +371,7 @@ impl Listener<'_> {
                 Message::CaughtUp(caught_up) => {
                     let at = Lsn(caught_up.at);
                     self.caught_up.send_replace(Some(at));
-                    if !self.joining {
+                    if !self.bootstrapping {
                         self.board.caught_up(at, self.log.snapshot().position().lsn);
                     }
                 }
@@ -410,9 +410,9 @@ struct Reporter<'a> {
     log: &'a Log,
     board: &'a Board,
     config: &'a FollowConfig,
-    joining: bool,
+    bootstrapping: bool,
     newer: bool,
-    briefs: watch::Receiver<Option<Briefs>>,
+    summaries: watch::Receiver<Option<Summaries>>,
 }
 
 impl Reporter<'_> {
@@ -424,7 +424,7 @@ impl Reporter<'_> {
         loop {
             let flushed = *durable.borrow_and_update();
             replicated.borrow_and_update();
-            if let Err(error) = sender.send(&self.standing(flushed)).await {
+            if let Err(error) = sender.send(&self.lineage(flushed)).await {
                 return error.into();
             }
             if self.newer && told_at.is_none_or(|at: Instant| at.elapsed() >= DOWNSTREAMS_EVERY) {
@@ -450,11 +450,11 @@ impl Reporter<'_> {
         }
     }
 
-    fn standing(&self, flushed: Position) -> Message {
+    fn lineage(&self, flushed: Position) -> Message {
         let snapshot = self.log.snapshot();
         // The snapshot is published first, so it may be a group further.
         let applied = snapshot.position().lsn.min(flushed.lsn);
-        if !self.joining {
+        if !self.bootstrapping {
             self.board.applied(applied, snapshot.committed_at());
         }
         drop(snapshot);
@@ -479,7 +479,7 @@ impl Reporter<'_> {
             ..Report::default()
         };
         // The files of a log that is being brought in are not all here yet.
-        if !self.joining {
+        if !self.bootstrapping {
             let mark = self.log.files_mark();
             report.compacted = mark.compacted.0;
             report.next = mark.next;
@@ -489,10 +489,11 @@ impl Reporter<'_> {
     }
 
     fn downstreams(&self) -> Downstreams {
-        let briefs = self.briefs.borrow().clone();
-        let mut nodes = briefs.map_or_else(Vec::new, |briefs| briefs.list(&self.config.node_id));
-        let more = nodes.len().saturating_sub(MOST_BRIEFS);
-        nodes.truncate(MOST_BRIEFS);
+        let summaries = self.summaries.borrow().clone();
+        let mut nodes =
+            summaries.map_or_else(Vec::new, |summaries| summaries.list(&self.config.node_id));
+        let more = nodes.len().saturating_sub(MOST_SUMMARIES);
+        nodes.truncate(MOST_SUMMARIES);
         // One message must hold them all, whatever those below call themselves.
         for node in &mut nodes {
             let texts = [
@@ -548,9 +549,9 @@ const DOWNSTREAMS_EVERY: Duration = Duration::from_secs(1);
 
 /// Nodes in one list, and bytes of each of the five texts of a node: together less than a message
 /// may have.
-pub(crate) const MOST_BRIEFS: usize = 200;
+pub(crate) const MOST_SUMMARIES: usize = 200;
 const BRIEF_TEXT: usize = 60;
-const _: () = assert!(MOST_BRIEFS * (5 * (BRIEF_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
+const _: () = assert!(MOST_SUMMARIES * (5 * (BRIEF_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
 
 #[cfg(test)]
 mod tests {

@@ -96,7 +96,7 @@ async fn answer(
 ) -> Result<Answered, ShipError> {
     let within = shipping.greet_timeout;
     let protocol = negotiate(hello).map_err(refused)?;
-    if shipping.source.standing().passes(&hello.node_id) {
+    if shipping.source.lineage().passes(&hello.node_id) {
         return Err(refused(RefuseReason::Loop));
     }
     let Some(log) = shipping.source.log() else {
@@ -109,7 +109,7 @@ async fn answer(
     let (position, plan, flow) = match decision {
         Decision::Stream(cursor) => {
             let from = cursor.position();
-            if hello.joining {
+            if hello.bootstrapping {
                 shipping.holds.touch(&hello.node_id);
             } else {
                 shipping.holds.release(&hello.node_id);
@@ -132,13 +132,13 @@ async fn answer(
             note(link, shipping, hello, &reason.to_string());
             let welcome = welcome(shipping, &log, protocol, WirePlan::Compare {});
             in_time(within, sender.send(&welcome)).await?;
-            let route = Message::Route(shipping.source.standing().route());
+            let route = Message::Route(shipping.source.lineage().route());
             in_time(within, sender.send(&route)).await?;
             return Err(compare(&log, sender, receiver, reason, within).await);
         }
     };
-    let joining = hello.joining || flow.is_none();
-    let registration = shipping.registry.register(peer, position, joining);
+    let bootstrapping = hello.bootstrapping || flow.is_none();
+    let registration = shipping.registry.register(peer, position, bootstrapping);
     let registration = registration.map_err(refused)?;
     let welcome = welcome(shipping, &log, protocol, plan);
     in_time(within, sender.send(&welcome)).await?;
@@ -221,7 +221,7 @@ async fn compare(
 /// A relay hands on what it last heard of the primary, as in heartbeats.
 fn welcome(shipping: &Shipping, log: &Log, protocol: u16, plan: WirePlan) -> Message {
     let end = log.durable().borrow().lsn;
-    let beat = shipping.source.standing().heartbeat(log, end);
+    let beat = shipping.source.lineage().heartbeat(log, end);
     Message::Welcome(Welcome {
         protocol,
         log: log.id().0,

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use wal::{Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Shelved, Staging, WalError};
+use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging, WalError};
 
 use crate::board::Board;
+use crate::bootstrap::Bootstrap;
 use crate::follow::{Completion, FollowError};
-use crate::joining::Joining;
 use crate::mend::{self, Before, Fate, LANDMARKS, Meeting, Parting};
 use crate::peers::Peers;
 use crate::repair;
@@ -26,7 +26,7 @@ pub(crate) struct Held {
     peers: Peers,
     /// The log in force.
     follower: Option<Follower>,
-    joining: Option<Joining>,
+    bootstrapping: Option<Bootstrap>,
     /// The log in force has diverged too far back to be cut: another is brought in.
     apart: bool,
     repairing: Option<Repairing>,
@@ -50,7 +50,7 @@ impl Held {
             board,
             peers,
             follower: existing,
-            joining: None,
+            bootstrapping: None,
             apart: false,
             repairing: None,
         }
@@ -65,14 +65,17 @@ impl Held {
 
     /// End of what is followed.
     pub(crate) fn tip(&self) -> Option<Position> {
-        let joining = self.joining.as_ref().map(|joining| &joining.follower);
-        joining.or(self.follower.as_ref()).map(Follower::tip)
+        let bootstrapping = self
+            .bootstrapping
+            .as_ref()
+            .map(|bootstrapping| &bootstrapping.follower);
+        bootstrapping.or(self.follower.as_ref()).map(Follower::tip)
     }
 
     /// Takes up what an earlier run has left.
     pub(crate) async fn resume(&mut self) {
         self.repair();
-        self.list_shelved().await;
+        self.list_diverged().await;
         self.resume_staged().await;
     }
 
@@ -91,8 +94,11 @@ impl Held {
 
     /// What to introduce this node with; whether that is a log on its way in.
     pub(crate) fn hello(&self) -> (Option<&Follower>, bool) {
-        let joining = self.joining.as_ref().map(|joining| &joining.follower);
-        mend::introduced(joining, self.follower.as_ref(), self.apart)
+        let bootstrapping = self
+            .bootstrapping
+            .as_ref()
+            .map(|bootstrapping| &bootstrapping.follower);
+        mend::introduced(bootstrapping, self.follower.as_ref(), self.apart)
     }
 
     /// Opens again what was closed for something that found no room, and begins again to fill what is
@@ -105,7 +111,7 @@ impl Held {
                 self.put_in_force(follower);
             }
         }
-        if self.joining.is_none() {
+        if self.bootstrapping.is_none() {
             self.resume_staged().await;
         }
         Ok(())
@@ -126,8 +132,8 @@ impl Held {
     /// one that has to be introduced first.
     pub(crate) async fn ready(&mut self, log: LogId, epoch: Epoch) -> Result<bool, FollowError> {
         let store = self.store.clone();
-        let (is_joining, has_log) = (self.joining.is_some(), self.follower.is_some());
-        match mend::before_blocks(is_joining, self.apart, has_log) {
+        let (is_bootstrapping, has_log) = (self.bootstrapping.is_some(), self.follower.is_some());
+        match mend::before_blocks(is_bootstrapping, self.apart, has_log) {
             Before::Nothing => {}
             Before::Open => {
                 let follower = blocking(move || store.open(log, epoch)).await?;
@@ -144,10 +150,10 @@ impl Held {
 
     /// The writer of what is followed, and when a log on its way in is whole.
     pub(crate) fn writer(&mut self) -> Option<(&mut Follower, Option<Completion>)> {
-        match &mut self.joining {
-            Some(joining) => {
-                let completion = joining.completion();
-                Some((&mut joining.follower, Some(completion)))
+        match &mut self.bootstrapping {
+            Some(bootstrapping) => {
+                let completion = bootstrapping.completion();
+                Some((&mut bootstrapping.follower, Some(completion)))
             }
             None => self.follower.as_mut().map(|follower| (follower, None)),
         }
@@ -182,35 +188,38 @@ impl Held {
 
     async fn join(&mut self, staging: Staging) -> Result<(), FollowError> {
         let (store, peers, board) = (&self.store, &self.peers, &self.board);
-        let joining = Joining::start(staging, store, peers, board).await;
-        self.joining = Some(joining.map_err(local)?);
+        let bootstrapping = Bootstrap::start(staging, store, peers, board).await;
+        self.bootstrapping = Some(bootstrapping.map_err(local)?);
         Ok(())
     }
 
     /// Ends an attempt to bring a log in; what was brought stays on the disk.
     async fn give_up(&mut self) -> Result<(), FollowError> {
-        if let Some(joining) = self.joining.take() {
-            joining.close().await.map_err(local)?;
+        if let Some(bootstrapping) = self.bootstrapping.take() {
+            bootstrapping.close().await.map_err(local)?;
         }
         Ok(())
     }
 
     /// The log to compare with the upstream's.
     pub(crate) fn compared(&self) -> Option<Log> {
-        let joining = self.joining.as_ref().map(|joining| &joining.follower);
-        let compared = joining.or(self.follower.as_ref());
+        let bootstrapping = self
+            .bootstrapping
+            .as_ref()
+            .map(|bootstrapping| &bootstrapping.follower);
+        let compared = bootstrapping.or(self.follower.as_ref());
         compared.map(|follower| follower.log().clone())
     }
 
     /// The logs do not meet where this node's ends.
     pub(crate) async fn part(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
         let oldest = self.compared().map_or(Lsn(0), |log| log.oldest().lsn);
-        match mend::parting(meeting, self.joining.is_some(), oldest) {
+        match mend::parting(meeting, self.bootstrapping.is_some(), oldest) {
             Parting::Wait(reason) => return Err(FollowError::Behind(reason.to_owned())),
             Parting::GiveUp => {
                 tracing::warn!("a log that was being brought in has diverged: beginning anew");
                 self.give_up().await?;
-                self.board.joining(None);
+                self.board.bootstrapping(None);
                 return Ok(());
             }
             Parting::Part => {}
@@ -228,22 +237,22 @@ impl Held {
             return self.reopen(log.id(), log.epoch()).await;
         };
         let (store, id) = (self.store.clone(), log.id());
-        let shelved = blocking(move || store.shelve(id, at)).await?;
+        let diverged = blocking(move || store.save_diverged(id, at)).await?;
         report(
-            &shelved,
+            &diverged,
             "the end of the local log was not the primary's: it was put aside",
         );
-        self.list_shelved().await;
+        self.list_diverged().await;
         self.reopen(id, log.epoch()).await
     }
 
     /// Puts the log that was brought in into the place of the one in force.
     pub(crate) async fn swap(&mut self) -> Result<(), FollowError> {
-        let Some(joining) = self.joining.take() else {
+        let Some(bootstrapping) = self.bootstrapping.take() else {
             return Ok(());
         };
-        let new = joining.follower.log().clone();
-        let staging = joining.close().await.map_err(local)?;
+        let new = bootstrapping.follower.log().clone();
+        let staging = bootstrapping.close().await.map_err(local)?;
         let old = match self.follower.take() {
             Some(follower) => self.retire(follower, &new).await?,
             // No writer is no proof that nothing is there; where nothing is, nothing is kept.
@@ -253,9 +262,9 @@ impl Held {
         let kept = blocking(move || store.swap_in(staging, old)).await?;
         self.apart = false;
         self.reopen(new.id(), new.epoch()).await?;
-        self.board.joined();
+        self.board.bootstrapped();
         tracing::info!(position = %new.snapshot().position(), kept = ?kept, "a snapshot is in force");
-        self.list_shelved().await;
+        self.list_diverged().await;
         Ok(())
     }
 
@@ -267,14 +276,14 @@ impl Held {
         let (landmarks, compacted) = (log.landmarks(LANDMARKS), log.snapshot().compacted().lsn);
         match mend::fate(&landmarks, |lsn| new.chain_at(lsn), compacted, tip) {
             Fate::Remove => Ok(OldLog::Remove),
-            Fate::Shelve(at) => {
+            Fate::Save(at) => {
                 let (store, id) = (self.store.clone(), log.id());
-                let Ok(shelved) = blocking(move || store.shelve(id, at)).await else {
+                let Ok(diverged) = blocking(move || store.save_diverged(id, at)).await else {
                     // What cannot be read cannot be cut: the whole of it is kept.
                     return Ok(OldLog::Keep);
                 };
                 report(
-                    &shelved,
+                    &diverged,
                     "nothing proves that the end of the replaced log is in the new one: it was put aside",
                 );
                 Ok(OldLog::Remove)
@@ -320,10 +329,10 @@ impl Held {
         }
     }
 
-    async fn list_shelved(&self) {
+    async fn list_diverged(&self) {
         let store = self.store.clone();
-        match blocking(move || store.shelved()).await {
-            Ok(shelved) => self.board.shelved(shelved),
+        match blocking(move || store.list_diverged()).await {
+            Ok(diverged) => self.board.diverged(diverged),
             Err(reason) => tracing::warn!(%reason, "what was put aside cannot be listed"),
         }
     }
@@ -353,14 +362,14 @@ impl Repairing {
     }
 }
 
-fn report(shelved: &Shelved, what: &str) {
-    let Shelved {
+fn report(diverged: &Diverged, what: &str) {
+    let Diverged {
         path,
         from,
         to,
         rows,
         bytes,
-    } = shelved;
+    } = diverged;
     let path: &PathBuf = path;
     tracing::warn!(path = %path.display(), %from, %to, rows, bytes, "{what}");
 }

@@ -1,4 +1,4 @@
-//! What joining nodes still fetch: the manifest that each was given, and a hold on the files it
+//! What bootstrapping nodes still fetch: the manifest that each was given, and a hold on the files it
 //! names. It owns how many are kept and for how long, and must never keep one for a node that does
 //! not ask any more, of a log that is not served any more, or while this node has no room to write:
 //! held files take room on the disk. A node that loses its hold takes the next manifest.

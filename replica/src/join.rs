@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wal::{CHUNK_LEN, JoinProgress, LogId, Lsn, Missing, Position, Staging, WalError};
+use wal::{BootstrapProgress, CHUNK_LEN, LogId, Lsn, Missing, Position, Staging, WalError};
 
 use crate::backoff::Backoff;
 use crate::board::Board;
@@ -38,7 +38,7 @@ pub(crate) trait Stage: Send + 'static {
     fn log(&self) -> LogId;
     /// What is missing, in the order in which it is to be asked for.
     fn wanted(&self) -> Vec<Missing>;
-    fn progress(&self) -> JoinProgress;
+    fn progress(&self) -> BootstrapProgress;
     fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError>;
     fn refresh(&mut self, manifest: &[u8], tip: Position) -> Result<(), WalError>;
 }
@@ -52,7 +52,7 @@ impl Stage for Staging {
         self.wanted()
     }
 
-    fn progress(&self) -> JoinProgress {
+    fn progress(&self) -> BootstrapProgress {
         self.progress()
     }
 
@@ -78,7 +78,7 @@ pub(crate) async fn fill<S: Stage>(
 ) -> Result<(), JoinError> {
     let held = staging.lock().await;
     let log = held.log();
-    board.joining(Some(held.progress()));
+    board.bootstrapping(Some(held.progress()));
     drop(held);
     let join = Join {
         staging,
@@ -219,12 +219,12 @@ impl<S: Stage> Join<S> {
         let now = Instant::now();
         match refreshed {
             Ok(()) => {
-                self.board.joining(Some(progress));
+                self.board.bootstrapping(Some(progress));
                 self.desk().renewed(now);
                 tracing::debug!(
                     files = progress.files,
                     held = progress.files_held,
-                    "joining goes on with a newer manifest"
+                    "bootstrapping goes on with a newer manifest"
                 );
             }
             Err(WalError::NotHeld(from)) if from.lsn > tip.lsn => {
@@ -254,9 +254,9 @@ impl<S: Stage> Join<S> {
     fn say(&self, file: &str, reason: &str, pause: Duration) {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if quiet.is_news(reason, std::time::Instant::now()) {
-            tracing::warn!(%file, %reason, ?pause, "joining waits for a file");
+            tracing::warn!(%file, %reason, ?pause, "bootstrapping waits for a file");
         } else {
-            tracing::debug!(%file, %reason, ?pause, "joining still waits for a file");
+            tracing::debug!(%file, %reason, ?pause, "bootstrapping still waits for a file");
         }
     }
 
@@ -325,7 +325,7 @@ impl<'a, S: Stage> Intake<'a, S> {
             staging.write(&name, at, &chunk)?;
             Ok::<_, WalError>(staging.progress())
         });
-        self.join.board.joining(Some(written.await??));
+        self.join.board.bootstrapping(Some(written.await??));
         self.at += as_u64(length);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! that let them in. It moves whole blocks, byte for byte, and must never look inside a block's
 //! body, re-encode one or know who reads the log (`PROTOCOL.md` is the wire in words).
 //!
-//! A primary runs an [`Upstream`], a secondary a [`Downstream`] that owns the only writers of its
+//! A primary runs an [`Listener`], a secondary a [`FollowTask`] that owns the only writers of its
 //! logs, a relay both. Decisions are pure (`handshake`, `compare`, `mend`, `assemble`, `pack`,
 //! `book`, `lag`, `backoff`), drivers are thin (`greet` and `shipper` on the upstream's side; `pursuit`, `agree`,
 //! `follow`, `heal` and `join` on the secondary's; `fetch` and `repair` on both), and only `quic`
@@ -13,6 +13,7 @@ pub mod assemble;
 mod backoff;
 mod board;
 mod book;
+mod bootstrap;
 pub mod certs;
 mod clock;
 #[cfg(test)]
@@ -32,7 +33,6 @@ mod heal;
 mod holds;
 mod identity;
 mod join;
-mod joining;
 mod lag;
 mod limit;
 #[cfg(test)]
@@ -55,14 +55,14 @@ mod store;
 mod upstream;
 mod upstreams;
 
-pub use codec::Brief;
+pub use codec::NodeSummary;
 pub use config::{FollowConfig, ListenConfig};
-pub use downstream::Downstream;
+pub use downstream::FollowTask;
 pub use error::ReplicaError;
 pub use identity::Identity;
-pub use pack::Packing;
-pub use registry::{Briefs, Forgotten, Member, Registry};
-pub use source::{Hop, Source, Standing};
+pub use pack::Compression;
+pub use registry::{Forgotten, Member, Registry, Summaries};
+pub use source::{Hop, Lineage, Source};
 pub use status::{FollowStatus, SecondaryStatus};
 pub use store::{OnOpen, Store};
-pub use upstream::Upstream;
+pub use upstream::Listener;

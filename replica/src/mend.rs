@@ -46,7 +46,7 @@ pub enum Fate {
     /// All of it is in the new one.
     Remove,
     /// Up to here it is: what lies behind is put aside first.
-    Shelve(Position),
+    Save(Position),
     /// That cannot be proven, or only for this much: it is put aside whole.
     Keep(Option<Position>),
 }
@@ -54,9 +54,13 @@ pub enum Fate {
 /// The log to introduce a node with, of the one that is being brought in and the one in force, and
 /// whether blocks will be for a log that is being brought in. `apart`: the one in force has diverged
 /// too far back to be cut.
-pub fn introduced<T>(joining: Option<T>, in_force: Option<T>, apart: bool) -> (Option<T>, bool) {
-    match joining {
-        Some(joining) => (Some(joining), true),
+pub fn introduced<T>(
+    bootstrapping: Option<T>,
+    in_force: Option<T>,
+    apart: bool,
+) -> (Option<T>, bool) {
+    match bootstrapping {
+        Some(bootstrapping) => (Some(bootstrapping), true),
         None if apart => (None, true),
         None => (in_force, false),
     }
@@ -64,8 +68,8 @@ pub fn introduced<T>(joining: Option<T>, in_force: Option<T>, apart: bool) -> (O
 
 /// What to do before blocks from the agreed position on are taken.
 #[must_use]
-pub fn before_blocks(is_joining: bool, is_apart: bool, has_log: bool) -> Before {
-    match (is_joining, is_apart, has_log) {
+pub fn before_blocks(is_bootstrapping: bool, is_apart: bool, has_log: bool) -> Before {
+    match (is_bootstrapping, is_apart, has_log) {
         (false, true, _) => Before::Begin,
         (false, false, false) => Before::Open,
         _ => Before::Nothing,
@@ -75,7 +79,7 @@ pub fn before_blocks(is_joining: bool, is_apart: bool, has_log: bool) -> Before 
 /// What to do about a log that was compared and begins at `oldest`. Only the primary's word counts: a
 /// relay that stands before this node, or that has lost the primary itself, is waited for.
 #[must_use]
-pub fn parting(meeting: &Meeting, is_joining: bool, oldest: Lsn) -> Parting {
+pub fn parting(meeting: &Meeting, is_bootstrapping: bool, oldest: Lsn) -> Parting {
     if !meeting.route.rooted {
         let reason = "the upstream's log is another, and it has no way to the primary now";
         return Parting::Wait(reason);
@@ -87,7 +91,7 @@ pub fn parting(meeting: &Meeting, is_joining: bool, oldest: Lsn) -> Parting {
     if is_relay && (meeting.common.is_some_and(agrees) || unproven) {
         return Parting::Wait("the upstream's log ends before this node's: it will come");
     }
-    if is_joining {
+    if is_bootstrapping {
         Parting::GiveUp
     } else {
         Parting::Part
@@ -113,7 +117,7 @@ pub fn fate(
     let proven = landmarks.iter().rev().find(same).copied();
     match cut_at(proven, compacted) {
         Some(at) if at == tip => Fate::Remove,
-        Some(at) => Fate::Shelve(at),
+        Some(at) => Fate::Save(at),
         None => Fate::Keep(proven),
     }
 }
@@ -168,8 +172,8 @@ mod tests {
             ..meeting(None, 30, 2, true)
         };
         assert_eq!(part(proven), Parting::Part);
-        let joining = parting(&meeting(Some(50), 100, 1, true), true, Lsn(40));
-        assert_eq!(joining, Parting::GiveUp);
+        let bootstrapping = parting(&meeting(Some(50), 100, 1, true), true, Lsn(40));
+        assert_eq!(bootstrapping, Parting::GiveUp);
     }
 
     #[test]
@@ -199,10 +203,10 @@ mod tests {
             fate(&old, chain_at, Lsn(compacted), at(250, 4))
         };
         assert_eq!(fate(&old, 250), Fate::Remove);
-        assert_eq!(fate(&old[..3], 200), Fate::Shelve(at(200, 3)));
+        assert_eq!(fate(&old[..3], 200), Fate::Save(at(200, 3)));
         assert_eq!(fate(&old[..3], 201), Fate::Keep(Some(at(200, 3))));
         let other = [at(0, 1), at(100, 2), at(200, 9), at(250, 9)];
-        assert_eq!(fate(&other, 0), Fate::Shelve(at(100, 2)));
+        assert_eq!(fate(&other, 0), Fate::Save(at(100, 2)));
         assert_eq!(fate(&[at(300, 5)], 0), Fate::Keep(None));
     }
 }

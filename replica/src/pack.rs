@@ -16,7 +16,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 /// Whether blocks are compressed on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Packing {
+pub enum Compression {
     /// They travel as they are.
     None,
     /// zstd, where it pays.
@@ -62,7 +62,7 @@ pub enum PackError {
 
 /// Makes frames; one for all followers of a log.
 pub struct Packer {
-    packing: Packing,
+    compression: Compression,
     /// The last chunks that were compressed, oldest first.
     done: Mutex<VecDeque<(Key, Slot)>>,
     /// Contexts at rest, each a megabyte or so.
@@ -78,9 +78,9 @@ type Slot = Arc<OnceLock<Option<Bytes>>>;
 impl Packer {
     /// A packer that has made nothing yet.
     #[must_use]
-    pub fn new(packing: Packing) -> Self {
+    pub fn new(compression: Compression) -> Self {
         Self {
-            packing,
+            compression,
             done: Mutex::default(),
             contexts: Mutex::default(),
         }
@@ -90,7 +90,7 @@ impl Packer {
     /// they are; compressing takes about a millisecond for each 256 KiB.
     #[must_use]
     pub fn frame(&self, from: Lsn, chunk: &Chunk) -> Vec<Bytes> {
-        let pays = self.packing == Packing::Zstd && PAYS.contains(&chunk.bytes);
+        let pays = self.compression == Compression::Zstd && PAYS.contains(&chunk.bytes);
         let packed = if pays { self.packed(from, chunk) } else { None };
         match packed {
             Some(packed) => match header(ZSTD, packed.len(), chunk.bytes) {
@@ -172,7 +172,7 @@ impl Packer {
 impl fmt::Debug for Packer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packer")
-            .field("packing", &self.packing)
+            .field("compression", &self.compression)
             .field("kept", &lock(&self.done).len())
             .finish_non_exhaustive()
     }

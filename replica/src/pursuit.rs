@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::peers::Peers;
 use crate::quic::Link;
 use crate::quiet::Quiet;
-use crate::registry::Briefs;
+use crate::registry::Summaries;
 use crate::status::FollowPhase;
 use crate::upstreams::{self, Reached, Turn};
 
@@ -35,7 +35,7 @@ pub(crate) struct Pursuit {
     held: Held,
     board: Arc<Board>,
     peers: Peers,
-    briefs: watch::Receiver<Option<Briefs>>,
+    summaries: watch::Receiver<Option<Summaries>>,
     turn: Turn,
     backoff: Backoff,
     /// Pauses between attempts to go back to a better upstream.
@@ -53,7 +53,7 @@ impl Pursuit {
         held: Held,
         board: Arc<Board>,
         peers: Peers,
-        briefs: watch::Receiver<Option<Briefs>>,
+        summaries: watch::Receiver<Option<Summaries>>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Pursuit {
             held,
             board,
             peers,
-            briefs,
+            summaries,
             quiet: Quiet::default(),
             turns: 0,
             shutdown,
@@ -95,7 +95,7 @@ impl Pursuit {
         let error = self.attempt().await;
         let healed = match error {
             FollowError::Stopping => return None,
-            FollowError::Joined => self.held.swap().await,
+            FollowError::BootstrapComplete => self.held.swap().await,
             FollowError::Better => {
                 self.turn.first();
                 self.returns.pause(0.0);
@@ -206,8 +206,8 @@ impl Pursuit {
     /// Follows over this connection; why it ended.
     async fn follow(&mut self, link: &Link) -> FollowError {
         let agreed = {
-            let (follower, joining) = self.held.hello();
-            let hello = agree::hello(&self.config, follower, joining);
+            let (follower, bootstrapping) = self.held.hello();
+            let hello = agree::hello(&self.config, follower, bootstrapping);
             let within = self.config.greet_timeout;
             tokio::select! {
                 agreement = agree::greet(link, hello, within) => agreement,
@@ -255,7 +255,7 @@ impl Pursuit {
             peers: &self.peers,
             held: served.unwrap_or_else(|| follower.log().clone()),
             completion,
-            briefs: self.briefs.clone(),
+            summaries: self.summaries.clone(),
             shutdown: &self.shutdown,
         };
         // A copy: the pause grows only when a better upstream was tried and did not keep this node.

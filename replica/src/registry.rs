@@ -13,7 +13,7 @@ use wal::{Lsn, Position, Replicated};
 
 use crate::book::{Book, Entry, Live};
 use crate::clock;
-use crate::codec::{Brief, Heartbeat, Report};
+use crate::codec::{Heartbeat, NodeSummary, Report};
 use crate::handshake::RefuseReason;
 use crate::lag::bytes_between;
 use crate::source::Source;
@@ -117,8 +117,8 @@ impl Registry {
 
     /// For a relay to tell its own upstream who follows it.
     #[must_use]
-    pub fn briefs(&self) -> Briefs {
-        Briefs(self.clone())
+    pub fn summaries(&self) -> Summaries {
+        Summaries(self.clone())
     }
 
     /// A secondary begins to stream at `position`. An older connection of the same id is ended.
@@ -126,12 +126,12 @@ impl Registry {
         &self,
         peer: Peer,
         position: Position,
-        joining: bool,
+        bootstrapping: bool,
     ) -> Result<Registration, RefuseReason> {
         let id = peer.id.clone();
         let live = self
             .book()
-            .register(peer, position, joining, clock::unix_ms())?;
+            .register(peer, position, bootstrapping, clock::unix_ms())?;
         self.tell_log();
         self.changed(true);
         Ok(Registration {
@@ -180,14 +180,14 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Those who follow a relay, in brief.
+/// Those who follow a relay, in summary.
 #[derive(Clone, Debug)]
-pub struct Briefs(Registry);
+pub struct Summaries(Registry);
 
-impl Briefs {
+impl Summaries {
     /// All of them, those below them included; `via` is the id of this node.
-    pub(crate) fn list(&self, via: &str) -> Vec<Brief> {
-        self.0.book().briefs(via)
+    pub(crate) fn list(&self, via: &str) -> Vec<NodeSummary> {
+        self.0.book().summaries(via)
     }
 }
 
@@ -238,8 +238,8 @@ impl Registration {
     }
 
     /// Who follows the secondary.
-    pub(crate) fn below(&self, below: Vec<Brief>) {
-        self.update(|entry| entry.below = below);
+    pub(crate) fn below(&self, below: Vec<NodeSummary>) {
+        self.update(|entry| entry.descendants = below);
     }
 
     /// Its Parquet files are not those of this node. True when that is news.
@@ -265,7 +265,7 @@ impl Drop for Registration {
         let ended = self.update(|entry| {
             entry.state = SecondaryState::Disconnected;
             entry.live = None;
-            entry.below.clear();
+            entry.descendants.clear();
         });
         if ended.is_some() {
             self.registry.tell_log();

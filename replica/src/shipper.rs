@@ -13,10 +13,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wal::{Cursor, Log, Lsn, WalError};
 
-use crate::codec::{Brief, CaughtUp, Downstreams, End, Message, Refuse, Report, Status, V3_SINCE};
+use crate::codec::{
+    CaughtUp, Downstreams, End, Message, NodeSummary, Refuse, Report, Status, V3_SINCE,
+};
 use crate::error::{CloseCode, LinkError, clip};
 use crate::fetch::Giving;
-use crate::follow::MOST_BRIEFS;
+use crate::follow::MOST_SUMMARIES;
 use crate::greet::{Flow, Session, greet};
 use crate::handshake::RefuseReason;
 use crate::holds::Holds;
@@ -128,7 +130,7 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
     };
     let from = cursor.position();
     tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
-        protocol, joining = hello.joining, "secondary connected");
+        protocol, bootstrapping = hello.bootstrapping, "secondary connected");
     let packer = match hello.packs & ZSTD {
         0 => &shipping.plain,
         _ => &shipping.packer,
@@ -269,19 +271,19 @@ impl Course<'_> {
     /// once for many groups, and from time to time anyway. A relay tells what it last heard.
     async fn beat(&self, mut sender: ControlSender) -> Result<(), ShipError> {
         let mut durable = self.log.durable();
-        let mut standings = self.shipping.source.standings();
+        let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
         let (mut told, mut route) = (false, None);
         loop {
             let end = durable.borrow_and_update().lsn;
-            let standing = standings.borrow_and_update().clone();
+            let lineage = lineages.borrow_and_update().clone();
             // The way first: who has none to the primary has no word of it either.
-            if self.protocol >= V3_SINCE && route.as_ref() != Some(&standing.route()) {
-                let way = standing.route();
+            if self.protocol >= V3_SINCE && route.as_ref() != Some(&lineage.route()) {
+                let way = lineage.route();
                 sender.send(&Message::Route(way.clone())).await?;
                 route = Some(way);
             }
-            let beat = standing.heartbeat(self.log, end);
+            let beat = lineage.heartbeat(self.log, end);
             self.registration.beat(&beat);
             sender.send(&Message::Heartbeat(beat)).await?;
             let at = *caught_up.borrow_and_update();
@@ -297,7 +299,7 @@ impl Course<'_> {
             tokio::select! {
                 changed = durable.changed() => changed.map_err(|_| ShipError::LogClosed)?,
                 changed = caught_up.changed() => changed.map_err(|_| ShipError::LogClosed)?,
-                changed = standings.changed() => changed.map_err(|_| ShipError::Stopping)?,
+                changed = lineages.changed() => changed.map_err(|_| ShipError::Stopping)?,
                 () = sleep(self.shipping.heartbeat) => {}
                 () = self.shipping.shutdown.cancelled() => return self.say_goodbye(sender).await,
             }
@@ -402,7 +404,7 @@ impl Load {
 /// A list of those below must be as short as any node may send it.
 fn check_briefs(downstreams: &Downstreams) -> Result<(), ShipError> {
     let nodes = &downstreams.nodes;
-    if nodes.len() > MOST_BRIEFS || !nodes.iter().all(Brief::is_short) {
+    if nodes.len() > MOST_SUMMARIES || !nodes.iter().all(NodeSummary::is_short) {
         let reason = "it lists more nodes, or longer names, than there may be";
         return Err(ShipError::Protocol(reason.to_owned()));
     }

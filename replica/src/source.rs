@@ -21,23 +21,23 @@ pub struct Hop {
 
 /// Where a node stands on the way from the primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Lineage {
     /// The node itself first, then whom it follows, and so on.
     pub hops: Vec<Hop>,
     /// Whether the last of them is the primary.
     pub rooted: bool,
     /// What a relay last heard of the primary; none on the primary itself.
-    pub(crate) heard: Option<Heard>,
+    pub(crate) heard: Option<PrimaryClock>,
 }
 
 /// The primary's durable end while its clock showed a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct PrimaryClock {
     pub(crate) durable: Lsn,
     pub(crate) now_unix_ns: i64,
 }
 
-impl Standing {
+impl Lineage {
     /// Whether the node with this id is on the way.
     pub(crate) fn passes(&self, id: &str) -> bool {
         self.hops.iter().any(|hop| hop.id == id)
@@ -89,7 +89,7 @@ impl From<WireHop> for Hop {
 #[derive(Clone, Debug)]
 pub struct Source {
     log: watch::Receiver<Option<Log>>,
-    standing: watch::Receiver<Standing>,
+    lineage: watch::Receiver<Lineage>,
     /// A primary's never change, but must not look closed.
     _kept: Option<Arc<Kept>>,
 }
@@ -97,7 +97,7 @@ pub struct Source {
 #[derive(Debug)]
 struct Kept {
     _log: watch::Sender<Option<Log>>,
-    _standing: watch::Sender<Standing>,
+    _lineage: watch::Sender<Lineage>,
 }
 
 impl Source {
@@ -105,17 +105,17 @@ impl Source {
     #[must_use]
     pub fn primary(log: Log, own: Hop) -> Self {
         let (keep_log, log) = watch::channel(Some(log));
-        let (keep_standing, standing) = watch::channel(Standing {
+        let (keep_lineage, lineage) = watch::channel(Lineage {
             hops: vec![own],
             rooted: true,
             heard: None,
         });
         Self {
             log,
-            standing,
+            lineage,
             _kept: Some(Arc::new(Kept {
                 _log: keep_log,
-                _standing: keep_standing,
+                _lineage: keep_lineage,
             })),
         }
     }
@@ -123,11 +123,11 @@ impl Source {
     /// What a relay follows.
     pub(crate) fn relay(
         log: watch::Receiver<Option<Log>>,
-        standing: watch::Receiver<Standing>,
+        lineage: watch::Receiver<Lineage>,
     ) -> Self {
         Self {
             log,
-            standing,
+            lineage,
             _kept: None,
         }
     }
@@ -137,8 +137,8 @@ impl Source {
         self.log.borrow().clone()
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.lineage.borrow().clone()
     }
 
     /// Changes when another log is served.
@@ -147,8 +147,8 @@ impl Source {
     }
 
     /// Changes when the way to the primary does, and with every word of the primary.
-    pub(crate) fn standings(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+    pub(crate) fn lineages(&self) -> watch::Receiver<Lineage> {
+        self.lineage.clone()
     }
 }
 

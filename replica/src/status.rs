@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use wal::{Epoch, JoinProgress, LogId, Lsn, Shelved};
+use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn};
 
-use crate::codec::Brief;
+use crate::codec::NodeSummary;
 use crate::source::Hop;
 
 /// What a primary knows of one secondary, connected or remembered.
@@ -17,14 +17,14 @@ pub struct SecondaryStatus {
     pub id: String,
     /// Where it connected from last.
     pub address: SocketAddr,
-    /// `joining`, `catching_up`, `streaming`, `disconnected` or `refused`.
+    /// `bootstrapping`, `catching_up`, `streaming`, `disconnected` or `refused`.
     pub state: &'static str,
     /// Protocol version of its connection; 0: never connected since this node started.
     pub protocol: u16,
     /// Where it serves other secondaries; empty when it does not.
     pub serves: String,
     /// Those who follow it, directly or not.
-    pub below: Vec<Brief>,
+    pub descendants: Vec<NodeSummary>,
     /// At the same place in the log its Parquet files are not the same as here.
     pub files_differ: bool,
     /// End of what was handed to its connection.
@@ -52,7 +52,7 @@ pub struct SecondaryStatus {
 /// State of a secondary as its primary sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecondaryState {
-    Joining,
+    Bootstrapping,
     CatchingUp,
     Streaming,
     Disconnected,
@@ -62,7 +62,7 @@ pub(crate) enum SecondaryState {
 impl SecondaryState {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Joining => "joining",
+            Self::Bootstrapping => "bootstrapping",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
             Self::Disconnected => "disconnected",
@@ -74,9 +74,9 @@ impl SecondaryState {
 /// What a secondary knows of itself and its primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowStatus {
-    /// `connecting`, `joining`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
+    /// `connecting`, `bootstrapping`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
     /// While a snapshot is under way it is `needs_snapshot` as long as older data answers queries,
-    /// else `joining`.
+    /// else `bootstrapping`.
     pub state: &'static str,
     /// Why it is not streaming.
     pub reason: Option<String>,
@@ -89,13 +89,13 @@ pub struct FollowStatus {
     /// Whether that way ends at the primary.
     pub rooted: bool,
     /// How far the snapshot under way is.
-    pub join: Option<JoinProgress>,
+    pub bootstrap: Option<BootstrapProgress>,
     /// Snapshots taken in since this node started.
     pub snapshots: u64,
     /// Times that the local log had diverged since this node started.
     pub divergences: u64,
     /// Diverged ends of the log that were put aside, ever.
-    pub shelved: Vec<Shelved>,
+    pub diverged: Vec<Diverged>,
     /// The log that is followed, once there is one.
     pub log_id: Option<LogId>,
     /// Epoch of the local log, once there is one.
@@ -126,7 +126,7 @@ pub struct FollowStatus {
 pub(crate) enum FollowPhase {
     #[default]
     Connecting,
-    Joining,
+    Bootstrapping,
     CatchingUp,
     Streaming,
     Refused,
@@ -138,7 +138,7 @@ impl FollowPhase {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
-            Self::Joining => "joining",
+            Self::Bootstrapping => "bootstrapping",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
             Self::Refused => "refused",

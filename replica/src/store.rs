@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wal::{
-    Disk, Epoch, Follower, FollowerConfig, Log, LogId, OldLog, Position, Recovery, Shelved,
+    Disk, Diverged, Epoch, Follower, FollowerConfig, Log, LogId, OldLog, Position, Recovery,
     Staging, WalError,
 };
 
@@ -129,17 +129,17 @@ impl Store {
     /// Puts what lies behind `at` aside and cuts the log there; it must be closed.
     ///
     /// # Errors
-    /// As [`wal::shelve_tail`].
-    pub fn shelve(&self, log: LogId, at: Position) -> Result<Shelved, WalError> {
-        wal::shelve_tail(&self.disk, &self.data_dir, log, at)
+    /// As [`wal::save_diverged`].
+    pub fn save_diverged(&self, log: LogId, at: Position) -> Result<Diverged, WalError> {
+        wal::save_diverged(&self.disk, &self.data_dir, log, at)
     }
 
     /// Everything that was ever put aside.
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn shelved(&self) -> Result<Vec<Shelved>, WalError> {
-        wal::shelved(&self.disk, &self.data_dir)
+    pub fn list_diverged(&self) -> Result<Vec<Diverged>, WalError> {
+        wal::list_diverged(&self.disk, &self.data_dir)
     }
 }
 

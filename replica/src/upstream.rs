@@ -19,7 +19,7 @@ use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::holds::Holds;
 use crate::identity::Identity;
 use crate::limit::Limits;
-use crate::pack::{Packer, Packing};
+use crate::pack::{Compression, Packer};
 use crate::peers::Peers;
 use crate::quic::{Endpoint, Knock};
 use crate::quiet::Quiet;
@@ -29,9 +29,9 @@ use crate::revoked;
 use crate::shipper::{self, ShipError, Shipping};
 use crate::source::Source;
 
-/// A listening node. Dropping it ends the connections too, but only [`Upstream::stop`] waits for
+/// A listening node. Dropping it ends the connections too, but only [`Listener::stop`] waits for
 /// that.
-pub struct Upstream {
+pub struct Listener {
     endpoint: Arc<Endpoint>,
     shipping: Arc<Shipping>,
     tasks: TaskTracker,
@@ -39,7 +39,7 @@ pub struct Upstream {
     _stop_on_drop: DropGuard,
 }
 
-impl Upstream {
+impl Listener {
     /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs a
     /// tokio runtime around it.
     pub fn bind(
@@ -54,15 +54,15 @@ impl Upstream {
         let local = endpoint.local_addr().map_err(unbound)?;
         let shutdown = CancellationToken::new();
         let remembered = config.max_secondaries.max(REMEMBERED);
-        let repairs = source.log().filter(|_| source.standing().is_primary());
+        let repairs = source.log().filter(|_| source.lineage().is_primary());
         let shipping = Arc::new(Shipping {
             registry: Registry::new(source.clone(), remembered, config.members),
             source,
             peers: Peers::new(),
             holds: Holds::new(),
             limits: Limits::new(config.max_rate, config.max_rate_each),
-            packer: Arc::new(Packer::new(config.packing)),
-            plain: Arc::new(Packer::new(Packing::None)),
+            packer: Arc::new(Packer::new(config.compression)),
+            plain: Arc::new(Packer::new(Compression::None)),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
             greet_timeout: config.greet_timeout,
             contact_timeout: config.contact_timeout,
@@ -128,9 +128,9 @@ impl Upstream {
     }
 }
 
-impl fmt::Debug for Upstream {
+impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream")
+        f.debug_struct("Listener")
             .field("local", &self.local)
             .field("registry", &self.shipping.registry)
             .finish_non_exhaustive()

@@ -267,7 +267,7 @@ fn kept(secondary: &SecondaryStatus) -> Option<Lsn> {
     if !follows(secondary) {
         return None;
     }
-    // One that left while it was joining has blocks on its disk that no query of it ever saw.
+    // One that left while it was bootstrapping has blocks on its disk that no query of it ever saw.
     let sure = if secondary.state == DISCONNECTED {
         secondary.applied
     } else {
@@ -286,7 +286,7 @@ fn agrees(own: Option<u64>, chain: u64) -> bool {
 /// Whether a secondary's positions are positions of this log. One that was turned away may hold
 /// another, and one that joins has not what lies before them.
 fn follows(secondary: &SecondaryStatus) -> bool {
-    !matches!(secondary.state, "refused" | "joining")
+    !matches!(secondary.state, "refused" | "bootstrapping")
 }
 
 /// Whether a secondary is connected and gets the log.
@@ -311,8 +311,8 @@ mod tests {
             tags: &[("site", "a")],
             fields: &[(std::borrow::Cow::Borrowed("v"), wal::Value::Int(1))],
         };
-        let ticket = appender.append("plant", &[row]).unwrap();
-        appender.wait(ticket).unwrap();
+        let group = appender.append("plant", &[row]).unwrap();
+        appender.wait(group).unwrap();
         committer
     }
 
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(told(&behind), (Some(end - 1), Some(end)));
         let others = [
             at("disconnected", end + 1),
-            at("joining", end),
+            at("bootstrapping", end),
             at("refused", end),
         ];
         assert_eq!(told(&others), (Some(0), Some(0)));
@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(of("streaming"), Some(Lsn(9)));
         assert_eq!(of("catching_up"), Some(Lsn(9)));
         assert_eq!(of("disconnected"), Some(Lsn(4)));
-        assert_eq!(of("joining"), None);
+        assert_eq!(of("bootstrapping"), None);
         assert_eq!(of("refused"), None);
     }
 
@@ -462,7 +462,7 @@ mod tests {
             state,
             protocol: 3,
             serves: String::new(),
-            below: Vec::new(),
+            descendants: Vec::new(),
             files_differ: false,
             sent: Lsn(9),
             received: Lsn(9),

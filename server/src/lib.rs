@@ -37,6 +37,6 @@ pub use primary::Primary;
 pub use running::Running;
 pub use secondary::Secondary;
 pub use status::{
-    BelowStatus, DamagedStatus, HopStatus, JoinStatus, LogStatus, MqttStatus, ScrubStatus,
-    SecondaryStatus, ShelvedStatus, Status, UpstreamStatus,
+    BootstrapStatus, DamagedStatus, DescendantStatus, DivergedStatus, HopStatus, LogStatus,
+    MqttStatus, ScrubStatus, SecondaryStatus, Status, UpstreamStatus,
 };

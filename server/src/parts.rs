@@ -86,7 +86,7 @@ pub(crate) fn listen_config(
     replica::ListenConfig {
         max_rate: serving.max_rate,
         max_rate_each: serving.max_rate_per_secondary,
-        packing: serving.compression,
+        compression: serving.compression,
         members,
         ..replica::ListenConfig::new(serving.listen, own)
     }

@@ -24,7 +24,7 @@ use crate::slot::Slot;
 pub struct Primary {
     node: Arc<PrimaryNode>,
     committer: wal::Committer,
-    upstream: Option<replica::Upstream>,
+    upstream: Option<replica::Listener>,
     members: Option<Keeper>,
     http: Option<query::HttpServer>,
     mqtt_addr: SocketAddr,
@@ -96,7 +96,7 @@ impl Primary {
 
     /// Where secondaries connect, if anywhere.
     pub fn replication_addr(&self) -> Option<SocketAddr> {
-        self.upstream.as_ref().map(replica::Upstream::local_addr)
+        self.upstream.as_ref().map(replica::Listener::local_addr)
     }
 
     /// The log's read side.
@@ -179,7 +179,7 @@ impl Primary {
         let own = self.node.who.hop();
         let config = listen_config(&shipping.serving, own.clone(), members);
         let source = replica::Source::primary(self.committer.log().clone(), own);
-        let upstream = replica::Upstream::bind(config, &identity, source)?;
+        let upstream = replica::Listener::bind(config, &identity, source)?;
         let keeper = Keeper::start(self.data_dir.path(), upstream.registry());
         self.members = Some(keeper);
         self.node.registry.put(upstream.registry());

@@ -23,7 +23,7 @@ use crate::slot::Slot;
 pub struct Secondary {
     node: Arc<SecondaryNode>,
     /// On a relay.
-    relay: Option<replica::Upstream>,
+    relay: Option<replica::Listener>,
     members: Option<Keeper>,
     http: Option<query::HttpServer>,
     data_dir: DataDir,
@@ -56,7 +56,7 @@ impl Secondary {
             started: Instant::now(),
         };
         let config = follow_config(&conf.following, &who);
-        let downstream = replica::Downstream::start(config, identity.clone(), store, existing);
+        let downstream = replica::FollowTask::start(config, identity.clone(), store, existing);
         let node = Arc::new(SecondaryNode {
             who,
             upstreams: conf.following.upstreams.clone(),
@@ -95,7 +95,7 @@ impl Secondary {
 
     /// Where other secondaries connect, on a relay.
     pub fn replication_addr(&self) -> Option<SocketAddr> {
-        self.relay.as_ref().map(replica::Upstream::local_addr)
+        self.relay.as_ref().map(replica::Listener::local_addr)
     }
 
     /// Ends the work on the log, puts what has been received on disk, tells those that follow this
@@ -146,9 +146,9 @@ impl Secondary {
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
         let config = listen_config(serving, self.node.who.hop(), members);
-        let relay = replica::Upstream::bind(config, identity, source)?;
+        let relay = replica::Listener::bind(config, identity, source)?;
         let registry = relay.registry();
-        let told = |following: &replica::Downstream| following.downstreams(registry.briefs());
+        let told = |following: &replica::FollowTask| following.downstreams(registry.summaries());
         self.node.downstream.with(told);
         let keeper = Keeper::start(self.data_dir.path(), registry.clone());
         self.members = Some(keeper);

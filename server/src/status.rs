@@ -209,14 +209,14 @@ pub struct SecondaryStatus {
     pub files_differ: bool,
     /// Who follows it, directly or through others.
     #[serde(default)]
-    pub below: Vec<BelowStatus>,
+    pub descendants: Vec<DescendantStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// A secondary that follows a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BelowStatus {
+pub struct DescendantStatus {
     pub id: String,
     pub name: String,
     pub address: String,
@@ -227,15 +227,15 @@ pub struct BelowStatus {
     pub via: String,
 }
 
-impl From<replica::Brief> for BelowStatus {
-    fn from(brief: replica::Brief) -> Self {
+impl From<replica::NodeSummary> for DescendantStatus {
+    fn from(summary: replica::NodeSummary) -> Self {
         Self {
-            id: brief.id,
-            name: brief.name,
-            address: brief.address,
-            state: brief.state,
-            applied_lsn: brief.applied,
-            via: brief.via,
+            id: summary.id,
+            name: summary.name,
+            address: summary.address,
+            state: summary.state,
+            applied_lsn: summary.applied,
+            via: summary.via,
         }
     }
 }
@@ -259,7 +259,7 @@ impl From<replica::SecondaryStatus> for SecondaryStatus {
             protocol: secondary.protocol,
             serves: secondary.serves,
             files_differ: secondary.files_differ,
-            below: secondary.below.into_iter().map(Into::into).collect(),
+            descendants: secondary.descendants.into_iter().map(Into::into).collect(),
             reason: secondary.reason,
         }
     }
@@ -281,7 +281,7 @@ pub struct UpstreamStatus {
     pub rooted: bool,
     /// How far the snapshot under way is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub join: Option<JoinStatus>,
+    pub bootstrap: Option<BootstrapStatus>,
     /// Snapshots taken in since the node started.
     #[serde(default)]
     pub snapshots: u64,
@@ -290,7 +290,7 @@ pub struct UpstreamStatus {
     pub divergences: u64,
     /// What was put aside because it had diverged, ever.
     #[serde(default)]
-    pub shelved: Vec<ShelvedStatus>,
+    pub diverged: Vec<DivergedStatus>,
     pub state: String,
     /// End of the primary's log, as last heard.
     pub lsn: u64,
@@ -317,7 +317,7 @@ pub struct HopStatus {
 
 /// What of a snapshot is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinStatus {
+pub struct BootstrapStatus {
     pub files: u64,
     pub files_held: u64,
     pub bytes: u64,
@@ -326,7 +326,7 @@ pub struct JoinStatus {
 
 /// A diverged end of the log, kept as files of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShelvedStatus {
+pub struct DivergedStatus {
     pub path: String,
     pub from_lsn: u64,
     pub to_lsn: u64,
@@ -334,25 +334,25 @@ pub struct ShelvedStatus {
     pub bytes: u64,
 }
 
-impl From<wal::JoinProgress> for JoinStatus {
-    fn from(join: wal::JoinProgress) -> Self {
+impl From<wal::BootstrapProgress> for BootstrapStatus {
+    fn from(bootstrap: wal::BootstrapProgress) -> Self {
         Self {
-            files: join.files,
-            files_held: join.files_held,
-            bytes: join.bytes,
-            bytes_held: join.bytes_held,
+            files: bootstrap.files,
+            files_held: bootstrap.files_held,
+            bytes: bootstrap.bytes,
+            bytes_held: bootstrap.bytes_held,
         }
     }
 }
 
-impl From<wal::Shelved> for ShelvedStatus {
-    fn from(shelved: wal::Shelved) -> Self {
+impl From<wal::Diverged> for DivergedStatus {
+    fn from(diverged: wal::Diverged) -> Self {
         Self {
-            path: shelved.path.display().to_string(),
-            from_lsn: shelved.from.lsn.0,
-            to_lsn: shelved.to.lsn.0,
-            rows: shelved.rows,
-            bytes: shelved.bytes,
+            path: diverged.path.display().to_string(),
+            from_lsn: diverged.from.lsn.0,
+            to_lsn: diverged.to.lsn.0,
+            rows: diverged.rows,
+            bytes: diverged.bytes,
         }
     }
 }
@@ -373,10 +373,10 @@ impl From<replica::FollowStatus> for UpstreamStatus {
             upstreams: follow.upstreams,
             route: follow.route.into_iter().map(Into::into).collect(),
             rooted: follow.rooted,
-            join: follow.join.map(Into::into),
+            bootstrap: follow.bootstrap.map(Into::into),
             snapshots: follow.snapshots,
             divergences: follow.divergences,
-            shelved: follow.shelved.into_iter().map(Into::into).collect(),
+            diverged: follow.diverged.into_iter().map(Into::into).collect(),
             state: follow.state.to_owned(),
             lsn: follow.primary_durable.0,
             received_lsn: follow.received.0,
@@ -434,7 +434,7 @@ mod tests {
         };
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["lsn"], 12);
-        assert_eq!(json["secondaries"][0]["below"][0]["via"], "r1");
+        assert_eq!(json["secondaries"][0]["descendants"][0]["via"], "r1");
         let told = r#"{"lsn":{"durable":0,"queryable":null}}"#;
         assert_eq!(json["accounting"].to_string(), told);
         assert!(json.get("upstream").is_none());
@@ -465,7 +465,7 @@ mod tests {
             "last_contact_unix_ms": 1}"#,
         )
         .unwrap();
-        assert!(upstream.route.is_empty() && upstream.join.is_none());
+        assert!(upstream.route.is_empty() && upstream.bootstrap.is_none());
     }
 
     /// A relay with one secondary.
@@ -487,7 +487,7 @@ mod tests {
             protocol: 3,
             serves: "0.0.0.0:7441".to_owned(),
             files_differ: false,
-            below: vec![BelowStatus {
+            descendants: vec![DescendantStatus {
                 id: "s1".to_owned(),
                 name: "leaf".to_owned(),
                 address: "10.1.0.2:9".to_owned(),

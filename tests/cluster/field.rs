@@ -127,12 +127,12 @@ fn away_for_longer_than_the_log_is_kept_old_data_answers_and_nothing_is_dropped(
     digest::equal(&Http::of(&primary), &http);
 
     // What only this node had is in files that can be read, and it says which.
-    let shelved = upstream(&secondary)["shelved"].clone();
-    assert!(shelved[0]["rows"].as_u64() >= Some(7), "{shelved}");
-    let place = shelved[0]["path"].as_str().unwrap_or_default();
-    assert!(Path::new(place).exists(), "{shelved}");
+    let diverged = upstream(&secondary)["diverged"].clone();
+    assert!(diverged[0]["rows"].as_u64() >= Some(7), "{diverged}");
+    let place = diverged[0]["path"].as_str().unwrap_or_default();
+    assert!(Path::new(place).exists(), "{diverged}");
     let aside = put_aside(&cluster.path("secondary"), "lost");
-    assert!(aside.into_iter().eq(0..7), "{shelved}");
+    assert!(aside.into_iter().eq(0..7), "{diverged}");
 }
 
 #[test]

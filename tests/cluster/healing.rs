@@ -126,7 +126,7 @@ fn more_is_held(secondary: &Node, wanted: u64) -> Option<u64> {
     let mut held = None;
     eventually("the snapshot grows", || {
         let upstream = upstream(secondary);
-        let number = |name: &str| upstream["join"][name].as_u64();
+        let number = |name: &str| upstream["bootstrap"][name].as_u64();
         held = number("bytes_held");
         let enough = held.is_some() && held >= number("bytes").min(Some(wanted));
         let in_force = upstream["state"] == "streaming";

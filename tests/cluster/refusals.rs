@@ -84,8 +84,8 @@ fn a_diverged_secondary_puts_its_tail_aside_and_follows_again() {
     let http = Http::of(&secondary);
     eventually("it follows again", || {
         let status = http.status();
-        let shelved = &status["upstream"]["shelved"];
-        if status["upstream"]["divergences"] == 1 && shelved[0]["rows"] == 7 {
+        let diverged = &status["upstream"]["diverged"];
+        if status["upstream"]["divergences"] == 1 && diverged[0]["rows"] == 7 {
             Ok(())
         } else {
             Err(status)

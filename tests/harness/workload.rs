@@ -51,10 +51,10 @@ pub fn append(appender: &mut Appender, number: i64) -> Result<(), WalError> {
         tags: &[("topic", &topic)],
         fields: &fields,
     };
-    let ticket = appender
+    let group = appender
         .append(TABLE, &[row])
         .map_err(|_| WalError::Closed)?;
-    appender.wait(ticket).map(|_| ())
+    appender.wait(group).map(|_| ())
 }
 
 /// All numbers in the log: in LSN order, or ascending once some are in Parquet files.

@@ -13,8 +13,8 @@ use tests::seed;
 use tests::workload::{append, numbers};
 use wal::{
     Committer, Config, Disk, Epoch, Follower, FollowerConfig, Log, LogId, Lsn, OldLog, Position,
-    Staging, WalError, compact_now, find_log, open_follower, open_primary, segment_blocks, settle,
-    shelve_tail, shelved,
+    Staging, WalError, compact_now, find_log, list_diverged, open_follower, open_primary,
+    save_diverged, segment_blocks, settle,
 };
 
 fn dir() -> &'static Path {
@@ -222,7 +222,7 @@ async fn crash_swap(ready: &Ready, old: OldLog, stop: u64, random: &mut fastrand
     }
     let found = rows(&disk, ready.id).await.expect("opens");
     assert!(found == ready.new, "stop {stop}: {found:?}");
-    let kept = shelved(&arc(&disk), dir()).expect("reads");
+    let kept = list_diverged(&arc(&disk), dir()).expect("reads");
     match old {
         OldLog::Remove => assert_eq!(kept, []),
         OldLog::Keep => {
@@ -265,7 +265,7 @@ async fn a_swap_that_crashes_anywhere_leaves_one_whole_log() {
 fn numbers_aside(disk: &CrashDisk) -> BTreeSet<i64> {
     let disk = arc(disk);
     let mut found = BTreeSet::new();
-    for part in shelved(&disk, dir()).expect("reads") {
+    for part in list_diverged(&disk, dir()).expect("reads") {
         for name in disk.list(&part.path).expect("lists") {
             let blocks = segment_blocks(&disk, &part.path.join(name)).expect("reads alone");
             for (schema, block) in blocks {
@@ -292,7 +292,7 @@ async fn a_tail_that_is_put_aside_survives_a_crash_anywhere() {
     let at = all[all.len() / 3];
     let wanted: BTreeSet<i64> = (0..60).collect();
     let disk = base.copy();
-    let whole = shelve_tail(&arc(&disk), dir(), id, at).expect("held");
+    let whole = save_diverged(&arc(&disk), dir(), id, at).expect("held");
     let operations = disk.operations();
     let left = rows(&disk, id).await.expect("opens").0;
     for stop in 0..operations {
@@ -300,7 +300,7 @@ async fn a_tail_that_is_put_aside_survives_a_crash_anywhere() {
             let mut random = fastrand::Rng::with_seed(seed ^ (round << 32) ^ stop);
             let disk = base.copy();
             disk.stop_at(stop);
-            assert!(shelve_tail(&arc(&disk), dir(), id, at).is_err());
+            assert!(save_diverged(&arc(&disk), dir(), id, at).is_err());
             let disk = disk.after_crash(&mut random);
             settle(&arc(&disk), dir()).expect("settles");
             let (mut found, tip) = rows(&disk, id)
@@ -311,10 +311,10 @@ async fn a_tail_that_is_put_aside_survives_a_crash_anywhere() {
             found.extend(numbers_aside(&disk));
             let together: BTreeSet<i64> = found.into_iter().collect();
             assert_eq!(together, wanted, "stop {stop}");
-            let again = shelve_tail(&arc(&disk), dir(), id, at);
+            let again = save_diverged(&arc(&disk), dir(), id, at);
             again.unwrap_or_else(|error| panic!("stop {stop}: {error}"));
             assert_eq!(rows(&disk, id).await.expect("opens"), (left.clone(), at));
-            let aside = shelved(&arc(&disk), dir()).expect("reads");
+            let aside = list_diverged(&arc(&disk), dir()).expect("reads");
             assert_eq!(aside.len(), 1, "stop {stop}: {aside:?}");
             assert_eq!((aside[0].rows, aside[0].to), (whole.rows, whole.to));
             check_tidy(&disk);

@@ -11,7 +11,7 @@ use replica::codec::{
 };
 use replica::compare::{Search, has_parted, retired};
 use replica::mend::{Before, Meeting, Parting, cut_at, parting};
-use replica::pack::{Packing, Unpacker};
+use replica::pack::{Compression, Unpacker};
 use wal::{CHUNK_LEN, Epoch, LogId, Lsn, Position};
 
 use crate::network::Streams;
@@ -64,7 +64,7 @@ struct Fetching {
 
 impl Link {
     /// Connects and says Hello.
-    pub(crate) fn dial(node: &Secondary, packing: Packing) -> Self {
+    pub(crate) fn dial(node: &Secondary, compression: Compression) -> Self {
         let mut hello = Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,
@@ -74,8 +74,8 @@ impl Link {
             packs: 1,
             ..Hello::default()
         };
-        let (follower, joining) = node.following();
-        hello.joining = joining;
+        let (follower, bootstrapping) = node.following();
+        hello.bootstrapping = bootstrapping;
         if let Some(follower) = follower {
             let (log, tip) = (follower.log(), follower.tip());
             (hello.log, hello.epoch) = (Some(log.id().0), log.epoch().0);
@@ -83,7 +83,7 @@ impl Link {
         }
         let mut link = Self {
             streams: Streams::default(),
-            shipping: Shipping::new(packing),
+            shipping: Shipping::new(compression),
             reader: FrameReader::new(),
             phase: Phase::Greeting(hello.clone()),
             unpacker: Unpacker::new(true),
@@ -223,7 +223,7 @@ impl Link {
         parted_before: bool,
         node: &mut Secondary,
     ) -> Result<(), Fault> {
-        let (Some(follower), joining) = node.following() else {
+        let (Some(follower), bootstrapping) = node.following() else {
             return Err("nothing to part".to_owned().into());
         };
         let (log, tip) = (follower.log().clone(), follower.tip());
@@ -233,7 +233,7 @@ impl Link {
             route: self.route.clone(),
             parted_before,
         };
-        let decided = parting(&meeting, joining, log.oldest().lsn);
+        let decided = parting(&meeting, bootstrapping, log.oldest().lsn);
         match decided {
             Parting::Wait(_) if self.route.rooted => {
                 return Err(Fault::Closed("ahead of a relay"));
@@ -252,8 +252,8 @@ impl Link {
         }
         match cut_at(common, log.snapshot().compacted().lsn) {
             Some(common) => {
-                node.shelve(common).await?;
-                Err(Fault::Closed("tail shelved"))
+                node.save_diverged(common).await?;
+                Err(Fault::Closed("tail diverged"))
             }
             None => {
                 node.anew = true;

@@ -47,8 +47,8 @@ const HAPPENS: [&str; 22] = [
     "staged log given up",
     "swapped in",
     "swapped in for a log kept whole",
-    "swapped in for a shelved end",
-    "tail shelved",
+    "swapped in for a diverged end",
+    "tail diverged",
 ];
 
 /// Lines of a schedule that are shown before what went wrong.

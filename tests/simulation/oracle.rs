@@ -14,7 +14,7 @@ use tests::crash_disk::CrashDisk;
 use tests::workload::numbers;
 use wal::{
     BlockHeader, BlockKind, Disk, Epoch, FollowerConfig, Log, LogId, Lsn, Position, WalError,
-    open_follower, segment_blocks, shelved,
+    list_diverged, open_follower, segment_blocks,
 };
 
 /// Bytes read from a log at a time.
@@ -317,7 +317,7 @@ async fn rows_of_log(disk: &CrashDisk, path: &Path, id: LogId) -> Result<BTreeSe
 pub(crate) async fn all_rows_aside(disk: &CrashDisk) -> Result<BTreeSet<i64>, String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut rows = BTreeSet::new();
-    for found in shelved(&shared, dir()).map_err(text)? {
+    for found in list_diverged(&shared, dir()).map_err(text)? {
         rows.extend(rows_aside(disk, &found.path).await?);
     }
     Ok(rows)

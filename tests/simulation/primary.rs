@@ -226,8 +226,8 @@ fn append_wide(appender: &mut Appender, number: i64, pad: usize) -> Result<(), W
         tags: &[("topic", "wide")],
         fields: &fields,
     };
-    let ticket = appender
+    let group = appender
         .append(TABLE, &[row])
         .map_err(|_| WalError::Closed)?;
-    appender.wait(ticket).map(|_| ())
+    appender.wait(group).map(|_| ())
 }

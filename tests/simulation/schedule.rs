@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use fastrand::Rng;
 use replica::codec::{Route, WireHop};
-use replica::pack::Packing;
+use replica::pack::Compression;
 use wal::Bundle;
 
 use crate::link::Link;
@@ -112,7 +112,7 @@ struct World {
     apart_until: [usize; NAMES.len()],
     /// Each node's generation that those below it have connected to.
     served: [u64; NAMES.len()],
-    packing: Packing,
+    compression: Compression,
     step: usize,
     steps: usize,
     /// Rows are long, so that files have several chunks.
@@ -123,10 +123,10 @@ struct World {
 impl World {
     fn new(mut random: Rng, options: Options) -> Result<Self, Violation> {
         let wide = random.u8(..80) == 0;
-        let packing = if options.unpacked || random.bool() {
-            Packing::None
+        let compression = if options.unpacked || random.bool() {
+            Compression::None
         } else {
-            Packing::Zstd
+            Compression::Zstd
         };
         let (primary, oracle) = Primary::new(&mut random, wide).map_err(|fault| Violation {
             what: format!("{fault:?}"),
@@ -158,7 +158,7 @@ impl World {
             old: Default::default(),
             apart_until: [0; NAMES.len()],
             served: [0; NAMES.len()],
-            packing,
+            compression,
             step: 0,
             steps,
             wide,
@@ -396,7 +396,7 @@ impl World {
             return Ok(());
         };
         if self.relays_above(node) > 1 {
-            self.count("tail shelved two relays deep");
+            self.count("tail diverged two relays deep");
         }
         let held = self.upstream(node).log;
         if held.is_some_and(|log| log.oldest().lsn <= at.lsn) {
@@ -465,7 +465,7 @@ impl World {
             self.count("attempt dropped");
             return;
         }
-        let link = Link::dial(&self.nodes[node], self.packing);
+        let link = Link::dial(&self.nodes[node], self.compression);
         self.links[node] = Some(link);
         self.count("dialled");
     }

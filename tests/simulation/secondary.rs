@@ -14,8 +14,8 @@ use replica::mend::{Before, Fate, LANDMARKS, before_blocks, fate, introduced};
 use tests::crash_disk::CrashDisk;
 use tests::workload::numbers;
 use wal::{
-    BlockHeader, BlockKind, Disk, Epoch, Follower, FollowerConfig, Log, LogId, Lsn, OldLog,
-    Position, Recovery, Shelved, Staging, WalError, compact_now,
+    BlockHeader, BlockKind, Disk, Diverged, Epoch, Follower, FollowerConfig, Log, LogId, Lsn,
+    OldLog, Position, Recovery, Staging, WalError, compact_now,
 };
 
 use crate::oracle::{Check, Fault, Oracle, all_rows_aside, dir, has_stopped, rows_aside, text};
@@ -202,46 +202,47 @@ impl Secondary {
         let (compacted, tip) = (view.compacted().lsn, view.position());
         match fate(&landmarks, |lsn| new.chain_at(lsn), compacted, tip) {
             Fate::Remove => Ok((OldLog::Remove, "swapped in")),
-            Fate::Shelve(at) => {
+            Fate::Save(at) => {
                 self.put_aside(old.id(), at)?;
-                Ok((OldLog::Remove, "swapped in for a shelved end"))
+                Ok((OldLog::Remove, "swapped in for a diverged end"))
             }
             Fate::Keep(_) => Ok((OldLog::Keep, "swapped in for a log kept whole")),
         }
     }
 
-    fn put_aside(&mut self, log: LogId, at: Position) -> Result<Shelved, Fault> {
+    fn put_aside(&mut self, log: LogId, at: Position) -> Result<Diverged, Fault> {
         // The disk does not show a directory that is empty, as a log is once all of it is aside.
         self.had_log = at != log.genesis();
-        let shelved = self.store.shelve(log, at);
-        shelved.map_err(|error| self.fault(&error))
+        let diverged = self.store.save_diverged(log, at);
+        diverged.map_err(|error| self.fault(&error))
     }
 
     /// Puts what lies behind `at` aside; what is left and what was put aside are what was there.
-    pub(crate) async fn shelve(&mut self, at: Position) -> Result<(), Fault> {
+    pub(crate) async fn save_diverged(&mut self, at: Position) -> Result<(), Fault> {
         let Some(log) = self.log() else {
             return Err(Fault::Broken("no log to cut".to_owned()));
         };
         let before: BTreeSet<i64> = numbers(&log).map_err(text)?.into_iter().collect();
         self.close().await;
-        let shelved = self.put_aside(log.id(), at)?;
+        let diverged = self.put_aside(log.id(), at)?;
         if self.loses_tails {
-            let _ = self.disk.remove_dir_all(&shelved.path);
+            let _ = self.disk.remove_dir_all(&diverged.path);
         }
         self.generation += 1;
         self.begin_log(log.id(), log.epoch())?;
         let log = self.log().ok_or_else(|| "the log is gone".to_owned())?;
         let left: BTreeSet<i64> = numbers(&log).map_err(text)?.into_iter().collect();
-        let aside = rows_aside(&self.disk, &shelved.path).await?;
+        let aside = rows_aside(&self.disk, &diverged.path).await?;
         let counted = u64::try_from(aside.len()).map_err(text)?;
         // An attempt that a crash has ended may have put more aside than was still in the log.
         let whole = before
             .iter()
             .all(|row| left.contains(row) || aside.contains(row));
         let apart = left.is_subset(&before) && left.is_disjoint(&aside);
-        if !whole || !apart || counted != shelved.rows {
+        if !whole || !apart || counted != diverged.rows {
             let name = self.name;
-            let what = format!("{name} had {before:?}, left {left:?}, shelf {aside:?} {shelved:?}");
+            let what =
+                format!("{name} had {before:?}, left {left:?}, shelf {aside:?} {diverged:?}");
             return Err(Fault::Broken(what));
         }
         self.parted = Some((at, aside));

@@ -8,7 +8,7 @@ use replica::codec::{
 };
 use replica::compare::find_common;
 use replica::handshake::{Plan, RefuseReason, negotiate, plan, upstream_state};
-use replica::pack::{Packer, Packing};
+use replica::pack::{Compression, Packer};
 use wal::{Bundle, Cursor, Log, Position, WalError};
 
 use crate::network::Streams;
@@ -33,10 +33,10 @@ pub(crate) struct Shipping {
 }
 
 impl Shipping {
-    pub(crate) fn new(packing: Packing) -> Self {
+    pub(crate) fn new(compression: Compression) -> Self {
         Self {
             reader: FrameReader::new(),
-            packer: Packer::new(packing),
+            packer: Packer::new(compression),
             cursor: None,
             route: Route::default(),
             told: false,

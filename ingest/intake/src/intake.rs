@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
-use wal::{AppendError, Appender, Appenders, Durable, Log, Lsn, Row, Ticket};
+use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row};
 
 use crate::error::IntakeError;
 use crate::gunzip::gunzip;
@@ -93,8 +93,8 @@ impl Intake {
         let stored = parsing
             .await
             .map_err(|error| IntakeError::Internal(error.to_string()))??;
-        let lsn = match stored.ticket {
-            Some(ticket) => self.on_disk(ticket, deadline).await?,
+        let lsn = match stored.group {
+            Some(group) => self.on_disk(group, deadline).await?,
             None => Lsn(0),
         };
         Ok(Written {
@@ -144,11 +144,11 @@ impl Intake {
         }
     }
 
-    /// The LSN above the rows of this ticket, once they are on disk.
-    async fn on_disk(&self, ticket: Ticket, deadline: Instant) -> Result<Lsn, IntakeError> {
+    /// The LSN above the rows of this group, once they are on disk.
+    async fn on_disk(&self, group: GroupId, deadline: Instant) -> Result<Lsn, IntakeError> {
         let mut durable = self.durable.clone();
         let there = async {
-            let covers = |newest: &Option<Durable>| newest.is_some_and(|one| one.group >= ticket);
+            let covers = |newest: &Option<Durable>| newest.is_some_and(|one| one.group >= group);
             let newest = durable.wait_for(covers).await;
             newest.ok().and_then(|newest| *newest)
         };
@@ -193,7 +193,7 @@ struct Patient<'a> {
 }
 
 impl Take for Patient<'_> {
-    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
+    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
         loop {
             if Instant::now() >= self.deadline {
                 self.why = Some(IntakeError::NotDurable { limit: LIMIT });
@@ -216,9 +216,9 @@ impl Take for Patient<'_> {
                         return Err(AppendError::Closed);
                     }
                 }
-                Ok(ticket) => {
+                Ok(group) => {
                     self.intake.counters.took(rows.len());
-                    return Ok(ticket);
+                    return Ok(group);
                 }
                 Err(error) => return Err(error),
             }

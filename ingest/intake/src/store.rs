@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str;
 
-use wal::{AppendError, Refusal, Row, Ticket};
+use wal::{AppendError, GroupId, Refusal, Row};
 
 use crate::csv;
 use crate::error::{IntakeError, PayloadError};
@@ -29,7 +29,7 @@ const MAX_FAULT_TEXT: usize = 256;
 
 /// Takes rows of one table, all or none, once there is room for them.
 pub(crate) trait Take {
-    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError>;
+    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError>;
 }
 
 /// Rows by the table that they go to.
@@ -40,7 +40,7 @@ type Tables<'a> = Vec<(Cow<'a, str>, Vec<Record<'a>>)>;
 pub(crate) struct Stored {
     pub(crate) rows: usize,
     /// Of the last rows; none when there are none.
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) group: Option<GroupId>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) faulty: usize,
 }
@@ -167,9 +167,9 @@ impl Stored {
         log: &mut impl Take,
     ) -> Result<(), IntakeError> {
         match append(table, records, log) {
-            Ok(ticket) => {
+            Ok(group) => {
                 self.rows += records.len();
-                self.ticket = self.ticket.max(Some(ticket));
+                self.group = self.group.max(Some(group));
                 Ok(())
             }
             Err(AppendError::Refused(refusal)) => Err(refusal.into()),
@@ -217,7 +217,11 @@ fn concerns_all(refusal: &Refusal) -> bool {
     )
 }
 
-fn append(table: &str, records: &[Record<'_>], log: &mut impl Take) -> Result<Ticket, AppendError> {
+fn append(
+    table: &str,
+    records: &[Record<'_>],
+    log: &mut impl Take,
+) -> Result<GroupId, AppendError> {
     if table == wal::DEAD_LETTERS {
         let (name, reason) = (table.to_owned(), "is reserved");
         return Err(Refusal::TableName { name, reason }.into());
@@ -251,7 +255,7 @@ mod tests {
     }
 
     impl Take for Fake {
-        fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
+        fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
             self.calls += 1;
             let odd = |row: &Row<'_>| matches!(row.fields[0].1, Value::Text(_));
             if table == "no" {
@@ -262,7 +266,7 @@ mod tests {
                 return Err(Refusal::Empty.into());
             }
             self.taken.push((table.to_owned(), rows.len()));
-            Ok(Ticket(self.taken.len() as u64))
+            Ok(GroupId(self.taken.len() as u64))
         }
     }
 
@@ -277,7 +281,7 @@ mod tests {
         let (log, stored) = lines_of("a v=1\nb v=2\na v=\na v=3\nb v=\"x\"\nno v=1");
         let stored = stored.expect("stored");
         assert_eq!((stored.rows, stored.faulty), (3, 3));
-        assert_eq!(stored.ticket, Some(Ticket(2)));
+        assert_eq!(stored.group, Some(GroupId(2)));
         assert_eq!(log.taken, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
         let numbers: Vec<usize> = stored.faults.iter().map(|fault| fault.line).collect();
         assert_eq!(numbers, [3, 5, 6]);
@@ -298,7 +302,7 @@ mod tests {
         let (log, stored) = lines_of(&"no v=1\n".repeat(1_000));
         let stored = stored.expect("stored");
         assert_eq!((stored.faults.len(), stored.faulty), (MAX_FAULTS, 1_000));
-        assert_eq!((log.calls, stored.ticket), (1, None));
+        assert_eq!((log.calls, stored.group), (1, None));
     }
 
     #[test]

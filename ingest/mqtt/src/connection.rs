@@ -11,7 +11,7 @@ use ntex::time::{Seconds, timeout};
 use ntex::util::Either;
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
-use wal::Ticket;
+use wal::GroupId;
 
 use crate::ack::{Ack, Asked};
 use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
@@ -236,7 +236,7 @@ async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Op
             Need::Repeat
         }
         Some(ack) => match store(&topic, &publish.payload, session, worker).await {
-            Ok(ticket) => needed(ack, ticket),
+            Ok(group) => needed(ack, group),
             Err(end) => return Some(end),
         },
     };
@@ -257,10 +257,10 @@ fn wanted(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
     }
 }
 
-fn needed(ack: Ack, ticket: Ticket) -> Need {
+fn needed(ack: Ack, group: GroupId) -> Need {
     match ack {
-        Ack::Durable => Need::Durable(ticket),
-        Ack::Replicated(replicas) => Need::Replicas(ticket, replicas),
+        Ack::Durable => Need::Durable(group),
+        Ack::Replicated(replicas) => Need::Replicas(group, replicas),
     }
 }
 
@@ -270,10 +270,10 @@ async fn store(
     payload: &[u8],
     session: &Session,
     worker: &Worker,
-) -> Result<Ticket, End> {
+) -> Result<GroupId, End> {
     loop {
         match worker.store(&session.client, topic, payload) {
-            Ok(ticket) => return Ok(ticket),
+            Ok(group) => return Ok(group),
             Err(NotTaken::Full) => worker.next_group().await,
             Err(NotTaken::Closed) => return Err(End::Stopping),
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use wal::{AppendError, Appender, DEAD_LETTERS, Row, Ticket, Value};
+use wal::{AppendError, Appender, DEAD_LETTERS, GroupId, Row, Value};
 
 use crate::route::TOPIC;
 
@@ -14,7 +14,7 @@ pub(crate) fn store(
     client: &str,
     reason: &str,
     time: i64,
-) -> Result<Ticket, AppendError> {
+) -> Result<GroupId, AppendError> {
     let (encoding, text) = match std::str::from_utf8(payload) {
         Ok(text) => ("utf8", Cow::Borrowed(text)),
         Err(_) => ("hex", Cow::Owned(hex(payload))),

@@ -7,7 +7,7 @@
 //! secondaries' reports -> wake once per worker that holds messages for them -> the same
 //! ```
 //!
-//! The only crate that knows ntex. It must never acknowledge a message before its ticket is
+//! The only crate that knows ntex. It must never acknowledge a message before its group is
 //! durable and the secondaries it asked for have it, unless it says so; and never let one
 //! connection's bytes, errors or panics reach another.
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
-use wal::{Durable, Lsn, Ticket};
+use wal::{Durable, GroupId, Lsn};
 
 use crate::ack::{Outcome, Wait};
 
@@ -21,9 +21,9 @@ pub(crate) enum AckKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Its group is durable.
-    Durable(Ticket),
+    Durable(GroupId),
     /// That, and so many secondaries have it.
-    Replicas(Ticket, u8),
+    Replicas(GroupId, u8),
     /// Nothing: it was stored before.
     Repeat,
     /// Nothing: it is not stored.
@@ -158,8 +158,8 @@ impl Need {
     /// The LSN below which the message is, if it is durable with this group or was never to be.
     fn place(self, durable: Option<Durable>) -> Option<Lsn> {
         match self {
-            Self::Durable(ticket) | Self::Replicas(ticket, _) => {
-                durable.and_then(|durable| (ticket <= durable.group).then_some(durable.lsn))
+            Self::Durable(group) | Self::Replicas(group, _) => {
+                durable.and_then(|durable| (group <= durable.group).then_some(durable.lsn))
             }
             Self::Repeat | Self::Refuse => Some(Lsn::default()),
         }
@@ -182,7 +182,7 @@ mod tests {
 
     fn durable(group: u64, lsn: u64) -> Option<Durable> {
         Some(Durable {
-            group: Ticket(group),
+            group: GroupId(group),
             lsn: Lsn(lsn),
         })
     }
@@ -202,11 +202,11 @@ mod tests {
     #[test]
     fn nothing_overtakes_a_message_that_waits_for_a_secondary() {
         let mut queue = Queue::default();
-        queue.push(waiting(1, Need::Durable(Ticket(0))));
-        queue.push(waiting(2, Need::Replicas(Ticket(0), 1)));
-        queue.push(waiting(3, Need::Durable(Ticket(0))));
+        queue.push(waiting(1, Need::Durable(GroupId(0))));
+        queue.push(waiting(2, Need::Replicas(GroupId(0), 1)));
+        queue.push(waiting(3, Need::Durable(GroupId(0))));
         queue.push(waiting(4, Need::Refuse));
-        queue.push(waiting(5, Need::Durable(Ticket(1))));
+        queue.push(waiting(5, Need::Durable(GroupId(1))));
         assert_eq!(drain(&mut queue, None, 99), []);
         let first = drain(&mut queue, durable(0, 10), 9);
         assert_eq!(first, [(1, Outcome::Durable, 10)]);
@@ -236,7 +236,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(waiting(1, Need::Refuse));
         assert_eq!(drain(&mut queue, None, 0), [(1, Outcome::Refused, 0)]);
-        queue.push(waiting(2, Need::Durable(Ticket(7))));
+        queue.push(waiting(2, Need::Durable(GroupId(7))));
         queue.push(waiting(3, Need::Repeat));
         assert_eq!(drain(&mut queue, None, 0), []);
         assert_eq!(queue.clear(), 2);
@@ -255,10 +255,10 @@ mod tests {
                 match random.u8(..4) {
                     0 if next <= 100 => {
                         let need = match random.u8(..4) {
-                            0 => Need::Durable(Ticket(group)),
+                            0 => Need::Durable(GroupId(group)),
                             1 => Need::Repeat,
                             2 => Need::Refuse,
-                            _ => Need::Replicas(Ticket(group), 1),
+                            _ => Need::Replicas(GroupId(group), 1),
                         };
                         queue.push(waiting(next, need));
                         next += 1;

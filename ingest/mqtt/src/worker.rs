@@ -19,7 +19,7 @@ use intake::PayloadError;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
-use wal::{AppendError, Appender, Durable, Lsn, Replicated, Row, Ticket};
+use wal::{AppendError, Appender, Durable, GroupId, Lsn, Replicated, Row};
 
 use crate::clients::Clients;
 use crate::clock::unix_nanos;
@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// What crosses threads into a worker: the newest durable group, and the order to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
-    /// Groups that are durable: the ticket of the newest, plus one.
+    /// Groups that are durable: the group of the newest, plus one.
     groups: AtomicU64,
     lsn: AtomicU64,
     stopping: AtomicBool,
@@ -167,7 +167,7 @@ impl Worker {
         client: &str,
         topic: &str,
         bytes: &[u8],
-    ) -> Result<Ticket, NotTaken> {
+    ) -> Result<GroupId, NotTaken> {
         let now = unix_nanos();
         let mut appender = self.appender.borrow_mut();
         let rejection = match self.try_store(&mut appender, topic, bytes, now) {
@@ -177,9 +177,9 @@ impl Worker {
         let reason = rejection.to_string();
         tracing::debug!(client, topic, reason, "dead letter");
         match dead_letter::store(&mut appender, topic, bytes, client, &reason, now) {
-            Ok(ticket) => {
+            Ok(group) => {
                 add(&self.counters.dead_letters, 1);
-                Ok(ticket)
+                Ok(group)
             }
             Err(AppendError::Full) => Err(NotTaken::Full),
             Err(AppendError::Closed) => Err(NotTaken::Closed),
@@ -197,7 +197,7 @@ impl Worker {
         topic: &str,
         bytes: &[u8],
         now: i64,
-    ) -> Result<Result<Ticket, NotTaken>, Rejection> {
+    ) -> Result<Result<GroupId, NotTaken>, Rejection> {
         let table = route::table(topic)?;
         let decoded = intake::decode(bytes)?;
         let tags = [(route::TOPIC, topic)];
@@ -211,9 +211,9 @@ impl Worker {
             (_, None) => return Err(PayloadError::NoRows.into()),
         };
         match appended {
-            Ok(ticket) => {
+            Ok(group) => {
                 add(&self.counters.rows, decoded.len() as u64);
-                Ok(Ok(ticket))
+                Ok(Ok(group))
             }
             Err(AppendError::Full) => Ok(Err(NotTaken::Full)),
             Err(AppendError::Closed) => Ok(Err(NotTaken::Closed)),
@@ -250,7 +250,7 @@ impl Worker {
             if groups != self.seen.get() {
                 self.seen.set(groups);
                 self.acknowledge(Durable {
-                    group: Ticket(groups - 1),
+                    group: GroupId(groups - 1),
                     lsn: Lsn(self.signal.lsn.load(Ordering::Relaxed)),
                 });
             }

@@ -20,12 +20,12 @@ use crate::schema::{Column, ColumnRole, ColumnType, MAX_NAME, TableSchema};
 /// Names the group that rows will be committed with: they are durable once `Durable::group` of the
 /// same appender has reached it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+pub struct GroupId(pub u64);
 
 /// Everything an appender took up to and including `group` is on disk, below `lsn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Durable {
-    pub group: Ticket,
+    pub group: GroupId,
     pub lsn: Lsn,
 }
 
@@ -113,8 +113,8 @@ impl Inbox {
         }
     }
 
-    /// Takes what has been gathered; the ticket of its rows comes with it.
-    pub(crate) fn take(&self) -> Result<Option<(Ticket, Batch)>, WalError> {
+    /// Takes what has been gathered; the group of its rows comes with it.
+    pub(crate) fn take(&self) -> Result<Option<(GroupId, Batch)>, WalError> {
         // A producer that panicked may have left half a row behind.
         let mut pending = self.pending.lock().map_err(|_| {
             WalError::Poisoned("a producer panicked while it appended rows".to_owned())
@@ -122,9 +122,9 @@ impl Inbox {
         if pending.batch.is_empty() {
             return Ok(None);
         }
-        let ticket = Ticket(pending.group);
+        let group = GroupId(pending.group);
         pending.group += 1;
-        Ok(Some((ticket, std::mem::take(&mut pending.batch))))
+        Ok(Some((group, std::mem::take(&mut pending.batch))))
     }
 
     pub(crate) fn complete(&self, durable: Durable) {
@@ -160,7 +160,7 @@ impl Appender {
     ///
     /// # Errors
     /// `Refused` when the rows do not fit, `Full` when they must wait for the next commit.
-    pub fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<Ticket, AppendError> {
+    pub fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
         if self.inbox.closed.load(Ordering::Acquire) {
             return Err(AppendError::Closed);
         }
@@ -185,26 +185,26 @@ impl Appender {
             return Err(AppendError::Full);
         }
         pending.batch.push(&known.schema, rows, &self.slots);
-        let ticket = Ticket(pending.group);
+        let group = GroupId(pending.group);
         drop(pending);
         if idle {
             self.inbox.bell.ring();
         }
-        Ok(ticket)
+        Ok(group)
     }
 
-    /// Blocks until the rows of `ticket` are on disk; returns an LSN above all of them.
+    /// Blocks until the rows of `group` are on disk; returns an LSN above all of them.
     ///
     /// # Errors
     /// When the log failed or was closed before.
-    pub fn wait(&self, ticket: Ticket) -> Result<Lsn, WalError> {
+    pub fn wait(&self, group: GroupId) -> Result<Lsn, WalError> {
         let mut done = lock(&self.inbox.done);
         loop {
             match *done {
                 Done {
                     durable: Some(durable),
                     ..
-                } if durable.group >= ticket => {
+                } if durable.group >= group => {
                     return Ok(durable.lsn);
                 }
                 Done { closed: true, .. } => return Err(WalError::Closed),

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::active::Writer;
-use crate::appender::{Appender, Durable, Inbox, OnDurable, Ticket};
+use crate::appender::{Appender, Durable, GroupId, Inbox, OnDurable};
 use crate::batch::{Batch, Piece};
 use crate::body::BodyWriter;
 use crate::clock::unix_nanos;
@@ -222,7 +222,7 @@ type Tables = BTreeMap<TableId, Vec<Piece>>;
 /// Rows taken from one appender.
 struct Taken {
     inbox: Arc<Inbox>,
-    ticket: Ticket,
+    group: GroupId,
 }
 
 impl Run {
@@ -356,8 +356,8 @@ impl Run {
             return Ok(false);
         }
         let lsn = self.writer.tip.lsn;
-        for Taken { inbox, ticket } in taken {
-            inbox.complete(Durable { group: ticket, lsn });
+        for Taken { inbox, group } in taken {
+            inbox.complete(Durable { group, lsn });
         }
         Ok(true)
     }
@@ -389,11 +389,11 @@ impl Run {
         let mut taken = Vec::with_capacity(inboxes.len());
         let mut tables = Tables::new();
         for inbox in inboxes.iter() {
-            if let Some((ticket, batch)) = inbox.take()? {
+            if let Some((group, batch)) = inbox.take()? {
                 gather(&mut tables, batch);
                 taken.push(Taken {
                     inbox: Arc::clone(inbox),
-                    ticket,
+                    group,
                 });
             }
         }

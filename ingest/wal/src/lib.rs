@@ -68,7 +68,7 @@ mod stopped;
 mod upkeep;
 mod verify;
 
-pub use appender::{AppendError, Appender, Durable, Ticket};
+pub use appender::{AppendError, Appender, Durable, GroupId};
 pub use block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
 pub use bundle::Bundle;
 pub use catalog::Catalog;
@@ -86,7 +86,7 @@ pub use file::{CHUNK_LEN, FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wa
 pub use follower::Follower;
 pub use history::{AsOf, FilesMark};
 pub use ids::{Epoch, LogId, Lsn, Position, TableId};
-pub use join::{JoinProgress, Missing, OldLog, Staging, settle};
+pub use join::{BootstrapProgress, Missing, OldLog, Staging, settle};
 pub use layout::find_log;
 pub use log::{Log, LogStats};
 pub use open::{open_follower, open_primary};
@@ -97,7 +97,7 @@ pub use row::{Refusal, Row, Value};
 pub use schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema};
 pub use scrub::{ScrubConfig, ScrubStats, Scrubber};
 pub use segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader};
-pub use shelve::{Shelved, segment_blocks, shelve_tail, shelved};
+pub use shelve::{Diverged, list_diverged, save_diverged, segment_blocks};
 pub use snapshot::{BlockRef, SegmentInfo, Snapshot};
 pub use verify::{Fault, VerifyReport, verify_dir};
 

@@ -331,8 +331,8 @@ impl World {
             tags: &[("device", &device)],
             fields: &fields,
         };
-        let ticket = self.appender.append(kind.table(), &[row]).expect("fits");
-        self.appender.wait(ticket).expect("durable");
+        let group = self.appender.append(kind.table(), &[row]).expect("fits");
+        self.appender.wait(group).expect("durable");
     }
 
     async fn follow(&mut self) {
@@ -459,8 +459,8 @@ fn write_fresh_and_old(appender: &mut Appender) {
             tags: &[("t", "a")],
             fields: &[("v".into(), Value::Int(age_s))],
         };
-        let ticket = appender.append("plant", &[row]).expect("fits");
-        appender.wait(ticket).expect("durable");
+        let group = appender.append("plant", &[row]).expect("fits");
+        appender.wait(group).expect("durable");
     }
 }
 

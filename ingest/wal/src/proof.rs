@@ -56,8 +56,8 @@ fn append(appender: &mut Appender, table: &str, first: i64, rows: usize, field: 
         fields: &fields,
     };
     let rows: Vec<Row<'_>> = (0..).map(row).take(rows).collect();
-    let ticket = appender.append(table, &rows).expect("fits");
-    appender.wait(ticket).expect("durable");
+    let group = appender.append(table, &rows).expect("fits");
+    appender.wait(group).expect("durable");
 }
 
 const FIELDS: [&str; 4] = ["a", "b", "c", "d"];

@@ -193,8 +193,8 @@ mod tests {
                 tags: &[],
                 fields: &[(Cow::Borrowed("n"), Value::Int(value))],
             };
-            let ticket = appender.append("one", &[row]).expect("fits");
-            appender.wait(ticket).expect("durable");
+            let group = appender.append("one", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
         }
     }
 

@@ -21,8 +21,8 @@ fn append(appender: &mut crate::Appender, time: i64, fields: &[(Cow<'_, str>, Va
         tags: &[("topic", "plant/a")],
         fields,
     };
-    let ticket = appender.append("plant", &[row]).expect("fits");
-    appender.wait(ticket).expect("durable");
+    let group = appender.append("plant", &[row]).expect("fits");
+    appender.wait(group).expect("durable");
 }
 
 #[test]

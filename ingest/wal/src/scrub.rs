@@ -326,8 +326,8 @@ mod tests {
                 tags: &[("t", "a")],
                 fields: &[(Cow::Borrowed("n"), Value::Int(number))],
             };
-            let ticket = appender.append("one", &[row]).expect("fits");
-            appender.wait(ticket).expect("durable");
+            let group = appender.append("one", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
         }
         compact_now(primary.log()).expect("compacts");
         let state = primary.log().state();

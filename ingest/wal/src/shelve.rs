@@ -31,7 +31,7 @@ const MOST_OF_ONE_NAME: usize = 1000;
 
 /// A part of another history that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shelved {
+pub struct Diverged {
     /// Its directory: segments, and of a whole log the manifest and Parquet files.
     pub path: PathBuf,
     pub from: Position,
@@ -47,12 +47,12 @@ pub struct Shelved {
 /// # Errors
 /// `NotHeld` when `at` is no block boundary of the log, or lies below the compacted position: then
 /// nothing has changed. `Io`, `Corrupt`.
-pub fn shelve_tail(
+pub fn save_diverged(
     disk: &Arc<dyn Disk>,
     data_dir: &Path,
     log: LogId,
     at: Position,
-) -> Result<Shelved, WalError> {
+) -> Result<Diverged, WalError> {
     let disk = disk.as_ref();
     let dir = log_dir(data_dir, log);
     let compacted = compacted(disk, &dir, log)?;
@@ -62,7 +62,7 @@ pub fn shelve_tail(
     };
     let diverged = data_dir.join(DIVERGED);
     if at == tip {
-        return Ok(Shelved {
+        return Ok(Diverged {
             path: diverged,
             from: at,
             to: at,
@@ -73,14 +73,14 @@ pub fn shelve_tail(
     if at.lsn < compacted.lsn || !is_boundary(&pieces, at) {
         return Err(WalError::NotHeld(at));
     }
-    let shelved = match known_shelf(disk, &diverged, log, at, tip)? {
-        Some(shelved) => shelved,
+    let diverged = match known_shelf(disk, &diverged, log, at, tip)? {
+        Some(diverged) => diverged,
         None => put_aside(disk, &diverged, log, at, &pieces, tip)?,
     };
     // What was retired lies below; but nothing may ever vouch for what is cut off.
     past::cut(disk, &dir, log, at)?;
     cut(disk, &dir, &pieces, at)?;
-    Ok(shelved)
+    Ok(diverged)
 }
 
 /// The position up to which rows are in Parquet files.
@@ -119,7 +119,7 @@ fn put_aside(
     at: Position,
     pieces: &[Piece],
     tip: Position,
-) -> Result<Shelved, WalError> {
+) -> Result<Diverged, WalError> {
     let draft = diverged.join(DRAFT);
     let removed = disk.remove_dir_all(&draft);
     removed.map_err(WalError::io("remove directory", &draft))?;
@@ -141,7 +141,7 @@ fn put_aside(
     disk.rename(&draft, &path)
         .map_err(WalError::io("rename", &draft))?;
     sync(disk, diverged)?;
-    Ok(Shelved {
+    Ok(Diverged {
         path,
         from: at,
         to: tip,
@@ -241,7 +241,7 @@ fn known_shelf(
     log: LogId,
     at: Position,
     tip: Position,
-) -> Result<Option<Shelved>, WalError> {
+) -> Result<Option<Diverged>, WalError> {
     let prefix = format!("{TAIL_PREFIX}{log}-{}-", at.lsn);
     for name in list(disk, diverged)? {
         let path = diverged.join(&name);
@@ -290,7 +290,7 @@ fn tail_name(log: LogId, from: Position, to: Position) -> String {
     )
 }
 
-fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Shelved {
+fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Diverged {
     let unknown = Position {
         lsn: first,
         chain: 0,
@@ -299,7 +299,7 @@ fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Shelved {
     let from = contents().next().map(|content| content.header.start);
     let rows = contents().map(Content::rows).sum();
     let from = from.unwrap_or(unknown);
-    Shelved {
+    Diverged {
         path,
         from,
         to: tip(pieces).unwrap_or(from),
@@ -312,7 +312,7 @@ fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Shelved {
 ///
 /// # Errors
 /// `Io` when the directory cannot be read, `NewerFormat`.
-pub fn shelved(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Shelved>, WalError> {
+pub fn list_diverged(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Diverged>, WalError> {
     let disk = disk.as_ref();
     let diverged = data_dir.join(DIVERGED);
     let mut names = list(disk, &diverged)?;
@@ -332,7 +332,7 @@ pub fn shelved(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Shelved>, Wa
 }
 
 /// A log that was kept whole: its Parquet files, and the segments behind them.
-fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Shelved, WalError> {
+fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Diverged, WalError> {
     let all = pieces(disk, &path)?;
     let file = path.join(MANIFEST);
     let manifest = match disk.read(&file) {

@@ -141,8 +141,8 @@ fn filled(dir: &Path, rows: i64) -> (Committer, Vec<Lsn>) {
             tags: &[("site", "a")],
             fields: &[(Cow::Borrowed("v"), wal::Value::Int(time))],
         };
-        let ticket = appender.append("plant", &[row]).expect("room");
-        ends.push(appender.wait(ticket).expect("durable"));
+        let admitted = appender.append("plant", &[row]).expect("room");
+        ends.push(appender.wait(admitted).expect("durable"));
     }
     (committer, ends)
 }

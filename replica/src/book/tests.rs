@@ -146,7 +146,7 @@ fn what_a_joining_node_has_on_disk_is_no_copy_yet() {
     book.register(peer("a"), at(10), true, 1).expect("room");
     let entry = book.entries.get_mut("a").expect("an entry");
     entry.report(&report(60), true, 2);
-    assert_eq!(view(&book, "a", 60).state, "joining");
+    assert_eq!(view(&book, "a", 60).state, "bootstrapping");
     assert!(book.copies().is_empty());
     book.register(peer("a"), at(60), false, 3).expect("room");
     assert!(book.copies().is_empty(), "it has said nothing yet");
@@ -185,9 +185,9 @@ fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
         ..report(60)
     };
     entry.report(&stale, true, 2);
-    entry.below = vec![Brief {
+    entry.descendants = vec![NodeSummary {
         id: "leaf".to_owned(),
-        ..Brief::default()
+        ..NodeSummary::default()
     }];
     let entry = book.entries.get_mut("leaf").expect("an entry");
     entry.report(&report(70), true, 2);

@@ -44,10 +44,10 @@ async fn what_a_restored_primary_has_lost_is_put_aside_on_its_secondary() {
     let expected: Vec<i64> = (0..50).chain(1000..1040).collect();
     assert_eq!(numbers(&secondary.log()), expected);
     let status = secondary.status();
-    let [shelved] = &status.shelved[..] else {
+    let [diverged] = &status.diverged[..] else {
         panic!("{status:?}")
     };
-    assert_eq!(shelved.rows, 30);
+    assert_eq!(diverged.rows, 30);
     assert_eq!(
         put_aside(&cluster.path("secondary")),
         (50..80).collect::<Vec<_>>()

@@ -40,8 +40,8 @@ pub(super) async fn write_bulk(primary: &mut Primary, rows: i64) -> Position {
                     (Cow::Borrowed("bulk"), Value::Text(text.as_str().into())),
                 ],
             };
-            let ticket = appender.append("plant", &[row]).expect("fits");
-            appender.wait(ticket).expect("durable");
+            let group = appender.append("plant", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
         }
         appender
     });

@@ -26,8 +26,8 @@ use wal::{
 
 use crate::certs::Authority;
 use crate::{
-    Downstream, FollowConfig, FollowStatus, Hop, Identity, ListenConfig, Packing, Registry, Source,
-    Store, Upstream,
+    Compression, FollowConfig, FollowStatus, FollowTask, Hop, Identity, ListenConfig, Listener,
+    Registry, Source, Store,
 };
 
 /// A cluster's certificates and directories.
@@ -66,7 +66,7 @@ impl Cluster {
         let (committer, _) = opened.await.expect("runs").expect("opens");
         let source = Source::primary(committer.log().clone(), hop(name));
         let config = ListenConfig {
-            packing: Packing::Zstd,
+            compression: Compression::Zstd,
             ..config
         };
         let upstream = self.bind(name, &config, &source).await;
@@ -84,9 +84,9 @@ impl Cluster {
     }
 
     /// Binds, again and again while another test has the port for a moment.
-    async fn bind(&self, name: &str, config: &ListenConfig, source: &Source) -> Upstream {
+    async fn bind(&self, name: &str, config: &ListenConfig, source: &Source) -> Listener {
         for _ in 0..500 {
-            match Upstream::bind(config.clone(), &self.identity(name), source.clone()) {
+            match Listener::bind(config.clone(), &self.identity(name), source.clone()) {
                 Ok(upstream) => return upstream,
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
@@ -127,7 +127,7 @@ impl Cluster {
             let config = ListenConfig::new(listen, hop(id));
             let source = downstream.source();
             let upstream = self.bind(name, &config, &source).await;
-            downstream.downstreams(upstream.registry().briefs());
+            downstream.downstreams(upstream.registry().summaries());
             Some(upstream)
         } else {
             None
@@ -139,12 +139,12 @@ impl Cluster {
     }
 
     /// Follows from `name`'s directory with these settings.
-    pub(crate) async fn follow(&self, name: &str, config: FollowConfig) -> Downstream {
+    pub(crate) async fn follow(&self, name: &str, config: FollowConfig) -> FollowTask {
         let store = self.store(name);
         let opening = store.clone();
         let existing = spawn_blocking(move || opening.open_existing()).await;
         let existing = existing.expect("runs").expect("opens");
-        Downstream::start(config, self.identity(name), store, existing)
+        FollowTask::start(config, self.identity(name), store, existing)
     }
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn any() -> SocketAddr {
 pub(crate) struct Primary {
     appender: Option<Appender>,
     committer: Committer,
-    upstream: Upstream,
+    upstream: Listener,
 }
 
 impl Primary {
@@ -198,8 +198,8 @@ impl Primary {
                     tags: &[("topic", "plant/a")],
                     fields: &[(Cow::Borrowed("n"), Value::Int(number))],
                 };
-                let ticket = appender.append("plant", &[row]).expect("fits");
-                appender.wait(ticket).expect("durable");
+                let group = appender.append("plant", &[row]).expect("fits");
+                appender.wait(group).expect("durable");
             }
             appender
         });
@@ -240,8 +240,8 @@ pub(crate) async fn compact(log: &Log) {
 }
 
 pub(crate) struct Secondary {
-    pub(crate) downstream: Downstream,
-    pub(crate) upstream: Option<Upstream>,
+    pub(crate) downstream: FollowTask,
+    pub(crate) upstream: Option<Listener>,
 }
 
 impl Secondary {

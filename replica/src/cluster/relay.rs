@@ -25,7 +25,7 @@ async fn a_relay_serves_the_same_bytes_and_everybody_knows_the_way() {
         let [relay] = &all[..] else {
             return Err(all);
         };
-        match &relay.below[..] {
+        match &relay.descendants[..] {
             [leaf] if leaf.name == "leaf" && leaf.via == "relay" => Ok(()),
             _ => Err(all),
         }
@@ -183,7 +183,7 @@ async fn a_node_ahead_of_a_relay_waits_and_puts_nothing_aside() {
     .await;
     let status = leaf.status();
     assert_eq!(
-        (status.divergences, status.shelved.len()),
+        (status.divergences, status.diverged.len()),
         (0, 0),
         "{status:?}"
     );

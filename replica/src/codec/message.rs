@@ -68,7 +68,7 @@ pub struct Hello {
     /// Identity of its data directory.
     pub node_id: String,
     /// Its position is that of a log which is being brought in.
-    pub joining: bool,
+    pub bootstrapping: bool,
     /// Packings of blocks that it can undo, one bit each; bit 0: zstd.
     pub packs: u8,
     /// Where it serves other secondaries; empty when it does not.
@@ -86,7 +86,7 @@ impl Encode for Hello {
         self.chain.encode(encoder)?;
         self.node.encode(encoder)?;
         self.node_id.encode(encoder)?;
-        self.joining.encode(encoder)?;
+        self.bootstrapping.encode(encoder)?;
         self.packs.encode(encoder)?;
         self.serves.encode(encoder)
     }
@@ -108,7 +108,7 @@ impl<C> Decode<C> for Hello {
         };
         // Older peers end here.
         match bool::decode(decoder) {
-            Ok(joining) => hello.joining = joining,
+            Ok(bootstrapping) => hello.bootstrapping = bootstrapping,
             Err(DecodeError::UnexpectedEnd { .. }) => return Ok(hello),
             Err(error) => return Err(error),
         }
@@ -386,14 +386,14 @@ impl From<Disk> for NodeCopy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Downstreams {
     /// At most 200 of them.
-    pub nodes: Vec<Brief>,
+    pub nodes: Vec<NodeSummary>,
     /// How many more there are.
     pub more: u32,
 }
 
-/// A secondary somewhere below, in brief.
+/// A secondary somewhere below, in summary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Brief {
+pub struct NodeSummary {
     /// Identity of its data directory.
     pub id: String,
     /// Common name of its certificate.
@@ -408,7 +408,7 @@ pub struct Brief {
     pub via: String,
 }
 
-impl Brief {
+impl NodeSummary {
     /// Whether every text of it is as short as names and ids are.
     pub(crate) fn is_short(&self) -> bool {
         let texts = [&self.id, &self.name, &self.address, &self.state, &self.via];

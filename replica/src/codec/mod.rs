@@ -16,8 +16,8 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bytes::{Buf, BytesMut};
 
 pub use message::{
-    Brief, CaughtUp, Common, Disk, Downstreams, End, Fetch, FetchFrom, File, Heartbeat, Hello,
-    Message, Point, Probe, Refuse, Report, Route, Status, Welcome, WireHop, WirePlan,
+    CaughtUp, Common, Disk, Downstreams, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
+    NodeSummary, Point, Probe, Refuse, Report, Route, Status, Welcome, WireHop, WirePlan,
 };
 
 /// The protocol's name in the TLS handshake.

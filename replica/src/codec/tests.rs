@@ -32,7 +32,7 @@ fn first_words() -> Vec<(Message, &'static str)> {
                 chain: CHAIN,
                 node: "secondary-1".to_owned(),
                 node_id: "n-42".to_owned(),
-                joining: true,
+                bootstrapping: true,
                 packs: 1,
                 serves: "r:1".to_owned(),
             }),
@@ -225,7 +225,7 @@ fn report() -> Message {
 
 fn downstreams() -> Message {
     Message::Downstreams(Downstreams {
-        nodes: vec![Brief {
+        nodes: vec![NodeSummary {
             id: "i2".to_owned(),
             name: "leaf".to_owned(),
             address: "1.2.3.4:5".to_owned(),
@@ -257,7 +257,7 @@ fn a_hello_of_version_2_lacks_what_came_later() {
         panic!("{messages:?}")
     };
     assert_eq!(hello.node_id, "n-42");
-    assert!(!hello.joining && hello.packs == 0 && hello.serves.is_empty());
+    assert!(!hello.bootstrapping && hello.packs == 0 && hello.serves.is_empty());
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {

@@ -74,12 +74,12 @@ impl Stage for Tray {
             .collect()
     }
 
-    fn progress(&self) -> JoinProgress {
+    fn progress(&self) -> BootstrapProgress {
         let whole = self
             .files
             .iter()
             .filter(|part| part.held == part.bytes.len());
-        JoinProgress {
+        BootstrapProgress {
             files: as_u64(self.files.len()),
             files_held: as_u64(whole.count()),
             bytes: self.files.iter().map(|part| as_u64(part.bytes.len())).sum(),
@@ -223,7 +223,7 @@ async fn every_file_comes_whole_in_whole_chunks() {
     let tray = bench.tray.lock().await;
     assert!(tray.is_whole());
     let status = bench.board.status(&[], std::time::Instant::now());
-    assert_eq!(status.join, Some(tray.progress()));
+    assert_eq!(status.bootstrap, Some(tray.progress()));
     // Smallest first: the first two are asked for at once.
     assert!(
         tray.writes[..2]

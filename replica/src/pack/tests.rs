@@ -45,12 +45,12 @@ fn any_chunking_gives_the_same_bytes() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let packing = if random.bool() {
-            Packing::Zstd
+        let compression = if random.bool() {
+            Compression::Zstd
         } else {
-            Packing::None
+            Compression::None
         };
-        let packer = Packer::new(packing);
+        let packer = Packer::new(compression);
         let (mut stream, mut blocks) = (Vec::new(), Vec::new());
         for at in 0..random.u64(1..12) {
             let parts: Vec<Bytes> = (0..random.usize(1..5))
@@ -85,8 +85,8 @@ fn what_travels_as_it_is_is_not_copied() {
     let mut noise = vec![0; 9_000];
     fastrand::Rng::with_seed(1).fill(&mut noise);
     let parts = vec![Bytes::from(noise), Bytes::from(vec![1; 10])];
-    for packing in [Packing::None, Packing::Zstd] {
-        let frames = Packer::new(packing).frame(Lsn(0), &chunk(parts.clone(), 5));
+    for compression in [Compression::None, Compression::Zstd] {
+        let frames = Packer::new(compression).frame(Lsn(0), &chunk(parts.clone(), 5));
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[0][..], [0, 0x32, 0x23, 0, 0, 0x32, 0x23, 0, 0]);
         assert_eq!(frames[1].as_ptr(), parts[0].as_ptr());
@@ -100,7 +100,7 @@ fn what_travels_as_it_is_is_not_copied() {
 
 #[test]
 fn what_repeats_is_compressed_and_the_rest_is_not() {
-    let packer = Packer::new(Packing::Zstd);
+    let packer = Packer::new(Compression::Zstd);
     let repeats = chunk(vec![Bytes::from(vec![3; 4_000]); 3], 1);
     let frames = packer.frame(Lsn(0), &repeats);
     assert_eq!(frames[0][0], ZSTD);
@@ -110,13 +110,13 @@ fn what_repeats_is_compressed_and_the_rest_is_not() {
 
     let short = packer.frame(Lsn(1), &chunk(vec![Bytes::from(vec![3; 511])], 2));
     assert_eq!(short[0][0], RAW);
-    let off = Packer::new(Packing::None).frame(Lsn(0), &repeats);
+    let off = Packer::new(Compression::None).frame(Lsn(0), &repeats);
     assert_eq!(off[0][0], RAW);
 }
 
 #[test]
 fn followers_at_the_same_place_share_the_work() {
-    let packer = Packer::new(Packing::Zstd);
+    let packer = Packer::new(Compression::Zstd);
     let work = chunk(vec![Bytes::from(vec![3; 4_000])], 1);
     let frames = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
@@ -142,7 +142,7 @@ fn followers_at_the_same_place_share_the_work() {
 
 #[test]
 fn a_bounded_amount_is_kept() {
-    let packer = Packer::new(Packing::Zstd);
+    let packer = Packer::new(Compression::Zstd);
     for at in 0..300 {
         let work = chunk(vec![Bytes::from(vec![3; 1_000])], at + 1);
         let _ = packer.frame(Lsn(at), &work);

@@ -10,12 +10,12 @@ use wal::{Appender, Committer, Config, OsDisk, Row, Value};
 
 use super::*;
 use crate::board::Board;
+use crate::bootstrap::Bootstrap;
 use crate::codec::V3_SINCE;
 use crate::compare::{Search, find_common};
 use crate::fetch::{Giving, ask_manifest};
 use crate::holds::Holds;
 use crate::join;
-use crate::joining::Joining;
 use crate::limit::Limits;
 use crate::loopback::{Pair, Shelf};
 use crate::peers::Peers;
@@ -58,9 +58,9 @@ impl Primary {
                 tags: &[("t", "a")],
                 fields: &[(Cow::Borrowed("n"), Value::Int(self.number))],
             };
-            let ticket = self.appender.append("one", &[row]).expect("fits");
+            let group = self.appender.append("one", &[row]).expect("fits");
             if self.number % 10 == 0 {
-                self.appender.wait(ticket).expect("durable");
+                self.appender.wait(group).expect("durable");
             }
         }
     }
@@ -222,22 +222,22 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     let file = &staging.wanted()[0].name;
     let place = dir.path().join(format!("incoming/log-{id}/{file}.part"));
     std::fs::create_dir(&place).expect("makes");
-    let joining = Joining::start(staging, &store, &line.ours, &board).await;
-    let joining = joining.expect("starts");
-    let mut broken = joining.completion().broken;
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &board).await;
+    let bootstrapping = bootstrapping.expect("starts");
+    let mut broken = bootstrapping.completion().broken;
     let told = tokio::time::timeout(Duration::from_secs(30), broken.wait_for(Option::is_some));
     let reason = told.await.expect("in time").expect("lives").clone();
     assert!(reason.expect("a reason").contains(".part"), "which file");
-    joining.close().await.expect("closes");
+    bootstrapping.close().await.expect("closes");
     // Whoever watches longer sees that it is over.
     assert!(broken.changed().await.is_err());
     std::fs::remove_dir(&place).expect("removes");
 
     let staging = store.staging().expect("reads").expect("is still there");
-    let joining = Joining::start(staging, &store, &line.ours, &board).await;
-    let joining = joining.expect("starts");
-    let broken = joining.completion().broken;
-    joining.close().await.expect("closes");
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &board).await;
+    let bootstrapping = bootstrapping.expect("starts");
+    let broken = bootstrapping.completion().broken;
+    bootstrapping.close().await.expect("closes");
     assert_eq!(*broken.borrow(), None, "a node that stops is no failure");
 }
 
@@ -289,11 +289,11 @@ async fn two_histories_part_where_the_search_says() {
 
     let end = mine.tip();
     mine.stop().await.expect("stops");
-    let shelved = store
-        .shelve(primary.log().id(), common)
+    let diverged = store
+        .save_diverged(primary.log().id(), common)
         .expect("puts it aside");
-    assert_eq!((shelved.from, shelved.to), (common, end));
-    assert_eq!(store.shelved().expect("reads").len(), 1);
+    assert_eq!((diverged.from, diverged.to), (common, end));
+    assert_eq!(store.list_diverged().expect("reads").len(), 1);
     let mut mine = store.open_existing().expect("opens").expect("a log");
     assert_eq!(mine.tip(), common);
     follow(restored.log(), &mut mine).await;

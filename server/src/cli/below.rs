@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::show::{count, show_bytes, show_moment};
 use super::status::show_lag;
 use super::tree::Branch;
-use crate::status::{BelowStatus, SecondaryStatus, Status};
+use crate::status::{DescendantStatus, SecondaryStatus, Status};
 
 /// One node that is known of, and where it stands.
 struct Known<'a> {
@@ -25,7 +25,7 @@ struct Known<'a> {
 enum Told<'a> {
     Here(&'a SecondaryStatus),
     /// By a relay; and the end of the log.
-    Relayed(&'a BelowStatus, u64),
+    Relayed(&'a DescendantStatus, u64),
 }
 
 /// Those below the node that was asked.
@@ -60,7 +60,7 @@ fn known(status: &Status) -> Vec<Known<'_>> {
             via: "",
             told: Told::Here(secondary),
         });
-        known.extend(secondary.below.iter().map(|below| Known {
+        known.extend(secondary.descendants.iter().map(|below| Known {
             id: &below.id,
             connected: below.state != DISCONNECTED,
             told_by: Some(told_by),
@@ -163,7 +163,7 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
     }
 }
 
-fn relayed(told: &BelowStatus, role: &str, end: u64) -> Branch {
+fn relayed(told: &DescendantStatus, role: &str, end: u64) -> Branch {
     let lag = count(end.saturating_sub(told.applied_lsn), "row");
     Branch::new(format!(
         "{}  {role}  {}  {}  lsn {}  lag {lag}",

@@ -116,13 +116,13 @@ fn upstream_lines(upstream: &UpstreamStatus) -> Vec<String> {
     if let Some(reason) = &upstream.reason {
         lines.push(format!("{}: {reason}", upstream.state));
     }
-    lines.extend(upstream.join.map(|join| {
+    lines.extend(upstream.bootstrap.map(|bootstrap| {
         format!(
-            "joining: {} of {}, {} of {}",
-            join.files_held,
-            count(join.files, "file"),
-            show_bytes(join.bytes_held),
-            show_bytes(join.bytes)
+            "bootstrapping: {} of {}, {} of {}",
+            bootstrap.files_held,
+            count(bootstrap.files, "file"),
+            show_bytes(bootstrap.bytes_held),
+            show_bytes(bootstrap.bytes)
         )
     }));
     if upstream.snapshots > 0 {
@@ -134,18 +134,18 @@ fn upstream_lines(upstream: &UpstreamStatus) -> Vec<String> {
         lines.push(format!("DIVERGED {times} since it started"));
     }
     // The newest are last.
-    let hidden = upstream.shelved.len().saturating_sub(MOST_SHELVED);
+    let hidden = upstream.diverged.len().saturating_sub(MOST_DIVERGED);
     if hidden > 0 {
         lines.push(format!("kept aside: {hidden} more, not shown"));
     }
-    lines.extend(upstream.shelved.iter().skip(hidden).map(|shelved| {
+    lines.extend(upstream.diverged.iter().skip(hidden).map(|diverged| {
         format!(
             "kept aside: {}: {}, {}, lsn {} to {}",
-            shelved.path,
-            count(shelved.rows, "row"),
-            show_bytes(shelved.bytes),
-            shelved.from_lsn,
-            shelved.to_lsn
+            diverged.path,
+            count(diverged.rows, "row"),
+            show_bytes(diverged.bytes),
+            diverged.from_lsn,
+            diverged.to_lsn
         )
     }));
     lines
@@ -230,13 +230,18 @@ pub(super) fn show_lag(lag_ms: Option<u64>) -> String {
 }
 
 /// States in which there is an upstream that answers.
-const FOLLOWING: [&str; 4] = ["streaming", "catching_up", "joining", "needs_snapshot"];
+const FOLLOWING: [&str; 4] = [
+    "streaming",
+    "catching_up",
+    "bootstrapping",
+    "needs_snapshot",
+];
 
 /// More than any way is long; whoever answers may not be one of ours.
 const MOST_HOPS: usize = 64;
 
 /// What was put aside and is listed.
-const MOST_SHELVED: usize = 8;
+const MOST_DIVERGED: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mqtt::TooFew;
-use replica::Packing;
+use replica::Compression;
 
 use super::loopback;
 use super::reader::Reader;
@@ -28,7 +28,7 @@ pub struct Serving {
     /// Bytes per second to each of them; 0: no limit.
     pub max_rate_per_secondary: u64,
     /// How blocks travel to them.
-    pub compression: Packing,
+    pub compression: Compression,
 }
 
 impl Serving {
@@ -39,7 +39,7 @@ impl Serving {
             listen,
             max_rate: 0,
             max_rate_per_secondary: 0,
-            compression: Packing::Zstd,
+            compression: Compression::Zstd,
         }
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn following(reader: &mut Reader<'_>) -> Option<Following> {
 }
 
 fn serving(reader: &mut Reader<'_>, listen: SocketAddr) -> Serving {
-    let choices = [("zstd", Packing::Zstd), ("none", Packing::None)];
+    let choices = [("zstd", Compression::Zstd), ("none", Compression::None)];
     let default = Serving::new(listen);
     Serving {
         listen,
@@ -259,10 +259,10 @@ mod tests {
         let conf = primary("compression = \"none\"\ntoo_few = \"fall_back\"\n");
         assert_eq!(conf.too_few, TooFew::FallBack);
         let serving = conf.replication.unwrap().serving;
-        assert_eq!(serving.compression, Packing::None);
+        assert_eq!(serving.compression, Compression::None);
         let lines = "upstream = \"a:1\"\nlisten = \"127.0.0.1:0\"\ncompression = \"none\"\n";
         let relay = followed(lines, &[]).unwrap().relay.unwrap();
-        assert_eq!(relay.compression, Packing::None);
+        assert_eq!(relay.compression, Compression::None);
         assert_eq!(
             refusal(&format!("{PRIMARY}compression = \"lz4\"\n")),
             ["node.toml: replication.compression = \"lz4\": must be \"zstd\" or \"none\""]

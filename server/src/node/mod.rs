@@ -205,7 +205,7 @@ pub(crate) struct SecondaryNode {
     pub(crate) who: Who,
     /// `host:port` of each upstream, as it is in the conf.
     pub(crate) upstreams: Vec<String>,
-    pub(crate) downstream: Slot<replica::Downstream>,
+    pub(crate) downstream: Slot<replica::FollowTask>,
     /// The log in force: another one once a snapshot has been taken in.
     pub(crate) log: watch::Receiver<Option<wal::Log>>,
     pub(crate) damage: DamageWatch,
@@ -217,7 +217,7 @@ pub(crate) struct SecondaryNode {
 
 impl SecondaryNode {
     fn follow(&self) -> Option<replica::FollowStatus> {
-        self.downstream.with(replica::Downstream::status)
+        self.downstream.with(replica::FollowTask::status)
     }
 
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
@@ -227,7 +227,7 @@ impl SecondaryNode {
     /// Why it has nothing to answer from.
     fn nothing(&self, what: &str, follow: Option<&replica::FollowStatus>) -> String {
         match follow {
-            Some(follow) if follow.state == JOINING => {
+            Some(follow) if follow.state == BOOTSTRAPPING => {
                 format!(
                     "no {what} yet: a snapshot is on its way from {}",
                     follow.upstream
@@ -380,6 +380,6 @@ const SECONDARY: &str = "secondary";
 const FAILED: &str = "failed";
 
 /// State of a secondary that brings in a snapshot and has nothing older.
-const JOINING: &str = "joining";
+const BOOTSTRAPPING: &str = "bootstrapping";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,7 +2,7 @@
 //! Pure; must never invent a position that no peer has told.
 
 use query::ReplicationRow;
-use replica::Brief;
+use replica::NodeSummary;
 
 use super::{PRIMARY, SECONDARY, Who};
 
@@ -14,10 +14,10 @@ pub(super) fn followers(
 ) -> Vec<ReplicationRow> {
     let mut rows = Vec::new();
     for secondary in secondaries {
-        let (relay, below) = (&secondary, &secondary.below);
+        let (relay, below) = (&secondary, &secondary.descendants);
         let indirect = below
             .iter()
-            .map(|brief| follower_of(own, durable, relay, brief));
+            .map(|summary| follower_of(own, durable, relay, summary));
         let indirect: Vec<ReplicationRow> = indirect.collect();
         rows.push(follower(own, secondary));
         rows.extend(indirect);
@@ -51,26 +51,26 @@ fn follower_of(
     own: &Who,
     durable: u64,
     relay: &replica::SecondaryStatus,
-    brief: &Brief,
+    summary: &NodeSummary,
 ) -> ReplicationRow {
-    let find = |id: &str| relay.below.iter().find(|one| one.id == id);
+    let find = |id: &str| relay.descendants.iter().find(|one| one.id == id);
     let mut hops = 2;
-    let mut above = &brief.via;
+    let mut above = &summary.via;
     // What peers tell may be wrong, even a ring.
     while let Some(next) = find(above).filter(|_| *above != relay.id && hops < MOST_HOPS) {
         above = &next.via;
         hops += 1;
     }
-    let via = find(&brief.via).map_or(&relay.name, |next| &next.name);
+    let via = find(&summary.via).map_or(&relay.name, |next| &next.name);
     ReplicationRow {
         node: own.name.clone(),
-        peer: brief.name.clone(),
+        peer: summary.name.clone(),
         role: SECONDARY.to_owned(),
-        address: brief.address.clone(),
-        state: brief.state.clone(),
-        applied_lsn: Some(brief.applied),
-        lag_rows: Some(durable.saturating_sub(brief.applied)),
-        id: brief.id.clone(),
+        address: summary.address.clone(),
+        state: summary.state.clone(),
+        applied_lsn: Some(summary.applied),
+        lag_rows: Some(durable.saturating_sub(summary.applied)),
+        id: summary.id.clone(),
         via: via.clone(),
         hops,
         ..ReplicationRow::default()
@@ -128,8 +128,8 @@ mod tests {
         }
     }
 
-    fn brief(name: &str, via: &str) -> Brief {
-        Brief {
+    fn summary(name: &str, via: &str) -> NodeSummary {
+        NodeSummary {
             id: format!("id-{name}"),
             name: name.to_owned(),
             address: "10.0.0.9:1".to_owned(),
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    fn relay(below: Vec<Brief>) -> replica::SecondaryStatus {
+    fn relay(below: Vec<NodeSummary>) -> replica::SecondaryStatus {
         replica::SecondaryStatus {
             name: "relay".to_owned(),
             id: "id-relay".to_owned(),
@@ -147,7 +147,7 @@ mod tests {
             state: "streaming",
             protocol: 3,
             serves: "127.0.0.1:7441".to_owned(),
-            below,
+            descendants: below,
             files_differ: false,
             sent: Lsn(10),
             received: Lsn(10),
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn relays_come_before_those_that_follow_them() {
-        let below = vec![brief("leaf", "inner"), brief("inner", "relay")];
+        let below = vec![summary("leaf", "inner"), summary("inner", "relay")];
         let rows = followers(&own(), 10, vec![relay(below)]);
         let shown: Vec<_> = rows
             .iter()
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_ring_in_what_peers_tell_ends() {
-        let below = vec![brief("a", "b"), brief("b", "a"), brief("c", "nobody")];
+        let below = vec![summary("a", "b"), summary("b", "a"), summary("c", "nobody")];
         let rows = followers(&own(), 10, vec![relay(below)]);
         assert_eq!(rows.len(), 4);
         assert_eq!((rows[1].hops, rows[2].hops, rows[3].hops), (16, 16, 2));

@@ -283,10 +283,10 @@ pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::Seconda
         all(|secondary| secondary.flushed.0),
     );
     text.gauges(
-        "headwater_replica_below",
+        "headwater_replica_descendants",
         "Secondaries that follow this one, directly or not.",
         label,
-        all(|secondary| secondary.below.len() as u64),
+        all(|secondary| secondary.descendants.len() as u64),
     );
     text.gauges(
         "headwater_replica_files_differ",
@@ -361,31 +361,31 @@ fn healing(text: &mut Exposition, follow: &replica::FollowStatus) {
         follow.divergences,
     );
     text.gauge(
-        "headwater_replica_shelved",
+        "headwater_replica_diverged",
         "Diverged ends of the log that were put aside and are still there.",
-        follow.shelved.len(),
+        follow.diverged.len(),
     );
     text.gauge(
-        "headwater_replica_shelved_rows",
+        "headwater_replica_diverged_rows",
         "Rows in them.",
-        follow.shelved.iter().map(|one| one.rows).sum::<u64>(),
+        follow.diverged.iter().map(|one| one.rows).sum::<u64>(),
     );
-    if let Some(join) = &follow.join {
+    if let Some(bootstrap) = &follow.bootstrap {
         text.gauge(
-            "headwater_join_bytes",
+            "headwater_bootstrap_bytes",
             "Bytes of the snapshot that is brought in.",
-            join.bytes,
+            bootstrap.bytes,
         );
         text.gauge(
-            "headwater_join_held_bytes",
+            "headwater_bootstrap_held_bytes",
             "Of those, bytes that are here.",
-            join.bytes_held,
+            bootstrap.bytes_held,
         );
     }
 }
 
 /// States of a peer with a live connection.
-const CONNECTED: [&str; 3] = ["joining", "catching_up", "streaming"];
+const CONNECTED: [&str; 3] = ["bootstrapping", "catching_up", "streaming"];
 
 #[cfg(test)]
 mod tests {

@@ -89,7 +89,7 @@ impl Bench {
     /// Group `n` is durable, and ends at LSN 10 (n + 1).
     fn durable(&self, n: u64) {
         self.worker.acknowledge(Durable {
-            group: Ticket(n),
+            group: GroupId(n),
             lsn: Lsn(10 * (n + 1)),
         });
     }
@@ -130,13 +130,13 @@ fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
         let name = |n: u32| bench.session(format!("held-{n}"));
         let sessions: Vec<Rc<Session>> = (0..10_000).map(name).collect();
         for session in &sessions {
-            bench.publish(session, Need::Replicas(Ticket(0), 5));
+            bench.publish(session, Need::Replicas(GroupId(0), 5));
         }
         bench.durable(0);
         assert_eq!(bench.looks(), 10_000);
         let client = bench.session("durable".to_owned());
         for n in 1..=1_000 {
-            bench.publish(&client, Need::Durable(Ticket(n)));
+            bench.publish(&client, Need::Durable(GroupId(n)));
             bench.durable(n);
             // Four that keep up, then five that lag: never five that have it.
             bench.report(4 + n % 2, if n % 2 == 0 { 10 * n } else { 9 });
@@ -183,10 +183,10 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
                     }
                     _ if !sessions.is_empty() => {
                         let need = match random.u8(..6) {
-                            0 => Need::Durable(Ticket(group)),
+                            0 => Need::Durable(GroupId(group)),
                             1 => Need::Repeat,
                             2 => Need::Refuse,
-                            _ => Need::Replicas(Ticket(group), random.u8(1..=8)),
+                            _ => Need::Replicas(GroupId(group), random.u8(1..=8)),
                         };
                         bench.publish(&sessions[random.usize(..sessions.len())], need);
                     }

@@ -34,7 +34,7 @@ use crate::recovery::Recovery;
 use crate::segment::SegmentHeader;
 use crate::stopped::end_of;
 
-pub use parts::{JoinProgress, Missing};
+pub use parts::{BootstrapProgress, Missing};
 pub use swap::{OldLog, settle};
 
 /// A log that is being brought in beside the one in force.
@@ -203,7 +203,7 @@ impl Staging {
         self.parts.wanted()
     }
 
-    pub fn progress(&self) -> JoinProgress {
+    pub fn progress(&self) -> BootstrapProgress {
         self.parts.progress()
     }
 

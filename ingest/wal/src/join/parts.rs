@@ -27,7 +27,7 @@ pub struct Missing {
 
 /// How far the files of a staged log have come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JoinProgress {
+pub struct BootstrapProgress {
     pub files: u64,
     pub files_held: u64,
     pub bytes: u64,
@@ -262,9 +262,9 @@ impl Parts {
         self.files.iter().all(|part| part.whole)
     }
 
-    pub(super) fn progress(&self) -> JoinProgress {
+    pub(super) fn progress(&self) -> BootstrapProgress {
         let whole = self.files.iter().filter(|part| part.whole);
-        JoinProgress {
+        BootstrapProgress {
             files: self.files.len() as u64,
             files_held: whole.count() as u64,
             bytes: self.files.iter().map(|part| part.meta.bytes).sum(),

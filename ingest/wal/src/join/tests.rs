@@ -60,9 +60,9 @@ impl Source {
                 fields: &fields,
             };
             let table = if self.number % 3 == 0 { "one" } else { "two" };
-            let ticket = self.appender.append(table, &[row]).expect("fits");
+            let group = self.appender.append(table, &[row]).expect("fits");
             if self.number % 5 == 0 {
-                self.appender.wait(ticket).expect("durable");
+                self.appender.wait(group).expect("durable");
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::layout::log_dir;
 use crate::refusing::RefusingDisk;
 use crate::{
     Appender, Committer, Config, Follower, FollowerConfig, OldLog, OsDisk, Row, Staging, Value,
-    compact_now, open_follower, open_primary, shelve_tail,
+    compact_now, open_follower, open_primary, save_diverged,
 };
 
 /// A primary with small segments.
@@ -96,8 +96,8 @@ impl Source {
                 tags: &[("t", "a")],
                 fields: &fields,
             };
-            let ticket = self.appender.append("one", &[row]).expect("fits");
-            self.appender.wait(ticket).expect("durable");
+            let group = self.appender.append("one", &[row]).expect("fits");
+            self.appender.wait(group).expect("durable");
         }
     }
 
@@ -430,7 +430,7 @@ async fn a_log_that_is_cut_vouches_for_nothing_behind_the_cut() {
     let mut forged = starts.clone();
     forged.extend(&all[all.len() - 3..]);
     std::fs::write(&file, encode(id, &forged)).expect("writes");
-    shelve_tail(&os(), dir.path(), id, at).expect("held");
+    save_diverged(&os(), dir.path(), id, at).expect("held");
     forged.truncate(starts.len() + 1);
     assert_eq!(on_disk(&file, id), forged, "what is at the cut is right");
 }

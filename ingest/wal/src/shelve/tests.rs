@@ -39,8 +39,8 @@ fn sample(rows: i64, compact_at: Option<i64>) -> (TempDir, LogId, Vec<Position>)
         let count = 1 + usize::try_from(number % 3).expect("small");
         let rows = vec![row; count];
         let table = tables[usize::try_from(number % 7 % 3).expect("small")];
-        let ticket = appender.append(table, &rows).expect("fits");
-        appender.wait(ticket).expect("durable");
+        let group = appender.append(table, &rows).expect("fits");
+        appender.wait(group).expect("durable");
         if compact_at == Some(number) {
             compact_now(primary.log()).expect("compacts");
         }
@@ -92,7 +92,7 @@ fn log_and_shelf_together_are_what_was_there_wherever_it_is_cut() {
     for at in &all {
         let copy = tempfile::tempdir().expect("dir");
         copy_dir(dir.path(), copy.path());
-        let done = shelve_tail(&disk(), copy.path(), id, *at).expect("held");
+        let done = save_diverged(&disk(), copy.path(), id, *at).expect("held");
         let left = log_dir(copy.path(), id);
         let config = FollowerConfig::default();
         let opened = open_follower(disk(), copy.path(), id, Epoch(1), &config);
@@ -101,7 +101,7 @@ fn log_and_shelf_together_are_what_was_there_wherever_it_is_cut() {
         assert_eq!(recovery.damaged, 0, "{at}");
         drop(follower);
         assert_eq!((done.from, done.to), (*at, tip));
-        let listed = shelved(&disk(), copy.path()).expect("reads");
+        let listed = list_diverged(&disk(), copy.path()).expect("reads");
         if *at == tip {
             assert_eq!((done.rows, done.bytes, listed.len()), (0, 0, 0));
             continue;
@@ -123,7 +123,7 @@ fn what_is_no_boundary_or_is_in_files_is_not_cut() {
     let compacted = compacted(disk().as_ref(), &log_dir(dir.path(), id), id).expect("reads");
     assert!(compacted.lsn > Lsn(0));
     let refused = |at: Position| {
-        let result = shelve_tail(&disk(), dir.path(), id, at);
+        let result = save_diverged(&disk(), dir.path(), id, at);
         assert!(
             matches!(result, Err(WalError::NotHeld(held)) if held == at),
             "{result:?}"
@@ -142,9 +142,9 @@ fn what_is_no_boundary_or_is_in_files_is_not_cut() {
         ..last
     });
     assert_eq!(blocks(&log_dir(dir.path(), id)), before);
-    assert_eq!(shelved(&disk(), dir.path()).expect("reads"), []);
+    assert_eq!(list_diverged(&disk(), dir.path()).expect("reads"), []);
     // Right where the files end it can be cut.
-    let done = shelve_tail(&disk(), dir.path(), id, compacted).expect("held");
+    let done = save_diverged(&disk(), dir.path(), id, compacted).expect("held");
     assert!(done.rows > 0);
     let config = FollowerConfig::default();
     let (follower, recovery) =
@@ -158,7 +158,7 @@ fn an_interrupted_cut_is_not_put_aside_twice() {
     let at = all[all.len() / 3];
     let interrupted = tempfile::tempdir().expect("dir");
     copy_dir(dir.path(), interrupted.path());
-    let whole = shelve_tail(&disk(), dir.path(), id, at).expect("held");
+    let whole = save_diverged(&disk(), dir.path(), id, at).expect("held");
     // The copies are there, the newest segment is gone already, the rest is not.
     copy_dir(
         &dir.path().join(DIVERGED),
@@ -168,10 +168,12 @@ fn an_interrupted_cut_is_not_put_aside_twice() {
     let segments = crate::layout::segments(disk().as_ref(), &log).expect("lists");
     let newest = segments[segments.len() - 1];
     std::fs::remove_file(log.join(segment_name(newest))).expect("removes");
-    let again = shelve_tail(&disk(), interrupted.path(), id, at).expect("held");
+    let again = save_diverged(&disk(), interrupted.path(), id, at).expect("held");
     assert_eq!((again.rows, again.to), (whole.rows, whole.to));
     assert_eq!(
-        shelved(&disk(), interrupted.path()).expect("reads").len(),
+        list_diverged(&disk(), interrupted.path())
+            .expect("reads")
+            .len(),
         1
     );
     assert_eq!(blocks(&log), blocks(&log_dir(dir.path(), id)));
@@ -187,12 +189,12 @@ fn a_tail_that_cannot_be_read_is_put_aside_as_it_is() {
     bytes[20] ^= 1;
     std::fs::write(&hurt, &bytes).expect("writes");
     let at = all[1];
-    let done = shelve_tail(&disk(), dir.path(), id, at).expect("held");
+    let done = save_diverged(&disk(), dir.path(), id, at).expect("held");
     let copy = done.path.join(segment_name(segments[2]));
     assert!(std::fs::read(&copy).expect("is there") == bytes);
     let read = segment_blocks(&disk(), &copy);
     assert!(matches!(read, Err(WalError::Corrupt { .. })));
-    assert_eq!(shelved(&disk(), dir.path()).expect("reads"), [done]);
+    assert_eq!(list_diverged(&disk(), dir.path()).expect("reads"), [done]);
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn a_log_that_is_kept_whole_is_listed() {
     let tip = all[all.len() - 1];
     let to = keep_as(disk().as_ref(), dir.path(), id).expect("a name");
     disk().rename(&log_dir(dir.path(), id), &to).expect("moves");
-    let listed = shelved(&disk(), dir.path()).expect("reads");
+    let listed = list_diverged(&disk(), dir.path()).expect("reads");
     let rows = (0..60).map(|number| 1 + number % 3).sum::<u64>();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].from, listed[0].to), (id.genesis(), tip));

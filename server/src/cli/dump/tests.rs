@@ -27,8 +27,8 @@ fn sample() -> (TempDir, Vec<PathBuf>) {
             fields: &fields,
         };
         let table = if number % 2 == 0 { "even" } else { "odd" };
-        let ticket = appender.append(table, &[row]).unwrap();
-        appender.wait(ticket).unwrap();
+        let group = appender.append(table, &[row]).unwrap();
+        appender.wait(group).unwrap();
     }
     drop(appender);
     committer.stop().unwrap();

@@ -119,7 +119,9 @@ fn relays_stand_above_those_who_follow_them() {
     ];
     let relay = Told::secondary("relay-1", "r1", "streaming");
     let primary = Told::primary([
-        relay.with("serves", "0.0.0.0:7441").with("below", relayed),
+        relay
+            .with("serves", "0.0.0.0:7441")
+            .with("descendants", relayed),
         Told::secondary("b", "b1", "streaming"),
     ]);
     assert_eq!(
@@ -144,7 +146,7 @@ fn a_node_stands_where_it_is_connected_and_only_there() {
     ];
     let primary = Told::primary([
         Told::secondary("s", "s1", "disconnected"),
-        Told::secondary("relay", "r1", "streaming").with("below", relayed),
+        Told::secondary("relay", "r1", "streaming").with("descendants", relayed),
         Told::secondary("t", "t1", "streaming"),
     ]);
     assert_eq!(
@@ -165,7 +167,7 @@ fn relays_that_name_each_other_are_shown_none_the_less() {
         Told::below("z", "z1", "streaming", "z1"),
         Told::below("lost", "l1", "streaming", "nobody"),
     ];
-    let relay = Told::secondary("relay", "r1", "streaming").with("below", relayed);
+    let relay = Told::secondary("relay", "r1", "streaming").with("descendants", relayed);
     assert_eq!(
         Told::primary([relay]).lines()[3..],
         [
@@ -266,20 +268,20 @@ fn an_upstream_of_an_earlier_version_tells_no_way() {
 
 #[test]
 fn joining_and_divergence_have_their_lines() {
-    let shelved = |at: u64| {
+    let diverged = |at: u64| {
         let path = format!("d/{at}");
         json!({"path": path, "from_lsn": 5, "to_lsn": 8, "rows": 3, "bytes": 90})
     };
     let upstream = Told::upstream("needs_snapshot").and(json!({
-        "join": {"files": 12, "files_held": 3, "bytes": 1_288_490_189, "bytes_held": 41_943_040},
-        "snapshots": 1, "divergences": 2, "shelved": (0..10).map(shelved).collect::<Vec<_>>(),
+        "bootstrap": {"files": 12, "files_held": 3, "bytes": 1_288_490_189, "bytes_held": 41_943_040},
+        "snapshots": 1, "divergences": 2, "diverged": (0..10).map(diverged).collect::<Vec<_>>(),
     }));
     let lines = Told::following(upstream).lines();
     assert_eq!(
         lines[3..10],
         [
             "        follows p:7441",
-            "        joining: 3 of 12 files, 40.0 MiB of 1.2 GiB",
+            "        bootstrapping: 3 of 12 files, 40.0 MiB of 1.2 GiB",
             "        1 snapshot taken in since it started",
             "        DIVERGED 2 times since it started",
             "        kept aside: 2 more, not shown",

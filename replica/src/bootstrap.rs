@@ -15,7 +15,7 @@ use crate::peers::Peers;
 use crate::store::Store;
 
 /// A log on its way in.
-pub(crate) struct Joining {
+pub(crate) struct Bootstrap {
     pub(crate) follower: Follower,
     staging: Arc<Mutex<Staging>>,
     filled: watch::Receiver<bool>,
@@ -25,7 +25,7 @@ pub(crate) struct Joining {
     task: JoinHandle<()>,
 }
 
-impl Joining {
+impl Bootstrap {
     /// Opens the staged log and begins to fetch its files.
     pub(crate) async fn start(
         staging: Staging,
@@ -40,7 +40,7 @@ impl Joining {
         });
         let (staging, follower) = opened.await.map_err(failed)?;
         let follower = follower?;
-        board.joining(Some(staging.progress()));
+        board.bootstrapping(Some(staging.progress()));
         let staging = Arc::new(Mutex::new(staging));
         let cancel = CancellationToken::new();
         let (tell, filled) = watch::channel(false);
