@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::options::TableDef;
+use crate::format::options::TableDef;
 
 /// Tuning of one open log.
 #[derive(Clone, Debug)]

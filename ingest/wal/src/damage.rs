@@ -55,7 +55,7 @@ impl DamageBoard {
             true
         });
         if new {
-            let counter = match crate::layout::segment_first(name) {
+            let counter = match crate::paths::segment_first(name) {
                 Some(_) => &self.segments,
                 None => &self.files,
             };

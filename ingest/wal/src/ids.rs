@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::block::checksum;
+use crate::format::block::checksum;
 
 /// Ordinal of a row or control block in the log. A block of n rows advances it by n, a control
 /// block by 1. Ranges are half-open: a log "at" an LSN holds everything below it.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::compact::step::{self, Done, Stepper, Work};
 use crate::error::WalError;
-use crate::file::Throttle;
+use crate::parquet::Throttle;
 use crate::ids::{Lsn, Position};
-use crate::log::{Log, LogState};
-use crate::past::known;
+use crate::read::log::{Log, LogState};
+use crate::read::segment_starts::known;
 
 /// How often the thread looks whether a segment has been sealed.
 const LOOK: Duration = Duration::from_millis(250);

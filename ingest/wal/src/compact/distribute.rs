@@ -11,9 +11,9 @@ use crate::compact::merge::internal;
 use crate::compact::split::Split;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::file::{FileMeta, FileWriter, Layout, Throttle, Window, WriteError};
+use crate::parquet::{FileMeta, FileWriter, Layout, Throttle, Window, WriteError};
 use crate::ids::{Lsn, TableId};
-use crate::schema::TableSchema;
+use crate::format::schema::TableSchema;
 
 /// What the new files have in common.
 pub(crate) struct Target<'a> {

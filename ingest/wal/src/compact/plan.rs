@@ -1,7 +1,7 @@
 //! What compaction does next with the files of one table: a pure function of what the manifest says.
 
-use crate::file::{FileMeta, Window};
-use crate::options::TableOptions;
+use crate::parquet::{FileMeta, Window};
+use crate::format::options::TableOptions;
 
 /// Files of one size class that are merged while their window still grows.
 const FAN_IN: usize = 8;
@@ -175,7 +175,7 @@ fn closed(files: &[&FileMeta], mut due: Merge) -> Merge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::DAY;
+    use crate::parquet::DAY;
     use crate::ids::{Lsn, TableId};
 
     const AT_REST_AFTER: i64 = REST + DAY;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::file::{DAY, Window};
+use crate::parquet::{DAY, Window};
 
 /// A run of fresh rows is cut into at most this many shares that are worth a file of their own.
 const SHARES: u64 = 8;

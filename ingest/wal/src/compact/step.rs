@@ -10,25 +10,25 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampNanosecondType;
 
-use crate::block::BlockKind;
-use crate::catalog::Catalog;
+use crate::format::block::BlockKind;
+use crate::format::catalog::Catalog;
 use crate::compact::distribute::{Distributor, Target};
 use crate::compact::merge::{Key, Merger, Run, internal};
 use crate::compact::plan::{self, Merge};
 use crate::compact::sort::sort_rows;
 use crate::compact::split::{Days, SPLIT_ROWS, Split, count_days};
 use crate::error::WalError;
-use crate::file::manifest::{MANIFEST, MANIFEST_NEW};
-use crate::file::{
+use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW};
+use crate::parquet::{
     DataFile, FILES_DIR, FileMeta, FileRef, FileSet, Layout, Throttle, Wanted, Window, WriteError,
 };
 use crate::ids::TableId;
-use crate::log::LogState;
-use crate::options::Dedup;
-use crate::schema::TableSchema;
-use crate::sealed::Sealed;
-use crate::segment::BlockEntry;
-use crate::snapshot::BlockRef;
+use crate::read::log::LogState;
+use crate::format::options::Dedup;
+use crate::format::schema::TableSchema;
+use crate::read::sealed::Sealed;
+use crate::format::segment::BlockEntry;
+use crate::read::snapshot::BlockRef;
 
 /// Bytes of blocks that are sorted in memory at a time. Part of what files follow from: the same on
 /// every node.
@@ -566,7 +566,7 @@ fn times(batch: &RecordBatch) -> &[i64] {
 }
 
 fn sort_columns(schema: &TableSchema) -> Vec<usize> {
-    crate::file::sort_columns(schema)
+    crate::parquet::sort_columns(schema)
 }
 
 /// A form that cannot hold its column even as floats would be a slip of ours.

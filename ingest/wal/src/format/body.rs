@@ -1,0 +1,137 @@
+//! The body of a data block: which columns it has, then one Arrow IPC record batch of them.
+//! See `FORMAT.md`, "Data body". Encoded once, on the primary; read in place by queries.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::buffer::Buffer;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::read_record_batch;
+use arrow::ipc::writer::{
+    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message,
+};
+use arrow::ipc::{MetadataVersion, root_as_message};
+use bytes::Bytes;
+
+use crate::format::column::widen_array;
+use crate::format::schema::TableSchema;
+
+/// The IPC prefix before a message's metadata: continuation marker and length.
+const PREFIX: usize = 8;
+const CONTINUATION: [u8; 4] = [0xff; 4];
+
+/// Turns columns into bodies; keeps what arrow can reuse between them.
+#[derive(Default)]
+pub(crate) struct BodyWriter {
+    context: IpcWriteContext,
+}
+
+impl BodyWriter {
+    /// Appends the body for `columns` of `schema`; `batch` has just those, in that order.
+    pub(crate) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        columns: &[usize],
+        batch: &RecordBatch,
+    ) -> Result<(), ArrowError> {
+        let start = out.len();
+        let count = u16::try_from(columns.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&count.to_le_bytes());
+        for at in columns {
+            out.extend_from_slice(&u16::try_from(*at).unwrap_or(u16::MAX).to_le_bytes());
+        }
+        out.resize(start + (out.len() - start).next_multiple_of(8), 0);
+        let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
+        let mut tracker = DictionaryTracker::new(false);
+        let (_, encoded) =
+            IpcDataGenerator::default().encode(batch, &mut tracker, &options, &mut self.context)?;
+        write_message(&mut *out, encoded, &options)?;
+        out.resize(start + (out.len() - start).next_multiple_of(8), 0);
+        Ok(())
+    }
+}
+
+/// Reads columns of a body written under `written`, brought to `wanted`.
+pub(crate) fn read(
+    body: &Bytes,
+    rows: usize,
+    written: &TableSchema,
+    wanted: &TableSchema,
+    projection: &[usize],
+) -> Result<RecordBatch, ArrowError> {
+    let malformed = |what: &str| ArrowError::IpcError(what.to_owned());
+    let present = present_columns(body, written).ok_or_else(|| malformed("column list"))?;
+    let head = (2 + present.len() * 2).next_multiple_of(8);
+    let prefix = body
+        .get(head..head + PREFIX)
+        .ok_or_else(|| malformed("message prefix"))?;
+    if prefix[..4] != CONTINUATION {
+        return Err(malformed("message prefix"));
+    }
+    let len = crate::format::block::u32_at(prefix, 4) as usize;
+    let at = head + PREFIX;
+    let meta = body
+        .get(at..at.saturating_add(len))
+        .ok_or_else(|| malformed("message length"))?;
+    let message = root_as_message(meta).map_err(|error| malformed(&error.to_string()))?;
+    let header = message
+        .header_as_record_batch()
+        .ok_or_else(|| malformed("message kind"))?;
+    if usize::try_from(header.length()) != Ok(rows) {
+        return Err(malformed("row count differs from the header"));
+    }
+    let data = Buffer::from(body.slice(at + len..));
+    let picked: Vec<usize> = (0..present.len())
+        .filter(|at| projection.contains(&present[*at]))
+        .collect();
+    let fields = present.iter().map(|at| written.columns[*at].arrow_field());
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let none = HashMap::new();
+    let batch = read_record_batch(
+        &data,
+        header,
+        schema,
+        &none,
+        Some(&picked),
+        &message.version(),
+    )?;
+    let found: HashMap<usize, &ArrayRef> = picked
+        .iter()
+        .map(|at| present[*at])
+        .zip(batch.columns())
+        .collect();
+    let arrays = projection
+        .iter()
+        .map(|at| bring(found.get(at).copied(), rows, wanted, *at));
+    let schema = Arc::new(wanted.arrow().project(projection)?);
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, arrays.collect(), &options)
+}
+
+/// A column as the newer schema wants it.
+fn bring(found: Option<&ArrayRef>, rows: usize, wanted: &TableSchema, at: usize) -> ArrayRef {
+    let kind = wanted.columns[at].arrow_type();
+    match found {
+        Some(array) if *array.data_type() == kind => Arc::clone(array),
+        Some(array) => widen_array(array),
+        None => new_null_array(&kind, rows),
+    }
+}
+
+/// The columns that a body has, as indices into the schema it was written under.
+pub(crate) fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<usize>> {
+    let u16_at = |at: usize| {
+        Some(usize::from(u16::from_le_bytes([
+            *body.get(at)?,
+            *body.get(at + 1)?,
+        ])))
+    };
+    let count = u16_at(0)?;
+    let columns = (0..count)
+        .map(|i| u16_at(2 + i * 2))
+        .collect::<Option<Vec<_>>>()?;
+    let ascending = columns.is_sorted_by(|a, b| a < b);
+    (ascending && columns.iter().all(|at| *at < written.columns.len())).then_some(columns)
+}

@@ -1,0 +1,149 @@
+//! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
+//! by the follower, so that both accept exactly the same bytes.
+
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::format::control::Control;
+use crate::error::WalError;
+use crate::ids::Position;
+use crate::format::segment::BlockEntry;
+
+/// A block's header, its offset in the run and its body.
+pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);
+
+/// Iterates over whole, valid blocks that continue `tip`.
+#[derive(Debug)]
+pub(crate) struct BlockScan<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    tip: Position,
+}
+
+impl<'a> BlockScan<'a> {
+    pub(crate) fn new(bytes: &'a [u8], tip: Position) -> Self {
+        Self {
+            bytes,
+            offset: 0,
+            tip,
+        }
+    }
+
+    /// Where the next block would start.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The log's end after the blocks walked so far.
+    pub(crate) fn tip(&self) -> Position {
+        self.tip
+    }
+
+    /// The next block; `None` at the end of the bytes.
+    pub(crate) fn next(&mut self) -> Result<Option<Found<'a>>, WalError> {
+        let rest = &self.bytes[self.offset..];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (header, body) = BlockHeader::decode_block(rest)?;
+        if header.start() != self.tip {
+            return Err(WalError::Diverged {
+                at: self.tip.lsn,
+                tip: self.tip,
+                got_lsn: header.first_lsn,
+                got_chain: header.prev,
+            });
+        }
+        Control::decode(header.kind, header.table, body)?;
+        let offset = self.offset;
+        self.offset += header.total_len();
+        self.tip = header.end();
+        Ok(Some((header, offset, body)))
+    }
+
+    /// Whether what cannot be read here had been durable: a block of a later group follows. An
+    /// unfinished write has none behind it.
+    pub(crate) fn was_durable(&self) -> bool {
+        later_group(self.bytes, self.offset, self.tip)
+    }
+
+    /// Steps over a data block of which only the body is damaged. Nothing else may be left out: a
+    /// control block changes what all later ones mean.
+    pub(crate) fn skip_rows(&mut self) -> bool {
+        let Ok(header) = BlockHeader::decode(&self.bytes[self.offset..]) else {
+            return false;
+        };
+        let end = self.offset + header.total_len();
+        if header.start() != self.tip || header.kind != BlockKind::Data || end > self.bytes.len() {
+            return false;
+        }
+        self.offset = end;
+        self.tip = header.end();
+        true
+    }
+}
+
+/// What walking blocks by their index has found.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    /// The log's end after the blocks that are right, its chain computed from their bytes.
+    pub(crate) tip: Position,
+    /// Offset and reason of the first that is not.
+    pub(crate) fault: Option<(u64, String)>,
+    /// It was told to stop before it was done.
+    pub(crate) stopped: bool,
+}
+
+/// Checks the blocks of an index in the bytes of their file. `go_on` hears of the bytes of each
+/// before they are read, and says whether to read them.
+pub(crate) fn walk_index<'a>(
+    file: &[u8],
+    entries: impl Iterator<Item = &'a BlockEntry>,
+    start: Position,
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Walked {
+    let mut tip = start;
+    let walked = |tip, fault, stopped| Walked {
+        tip,
+        fault,
+        stopped,
+    };
+    for entry in entries {
+        if !go_on(entry.len as usize) {
+            return walked(tip, None, true);
+        }
+        match check_entry(file, entry, tip) {
+            Ok(end) => tip = end,
+            Err(reason) => return walked(tip, Some((entry.offset, reason)), false),
+        }
+    }
+    walked(tip, None, false)
+}
+
+/// Where the log ends after the block of this entry, when it is right and continues `tip`.
+fn check_entry(file: &[u8], entry: &BlockEntry, tip: Position) -> Result<Position, String> {
+    let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+    let block = file.get(from..from.saturating_add(entry.len as usize));
+    let block = block.ok_or_else(|| "the file is cut short".to_owned())?;
+    let (header, _) = BlockHeader::decode_block(block).map_err(|error| error.to_string())?;
+    if header.start() != tip {
+        return Err(format!("continues {}, not {tip}", header.start()));
+    }
+    if BlockEntry::of(&header, entry.offset) != *entry {
+        return Err("the block is not the one in the index".to_owned());
+    }
+    Ok(header.end())
+}
+
+/// Whether behind `from` a block proves that the bytes at `from` had been durable: one whose group
+/// began only after `tip`.
+fn later_group(bytes: &[u8], from: usize, tip: Position) -> bool {
+    let mut at = from.next_multiple_of(8);
+    while at + BLOCK_HEADER_LEN <= bytes.len() {
+        if let Ok(header) = BlockHeader::decode(&bytes[at..])
+            && header.group_lsn > tip.lsn
+        {
+            return true;
+        }
+        at += 8;
+    }
+    false
+}

@@ -1,0 +1,146 @@
+//! Control blocks: what the log says about itself between the rows. Pure bytes; see `FORMAT.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::format::block::{BlockKind, u32_at, u64_at};
+use crate::error::WalError;
+use crate::ids::{Lsn, TableId};
+use crate::format::options::{Dedup, TableOptions};
+use crate::format::schema::TableSchema;
+
+/// Bytes of an options body.
+const OPTIONS_LEN: usize = 16;
+/// Bytes of the body of a cut and of a retirement.
+const WORD_LEN: usize = 8;
+/// How an options body writes "for ever".
+const FOR_EVER: u64 = 0;
+
+/// One change of what the log's rows mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// A version of a table's schema.
+    Schema(Arc<TableSchema>),
+    /// A table's options from here on.
+    Options(TableId, TableOptions),
+    /// Rows of the table that are older than this time are gone.
+    Cut(TableId, i64),
+    /// Segments that end at or below this LSN are no longer kept for secondaries.
+    Retire(Lsn),
+}
+
+impl Control {
+    /// The change that a block of this kind, table and body makes; `None` for blocks that make none.
+    pub(crate) fn decode(
+        kind: BlockKind,
+        table: TableId,
+        body: &[u8],
+    ) -> Result<Option<Self>, WalError> {
+        let malformed = |what: &str| WalError::InvalidBlock(format!("{what} body is malformed"));
+        let word = |what| {
+            let whole = body.len() == WORD_LEN;
+            whole
+                .then(|| u64_at(body, 0))
+                .ok_or_else(|| malformed(what))
+        };
+        match kind {
+            BlockKind::Data | BlockKind::Seal => Ok(None),
+            BlockKind::Schema => {
+                let schema = TableSchema::decode(body)?;
+                Ok(Some(Self::Schema(Arc::new(schema))))
+            }
+            BlockKind::Options => {
+                let options = decode_options(body).ok_or_else(|| malformed("options"))?;
+                Ok(Some(Self::Options(table, options)))
+            }
+            BlockKind::Cut => Ok(Some(Self::Cut(table, word("cut")?.cast_signed()))),
+            BlockKind::Retire => Ok(Some(Self::Retire(Lsn(word("retirement")?)))),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> BlockKind {
+        match self {
+            Self::Schema(_) => BlockKind::Schema,
+            Self::Options(..) => BlockKind::Options,
+            Self::Cut(..) => BlockKind::Cut,
+            Self::Retire(_) => BlockKind::Retire,
+        }
+    }
+
+    /// The table it is about; 0 when it is about the log.
+    pub(crate) fn table(&self) -> TableId {
+        match self {
+            Self::Schema(schema) => schema.id,
+            Self::Options(table, _) | Self::Cut(table, _) => *table,
+            Self::Retire(_) => TableId(0),
+        }
+    }
+
+    /// The block's body, a multiple of 8 bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Schema(schema) => schema.encode(),
+            Self::Options(_, options) => encode_options(*options).to_vec(),
+            Self::Cut(_, time) => time.to_le_bytes().to_vec(),
+            Self::Retire(lsn) => lsn.0.to_le_bytes().to_vec(),
+        }
+    }
+}
+
+pub(crate) fn encode_options(options: TableOptions) -> [u8; OPTIONS_LEN] {
+    let mut out = [0; OPTIONS_LEN];
+    out[0..4].copy_from_slice(&(options.dedup as u32).to_le_bytes());
+    let retention = options
+        .retention_nanos()
+        .map_or(FOR_EVER, i64::cast_unsigned);
+    out[8..16].copy_from_slice(&retention.to_le_bytes());
+    out
+}
+
+pub(crate) fn decode_options(body: &[u8]) -> Option<TableOptions> {
+    (body.len() == OPTIONS_LEN && u32_at(body, 4) == 0).then_some(())?;
+    let dedup = match u32_at(body, 0) {
+        0 => Dedup::None,
+        1 => Dedup::Key,
+        _ => return None,
+    };
+    let retention = match u64_at(body, 8) {
+        FOR_EVER => None,
+        nanos => Some(Duration::from_nanos(nanos)),
+    };
+    Some(TableOptions { dedup, retention })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_survives_the_round_trip_and_no_cut_body_passes() {
+        let retention = Some(Duration::from_secs(90 * 86_400));
+        let options = TableOptions {
+            dedup: Dedup::Key,
+            retention,
+        };
+        let all = [
+            Control::Schema(Arc::new(TableSchema::new(TableId(3), "plant"))),
+            Control::Options(TableId(3), options),
+            Control::Options(TableId(3), TableOptions::default()),
+            Control::Cut(TableId(3), -7),
+            Control::Retire(Lsn(99)),
+        ];
+        for control in all {
+            let (kind, body) = (control.kind(), control.encode());
+            assert!(body.len().is_multiple_of(8));
+            let table = control.table();
+            let found = Control::decode(kind, table, &body).expect("valid");
+            assert_eq!(found, Some(control));
+            for len in 0..body.len().saturating_sub(7) {
+                assert!(
+                    Control::decode(kind, table, &body[..len]).is_err(),
+                    "{kind:?} {len}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Table schemas: columns, roles, types, their bytes in the log and their Arrow form.
+//!
+//! A schema only grows: columns are appended, `Int` widens to `Float`, nothing else changes. So a
+//! block written under any version can be read under every later one.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::format::block::u32_at;
+use crate::error::WalError;
+use crate::ids::TableId;
+
+/// Most columns of one table, `time` included.
+pub const MAX_COLUMNS: usize = 1024;
+/// Most tables of one log.
+pub const MAX_TABLES: usize = 10_000;
+/// Longest table or column name, in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// What a column is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ColumnRole {
+    Time = 1,
+    Tag = 2,
+    Field = 3,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ColumnType {
+    /// Unix nanoseconds, UTC.
+    Time = 1,
+    Int = 2,
+    Float = 3,
+    Bool = 4,
+    Text = 5,
+}
+
+impl ColumnType {
+    /// The type's name in messages to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "a time",
+            Self::Int => "an integer",
+            Self::Float => "a float",
+            Self::Bool => "a boolean",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub role: ColumnRole,
+    pub kind: ColumnType,
+}
+
+impl Column {
+    /// The Arrow type a query sees and a block holds.
+    pub(crate) fn arrow_type(&self) -> DataType {
+        match (self.role, self.kind) {
+            (ColumnRole::Tag, _) => DataType::Utf8View,
+            (_, ColumnType::Time) => {
+                DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))
+            }
+            (_, ColumnType::Int) => DataType::Int64,
+            (_, ColumnType::Float) => DataType::Float64,
+            (_, ColumnType::Bool) => DataType::Boolean,
+            (_, ColumnType::Text) => DataType::Utf8,
+        }
+    }
+
+    /// The Arrow field of this column.
+    pub(crate) fn arrow_field(&self) -> Field {
+        Field::new(&self.name, self.arrow_type(), self.role != ColumnRole::Time)
+    }
+}
+
+/// One version of one table's schema. `columns[0]` is always `time`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSchema {
+    pub id: TableId,
+    /// Counts from 1; each change is a block in the log.
+    pub version: u32,
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+impl TableSchema {
+    /// A table with nothing but its time column.
+    pub(crate) fn new(id: TableId, name: &str) -> Self {
+        let time = Column {
+            name: "time".to_owned(),
+            role: ColumnRole::Time,
+            kind: ColumnType::Time,
+        };
+        Self {
+            id,
+            version: 1,
+            name: name.to_owned(),
+            columns: vec![time],
+        }
+    }
+
+    /// The Arrow schema of the whole table.
+    pub fn arrow(&self) -> SchemaRef {
+        Arc::new(Schema::new(
+            self.columns
+                .iter()
+                .map(Column::arrow_field)
+                .collect::<Vec<_>>(),
+        ))
+    }
+
+    /// Index of the column of this name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The bytes of the schema, padded to 8; see `FORMAT.md`, "Schema body".
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.columns.len() * 24);
+        out.extend_from_slice(&self.id.0.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        put_name(&mut out, &self.name);
+        out.extend_from_slice(&count16(self.columns.len()).to_le_bytes());
+        for column in &self.columns {
+            out.push(column.role as u8);
+            out.push(column.kind as u8);
+            put_name(&mut out, &column.name);
+        }
+        out.resize(out.len().next_multiple_of(8), 0);
+        out
+    }
+
+    /// Reads what `encode` wrote.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WalError> {
+        Reader { rest: bytes }
+            .schema()
+            .ok_or_else(|| WalError::InvalidBlock("schema body is malformed".to_owned()))
+    }
+}
+
+/// Lengths are bounded by `MAX_NAME` and `MAX_COLUMNS`, which fit 16 bits.
+fn count16(len: usize) -> u16 {
+    u16::try_from(len).unwrap_or(u16::MAX)
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(&count16(name.len()).to_le_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4).map(|raw| u32_at(raw, 0))
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|raw| u16::from_le_bytes([raw[0], raw[1]]))
+    }
+
+    fn name(&mut self) -> Option<String> {
+        let len = self.u16()? as usize;
+        let raw = self.take(len)?;
+        (len <= MAX_NAME).then_some(())?;
+        std::str::from_utf8(raw).ok().map(str::to_owned)
+    }
+
+    fn column(&mut self) -> Option<Column> {
+        let raw = self.take(2)?;
+        let role = match raw[0] {
+            1 => ColumnRole::Time,
+            2 => ColumnRole::Tag,
+            3 => ColumnRole::Field,
+            _ => return None,
+        };
+        let kind = match raw[1] {
+            1 => ColumnType::Time,
+            2 => ColumnType::Int,
+            3 => ColumnType::Float,
+            4 => ColumnType::Bool,
+            5 => ColumnType::Text,
+            _ => return None,
+        };
+        let fits = match role {
+            ColumnRole::Time => kind == ColumnType::Time,
+            ColumnRole::Tag => kind == ColumnType::Text,
+            ColumnRole::Field => kind != ColumnType::Time,
+        };
+        fits.then_some(())?;
+        Some(Column {
+            name: self.name()?,
+            role,
+            kind,
+        })
+    }
+
+    fn schema(mut self) -> Option<TableSchema> {
+        let id = TableId(self.u32()?);
+        let version = self.u32()?;
+        let name = self.name()?;
+        let count = self.u16()? as usize;
+        if version == 0 || count == 0 || count > MAX_COLUMNS {
+            return None;
+        }
+        let columns: Vec<Column> = (0..count).map(|_| self.column()).collect::<Option<_>>()?;
+        let times = columns
+            .iter()
+            .filter(|column| column.role == ColumnRole::Time)
+            .count();
+        let ends = self.rest.len() < 8 && self.rest.iter().all(|byte| *byte == 0);
+        (times == 1 && columns[0].role == ColumnRole::Time && ends).then_some(())?;
+        Some(TableSchema {
+            id,
+            version,
+            name,
+            columns,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> TableSchema {
+        let mut schema = TableSchema::new(TableId(3), "plant \"north\"");
+        schema.version = 4;
+        for (name, role, kind) in [
+            ("topic", ColumnRole::Tag, ColumnType::Text),
+            ("temperature", ColumnRole::Field, ColumnType::Float),
+            ("Zählerstand", ColumnRole::Field, ColumnType::Int),
+        ] {
+            schema.columns.push(Column {
+                name: name.to_owned(),
+                role,
+                kind,
+            });
+        }
+        schema
+    }
+
+    #[test]
+    fn a_schema_survives_the_round_trip() {
+        let schema = sample();
+        let bytes = schema.encode();
+        assert!(bytes.len().is_multiple_of(8));
+        assert_eq!(TableSchema::decode(&bytes).expect("valid"), schema);
+    }
+
+    #[test]
+    fn damaged_schema_bytes_never_panic() {
+        let bytes = sample().encode();
+        for at in 0..bytes.len() {
+            assert!(TableSchema::decode(&bytes[..at]).is_err() || at + 8 > bytes.len());
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                let _ = TableSchema::decode(&damaged);
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Bytes of a segment around its blocks: the header with the schemas in force, the footer with the
+//! block index. Pure bytes; see `FORMAT.md`, "Segment". Both follow from the blocks alone, so every
+//! node writes the same.
+
+use std::sync::Arc;
+
+use crate::format::block::{BlockHeader, BlockKind, checksum, u32_at, u64_at};
+use crate::format::catalog::Settings;
+use crate::format::control::{decode_options, encode_options};
+use crate::error::WalError;
+use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::format::schema::TableSchema;
+
+/// Version of every format on disk. A node refuses files of a newer one.
+pub const FORMAT_VERSION: u8 = 2;
+
+const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"HWSEGMNT");
+const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");
+/// Header bytes before the schemas.
+const HEADER_FIXED: usize = 64;
+const HASH_LEN: usize = 8;
+/// Bytes of one table's settings in a header.
+const SETTINGS_LEN: usize = 32;
+/// Bytes of one index entry in a footer.
+pub(crate) const ENTRY_LEN: usize = 56;
+/// Bytes of a footer after its entries.
+pub(crate) const TRAILER_LEN: usize = 56;
+const _: () = assert!(ENTRY_LEN.is_multiple_of(8) && TRAILER_LEN.is_multiple_of(8));
+
+/// What a segment starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    pub log: LogId,
+    pub epoch: Epoch,
+    pub start: Position,
+    /// Newest schema of every table when the segment was begun, in the order of their ids.
+    pub schemas: Vec<Arc<TableSchema>>,
+    /// Options and cuts in force, of the tables that have any, in the order of their ids.
+    pub(crate) settings: Vec<(TableId, Settings)>,
+}
+
+impl SegmentHeader {
+    /// The header's bytes, a multiple of 8.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; HEADER_FIXED];
+        out[0..8].copy_from_slice(&HEADER_MAGIC.to_le_bytes());
+        out[8..12].copy_from_slice(&u32::from(FORMAT_VERSION).to_le_bytes());
+        out[16..32].copy_from_slice(&self.log.0);
+        out[32..40].copy_from_slice(&self.epoch.0.to_le_bytes());
+        out[40..48].copy_from_slice(&self.start.lsn.0.to_le_bytes());
+        out[48..56].copy_from_slice(&self.start.chain.to_le_bytes());
+        out[56..60].copy_from_slice(&len32(self.schemas.len()).to_le_bytes());
+        out[60..64].copy_from_slice(&len32(self.settings.len()).to_le_bytes());
+        put_catalog(&mut out, &self.schemas, &self.settings);
+        let total = len32(out.len() + HASH_LEN);
+        out[12..16].copy_from_slice(&total.to_le_bytes());
+        let hash = checksum(&out);
+        out.extend_from_slice(&hash.to_le_bytes());
+        out
+    }
+
+    /// Reads a header at the start of `bytes`; also returns its length.
+    ///
+    /// # Errors
+    /// `Corrupt` naming `file`, or `NewerFormat`.
+    pub fn decode(file: &str, bytes: &[u8]) -> Result<(Self, usize), WalError> {
+        let corrupt = |reason: &str| WalError::corrupt(file, 0, reason);
+        if bytes.len() < HEADER_FIXED + HASH_LEN || u64_at(bytes, 0) != HEADER_MAGIC {
+            return Err(corrupt("no segment header"));
+        }
+        let found = u32_at(bytes, 8);
+        if found > u32::from(FORMAT_VERSION) {
+            return Err(newer(file, found));
+        }
+        let len = u32_at(bytes, 12) as usize;
+        if len < HEADER_FIXED + HASH_LEN || len > bytes.len() || !len.is_multiple_of(8) {
+            return Err(corrupt("segment header is cut short"));
+        }
+        let at_hash = len - HASH_LEN;
+        if checksum(&bytes[..at_hash]) != u64_at(bytes, at_hash) {
+            return Err(corrupt("segment header checksum does not match"));
+        }
+        let mut log = [0; 16];
+        log.copy_from_slice(&bytes[16..32]);
+        let counts = (u32_at(bytes, 56), u32_at(bytes, 60));
+        let (schemas, settings) = take_catalog(&bytes[HEADER_FIXED..at_hash], counts)
+            .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
+        let start = Position {
+            lsn: Lsn(u64_at(bytes, 40)),
+            chain: u64_at(bytes, 48),
+        };
+        let epoch = Epoch(u64_at(bytes, 32));
+        Ok((
+            Self {
+                log: LogId(log),
+                epoch,
+                start,
+                schemas,
+                settings,
+            },
+            len,
+        ))
+    }
+}
+
+/// Schemas and settings as segment headers and manifests hold them.
+pub(crate) fn put_catalog(
+    out: &mut Vec<u8>,
+    schemas: &[Arc<TableSchema>],
+    settings: &[(TableId, Settings)],
+) {
+    for schema in schemas {
+        let bytes = schema.encode();
+        out.extend_from_slice(&u64::from(len32(bytes.len())).to_le_bytes());
+        out.extend_from_slice(&bytes);
+    }
+    for (table, settings) in settings {
+        out.extend_from_slice(&u64::from(table.0).to_le_bytes());
+        out.extend_from_slice(&encode_options(settings.options));
+        out.extend_from_slice(&settings.cut.unwrap_or(i64::MIN).to_le_bytes());
+    }
+}
+
+type CatalogParts = (Vec<Arc<TableSchema>>, Vec<(TableId, Settings)>);
+
+/// Reads what `put_catalog` wrote; `None` when it is not just that.
+pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32)) -> Option<CatalogParts> {
+    let (mut schemas, mut settings) = (Vec::new(), Vec::new());
+    for _ in 0..counts.0 {
+        let (schema, after) = take_schema(rest)?;
+        schemas.push(schema);
+        rest = after;
+    }
+    for _ in 0..counts.1 {
+        let (bytes, after) = rest.split_at_checked(SETTINGS_LEN)?;
+        let table = TableId(u32::try_from(u64_at(bytes, 0)).ok()?);
+        let options = decode_options(&bytes[8..24])?;
+        let cut = Some(u64_at(bytes, 24).cast_signed()).filter(|cut| *cut != i64::MIN);
+        settings.push((table, Settings { options, cut }));
+        rest = after;
+    }
+    rest.is_empty().then_some((schemas, settings))
+}
+
+fn take_schema(bytes: &[u8]) -> Option<(Arc<TableSchema>, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(8)?;
+    let (body, rest) = rest.split_at_checked(usize::try_from(u64_at(head, 0)).ok()?)?;
+    Some((Arc::new(TableSchema::decode(body).ok()?), rest))
+}
+
+/// Counts and lengths here are bounded far below `u32::MAX` by the limits on names and segments.
+pub(crate) fn len32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn newer(file: &str, found: u32) -> WalError {
+    let supported = u32::from(FORMAT_VERSION);
+    WalError::NewerFormat {
+        file: file.to_owned(),
+        found,
+        supported,
+    }
+}
+
+/// Where a block is, and what a scan must know to skip it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockEntry {
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    pub(crate) rows: u32,
+    pub(crate) first_lsn: Lsn,
+    pub(crate) min_time: i64,
+    pub(crate) max_time: i64,
+    pub(crate) table: TableId,
+    pub(crate) schema_version: u32,
+    pub(crate) kind: BlockKind,
+}
+
+impl BlockEntry {
+    pub(crate) fn of(header: &BlockHeader, offset: u64) -> Self {
+        Self {
+            offset,
+            len: len32(header.total_len()),
+            rows: header.rows,
+            first_lsn: header.first_lsn,
+            min_time: header.min_time,
+            max_time: header.max_time,
+            table: header.table,
+            schema_version: header.schema_version,
+            kind: header.kind,
+        }
+    }
+
+    /// The LSN after this block.
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        let advance = if self.kind == BlockKind::Data {
+            u64::from(self.rows)
+        } else {
+            1
+        };
+        Lsn(self.first_lsn.0.saturating_add(advance))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.offset.to_le_bytes());
+        out.extend_from_slice(&self.len.to_le_bytes());
+        out.extend_from_slice(&self.rows.to_le_bytes());
+        out.extend_from_slice(&self.first_lsn.0.to_le_bytes());
+        out.extend_from_slice(&self.min_time.to_le_bytes());
+        out.extend_from_slice(&self.max_time.to_le_bytes());
+        out.extend_from_slice(&self.table.0.to_le_bytes());
+        out.extend_from_slice(&self.schema_version.to_le_bytes());
+        out.extend_from_slice(&u64::from(self.kind as u8).to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let kind = BlockKind::from_byte(u8::try_from(u64_at(bytes, 48)).ok()?)?;
+        Some(Self {
+            offset: u64_at(bytes, 0),
+            len: u32_at(bytes, 8),
+            rows: u32_at(bytes, 12),
+            first_lsn: Lsn(u64_at(bytes, 16)),
+            min_time: u64_at(bytes, 24).cast_signed(),
+            max_time: u64_at(bytes, 32).cast_signed(),
+            table: TableId(u32_at(bytes, 40)),
+            schema_version: u32_at(bytes, 44),
+            kind,
+        })
+    }
+}
+
+/// The end of a sealed segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentFooter {
+    /// Where the log stands after this segment: the start of the next.
+    pub end: Position,
+    /// The primary's clock at the commit of the last block, unix nanoseconds.
+    pub committed_at: i64,
+    pub(crate) entries: Vec<BlockEntry>,
+}
+
+impl SegmentFooter {
+    /// The footer's bytes when it starts at `offset` of its file.
+    pub fn encode(&self, offset: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.entries.len() * ENTRY_LEN + TRAILER_LEN);
+        self.entries.iter().for_each(|entry| entry.encode(&mut out));
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&u64::from(len32(self.entries.len())).to_le_bytes());
+        out.extend_from_slice(&self.end.lsn.0.to_le_bytes());
+        out.extend_from_slice(&self.end.chain.to_le_bytes());
+        out.extend_from_slice(&self.committed_at.to_le_bytes());
+        let hash = checksum(&out);
+        out.extend_from_slice(&hash.to_le_bytes());
+        out.extend_from_slice(&FOOTER_MAGIC.to_le_bytes());
+        out
+    }
+
+    /// Whether `bytes`, a whole file, claims to end with a footer.
+    pub(crate) fn is_claimed(bytes: &[u8]) -> bool {
+        bytes.len() >= TRAILER_LEN && u64_at(bytes, bytes.len() - 8) == FOOTER_MAGIC
+    }
+
+    /// Reads the footer at the end of `bytes`, a whole file.
+    ///
+    /// # Errors
+    /// `Corrupt` naming `file` and the footer's offset.
+    pub fn decode(file: &str, bytes: &[u8]) -> Result<Self, WalError> {
+        let end = bytes.len() as u64;
+        if !Self::is_claimed(bytes) {
+            let at = end.saturating_sub(TRAILER_LEN as u64);
+            return Err(WalError::corrupt(
+                file,
+                at,
+                "a sealed segment without a footer",
+            ));
+        }
+        let trailer = bytes.len() - TRAILER_LEN;
+        let corrupt = |reason: &str| WalError::corrupt(file, trailer as u64, reason);
+        let offset = usize::try_from(u64_at(bytes, trailer)).unwrap_or(usize::MAX);
+        let count = usize::try_from(u64_at(bytes, trailer + 8)).unwrap_or(usize::MAX);
+        if count
+            .checked_mul(ENTRY_LEN)
+            .and_then(|len| len.checked_add(offset))
+            != Some(trailer)
+        {
+            return Err(corrupt("footer lengths contradict the file"));
+        }
+        let at_hash = bytes.len() - 16;
+        if checksum(&bytes[offset..at_hash]) != u64_at(bytes, at_hash) {
+            return Err(corrupt("footer checksum does not match"));
+        }
+        let entries = bytes[offset..trailer]
+            .chunks_exact(ENTRY_LEN)
+            .map(BlockEntry::decode)
+            .collect::<Option<Vec<_>>>()
+            .filter(|entries| entries.iter().all(|entry| inside(entry, offset)))
+            .ok_or_else(|| corrupt("malformed entry in the block index"))?;
+        let lsn = Lsn(u64_at(bytes, trailer + 16));
+        let chain = u64_at(bytes, trailer + 24);
+        let committed_at = u64_at(bytes, trailer + 32).cast_signed();
+        Ok(Self {
+            end: Position { lsn, chain },
+            committed_at,
+            entries,
+        })
+    }
+}
+
+fn inside(entry: &BlockEntry, limit: usize) -> bool {
+    entry
+        .offset
+        .checked_add(u64::from(entry.len))
+        .is_some_and(|end| end <= limit as u64)
+        && entry.len as usize >= crate::format::block::BLOCK_HEADER_LEN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        let log = LogId([7; 16]);
+        let schemas = vec![Arc::new(TableSchema::new(TableId(1), "plant"))];
+        SegmentHeader {
+            log,
+            epoch: Epoch(1),
+            start: log.genesis(),
+            schemas,
+            settings: vec![(
+                TableId(1),
+                Settings {
+                    cut: Some(-4),
+                    ..Settings::default()
+                },
+            )],
+        }
+    }
+
+    #[test]
+    fn a_header_survives_the_round_trip_and_every_flipped_byte_is_found() {
+        let bytes = header().encode();
+        let (decoded, len) = SegmentHeader::decode("f", &bytes).expect("valid");
+        assert_eq!((decoded, len), (header(), bytes.len()));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert!(SegmentHeader::decode("f", &damaged).is_err(), "byte {at}");
+            assert!(
+                SegmentHeader::decode("f", &bytes[..at]).is_err(),
+                "cut at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_footer_survives_the_round_trip_and_every_flipped_byte_is_found() {
+        let entry = BlockEntry {
+            offset: 0,
+            len: 96,
+            rows: 4,
+            first_lsn: Lsn(9),
+            min_time: -1,
+            max_time: 5,
+            table: TableId(2),
+            schema_version: 3,
+            kind: BlockKind::Data,
+        };
+        let end = Position {
+            lsn: Lsn(13),
+            chain: 77,
+        };
+        let footer = SegmentFooter {
+            end,
+            committed_at: 5,
+            entries: vec![entry],
+        };
+        let blocks = vec![0xaa; 96];
+        let bytes = [blocks.clone(), footer.encode(96)].concat();
+        assert_eq!(SegmentFooter::decode("f", &bytes).expect("valid"), footer);
+        for at in blocks.len()..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert!(SegmentFooter::decode("f", &damaged).is_err(), "byte {at}");
+        }
+    }
+}

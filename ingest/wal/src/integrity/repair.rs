@@ -1,0 +1,273 @@
+//! Whole files between nodes: hands out what is intact here, takes in what is damaged here. A file
+//! that comes in is checked to the last byte before it is used.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use crate::compact::write_durably;
+use crate::error::WalError;
+use crate::parquet::{CHUNK_LEN, DataFile};
+use crate::ids::{Lsn, Position};
+use crate::paths::segment_first;
+use crate::read::log::{Log, LogState};
+use crate::read::segment_starts::PAST;
+use crate::read::sealed::Sealed;
+
+/// Name of a file that is being taken in.
+pub(crate) const FETCHED_NEW: &str = "fetched.new";
+
+impl Log {
+    /// The bytes of a sealed segment or Parquet file, every one checked; `None` when it is not here
+    /// or damaged. `name` is relative to the log's directory; `past` is what [`Log::past`] says.
+    /// Reads the whole file.
+    pub fn export(&self, name: &str) -> Option<Bytes> {
+        self.export_from(name, 0)
+    }
+
+    /// The same, of the bytes from `from` on: a multiple of [`CHUNK_LEN`], and not behind the end.
+    pub fn export_from(&self, name: &str, from: u64) -> Option<Bytes> {
+        let from = usize::try_from(from).ok()?;
+        if !from.is_multiple_of(CHUNK_LEN) {
+            return None;
+        }
+        let whole = match segment_first(name) {
+            Some(first) => self.export_segment(first)?,
+            None if name == PAST => self.past(),
+            None => return self.export_file(name, from),
+        };
+        (from <= whole.len()).then(|| whole.slice(from..))
+    }
+
+    /// A file in force, one replaced lately, or one that a [`Bundle`](crate::Bundle) holds.
+    fn export_file(&self, name: &str, from: usize) -> Option<Bytes> {
+        let in_force = self.snapshot().files.find(name).map(Arc::clone);
+        let found = in_force
+            .or_else(|| self.state().remembered(name))
+            .or_else(|| self.state().held(name))?;
+        found.rest(from).ok()
+    }
+
+    fn export_segment(&self, first: Lsn) -> Option<Bytes> {
+        let snapshot = self.snapshot();
+        let mut sealed = snapshot.sealed.iter();
+        let segment = sealed.find(|segment| segment.start().lsn == first)?;
+        if let Some(fault) = segment.check() {
+            segment.report(&fault.to_string());
+            return None;
+        }
+        Some(segment.bytes.clone())
+    }
+
+    /// Checks the segments around `at` and puts what is damaged on the list: a peer says that it
+    /// cannot go on there. Reads them whole, unless they are on the list already.
+    pub fn suspect(&self, at: Lsn) {
+        let snapshot = self.snapshot();
+        let behind = snapshot.sealed.iter();
+        for segment in behind.filter(|segment| segment.end.lsn > at).take(2) {
+            if self.state().board.holds(&segment.name()) {
+                continue;
+            }
+            if let Some(fault) = segment.check() {
+                segment.report(&fault.to_string());
+            }
+        }
+    }
+
+    /// Puts a whole file in the place of a damaged one. `name` must be on the list of
+    /// [`Log::damage`]. Reads and writes the whole file.
+    ///
+    /// # Errors
+    /// `Corrupt` or `WrongLog` when the bytes are not that file, `NotHeld` when it is not damaged.
+    pub fn install(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
+        let state = self.state();
+        let _exchange = state
+            .exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !state.board.holds(name) || state.dismissed.load(Ordering::Acquire) {
+            return Err(WalError::NotHeld(self.snapshot().position()));
+        }
+        match segment_first(name) {
+            Some(_) => install_segment(state, name, bytes),
+            None => install_file(state, name, &bytes),
+        }?;
+        state.board.clear(name, true);
+        Ok(())
+    }
+}
+
+fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), WalError> {
+    let path = state.dir.join(name);
+    let snapshot = state.snapshot();
+    let at = snapshot.sealed.iter().position(|held| held.name() == name);
+    let not_here = || WalError::corrupt(name, 0, "is no sealed segment of this log");
+    let at = at.ok_or_else(not_here)?;
+    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &state.board)?;
+    if let Some(fault) = found.check() {
+        return Err(fault);
+    }
+    let held = &snapshot.sealed[at];
+    // Its neighbours know where it begins and ends, and so may what is held of it; a hole may know no
+    // chain. Behind the last one is the active segment, of which every block has been read.
+    let before = at.checked_sub(1).and_then(|at| snapshot.sealed.get(at));
+    let goes_on = match snapshot.sealed.get(at + 1) {
+        Some(after) => after.fault.is_some() || after.start() == found.end,
+        None => agrees(snapshot.tail.start, found.end),
+    };
+    let meets = found.start().lsn == held.start().lsn
+        && agrees(held.end, found.end)
+        && before.is_none_or(|before| before.fault.is_some() || before.end == found.start())
+        && goes_on;
+    if !meets {
+        let reason = format!("{} to {} is another history", found.start(), found.end);
+        return Err(WalError::corrupt(name, 0, reason));
+    }
+    write_durably(state, FETCHED_NEW, &path, &bytes)?;
+    let segment = Arc::new(Sealed::open(
+        state.disk.as_ref(),
+        &path,
+        snapshot.log,
+        &state.board,
+    )?);
+    state.change_sealed(|sealed| {
+        if let Some(place) = sealed.iter_mut().find(|held| held.name() == name) {
+            *place = segment;
+        }
+    });
+    Ok(())
+}
+
+/// Whether that is the position known; its chain may not be: 0.
+fn agrees(known: Position, found: Position) -> bool {
+    known.lsn == found.lsn && (known.chain == 0 || known.chain == found.chain)
+}
+
+fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalError> {
+    let snapshot = state.snapshot();
+    let not_here = || WalError::corrupt(name, 0, "is no file of this log");
+    let meta = snapshot.files.find(name).ok_or_else(not_here)?.meta.clone();
+    if !meta.is(bytes) {
+        return Err(WalError::corrupt(
+            name,
+            0,
+            "the bytes are those of another file",
+        ));
+    }
+    write_durably(state, FETCHED_NEW, &state.dir.join(name), bytes)?;
+    let ordinal = meta.ordinal;
+    let file = DataFile::open(state.disk.as_ref(), &state.dir, meta, &state.board);
+    let mut set = crate::parquet::FileSet::clone(&state.snapshot().files);
+    set.exchange(&[ordinal], vec![Arc::new(file)]);
+    state.set_files(Arc::new(set));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::LogId;
+    use crate::paths::log_dir;
+    use crate::{Committer, Config, OsDisk, Row, Value, open_primary};
+
+    fn open(dir: &Path) -> Committer {
+        let config = Config {
+            segment_size: 2_500,
+            upkeep_every: Duration::from_secs(3_600),
+            ..Config::default()
+        };
+        open_primary(OsDisk::new(), dir, &config).expect("opens").0
+    }
+
+    /// One row a block, so that equal numbers of rows end at equal LSNs.
+    fn write(committer: &Committer, rows: std::ops::Range<i64>, value: i64) {
+        let mut appender = committer.appender(Box::new(|_| ()));
+        for time in rows {
+            let row = Row {
+                time,
+                tags: &[],
+                fields: &[(Cow::Borrowed("n"), Value::Int(value))],
+            };
+            let group = appender.append("one", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
+        }
+    }
+
+    fn copy(log: LogId, from: &Path, to: &Path) {
+        let (from, to) = (log_dir(from, log), log_dir(to, log));
+        std::fs::create_dir_all(&to).expect("makes");
+        for entry in std::fs::read_dir(from).expect("lists") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let name = path.file_name().expect("a name");
+                std::fs::copy(&path, to.join(name)).expect("copies");
+            }
+        }
+    }
+
+    /// The last sealed segment: its name and its bytes.
+    fn last(log: &Log) -> (String, Bytes) {
+        let name = log.snapshot().sealed.last().expect("sealed").name();
+        let bytes = log.export(&name).expect("whole");
+        (name, bytes)
+    }
+
+    #[test]
+    fn the_last_sealed_segment_is_not_taken_from_another_history() {
+        let dirs = [0, 1].map(|_| tempfile::tempdir().expect("dir"));
+        let mine = open(dirs[0].path());
+        let id = mine.log().id();
+        write(&mine, 0..5, 7);
+        mine.stop().expect("stops");
+        copy(id, dirs[0].path(), dirs[1].path());
+        let (mine, other) = (open(dirs[0].path()), open(dirs[1].path()));
+        let mut row = 5;
+        while mine.log().snapshot().sealed.is_empty() {
+            write(&mine, row..row + 1, 8);
+            write(&other, row..row + 1, 9);
+            row += 1;
+        }
+        let ((name, right), (same, wrong)) = (last(mine.log()), last(other.log()));
+        assert_eq!(name, same);
+        let ends = [&mine, &other].map(|log| log.log().snapshot().sealed[0].end);
+        assert!(
+            ends[0].lsn == ends[1].lsn && ends[0].chain != ends[1].chain,
+            "{ends:?}"
+        );
+
+        let state = mine.log().state();
+        let check = |log: &Log| {
+            let refused = log.install(&name, wrong.clone());
+            assert!(
+                matches!(refused, Err(WalError::Corrupt { .. })),
+                "{refused:?}"
+            );
+            log.install(&name, right.clone()).expect("is the right one");
+            assert!(log.damage().borrow().is_empty());
+            assert!(log.verify().faults.is_empty());
+        };
+        state.board.report(&name, 0, "a block in it has rotted");
+        check(mine.log());
+        mine.stop().expect("stops");
+        // After a start nothing is known of it but where it lies.
+        let path = log_dir(dirs[0].path(), id).join(&name);
+        std::fs::write(path, [0; 4_096]).expect("writes");
+        let mine = open(dirs[0].path());
+        check(mine.log());
+    }
+
+    #[test]
+    fn a_place_of_which_no_chain_is_known_agrees_with_any() {
+        let at = |lsn, chain| Position {
+            lsn: Lsn(lsn),
+            chain,
+        };
+        assert!(agrees(at(5, 7), at(5, 7)) && agrees(at(5, 0), at(5, 7)));
+        assert!(!agrees(at(5, 8), at(5, 7)) && !agrees(at(6, 0), at(5, 7)));
+    }
+}

@@ -1,0 +1,171 @@
+//! The segments of a log that nobody has open, as they lie on the disk: whole, torn or unreadable.
+//! Reads only; what is to be done with them is the caller's.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::catalog::Catalog;
+use crate::format::control::Control;
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::ids::{Lsn, Position};
+use crate::paths::{segment_name, segments};
+use crate::open::recovery::{OnDamage, holds_blocks, scan_active};
+use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
+
+/// One segment file.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) path: PathBuf,
+    pub(crate) first: Lsn,
+    pub(crate) bytes: Bytes,
+    /// None: it cannot be read.
+    pub(crate) content: Option<Content>,
+}
+
+/// What a segment holds.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) header: SegmentHeader,
+    pub(crate) footer: SegmentFooter,
+    /// The footer is in the file; else it follows from the blocks.
+    pub(crate) sealed: bool,
+    /// Where the blocks end.
+    pub(crate) blocks_end: u64,
+}
+
+/// All segments of a log's directory, oldest first.
+pub(crate) fn pieces(disk: &dyn Disk, dir: &Path) -> Result<Vec<Piece>, WalError> {
+    let firsts = segments(disk, dir)?;
+    let read = |first: &Lsn| Piece::read(disk, &dir.join(segment_name(*first)), *first);
+    firsts.iter().map(read).collect()
+}
+
+/// Where the log in a directory ends; none when no segment says so.
+pub(crate) fn end_of(disk: &dyn Disk, dir: &Path) -> Result<Option<Position>, WalError> {
+    for first in segments(disk, dir)?.iter().rev() {
+        let piece = Piece::read(disk, &dir.join(segment_name(*first)), *first)?;
+        if let Some(content) = piece.content {
+            return Ok(Some(content.footer.end));
+        }
+    }
+    Ok(None)
+}
+
+impl Piece {
+    /// Reads one segment file. What is torn off at its end is not seen.
+    pub(crate) fn read(disk: &dyn Disk, path: &Path, first: Lsn) -> Result<Self, WalError> {
+        let bytes = disk.map(path).map_err(WalError::io("map", path))?;
+        let content = match Content::of(&path.display().to_string(), &bytes) {
+            Ok(content) => Some(content),
+            Err(error @ WalError::NewerFormat { .. }) => return Err(error),
+            Err(_) => None,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            first,
+            bytes,
+            content,
+        })
+    }
+
+    /// Whether there is anything in it that a copy should keep.
+    pub(crate) fn holds_anything(&self) -> bool {
+        match &self.content {
+            Some(content) => !content.footer.entries.is_empty(),
+            None => holds_blocks(&self.bytes),
+        }
+    }
+
+    /// Where a new block would go if the log were cut at `at`, and how many blocks are before; none
+    /// when no block starts there or it is another history.
+    pub(crate) fn place(&self, at: Position) -> Option<(u64, usize)> {
+        let content = self.content.as_ref()?;
+        let entries = &content.footer.entries;
+        let found = entries.binary_search_by_key(&at.lsn, |entry| entry.first_lsn);
+        let index = found.ok()?;
+        let entry = &entries[index];
+        let block = self.slice(entry.offset, entry.offset + u64::from(entry.len))?;
+        let header = BlockHeader::decode(&block).ok()?;
+        (header.start() == at).then_some((entry.offset, index))
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn slice(&self, from: u64, to: u64) -> Option<Bytes> {
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+
+    /// What a segment begun behind the first `count` blocks would have in its header.
+    pub(crate) fn header_after(
+        &self,
+        count: usize,
+        at: Position,
+    ) -> Result<SegmentHeader, WalError> {
+        let file = self.path.display().to_string();
+        let Some(content) = &self.content else {
+            return Err(WalError::corrupt(&file, 0, "cannot be read"));
+        };
+        let mut catalog = Catalog::default();
+        catalog.adopt(&content.header.schemas, &content.header.settings)?;
+        let entries = content.footer.entries.iter().take(count);
+        for entry in entries.filter(|entry| entry.kind.controls()) {
+            let end = entry.offset + u64::from(entry.len);
+            let block = self.slice(entry.offset, end).unwrap_or_default();
+            let (header, body) = BlockHeader::decode_block(&block)
+                .map_err(|error| WalError::corrupt(&file, entry.offset, error.to_string()))?;
+            if let Some(control) = Control::decode(header.kind, header.table, body)? {
+                catalog.apply(&control)?;
+            }
+        }
+        Ok(SegmentHeader {
+            start: at,
+            schemas: catalog.tables().map(std::sync::Arc::clone).collect(),
+            settings: catalog.all_settings(),
+            ..content.header.clone()
+        })
+    }
+}
+
+impl Content {
+    pub(crate) fn of(file: &str, bytes: &Bytes) -> Result<Self, WalError> {
+        let (header, header_len) = SegmentHeader::decode(file, bytes)?;
+        if let Ok(footer) = SegmentFooter::decode(file, bytes) {
+            let end = |entry: &BlockEntry| entry.offset + u64::from(entry.len);
+            let blocks_end = footer.entries.last().map_or(header_len as u64, end);
+            return Ok(Self {
+                header,
+                footer,
+                sealed: true,
+                blocks_end,
+            });
+        }
+        let mut catalog = Catalog::default();
+        catalog.adopt(&header.schemas, &header.settings)?;
+        let start = header.start;
+        let found = scan_active(file, bytes, header_len, start, &mut catalog, OnDamage::Cut)?;
+        Ok(Self {
+            header,
+            footer: SegmentFooter {
+                end: found.tip,
+                committed_at: found.committed_at.unwrap_or(0),
+                entries: found.blocks.iter().map(|block| block.entry).collect(),
+            },
+            sealed: false,
+            blocks_end: found.end,
+        })
+    }
+
+    /// Rows in its data blocks.
+    pub(crate) fn rows(&self) -> u64 {
+        rows_of(&self.footer.entries)
+    }
+}
+
+/// Rows in data blocks.
+pub(crate) fn rows_of(entries: &[BlockEntry]) -> u64 {
+    let data = entries.iter().filter(|entry| entry.kind == BlockKind::Data);
+    data.map(|entry| u64::from(entry.rows)).sum()
+}

@@ -1,0 +1,128 @@
+//! What opening a log finds in its active segment, and what it may cut. Reads and decides; the
+//! caller writes.
+
+use bytes::Bytes;
+
+use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::catalog::Catalog;
+use crate::format::control::Control;
+use crate::error::WalError;
+use crate::ids::Position;
+use crate::format::chain::BlockScan;
+use crate::format::segment::BlockEntry;
+use crate::read::snapshot::TailBlock;
+
+/// What opening a log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes after the last whole block, cut once: never acknowledged on a primary, fetched again
+    /// on a secondary.
+    pub torn_tail: Option<TornTail>,
+    /// Segments held, the active one included.
+    pub segments: usize,
+    /// Where the log ends.
+    pub position: Position,
+    /// Segments and files that cannot be read, or not wholly.
+    pub damaged: usize,
+}
+
+/// The end of a write that did not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    pub file: String,
+    pub offset: u64,
+    pub bytes: u64,
+    pub reason: String,
+}
+
+/// What to do with damage that had been durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDamage {
+    /// A primary may have acknowledged it: leave a hole, to be repaired from a secondary.
+    Keep,
+    /// A secondary fetches it again: cut there.
+    Cut,
+}
+
+/// The blocks found in an active segment.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) blocks: Vec<TailBlock>,
+    /// Where valid blocks end, in the file.
+    pub(crate) end: u64,
+    pub(crate) tip: Position,
+    pub(crate) committed_at: Option<i64>,
+    /// The last block seals the segment; what follows is a footer, whole or not.
+    pub(crate) sealed: bool,
+    pub(crate) torn: Option<TornTail>,
+    /// Blocks in the middle cannot be read.
+    pub(crate) hole: bool,
+}
+
+/// Walks the blocks of an active segment from `header_len` on.
+pub(crate) fn scan_active(
+    file: &str,
+    bytes: &Bytes,
+    header_len: usize,
+    start: Position,
+    catalog: &mut Catalog,
+    on_damage: OnDamage,
+) -> Result<Scanned, WalError> {
+    let blocks_bytes = bytes.slice(header_len..);
+    let mut scan = BlockScan::new(&blocks_bytes, start);
+    let mut found = Scanned {
+        blocks: Vec::new(),
+        end: header_len as u64,
+        tip: start,
+        committed_at: None,
+        sealed: false,
+        torn: None,
+        hole: false,
+    };
+    let fault = loop {
+        if found.sealed {
+            return Ok(found);
+        }
+        match scan.next() {
+            Ok(Some((header, offset, body))) => {
+                if let Some(control) = Control::decode(header.kind, header.table, body)? {
+                    catalog.apply(&control)?;
+                }
+                let entry = BlockEntry::of(&header, (header_len + offset) as u64);
+                let bytes = blocks_bytes.slice(offset..offset + header.total_len());
+                found.blocks.push(TailBlock { entry, bytes });
+                found.end = entry.offset + u64::from(entry.len);
+                found.tip = header.end();
+                found.committed_at = Some(header.committed_at);
+                found.sealed = header.kind == BlockKind::Seal;
+            }
+            Ok(None) => return Ok(found),
+            Err(error @ WalError::NewerFormat { .. }) => return Err(error),
+            Err(error) if on_damage == OnDamage::Keep && scan.was_durable() => {
+                let at = (header_len + scan.offset()) as u64;
+                if !scan.skip_rows() {
+                    let reason = format!("{error}; acknowledged blocks follow");
+                    return Err(WalError::corrupt(file, at, reason));
+                }
+                found.hole = true;
+            }
+            Err(error) => break error,
+        }
+    };
+    found.torn = Some(TornTail {
+        file: file.to_owned(),
+        offset: found.end,
+        bytes: bytes.len() as u64 - found.end,
+        reason: fault.to_string(),
+    });
+    Ok(found)
+}
+
+/// Whether a file without a valid segment header holds any block: if so it is damaged, if not its
+/// creation was cut short.
+pub(crate) fn holds_blocks(bytes: &[u8]) -> bool {
+    let offsets = (0..bytes.len()).step_by(8);
+    offsets
+        .into_iter()
+        .any(|at| BlockHeader::decode(&bytes[at..]).is_ok())
+}

@@ -1,0 +1,151 @@
+//! A snapshot cut back to an earlier LSN: what a reader saw when the log ended there. Takes things
+//! away, and reads nothing but headers and control blocks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::format::block::BlockHeader;
+use crate::format::catalog::Catalog;
+use crate::disk::Disk;
+use crate::parquet::FileSet;
+use crate::ids::{Lsn, Position};
+use crate::format::segment::SegmentHeader;
+use crate::read::snapshot::{Snapshot, Tail, TailBlock};
+
+impl Snapshot {
+    /// Start of the oldest segment held.
+    pub(crate) fn oldest(&self) -> Position {
+        let first = self.sealed.first();
+        first.map_or(self.tail.start, |segment| segment.start())
+    }
+
+    /// This view cut back to `lsn`, over `files`, which end at or below it. What a damaged segment
+    /// hides stays hidden: queries say so.
+    pub(crate) fn cut_back(&self, lsn: Lsn, files: Arc<FileSet>, disk: &dyn Disk) -> Self {
+        let last = self.last_block_below(lsn);
+        let position = self.boundary(lsn, last.as_ref(), &files);
+        let before = |count: usize| self.sealed.get(..count).unwrap_or_default();
+        let sealed = before(self.sealed.partition_point(|held| held.start().lsn < lsn));
+        let ended = before(self.sealed.partition_point(|held| held.end.lsn <= lsn)).last();
+        let committed_at = match (last, ended) {
+            (Some(header), _) => header.committed_at,
+            (None, Some(segment)) => segment.committed_at,
+            (None, None) => files.clock,
+        };
+        let in_tail = lsn > self.tail.start.lsn;
+        let (tail, tail_len) = if in_tail {
+            let count = self.tail.below(lsn).min(self.tail_len);
+            (Arc::clone(&self.tail), count)
+        } else {
+            let path = self.tail.path.clone();
+            (Arc::new(Tail::new(path, position)), 0)
+        };
+        let end = |block: &TailBlock| block.entry.offset + u64::from(block.entry.len);
+        let tail_bytes = tail_len
+            .checked_sub(1)
+            .and_then(|at| self.tail.get(at))
+            .map_or(0, |block| end(&block));
+        Self {
+            log: self.log,
+            epoch: self.epoch,
+            position,
+            committed_at,
+            catalog: self.catalog_at(lsn, &files, disk),
+            sealed: Arc::new(sealed.to_vec()),
+            files,
+            tail,
+            tail_len,
+            tail_bytes,
+        }
+    }
+
+    /// The last block that lies wholly below `lsn`, in the segment that holds what is just below.
+    fn last_block_below(&self, lsn: Lsn) -> Option<BlockHeader> {
+        if lsn > self.tail.start.lsn {
+            let count = self.tail.below(lsn).min(self.tail_len);
+            let mut nearest = (0..count).rev().take(2).filter_map(|at| self.tail.get(at));
+            let block = nearest.find(|block| block.entry.end_lsn() <= lsn)?;
+            return BlockHeader::decode(&block.bytes).ok();
+        }
+        let at = self
+            .sealed
+            .partition_point(|segment| segment.start().lsn < lsn);
+        let segment = self.sealed.get(at.checked_sub(1)?)?;
+        let count = segment
+            .entries
+            .partition_point(|entry| entry.end_lsn() <= lsn);
+        let entry = segment.entries.get(count.checked_sub(1)?)?;
+        BlockHeader::decode(&segment.block(entry)).ok()
+    }
+
+    /// The position at `lsn`; without a chain where that is inside a block.
+    fn boundary(&self, lsn: Lsn, last: Option<&BlockHeader>, files: &FileSet) -> Position {
+        let of_segments = self.sealed.iter().flat_map(|held| [held.start(), held.end]);
+        let mut known = last
+            .map(BlockHeader::end)
+            .into_iter()
+            .chain([self.tail.start, files.compacted])
+            .chain(of_segments);
+        // Behind a hole the chain may not be known.
+        let found = known.find(|position| position.lsn == lsn && position.chain != 0);
+        found.unwrap_or(Position { lsn, chain: 0 })
+    }
+
+    /// Schemas and settings at `lsn`.
+    fn catalog_at(&self, lsn: Lsn, files: &FileSet, disk: &dyn Disk) -> Arc<Catalog> {
+        if lsn >= self.tail.start.lsn {
+            return self.tail_catalog(lsn, files, disk);
+        }
+        let at = self
+            .sealed
+            .partition_point(|segment| segment.end.lsn <= lsn);
+        let within = self
+            .sealed
+            .get(at)
+            .and_then(|segment| segment.catalog_at(lsn));
+        // The segment is damaged: the nearest that is known before it.
+        let before = || {
+            let held = self.sealed.get(..at).unwrap_or_default().iter().rev();
+            let mut held = held.take_while(|segment| segment.end.lsn > files.compacted.lsn);
+            held.find_map(|segment| segment.catalog_at(segment.end.lsn))
+        };
+        let known = within.or_else(before).map(Arc::new);
+        known.unwrap_or_else(|| Arc::clone(&files.catalog))
+    }
+
+    fn tail_catalog(&self, lsn: Lsn, files: &FileSet, disk: &dyn Disk) -> Arc<Catalog> {
+        let view = self.tail();
+        let controls = view.blocks().filter(|block| block.entry.kind.controls());
+        let controls: Vec<&TailBlock> = controls.collect();
+        if controls.iter().all(|block| block.entry.first_lsn < lsn) {
+            return Arc::clone(&self.catalog);
+        }
+        let mut catalog = match self.sealed.last() {
+            None => Catalog::clone(&files.catalog),
+            Some(segment) => match segment.catalog_at(segment.end.lsn) {
+                Some(catalog) => catalog,
+                None => match self.tail_header(disk) {
+                    Some(catalog) => catalog,
+                    None => return Arc::clone(&self.catalog),
+                },
+            },
+        };
+        for block in controls {
+            if block.entry.first_lsn >= lsn {
+                break;
+            }
+            // It was checked and taken in once already.
+            let _ = block.control().map(|control| catalog.apply(&control));
+        }
+        Arc::new(catalog)
+    }
+
+    /// What the active segment's header says: needed behind a damaged segment only.
+    fn tail_header(&self, disk: &dyn Disk) -> Option<Catalog> {
+        let bytes = disk.map(Path::new(&self.tail.path)).ok()?;
+        let (header, _) = SegmentHeader::decode(&self.tail.path, &bytes).ok()?;
+        let mut catalog = Catalog::default();
+        catalog.adopt(&header.schemas, &header.settings).ok()?;
+        Some(catalog)
+    }
+}

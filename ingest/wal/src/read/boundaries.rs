@@ -1,0 +1,110 @@
+//! Places of the log that two nodes can compare: block boundaries, spread evenly. Reads the index;
+//! of the blocks only the headers of those chosen.
+
+use crate::format::block::BlockHeader;
+use crate::ids::{Lsn, Position};
+use crate::read::log::Log;
+use crate::format::segment::BlockEntry;
+use crate::read::snapshot::Snapshot;
+
+impl Log {
+    /// Up to `most` block boundaries in `[from, to]`, evenly spread, ascending, including the
+    /// outermost ones held.
+    pub fn boundaries(&self, from: Lsn, to: Lsn, most: usize) -> Vec<Position> {
+        let snapshot = self.snapshot();
+        let runs = runs(&snapshot, from, to);
+        let ends = (from..=to).contains(&snapshot.position.lsn);
+        let tail = tail_count(&snapshot, from, to);
+        let sealed: usize = runs.iter().map(|run| run.count).sum();
+        let wanted = spread(sealed + tail + usize::from(ends), most);
+        let mut found = Vec::with_capacity(wanted.len());
+        let mut wanted = wanted.into_iter().peekable();
+        let mut base = 0;
+        for run in &runs {
+            let segment = &snapshot.sealed[run.segment];
+            while let Some(at) = wanted.next_if(|at| *at < base + run.count) {
+                let entry = &segment.entries[run.first + at - base];
+                found.extend(start_of(&segment.block(entry)));
+            }
+            base += run.count;
+        }
+        let view = snapshot.tail();
+        let inside = view.blocks().filter(|block| within(&block.entry, from, to));
+        for (at, block) in inside.enumerate() {
+            if wanted.next_if_eq(&(base + at)).is_some() {
+                found.extend(start_of(&block.bytes));
+            }
+        }
+        if wanted.next().is_some() {
+            found.push(snapshot.position);
+        }
+        found
+    }
+}
+
+/// Blocks of one sealed segment that start in the range.
+struct Run {
+    segment: usize,
+    first: usize,
+    count: usize,
+}
+
+fn runs(snapshot: &Snapshot, from: Lsn, to: Lsn) -> Vec<Run> {
+    let run = |(segment, sealed): (usize, &std::sync::Arc<crate::read::sealed::Sealed>)| {
+        let entries = &sealed.entries;
+        let first = entries.partition_point(|entry| entry.first_lsn < from);
+        let end = entries.partition_point(|entry| entry.first_lsn <= to);
+        let count = end.saturating_sub(first);
+        (count > 0).then_some(Run {
+            segment,
+            first,
+            count,
+        })
+    };
+    let sealed = snapshot.sealed.iter().enumerate();
+    sealed.filter_map(run).collect()
+}
+
+fn tail_count(snapshot: &Snapshot, from: Lsn, to: Lsn) -> usize {
+    let view = snapshot.tail();
+    let inside = view.blocks().filter(|block| within(&block.entry, from, to));
+    inside.count()
+}
+
+fn within(entry: &BlockEntry, from: Lsn, to: Lsn) -> bool {
+    (from..=to).contains(&entry.first_lsn)
+}
+
+/// At most `most` of `count` places, evenly spread, the first and the last among them.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    let most = most.min(count);
+    match most {
+        0 => Vec::new(),
+        1 => vec![count - 1],
+        _ => (0..most)
+            .map(|at| {
+                let place = at as u128 * (count as u128 - 1) / (most as u128 - 1);
+                usize::try_from(place).unwrap_or(usize::MAX)
+            })
+            .collect(),
+    }
+}
+
+/// Where the log stood before a block; none when its header is damaged.
+fn start_of(block: &[u8]) -> Option<Position> {
+    BlockHeader::decode(block).ok().map(|header| header.start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_spread_evenly_and_the_outermost_are_among_them() {
+        assert!(spread(0, 5).is_empty() && spread(5, 0).is_empty());
+        assert_eq!(spread(3, 5), [0, 1, 2]);
+        assert_eq!(spread(100, 2), [0, 99]);
+        assert_eq!(spread(101, 5), [0, 25, 50, 75, 100]);
+        assert_eq!(spread(9, 1), [8]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Reads the log forward from a block boundary, as the bytes on disk. Holds nothing but a position,
+//! so a slow reader pins no memory between two calls.
+
+use bytes::Bytes;
+
+use crate::format::block::{BLOCK_HEADER_LEN, u64_at};
+use crate::error::WalError;
+use crate::ids::Position;
+use crate::read::log::Log;
+use crate::read::sealed::Sealed;
+use crate::format::segment::BlockEntry;
+use crate::read::snapshot::Snapshot;
+
+/// A forward reader of durable blocks.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    log: Log,
+    position: Position,
+}
+
+/// A run of whole blocks.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Put together: whole blocks, byte for byte as on disk.
+    pub parts: Vec<Bytes>,
+    /// Where the log stands after them.
+    pub end: Position,
+    /// Length of all parts.
+    pub bytes: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(log: Log, position: Position) -> Self {
+        Self { log, position }
+    }
+
+    /// Where the next block starts.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next blocks, about `max_bytes` of them but at least one; `None` at the durable end.
+    ///
+    /// # Errors
+    /// `NotHeld` when the position has been retired meanwhile.
+    pub fn next(&mut self, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
+        let snapshot = self.log.snapshot();
+        if self.position.lsn >= snapshot.position.lsn {
+            return Ok(None);
+        }
+        let chunk = if self.position.lsn >= snapshot.tail.start.lsn {
+            self.read_tail(&snapshot, max_bytes)
+        } else {
+            let at = snapshot
+                .sealed
+                .partition_point(|seg| seg.end.lsn <= self.position.lsn);
+            snapshot
+                .sealed
+                .get(at)
+                .and_then(|segment| self.read_sealed(segment, max_bytes))
+        };
+        let chunk = chunk.ok_or(WalError::NotHeld(self.position))?;
+        self.position = chunk.end;
+        Ok(Some(chunk))
+    }
+
+    fn read_sealed(&self, segment: &Sealed, max_bytes: usize) -> Option<Chunk> {
+        let first = segment.block_at(self.position.lsn)?;
+        let from = segment.entries[first].offset;
+        let fits = |at: &usize| {
+            let entry = &segment.entries[*at];
+            entry.offset + u64::from(entry.len) - from <= max_bytes as u64
+        };
+        // Not across a hole: what lies between is no block.
+        let follows =
+            |at: &usize| segment.entries[*at].first_lsn == segment.entries[*at - 1].end_lsn();
+        let last = (first + 1..segment.entries.len())
+            .take_while(|at| fits(at) && follows(at))
+            .last()
+            .unwrap_or(first);
+        let entry = &segment.entries[last];
+        let to = usize::try_from(entry.offset + u64::from(entry.len)).ok()?;
+        let bytes = segment.bytes.slice(usize::try_from(from).ok()?..to);
+        let end = end_of(entry, &segment.block(entry));
+        Some(Chunk {
+            end,
+            bytes: bytes.len(),
+            parts: vec![bytes],
+        })
+    }
+
+    fn read_tail(&self, snapshot: &Snapshot, max_bytes: usize) -> Option<Chunk> {
+        let blocks = snapshot
+            .tail
+            .run(self.position.lsn, snapshot.tail_len, max_bytes)?;
+        let last = blocks.last()?;
+        let end = end_of(&last.entry, &last.bytes);
+        let bytes = blocks.iter().map(|block| block.bytes.len()).sum();
+        let parts = blocks.into_iter().map(|block| block.bytes).collect();
+        Some(Chunk { parts, end, bytes })
+    }
+}
+
+/// Where the log stands after a block.
+fn end_of(entry: &BlockEntry, block: &[u8]) -> Position {
+    let chain = u64_at(block, BLOCK_HEADER_LEN - 8);
+    Position {
+        lsn: entry.end_lsn(),
+        chain,
+    }
+}

@@ -1,0 +1,13 @@
+//! What is seen of an open log: its state as the one writer publishes it, views of it, and readers of
+//! blocks. It must never write to the log.
+
+pub(crate) mod as_of;
+pub(crate) mod boundaries;
+pub(crate) mod bundle;
+pub(crate) mod cursor;
+pub(crate) mod file_history;
+pub(crate) mod log;
+pub(crate) mod replicas;
+pub(crate) mod sealed;
+pub(crate) mod segment_starts;
+pub(crate) mod snapshot;

@@ -1,0 +1,410 @@
+//! What a secondary has that its upstream does not: put aside under `diverged/` as segments that can
+//! be read alone, durable before anything is cut off the log. Never deletes what was put aside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::format::catalog::Catalog;
+use crate::compact::put_durably;
+use crate::damage::DamageBoard;
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::parquet::manifest::{MANIFEST, Manifest};
+use crate::ids::{LogId, Lsn, Position};
+use crate::paths::{DIVERGED, LOG_PREFIX, log_dir, segment_name};
+use crate::read::segment_starts;
+use crate::integrity::repair::FETCHED_NEW;
+use crate::format::schema::TableSchema;
+use crate::read::sealed::Sealed;
+use crate::format::segment::{BlockEntry, SegmentFooter};
+use crate::read::snapshot::BlockRef;
+use crate::open::closed::{Content, Piece, end_of, pieces, rows_of};
+
+/// Where a tail is copied to before it has its name.
+pub(crate) const DRAFT: &str = "draft";
+const TAIL_PREFIX: &str = "tail-";
+/// As many directories are looked at, and may differ by a number alone.
+const MOST_LISTED: usize = 1000;
+const MOST_OF_ONE_NAME: usize = 1000;
+
+/// A part of another history that was put aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diverged {
+    /// Its directory: segments, and of a whole log the manifest and Parquet files.
+    pub path: PathBuf,
+    pub from: Position,
+    pub to: Position,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// With the log closed: writes what lies behind `at` to files of its own under `diverged/`, each a
+/// sealed segment that can be read alone, makes them durable, then cuts the log at `at`. Parquet
+/// files stay. A crash leaves the log whole, or shorter with all that is gone put aside.
+///
+/// # Errors
+/// `NotHeld` when `at` is no block boundary of the log, or lies below the compacted position: then
+/// nothing has changed. `Io`, `Corrupt`.
+pub fn save_diverged(
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    log: LogId,
+    at: Position,
+) -> Result<Diverged, WalError> {
+    let disk = disk.as_ref();
+    let dir = log_dir(data_dir, log);
+    let compacted = compacted(disk, &dir, log)?;
+    let pieces = pieces(disk, &dir)?;
+    let Some(tip) = tip(&pieces) else {
+        return Err(WalError::NotHeld(at));
+    };
+    let diverged = data_dir.join(DIVERGED);
+    if at == tip {
+        return Ok(Diverged {
+            path: diverged,
+            from: at,
+            to: at,
+            rows: 0,
+            bytes: 0,
+        });
+    }
+    if at.lsn < compacted.lsn || !is_boundary(&pieces, at) {
+        return Err(WalError::NotHeld(at));
+    }
+    let diverged = match known_shelf(disk, &diverged, log, at, tip)? {
+        Some(diverged) => diverged,
+        None => put_aside(disk, &diverged, log, at, &pieces, tip)?,
+    };
+    // What was retired lies below; but nothing may ever vouch for what is cut off.
+    past::cut(disk, &dir, log, at)?;
+    cut(disk, &dir, &pieces, at)?;
+    Ok(diverged)
+}
+
+/// The position up to which rows are in Parquet files.
+fn compacted(disk: &dyn Disk, dir: &Path, log: LogId) -> Result<Position, WalError> {
+    let path = dir.join(MANIFEST);
+    match disk.read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(log.genesis()),
+        Err(error) => Err(WalError::io("read", &path)(error)),
+        Ok(bytes) => {
+            let manifest = Manifest::decode(&path.display().to_string(), &bytes)?;
+            Ok(manifest.compacted)
+        }
+    }
+}
+
+/// Where the log ends, as far as can be read.
+fn tip(pieces: &[Piece]) -> Option<Position> {
+    let content = pieces.iter().rev().find_map(|piece| piece.content.as_ref());
+    content.map(|content| content.footer.end)
+}
+
+/// Whether the log can be cut here: a block, or a segment, starts or ends there.
+fn is_boundary(pieces: &[Piece], at: Position) -> bool {
+    pieces.iter().any(|piece| {
+        let content = piece.content.as_ref();
+        let edge = |content: &Content| content.header.start == at || content.footer.end == at;
+        content.is_some_and(edge) || piece.place(at).is_some()
+    })
+}
+
+/// Copies what lies behind `at`; durable once this returns.
+fn put_aside(
+    disk: &dyn Disk,
+    diverged: &Path,
+    log: LogId,
+    at: Position,
+    pieces: &[Piece],
+    tip: Position,
+) -> Result<Diverged, WalError> {
+    let draft = diverged.join(DRAFT);
+    let removed = disk.remove_dir_all(&draft);
+    removed.map_err(WalError::io("remove directory", &draft))?;
+    for dir in [diverged, &draft] {
+        disk.create_dir(dir)
+            .map_err(WalError::io("create directory", dir))?;
+    }
+    let (mut rows, mut bytes) = (0, 0);
+    for piece in pieces.iter().filter(|piece| piece.holds_anything()) {
+        let Some(copy) = copy_behind(piece, at)? else {
+            continue;
+        };
+        rows += copy.rows;
+        bytes += copy.parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        write_new(disk, &draft.join(segment_name(copy.first)), &copy.parts)?;
+    }
+    sync(disk, &draft)?;
+    let path = free_name(disk, diverged, &tail_name(log, at, tip))?;
+    disk.rename(&draft, &path)
+        .map_err(WalError::io("rename", &draft))?;
+    sync(disk, diverged)?;
+    Ok(Diverged {
+        path,
+        from: at,
+        to: tip,
+        rows,
+        bytes,
+    })
+}
+
+/// What is written of one segment.
+struct Copy {
+    first: Lsn,
+    parts: Vec<Bytes>,
+    rows: u64,
+}
+
+/// A segment of what a segment holds behind `at`; none when that is nothing. One that cannot be read
+/// is copied as it is.
+fn copy_behind(piece: &Piece, at: Position) -> Result<Option<Copy>, WalError> {
+    let Some(content) = &piece.content else {
+        return Ok((piece.first >= at.lsn).then(|| Copy {
+            first: piece.first,
+            parts: vec![piece.bytes.clone()],
+            rows: 0,
+        }));
+    };
+    let footer = &content.footer;
+    if footer.end.lsn <= at.lsn {
+        return Ok(None);
+    }
+    if piece.first >= at.lsn {
+        let mut parts = vec![piece.bytes.clone()];
+        if !content.sealed {
+            let blocks = piece.slice(0, content.blocks_end).unwrap_or_default();
+            parts = vec![blocks, footer.encode(content.blocks_end).into()];
+        }
+        return Ok(Some(Copy {
+            first: piece.first,
+            parts,
+            rows: content.rows(),
+        }));
+    }
+    let (offset, index) = piece.place(at).ok_or(WalError::NotHeld(at))?;
+    let header = piece.header_after(index, at)?.encode();
+    let shift = |entry: &BlockEntry| BlockEntry {
+        offset: entry.offset - offset + header.len() as u64,
+        ..*entry
+    };
+    let entries: Vec<BlockEntry> = footer.entries.iter().skip(index).map(shift).collect();
+    let blocks = piece.slice(offset, content.blocks_end).unwrap_or_default();
+    let rows = rows_of(&entries);
+    let footer = SegmentFooter {
+        entries,
+        ..footer.clone()
+    };
+    let footer = footer.encode((header.len() + blocks.len()) as u64);
+    Ok(Some(Copy {
+        first: at.lsn,
+        parts: vec![header.into(), blocks, footer.into()],
+        rows,
+    }))
+}
+
+fn write_new(disk: &dyn Disk, path: &Path, parts: &[Bytes]) -> Result<(), WalError> {
+    let mut file = disk.create(path).map_err(WalError::io("create", path))?;
+    let mut offset = 0;
+    for part in parts {
+        file.write_at(offset, part)
+            .map_err(WalError::io("write", path))?;
+        offset += part.len() as u64;
+    }
+    file.sync().map_err(WalError::io("fsync", path))
+}
+
+/// Cuts the log at `at`: whole segments go newest first, each removal made to last before the next,
+/// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before may
+/// have them mapped.
+fn cut(disk: &dyn Disk, dir: &Path, pieces: &[Piece], at: Position) -> Result<(), WalError> {
+    for piece in pieces.iter().rev().filter(|piece| piece.first >= at.lsn) {
+        let removed = disk.remove(&piece.path);
+        removed.map_err(WalError::io("remove", &piece.path))?;
+        sync(disk, dir)?;
+    }
+    for piece in pieces.iter().filter(|piece| piece.first < at.lsn) {
+        let Some((offset, _)) = piece.place(at) else {
+            continue;
+        };
+        let left = piece.slice(0, offset).unwrap_or_default();
+        put_durably(disk, &dir.join(FETCHED_NEW), &piece.path, &left)?;
+    }
+    Ok(())
+}
+
+/// An earlier attempt has put all of this aside, and was interrupted while it cut the log.
+fn known_shelf(
+    disk: &dyn Disk,
+    diverged: &Path,
+    log: LogId,
+    at: Position,
+    tip: Position,
+) -> Result<Option<Diverged>, WalError> {
+    let prefix = format!("{TAIL_PREFIX}{log}-{}-", at.lsn);
+    for name in list(disk, diverged)? {
+        let path = diverged.join(&name);
+        if !name.starts_with(&prefix) {
+            continue;
+        }
+        let copies = pieces(disk, &path)?;
+        let starts = copies.first().and_then(|copy| copy.content.as_ref());
+        let starts = starts.is_some_and(|content| content.header.start == at);
+        if starts && is_boundary(&copies, tip) {
+            return Ok(Some(summary(path, &copies, at.lsn)));
+        }
+    }
+    Ok(None)
+}
+
+/// What was put aside is never written over, not even by what should be the same.
+fn free_name(disk: &dyn Disk, diverged: &Path, name: &str) -> Result<PathBuf, WalError> {
+    let taken = list(disk, diverged)?;
+    let numbered = |number: usize| match number {
+        1 => name.to_owned(),
+        _ => format!("{name}-{number}"),
+    };
+    let mut names = (1..=MOST_OF_ONE_NAME).map(numbered);
+    let free = names.find(|name| !taken.contains(name));
+    let free = free.ok_or_else(|| WalError::WrongLog {
+        path: diverged.to_owned(),
+        reason: format!("holds {MOST_OF_ONE_NAME} of the name {name} already"),
+    })?;
+    Ok(diverged.join(free))
+}
+
+/// A free name for a log that is kept whole.
+pub(crate) fn keep_as(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<PathBuf, WalError> {
+    let diverged = data_dir.join(DIVERGED);
+    disk.create_dir(&diverged)
+        .map_err(WalError::io("create directory", &diverged))?;
+    let end = end_of(disk, &log_dir(data_dir, id))?.map_or(Lsn(0), |end| end.lsn);
+    free_name(disk, &diverged, &format!("{LOG_PREFIX}{id}-{end}"))
+}
+
+fn tail_name(log: LogId, from: Position, to: Position) -> String {
+    format!(
+        "{TAIL_PREFIX}{log}-{}-{}-{:016x}",
+        from.lsn, to.lsn, to.chain
+    )
+}
+
+fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Diverged {
+    let unknown = Position {
+        lsn: first,
+        chain: 0,
+    };
+    let contents = || pieces.iter().filter_map(|piece| piece.content.as_ref());
+    let from = contents().next().map(|content| content.header.start);
+    let rows = contents().map(Content::rows).sum();
+    let from = from.unwrap_or(unknown);
+    Diverged {
+        path,
+        from,
+        to: tip(pieces).unwrap_or(from),
+        rows,
+        bytes: pieces.iter().map(|piece| piece.bytes.len() as u64).sum(),
+    }
+}
+
+/// All that was ever put aside here. Reads names, headers and footers.
+///
+/// # Errors
+/// `Io` when the directory cannot be read, `NewerFormat`.
+pub fn list_diverged(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Diverged>, WalError> {
+    let disk = disk.as_ref();
+    let diverged = data_dir.join(DIVERGED);
+    let mut names = list(disk, &diverged)?;
+    names.sort();
+    let mut found = Vec::new();
+    for name in names.iter().take(MOST_LISTED) {
+        let path = diverged.join(name);
+        if name.starts_with(TAIL_PREFIX) {
+            let copies = pieces(disk, &path)?;
+            let first = copies.first().map_or(Lsn(0), |copy| copy.first);
+            found.push(summary(path, &copies, first));
+        } else if name.starts_with(LOG_PREFIX) {
+            found.push(whole_log(disk, path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// A log that was kept whole: its Parquet files, and the segments behind them.
+fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Diverged, WalError> {
+    let all = pieces(disk, &path)?;
+    let file = path.join(MANIFEST);
+    let manifest = match disk.read(&file) {
+        Ok(bytes) => Manifest::decode(&file.display().to_string(), &bytes).ok(),
+        Err(_) => None,
+    };
+    let mut found = summary(path, &all, Lsn(0));
+    let Some(manifest) = manifest else {
+        return Ok(found);
+    };
+    let behind = all
+        .iter()
+        .filter(|piece| piece.first >= manifest.compacted.lsn);
+    let contents = behind.filter_map(|piece| piece.content.as_ref());
+    let files = || manifest.files.iter();
+    found.rows =
+        contents.map(Content::rows).sum::<u64>() + files().map(|file| file.rows).sum::<u64>();
+    found.bytes += files().map(|file| file.bytes).sum::<u64>();
+    found.from = manifest.log.genesis();
+    if found.to.lsn < manifest.compacted.lsn {
+        found.to = manifest.compacted;
+    }
+    Ok(found)
+}
+
+/// The data blocks of one segment file, sealed or not, each with the schema it was written under.
+/// Needs nothing but the file.
+///
+/// # Errors
+/// `Corrupt` when the file is no readable segment, `NewerFormat`, `Io`.
+pub fn segment_blocks(
+    disk: &Arc<dyn Disk>,
+    file: &Path,
+) -> Result<Vec<(Arc<TableSchema>, BlockRef)>, WalError> {
+    let name = file.display().to_string();
+    let mut bytes = disk.map(file).map_err(WalError::io("map", file))?;
+    let content = Content::of(&name, &bytes)?;
+    if !content.sealed {
+        let end = usize::try_from(content.blocks_end).unwrap_or(usize::MAX);
+        let mut whole = bytes.get(..end).unwrap_or_default().to_vec();
+        whole.extend(content.footer.encode(content.blocks_end));
+        bytes = whole.into();
+    }
+    let board: Arc<DamageBoard> = Arc::default();
+    let segment = Arc::new(Sealed::of(bytes, file, content.header.log, &board)?);
+    let catalog: &Catalog = &segment.catalog;
+    let block = |entry: &BlockEntry| {
+        let schema = catalog.version(entry.table, entry.schema_version);
+        let schema = schema.ok_or_else(|| {
+            WalError::corrupt(
+                &name,
+                entry.offset,
+                "rows of a schema that is not in the file",
+            )
+        })?;
+        let block = BlockRef::sealed(*entry, schema, &segment, None);
+        Ok((Arc::clone(schema), block))
+    };
+    let data = segment.entries.iter();
+    data.filter(|entry| entry.kind == crate::format::block::BlockKind::Data)
+        .map(block)
+        .collect()
+}
+
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, WalError> {
+    disk.list(dir).map_err(WalError::io("list", dir))
+}
+
+fn sync(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    disk.sync_dir(dir)
+        .map_err(WalError::io("fsync directory", dir))
+}
+
+#[cfg(test)]
+mod tests;

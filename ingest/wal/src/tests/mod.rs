@@ -1,0 +1,7 @@
+//! Promises of the whole crate that no single file can make. Tests only; must never hold what the
+//! product needs.
+
+mod as_of;
+mod model;
+pub(crate) mod refusing_disk;
+mod roundtrip;

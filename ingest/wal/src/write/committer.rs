@@ -1,0 +1,473 @@
+//! Group commit: the one thread on a primary that turns gathered rows into durable blocks.
+//!
+//! While one fsync runs, appenders fill the next group, so batching needs no timer; `Pacer` only
+//! keeps groups from becoming tiny under load. Any error poisons the log: nothing more is
+//! acknowledged, every waiter fails, and the process is told through `Log::failed`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crate::write::writer::Writer;
+use crate::write::appender::{Appender, Durable, GroupId, Inbox, OnDurable};
+use crate::write::batch::{Batch, Piece};
+use crate::format::body::BodyWriter;
+use crate::clock::unix_nanos;
+use crate::config::Config;
+use crate::format::control::Control;
+use crate::error::WalError;
+use crate::write::group::{Group, GroupBuilder};
+use crate::ids::{Position, TableId};
+use crate::read::log::{Log, LogState};
+use crate::format::options::TableOptions;
+use crate::write::pacer::Pacer;
+use crate::write::registry::Registry;
+use crate::format::schema::TableSchema;
+use crate::write::space::Space;
+use crate::write::upkeep::{self, ClockGuard};
+
+/// Wakes the committer. Ringing twice before it looks is ringing once.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Returns once rung, or after `limit`.
+    fn wait(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while !self.rung.swap(false, Ordering::AcqRel) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+}
+
+/// What the committer's thread and its handle share.
+#[derive(Debug)]
+struct Shared {
+    inboxes: Mutex<Vec<Arc<Inbox>>>,
+    bell: Arc<Bell>,
+    stop: AtomicBool,
+    /// The thread is gone: nothing will be committed any more.
+    ended: AtomicBool,
+}
+
+/// Handle to the committer's thread of an open primary log.
+#[derive(Debug)]
+pub struct Committer {
+    log: Log,
+    appenders: Appenders,
+    thread: JoinHandle<Result<Position, WalError>>,
+}
+
+/// Makes appenders; may be handed to the threads that need them.
+#[derive(Clone, Debug)]
+pub struct Appenders {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    pending_bytes: usize,
+}
+
+impl Appenders {
+    /// A handle for one more producer. `on_durable` is called on the committer's thread after every
+    /// group that held rows of this producer; it must not block.
+    pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
+        let on_durable: OnDurable = on_durable;
+        let inbox = Arc::new(Inbox::new(Arc::clone(&self.shared.bell), on_durable));
+        let mut inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.shared.ended.load(Ordering::Acquire) {
+            inbox.close();
+        }
+        inboxes.push(Arc::clone(&inbox));
+        Appender::new(inbox, Arc::clone(&self.registry), self.pending_bytes)
+    }
+}
+
+impl Committer {
+    pub(crate) fn start(
+        writer: Writer,
+        state: Arc<LogState>,
+        config: &Config,
+    ) -> Result<Self, WalError> {
+        let log = Log::new(Arc::clone(&state));
+        let registry = Registry::new(&writer.catalog);
+        let declared = registry.declare(&config.tables)?;
+        let registry = Arc::new(registry);
+        let shared = Arc::new(Shared {
+            inboxes: Mutex::default(),
+            bell: Arc::default(),
+            stop: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        let run = Run {
+            clock: ClockGuard::new(writer.committed_at, Instant::now()),
+            writer,
+            space: Space::new(&state, config.reserve_disk),
+            state,
+            declared,
+            options: options_of(config),
+            keep_segments: config.keep_segments,
+            upkeep_every: config.upkeep_every.max(UPKEEP_LEAST),
+            kept_up: None,
+            shared: Arc::clone(&shared),
+            body: BodyWriter::default(),
+            pacer: Pacer::new(config.max_group_delay),
+            segment_size: config.segment_size,
+        };
+        let dir = run.writer.dir.clone();
+        let thread = thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || run.run())
+            .map_err(WalError::io("start the committer thread of", &dir))?;
+        // Set before any appender exists, so no ring is lost.
+        let _ = shared.bell.thread.set(thread.thread().clone());
+        let appenders = Appenders {
+            shared,
+            registry,
+            pending_bytes: config.pending_bytes,
+        };
+        Ok(Self {
+            log,
+            appenders,
+            thread,
+        })
+    }
+
+    /// The log's read side.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Makes appenders for producers on other threads.
+    pub fn appenders(&self) -> Appenders {
+        self.appenders.clone()
+    }
+
+    /// A handle for one more producer; see `Appenders::appender`.
+    pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
+        self.appenders.appender(on_durable)
+    }
+
+    /// Commits what has been gathered, ends the thread and returns the log's end. Blocks.
+    ///
+    /// # Errors
+    /// The error that poisoned the log, if one did.
+    pub fn stop(self) -> Result<Position, WalError> {
+        self.appenders.shared.stop.store(true, Ordering::Release);
+        self.appenders.shared.bell.ring();
+        self.thread.join().unwrap_or_else(|_| {
+            Err(WalError::Poisoned(
+                "the committer thread panicked".to_owned(),
+            ))
+        })
+    }
+}
+
+/// The committer's thread.
+struct Run {
+    writer: Writer,
+    state: Arc<LogState>,
+    shared: Arc<Shared>,
+    body: BodyWriter,
+    pacer: Pacer,
+    space: Space,
+    segment_size: u64,
+    keep_segments: u64,
+    /// Tables of the conf, to be written into the log before any row.
+    declared: Vec<Arc<TableSchema>>,
+    /// Options by the conf; all other tables have none.
+    options: HashMap<String, TableOptions>,
+    upkeep_every: Duration,
+    clock: ClockGuard,
+    /// When the log was last looked after.
+    kept_up: Option<Instant>,
+}
+
+/// A segment is sealed once it has this many blocks: a query must not meet many more.
+const MAX_BLOCKS: usize = 16_384;
+/// Shortest time between two looks, so that an idle committer sleeps.
+const UPKEEP_LEAST: Duration = Duration::from_millis(1);
+/// A segment with rows is sealed once its first block is this old.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+fn options_of(config: &Config) -> HashMap<String, TableOptions> {
+    let tables = config.tables.iter();
+    tables
+        .map(|table| (table.name.clone(), table.options))
+        .collect()
+}
+
+/// The rows of one group, by table.
+type Tables = BTreeMap<TableId, Vec<Piece>>;
+
+/// Rows taken from one appender.
+struct Taken {
+    inbox: Arc<Inbox>,
+    group: GroupId,
+}
+
+impl Run {
+    fn run(mut self) -> Result<Position, WalError> {
+        let guard = CloseOnExit {
+            shared: Arc::clone(&self.shared),
+            state: Arc::clone(&self.state),
+        };
+        let result = self.serve();
+        if let Err(error) = &result {
+            self.state.fail(&error.to_string());
+        }
+        drop(guard);
+        result.map(|()| self.writer.tip)
+    }
+
+    fn serve(&mut self) -> Result<(), WalError> {
+        loop {
+            if !self.upkeep()? {
+                return Ok(());
+            }
+            self.shared.bell.wait(self.upkeep_every);
+            let stopping = self.stopping();
+            if !stopping {
+                let delay = self.pacer.delay(Instant::now());
+                if !delay.is_zero() {
+                    thread::sleep(delay);
+                }
+            }
+            if !self.space.there_is() {
+                if stopping {
+                    // What waits was never acknowledged.
+                    return Ok(());
+                }
+                self.space.pause();
+                self.shared.bell.ring();
+                continue;
+            }
+            if !self.commit_rows()? {
+                return Ok(());
+            }
+            if stopping {
+                // Rows that slipped in while the last group was written.
+                return self.commit_rows().map(|_| ());
+            }
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Writes what the log must say by itself. Allowed where rows are not: it is little, and it
+    /// makes room.
+    fn upkeep(&mut self) -> Result<bool, WalError> {
+        if self
+            .kept_up
+            .is_some_and(|at| at.elapsed() < self.upkeep_every)
+        {
+            return Ok(true);
+        }
+        self.kept_up = Some(Instant::now());
+        let mut controls: Vec<Control> = std::mem::take(&mut self.declared)
+            .into_iter()
+            .map(Control::Schema)
+            .collect();
+        controls.extend(self.changed_options(&controls));
+        let now = unix_nanos();
+        let believed = self.clock.believes(now, Instant::now());
+        controls.extend(upkeep::due(
+            &self.state.snapshot(),
+            believed.then_some(now),
+            self.keep_segments,
+        ));
+        if controls.is_empty() && !self.old() {
+            return Ok(true);
+        }
+        for control in &controls {
+            if let Control::Cut(..) = control {
+                self.state.count_cut();
+            }
+        }
+        let group = self.encode(controls, Tables::new())?;
+        self.commit(group)
+    }
+
+    /// Options that the conf wants otherwise than the log has them.
+    fn changed_options(&self, new: &[Control]) -> Vec<Control> {
+        let new = new.iter().filter_map(|control| match control {
+            Control::Schema(schema) => Some(schema),
+            _ => None,
+        });
+        let catalog = &self.writer.catalog;
+        let mut changed: BTreeMap<TableId, TableOptions> = BTreeMap::new();
+        for schema in catalog.tables().chain(new) {
+            let wanted = self.options.get(&schema.name).copied().unwrap_or_default();
+            if wanted != catalog.options(schema.id) {
+                changed.insert(schema.id, wanted);
+            }
+        }
+        let controls = changed.into_iter();
+        controls
+            .map(|(table, options)| Control::Options(table, options))
+            .collect()
+    }
+
+    /// Whether the active segment has waited long enough for more.
+    fn old(&self) -> bool {
+        let active = &self.writer.active;
+        let age = unix_nanos().saturating_sub(active.begun_at.unwrap_or(i64::MAX));
+        let waited = u128::try_from(age).is_ok_and(|age| age >= MAX_AGE.as_nanos());
+        active.blocks() > 0 && waited
+    }
+
+    /// Commits what has been gathered. False: given up while waiting for room; nothing may be
+    /// committed after it, or it would seem to be acknowledged too.
+    fn commit_rows(&mut self) -> Result<bool, WalError> {
+        let started = Instant::now();
+        let (taken, tables) = self.take()?;
+        if taken.is_empty() {
+            return Ok(true);
+        }
+        let rows = tables
+            .values()
+            .flatten()
+            .map(|piece| piece.times.len() as u64)
+            .sum();
+        self.pacer.took(started, rows);
+        let group = self.encode(Vec::new(), tables)?;
+        if !self.commit(group)? {
+            return Ok(false);
+        }
+        let lsn = self.writer.tip.lsn;
+        for Taken { inbox, group } in taken {
+            inbox.complete(Durable { group, lsn });
+        }
+        Ok(true)
+    }
+
+    /// Makes a group durable, once there is room. False: given up while waiting for room.
+    fn commit(&mut self, group: Group) -> Result<bool, WalError> {
+        let groups = std::slice::from_ref(&group);
+        let stop = || self.shared.stop.load(Ordering::Acquire);
+        let (writer, state) = (&mut self.writer, &self.state);
+        let written = self.space.write(|| writer.commit(state, groups), stop)?;
+        if written.is_none() {
+            return Ok(false);
+        }
+        if group.seals {
+            let Some(sealed) = self.space.write(|| writer.rotate(), stop)? else {
+                return Ok(false);
+            };
+            self.state.publish(self.writer.committed(Some(sealed)));
+        }
+        Ok(true)
+    }
+
+    fn take(&self) -> Result<(Vec<Taken>, Tables), WalError> {
+        let inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Vec::with_capacity(inboxes.len());
+        let mut tables = Tables::new();
+        for inbox in inboxes.iter() {
+            if let Some((group, batch)) = inbox.take()? {
+                gather(&mut tables, batch);
+                taken.push(Taken {
+                    inbox: Arc::clone(inbox),
+                    group,
+                });
+            }
+        }
+        Ok((taken, tables))
+    }
+
+    fn encode(&mut self, controls: Vec<Control>, tables: Tables) -> Result<Group, WalError> {
+        let (offset, blocks) = (self.writer.active.offset, self.writer.active.blocks());
+        let old = self.old();
+        let catalog = Arc::clone(&self.writer.catalog);
+        let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
+        for control in controls {
+            group.control(control);
+        }
+        for (id, pieces) in tables {
+            let Some(schema) = newest(&catalog, id, &pieces) else {
+                continue;
+            };
+            if catalog
+                .newest(id)
+                .is_none_or(|written| written.version < schema.version)
+            {
+                group.control(Control::Schema(Arc::clone(&schema)));
+            }
+            let encoded = group.rows(&schema, pieces);
+            encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;
+        }
+        let full = offset + group.len() as u64 >= self.segment_size;
+        if full || blocks + group.blocks() >= MAX_BLOCKS || old {
+            group.seal();
+        }
+        Ok(group.finish())
+    }
+}
+
+/// The newest schema among those the rows were gathered under and the one last written.
+fn newest(
+    catalog: &crate::format::catalog::Catalog,
+    id: TableId,
+    pieces: &[Piece],
+) -> Option<Arc<TableSchema>> {
+    let gathered = pieces.iter().map(|piece| &piece.schema);
+    gathered
+        .chain(catalog.newest(id))
+        .max_by_key(|schema| schema.version)
+        .map(Arc::clone)
+}
+
+fn gather(tables: &mut Tables, batch: Batch) {
+    for table in batch.into_tables() {
+        tables
+            .entry(table.schema.id)
+            .or_default()
+            .push(table.finish());
+    }
+}
+
+/// However the thread ends, nobody waits for it for ever.
+struct CloseOnExit {
+    shared: Arc<Shared>,
+    state: Arc<LogState>,
+}
+
+impl Drop for CloseOnExit {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.state.fail("the committer thread panicked");
+        }
+        let inboxes = self
+            .shared
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.shared.ended.store(true, Ordering::Release);
+        inboxes.iter().for_each(|inbox| inbox.close());
+    }
+}

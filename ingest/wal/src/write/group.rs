@@ -1,0 +1,287 @@
+//! One group commit as bytes: the blocks that one fsync makes durable. Pure.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, RecordBatch, RecordBatchOptions, TimestampNanosecondArray, new_null_array,
+};
+use arrow::compute::concat;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+
+use crate::write::batch::Piece;
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, checksum};
+use crate::format::body::BodyWriter;
+use crate::format::column::widen_array;
+use crate::format::control::Control;
+use crate::ids::{Lsn, Position, TableId};
+use crate::format::schema::TableSchema;
+use crate::format::segment::BlockEntry;
+
+/// Rows per data block at most, so that one block never strains a reader.
+const MAX_BLOCK_ROWS: usize = 65_536;
+
+/// Whole blocks that continue the log, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) bytes: Bytes,
+    /// Offsets are relative to `bytes`.
+    pub(crate) entries: Vec<BlockEntry>,
+    pub(crate) controls: Vec<Control>,
+    pub(crate) end: Position,
+    pub(crate) committed_at: i64,
+    /// The last block seals the segment.
+    pub(crate) seals: bool,
+}
+
+/// Encodes the blocks of one group.
+pub(crate) struct GroupBuilder<'a> {
+    writer: &'a mut BodyWriter,
+    bytes: Vec<u8>,
+    entries: Vec<BlockEntry>,
+    controls: Vec<Control>,
+    start: Lsn,
+    tip: Position,
+    committed_at: i64,
+    seals: bool,
+}
+
+/// What a block's header says beyond its place.
+struct Content {
+    kind: BlockKind,
+    table: TableId,
+    schema_version: u32,
+    rows: u32,
+    min_time: i64,
+    max_time: i64,
+}
+
+impl<'a> GroupBuilder<'a> {
+    pub(crate) fn new(writer: &'a mut BodyWriter, tip: Position, committed_at: i64) -> Self {
+        Self {
+            writer,
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            controls: Vec::new(),
+            start: tip.lsn,
+            tip,
+            committed_at,
+            seals: false,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// A change that what follows is subject to.
+    pub(crate) fn control(&mut self, control: Control) {
+        let at = self.begin();
+        self.bytes.extend_from_slice(&control.encode());
+        let version = match &control {
+            Control::Schema(schema) => schema.version,
+            _ => 0,
+        };
+        let content = Content::control(control.kind(), control.table(), version);
+        self.controls.push(control);
+        self.end(at, &content);
+    }
+
+    /// Blocks so far.
+    pub(crate) fn blocks(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The block after which the segment is sealed.
+    pub(crate) fn seal(&mut self) {
+        let at = self.begin();
+        self.seals = true;
+        self.end(at, &Content::control(BlockKind::Seal, TableId(0), 0));
+    }
+
+    /// Rows of one table, from several appenders, in as many blocks as they need.
+    pub(crate) fn rows(
+        &mut self,
+        schema: &TableSchema,
+        pieces: Vec<Piece>,
+    ) -> Result<(), ArrowError> {
+        let mut merged: Vec<Piece> = Vec::new();
+        for piece in pieces {
+            match merged.last_mut() {
+                Some(last) if worth_merging(last, &piece) => merge(last, piece, schema)?,
+                _ => merged.push(piece),
+            }
+        }
+        merged
+            .iter()
+            .try_for_each(|piece| self.piece(schema, piece))
+    }
+
+    fn piece(&mut self, schema: &TableSchema, piece: &Piece) -> Result<(), ArrowError> {
+        let (columns, batch) = record_batch(schema, piece)?;
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let len = MAX_BLOCK_ROWS.min(batch.num_rows() - from);
+            self.data(schema, &columns, &piece.times, &batch, from, len)?;
+            from += len;
+        }
+        Ok(())
+    }
+
+    /// Encodes `len` rows from `from`; halves what would become too long a block.
+    fn data(
+        &mut self,
+        schema: &TableSchema,
+        columns: &[usize],
+        times: &[i64],
+        batch: &RecordBatch,
+        from: usize,
+        len: usize,
+    ) -> Result<(), ArrowError> {
+        let at = self.begin();
+        self.writer
+            .write(&mut self.bytes, columns, &batch.slice(from, len))?;
+        if self.bytes.len() - at > MAX_BLOCK_LEN && len > 1 {
+            self.bytes.truncate(at);
+            let half = len / 2;
+            self.data(schema, columns, times, batch, from, half)?;
+            return self.data(schema, columns, times, batch, from + half, len - half);
+        }
+        let times = &times[from..from + len];
+        let content = Content {
+            kind: BlockKind::Data,
+            table: schema.id,
+            schema_version: schema.version,
+            rows: u32::try_from(len).unwrap_or(u32::MAX),
+            min_time: times.iter().copied().min().unwrap_or(0),
+            max_time: times.iter().copied().max().unwrap_or(0),
+        };
+        self.end(at, &content);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> usize {
+        let at = self.bytes.len();
+        self.bytes.resize(at + BLOCK_HEADER_LEN, 0);
+        at
+    }
+
+    fn end(&mut self, at: usize, content: &Content) {
+        let body = &self.bytes[at + BLOCK_HEADER_LEN..];
+        let mut header = BlockHeader {
+            kind: content.kind,
+            body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            rows: content.rows,
+            table: content.table,
+            schema_version: content.schema_version,
+            first_lsn: self.tip.lsn,
+            group_lsn: self.start,
+            min_time: content.min_time,
+            max_time: content.max_time,
+            committed_at: self.committed_at,
+            prev: self.tip.chain,
+            body_hash: checksum(body),
+            chain: 0,
+        };
+        let (bytes, chain) = header.encode();
+        header.chain = chain;
+        self.bytes[at..at + BLOCK_HEADER_LEN].copy_from_slice(&bytes);
+        self.entries.push(BlockEntry::of(&header, at as u64));
+        self.tip = header.end();
+    }
+
+    pub(crate) fn finish(self) -> Group {
+        Group {
+            bytes: Bytes::from(self.bytes),
+            entries: self.entries,
+            controls: self.controls,
+            end: self.tip,
+            committed_at: self.committed_at,
+            seals: self.seals,
+        }
+    }
+}
+
+impl Content {
+    fn control(kind: BlockKind, table: TableId, schema_version: u32) -> Self {
+        Self {
+            kind,
+            table,
+            schema_version,
+            rows: 0,
+            min_time: 0,
+            max_time: 0,
+        }
+    }
+}
+
+/// Merging pads columns that only one side has: worth it while that adds little.
+fn worth_merging(a: &Piece, b: &Piece) -> bool {
+    let width = |piece: &Piece| piece.columns.iter().flatten().count();
+    let shared = a
+        .columns
+        .iter()
+        .zip(&b.columns)
+        .filter(|(a, b)| a.is_some() && b.is_some());
+    let union = width(a) + width(b) - shared.count();
+    let (rows_a, rows_b) = (a.times.len(), b.times.len());
+    let apart = rows_a * width(a) + rows_b * width(b);
+    (rows_a + rows_b) * union <= 2 * apart + 4096
+}
+
+/// Appends `piece` to `into`, both brought to `schema`.
+fn merge(into: &mut Piece, piece: Piece, schema: &TableSchema) -> Result<(), ArrowError> {
+    let (rows, more) = (into.times.len(), piece.times.len());
+    let mut columns = Vec::with_capacity(schema.columns.len());
+    for (at, column) in schema.columns.iter().enumerate() {
+        let side = |piece: &Piece, rows: usize| -> Option<ArrayRef> {
+            let array = piece.columns.get(at)?.as_ref()?;
+            debug_assert_eq!(array.len(), rows);
+            Some(fit(array, column))
+        };
+        let kind = column.arrow_type();
+        columns.push(match (side(into, rows), side(&piece, more)) {
+            (None, None) => None,
+            (a, b) => {
+                let a = a.unwrap_or_else(|| new_null_array(&kind, rows));
+                let b = b.unwrap_or_else(|| new_null_array(&kind, more));
+                Some(concat(&[a.as_ref(), b.as_ref()])?)
+            }
+        });
+    }
+    into.times.extend_from_slice(&piece.times);
+    into.columns = columns;
+    Ok(())
+}
+
+fn fit(array: &ArrayRef, column: &crate::format::schema::Column) -> ArrayRef {
+    if *array.data_type() == column.arrow_type() {
+        Arc::clone(array)
+    } else {
+        widen_array(array)
+    }
+}
+
+/// The columns a piece has, and a batch of them.
+fn record_batch(
+    schema: &TableSchema,
+    piece: &Piece,
+) -> Result<(Vec<usize>, RecordBatch), ArrowError> {
+    let times = TimestampNanosecondArray::from(piece.times.clone()).with_timezone("+00:00");
+    let mut columns = vec![0];
+    let mut arrays: Vec<ArrayRef> = vec![Arc::new(times)];
+    for (at, array) in piece.columns.iter().enumerate() {
+        if let Some(array) = array {
+            columns.push(at);
+            arrays.push(fit(array, &schema.columns[at]));
+        }
+    }
+    let fields = columns.iter().map(|at| schema.columns[*at].arrow_field());
+    let arrow = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(piece.times.len()));
+    Ok((
+        columns,
+        RecordBatch::try_new_with_options(arrow, arrays, &options)?,
+    ))
+}

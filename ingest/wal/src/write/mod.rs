@@ -1,0 +1,14 @@
+//! The ways into the log: appenders and the committer on a primary, the follower on a secondary, and
+//! the writer of the active segment below both. One thread owns the writer; nothing here must ever
+//! call a position durable before the `fdatasync` that covers it.
+
+pub(crate) mod appender;
+pub(crate) mod batch;
+pub(crate) mod committer;
+pub(crate) mod follower;
+pub(crate) mod group;
+pub(crate) mod pacer;
+pub(crate) mod registry;
+pub(crate) mod space;
+pub(crate) mod upkeep;
+pub(crate) mod writer;

@@ -1,0 +1,86 @@
+//! Whether there is room to write: looks at free space at most so often, and waits where there is
+//! none. Never writes.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::WalError;
+use crate::read::log::LogState;
+
+/// How long one look at the free space is trusted.
+const TRUST: Duration = Duration::from_millis(100);
+/// How often a writer that waits for space looks again.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Watches the free space of a log's disk for its writer.
+#[derive(Debug)]
+pub(crate) struct Space {
+    state: Arc<LogState>,
+    reserve: u64,
+    looked: Option<Instant>,
+}
+
+impl Space {
+    pub(crate) fn new(state: &Arc<LogState>, reserve: u64) -> Self {
+        Self {
+            state: Arc::clone(state),
+            reserve,
+            looked: None,
+        }
+    }
+
+    /// Whether rows may be written now; says so to whoever watches.
+    pub(crate) fn there_is(&mut self) -> bool {
+        let stalled = self.state.is_stalled();
+        if self.reserve == 0 {
+            return true;
+        }
+        if !stalled && self.looked.is_some_and(|at| at.elapsed() < TRUST) {
+            return true;
+        }
+        self.looked = Some(Instant::now());
+        let free = self.state.disk.free(&self.state.dir).ok().flatten();
+        let low = free.filter(|free| *free < self.reserve);
+        self.state.stall(low.map(|free| {
+            format!(
+                "the disk is too full: {} MiB are free, log.reserve_disk keeps {} MiB",
+                free >> 20,
+                self.reserve >> 20
+            )
+        }));
+        low.is_none()
+    }
+
+    /// Writes once there is room: `write` is tried again for as long as it finds none and `stop`
+    /// does not say to give up. `None`: given up, nothing was written.
+    pub(crate) fn write<T>(
+        &mut self,
+        mut write: impl FnMut() -> Result<T, WalError>,
+        stop: impl Fn() -> bool,
+    ) -> Result<Option<T>, WalError> {
+        loop {
+            match write() {
+                Err(error) if error.is_full() => {
+                    self.state.stall(Some(format!("the disk is full: {error}")));
+                    if stop() {
+                        return Ok(None);
+                    }
+                    thread::sleep(WAIT);
+                }
+                Err(error) => return Err(error),
+                Ok(done) => {
+                    if self.state.is_stalled() {
+                        self.state.stall(None);
+                    }
+                    return Ok(Some(done));
+                }
+            }
+        }
+    }
+
+    /// A moment to wait before looking again.
+    pub(crate) fn pause(&self) {
+        thread::sleep(WAIT);
+    }
+}

@@ -1,0 +1,233 @@
+//! The one writer of a log: owns the active segment, appends groups, seals, publishes.
+//!
+//! The order here is the durability protocol. A group: write, fsync, publish. A seal: footer,
+//! fsync, next segment's header, fsync, directory fsync, publish. A crash between any two steps
+//! leaves what recovery completes or cuts. After any error the writer must not be used again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::format::block::BlockKind;
+use crate::format::catalog::Catalog;
+use crate::damage::DamageBoard;
+use crate::disk::{Disk, DiskFile};
+use crate::error::WalError;
+use crate::write::group::Group;
+use crate::ids::{Epoch, LogId, Position};
+use crate::paths::segment_name;
+use crate::read::log::{Committed, LogState};
+use crate::read::sealed::Sealed;
+use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
+use crate::read::snapshot::{Tail, TailBlock};
+
+/// The active segment's file.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Box<dyn DiskFile>,
+    /// Where the next block goes.
+    pub(crate) offset: u64,
+    pub(crate) entries: Vec<BlockEntry>,
+    pub(crate) tail: Arc<Tail>,
+    /// The primary's clock at its first block; none yet, or not known.
+    pub(crate) begun_at: Option<i64>,
+    /// Blocks in its middle cannot be read.
+    pub(crate) has_hole: bool,
+    /// Up to here the tail may be read from the file.
+    pub(crate) spilled: u64,
+}
+
+/// Bytes of the tail that are kept in memory before they are read from the file instead.
+const SPILL_BYTES: u64 = 8 << 20;
+
+/// Owns the write side of a log's directory.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) log: LogId,
+    pub(crate) epoch: Epoch,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) board: Arc<DamageBoard>,
+    pub(crate) active: Active,
+    /// The durable end.
+    pub(crate) tip: Position,
+    pub(crate) committed_at: i64,
+}
+
+impl Active {
+    /// Begins a segment whose name and header survive a crash once this returns.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        header: &SegmentHeader,
+    ) -> Result<Self, WalError> {
+        let path = dir.join(segment_name(header.start.lsn));
+        let mut file = match disk.create(&path) {
+            // An attempt that found no room has left it; no block is in it yet.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                disk.remove(&path).map_err(WalError::io("remove", &path))?;
+                disk.create(&path)
+            }
+            created => created,
+        }
+        .map_err(WalError::io("create", &path))?;
+        let bytes = header.encode();
+        file.write_at(0, &bytes)
+            .map_err(WalError::io("write", &path))?;
+        file.sync().map_err(WalError::io("fsync", &path))?;
+        disk.sync_dir(dir)
+            .map_err(WalError::io("fsync directory", dir))?;
+        let tail = Arc::new(Tail::new(path.display().to_string(), header.start));
+        Ok(Self {
+            path,
+            file,
+            offset: bytes.len() as u64,
+            entries: Vec::new(),
+            tail,
+            begun_at: None,
+            has_hole: false,
+            spilled: 0,
+        })
+    }
+
+    /// Writes the footer; durable once this returns.
+    fn seal(&mut self, end: Position, committed_at: i64) -> Result<(), WalError> {
+        let footer = SegmentFooter {
+            end,
+            committed_at,
+            entries: self.entries.clone(),
+        }
+        .encode(self.offset);
+        self.file
+            .write_at(self.offset, &footer)
+            .map_err(WalError::io("write", &self.path))?;
+        self.file.sync().map_err(WalError::io("fsync", &self.path))
+    }
+
+    /// Writes groups one after the other; durable after the next sync.
+    fn append(&mut self, groups: &[Group]) -> Result<(), WalError> {
+        let mut offset = self.offset;
+        for group in groups {
+            let written = self.file.write_at(offset, &group.bytes);
+            written.map_err(WalError::io("write", &self.path))?;
+            offset += group.bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes the group's blocks part of the tail; they are durable by now.
+    fn adopt(&mut self, group: &Group) {
+        let base = self.offset;
+        let blocks = group.entries.iter().map(|entry| {
+            let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+            let bytes = group.bytes.slice(from..from + entry.len as usize);
+            TailBlock {
+                entry: BlockEntry {
+                    offset: base + entry.offset,
+                    ..*entry
+                },
+                bytes,
+            }
+        });
+        let blocks: Vec<TailBlock> = blocks.collect();
+        self.entries.extend(blocks.iter().map(|block| block.entry));
+        self.tail.push(blocks.into_iter());
+        self.offset += group.bytes.len() as u64;
+    }
+
+    /// Lets the tail be read from the file once much of it is in memory.
+    fn spill(&mut self, disk: &dyn Disk) {
+        if self.offset - self.spilled < SPILL_BYTES {
+            return;
+        }
+        // A mapping that fails costs memory, nothing else.
+        if let Ok(mapping) = disk.map(&self.path) {
+            self.tail.spill(&mapping);
+        }
+        self.spilled = self.offset;
+    }
+
+    /// Blocks written since the segment was begun.
+    pub(crate) fn blocks(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl Writer {
+    /// Writes groups that continue the tip, and returns once they are durable and published. Only
+    /// the last may seal the segment. An error that [`WalError::is_full`] leaves everything as it
+    /// was: the same call may be made again.
+    pub(crate) fn commit(&mut self, state: &LogState, groups: &[Group]) -> Result<(), WalError> {
+        self.active.append(groups)?;
+        let started = Instant::now();
+        self.active
+            .file
+            .sync()
+            .map_err(WalError::io("fsync", &self.active.path))?;
+        state.count_sync(started.elapsed());
+        for group in groups {
+            self.take_in(state, group)?;
+        }
+        self.active.spill(self.disk.as_ref());
+        state.publish(self.committed(None));
+        Ok(())
+    }
+
+    /// Makes a durable group part of what the next snapshot shows.
+    fn take_in(&mut self, state: &LogState, group: &Group) -> Result<(), WalError> {
+        self.active.adopt(group);
+        self.active.begun_at.get_or_insert(group.committed_at);
+        self.tip = group.end;
+        self.committed_at = group.committed_at;
+        let data = |entry: &&BlockEntry| entry.kind == BlockKind::Data;
+        let rows = group.entries.iter().filter(data);
+        let rows = rows.map(|entry| u64::from(entry.rows)).sum();
+        state.count_group(group.entries.len(), rows, group.bytes.len());
+        self.learn(group)
+    }
+
+    fn learn(&mut self, group: &Group) -> Result<(), WalError> {
+        if group.controls.is_empty() {
+            return Ok(());
+        }
+        let catalog = Arc::make_mut(&mut self.catalog);
+        let mut controls = group.controls.iter();
+        controls.try_for_each(|control| catalog.apply(control))
+    }
+
+    /// Seals the active segment, whose last block is a seal, and begins the next. An error that
+    /// [`WalError::is_full`] leaves everything as it was.
+    pub(crate) fn rotate(&mut self) -> Result<Arc<Sealed>, WalError> {
+        self.active.seal(self.tip, self.committed_at)?;
+        let disk = self.disk.as_ref();
+        let sealed = Sealed::open(disk, &self.active.path, self.log, &self.board)?;
+        self.active = Active::create(disk, &self.dir, &self.header())?;
+        Ok(Arc::new(sealed))
+    }
+
+    /// The header of a segment that starts at the tip.
+    fn header(&self) -> SegmentHeader {
+        SegmentHeader {
+            log: self.log,
+            epoch: self.epoch,
+            start: self.tip,
+            schemas: self.catalog.tables().map(Arc::clone).collect(),
+            settings: self.catalog.all_settings(),
+        }
+    }
+
+    /// What is to be shown at the tip.
+    pub(crate) fn committed(&self, sealed: Option<Arc<Sealed>>) -> Committed {
+        Committed {
+            position: self.tip,
+            committed_at: self.committed_at,
+            catalog: Arc::clone(&self.catalog),
+            tail: Arc::clone(&self.active.tail),
+            tail_len: self.active.entries.len(),
+            tail_bytes: self.active.offset,
+            sealed,
+        }
+    }
+}
