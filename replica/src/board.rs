@@ -127,7 +127,7 @@ impl Board {
     /// Whom the upstream follows. While another log is brought in, what this node serves is not on
     /// that way: those below must not part from it as if it were the primary's.
     pub(crate) fn routed(&self, route: Route) {
-        let rooted = route.rooted && self.notes.borrow().join.is_none();
+        let rooted = route.rooted && self.notes.borrow().bootstrap.is_none();
         self.stand(Route {
             rooted,
             ..route.clone()

@@ -171,7 +171,7 @@ impl Held {
         let store = self.store.clone();
         let begin = move || {
             let mut staging = store.begin(&manifest, log)?;
-            staging.take_past(&past)?;
+            staging.take_segment_starts(&past)?;
             Ok(staging)
         };
         let begun = spawn_blocking(begin).await;
@@ -332,7 +332,7 @@ impl Held {
     async fn list_diverged(&self) {
         let store = self.store.clone();
         match blocking(move || store.list_diverged()).await {
-            Ok(diverged) => self.board.diverged(diverged),
+            Ok(diverged) => self.board.list_diverged(diverged),
             Err(reason) => tracing::warn!(%reason, "what was put aside cannot be listed"),
         }
     }

@@ -193,7 +193,7 @@ impl ShipError {
 /// Waits until the node serves another log than this one.
 async fn swapped(shipping: &Shipping, log: &Log) {
     let mut logs = shipping.source.logs();
-    let is_other = |now: &Option<Log>| now.as_ref().is_none_or(|now| !now.is(log));
+    let is_other = |now: &Option<Log>| now.as_ref().is_none_or(|now| !now.is_same(log));
     if logs.wait_for(is_other).await.is_err() {
         // The node stops; that is told elsewhere.
         std::future::pending().await

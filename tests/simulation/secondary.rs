@@ -119,7 +119,7 @@ impl Secondary {
         self.staging = None;
         let begun = match manifest {
             Some((manifest, past)) => self.store.begin(manifest, log).and_then(|mut staging| {
-                staging.take_past(past)?;
+                staging.take_segment_starts(past)?;
                 Ok(staging)
             }),
             None => self.store.begin_empty(log, epoch),

@@ -21,14 +21,14 @@ pub struct Damaged {
 
 /// The list, and what it has seen.
 #[derive(Debug)]
-pub(crate) struct DamageBoard {
+pub(crate) struct DamageList {
     list: watch::Sender<Vec<Damaged>>,
     segments: AtomicU64,
     files: AtomicU64,
     repaired: AtomicU64,
 }
 
-impl Default for DamageBoard {
+impl Default for DamageList {
     fn default() -> Self {
         Self {
             list: watch::Sender::new(Vec::new()),
@@ -39,7 +39,7 @@ impl Default for DamageBoard {
     }
 }
 
-impl DamageBoard {
+impl DamageList {
     /// Puts a file on the list, once.
     pub(crate) fn report(&self, name: &str, bytes: u64, reason: &str) {
         let new = self.list.send_if_modified(|list| {

@@ -1,5 +1,6 @@
 //! Every way the log can fail, with the file, offset or position a reader needs.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::ids::{LogId, Lsn, Position};
@@ -10,7 +11,7 @@ pub enum WalError {
     /// The operating system refused an operation.
     #[error("cannot {operation} {path}: {source}")]
     Io {
-        operation: &'static str,
+        operation: Operation,
         path: PathBuf,
         source: std::io::Error,
     },
@@ -64,12 +65,12 @@ impl WalError {
         match self {
             Self::Io {
                 operation, source, ..
-            } => crate::disk::is_full(source) && !operation.starts_with("fsync"),
+            } => crate::disk::is_full(source) && !operation.is_sync(),
             _ => false,
         }
     }
 
-    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(operation: Operation, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             operation,
@@ -90,6 +91,62 @@ impl WalError {
         Self::WrongLog {
             path: path.to_owned(),
             reason: format!("belongs to log {found}, not to {wanted}"),
+        }
+    }
+}
+
+/// What was asked of the operating system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    Create,
+    CreateDir,
+    Fsync,
+    FsyncDir,
+    List,
+    Map,
+    Open,
+    Read,
+    Remove,
+    RemoveDir,
+    Rename,
+    /// Of the thread with this name.
+    StartThread(&'static str),
+    Truncate,
+    Write,
+}
+
+impl Operation {
+    /// Whether what it failed on may be lost although it seemed to be written.
+    #[must_use]
+    pub fn is_sync(self) -> bool {
+        matches!(self, Self::Fsync | Self::FsyncDir)
+    }
+
+    /// Whether after its failure a file may be found in its old or in its new place.
+    #[must_use]
+    pub fn moves_names(self) -> bool {
+        matches!(self, Self::Rename | Self::FsyncDir)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create => f.write_str("create"),
+            Self::CreateDir => f.write_str("create directory"),
+            Self::Fsync => f.write_str("fsync"),
+            Self::FsyncDir => f.write_str("fsync directory"),
+            Self::List => f.write_str("list"),
+            Self::Map => f.write_str("map"),
+            Self::Open => f.write_str("open"),
+            Self::Read => f.write_str("read"),
+            Self::Remove => f.write_str("remove"),
+            Self::RemoveDir => f.write_str("remove directory"),
+            Self::Rename => f.write_str("rename"),
+            Self::StartThread(name) => write!(f, "start the {name} thread of"),
+            Self::Truncate => f.write_str("truncate"),
+            Self::Write => f.write_str("write"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::format::block::checksum;
+use crate::bytes::checksum;
 
 /// Ordinal of a row or control block in the log. A block of n rows advances it by n, a control
 /// block by 1. Ranges are half-open: a log "at" an LSN holds everything below it.
@@ -26,6 +26,75 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{:016x}", self.lsn, self.chain)
+    }
+}
+
+/// A place in the log of which the chain value may not be known: one at the edge of what cannot be
+/// read, or inside a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Boundary {
+    pub lsn: Lsn,
+    pub chain: Option<u64>,
+}
+
+impl Boundary {
+    /// Only the LSN is known.
+    pub fn unproven(lsn: Lsn) -> Self {
+        Self { lsn, chain: None }
+    }
+
+    /// Where a segment begins, by its header: one that was begun behind a lost end has no chain value
+    /// to go on from.
+    pub(crate) fn of_segment(start: Position) -> Self {
+        Self {
+            lsn: start.lsn,
+            chain: Some(start.chain).filter(|chain| *chain != LOST),
+        }
+    }
+
+    /// Where the log goes on from here. Behind a lost end that is a chain value which no other log has
+    /// there.
+    pub(crate) fn go_on(self) -> Position {
+        Position {
+            lsn: self.lsn,
+            chain: self.chain.unwrap_or(LOST),
+        }
+    }
+
+    /// The position, where all of it is known.
+    #[must_use]
+    pub fn position(self) -> Option<Position> {
+        let lsn = self.lsn;
+        self.chain.map(|chain| Position { lsn, chain })
+    }
+
+    /// Whether nothing that is known of it contradicts `position`.
+    #[must_use]
+    pub fn may_be(self, position: Position) -> bool {
+        self.lsn == position.lsn && self.chain.is_none_or(|chain| chain == position.chain)
+    }
+
+    /// Whether both may be the same place, and the other one is known.
+    pub(crate) fn meets(self, known: Self) -> bool {
+        known.position().is_some_and(|known| self.may_be(known))
+    }
+}
+
+impl From<Position> for Boundary {
+    fn from(position: Position) -> Self {
+        Self {
+            lsn: position.lsn,
+            chain: Some(position.chain),
+        }
+    }
+}
+
+impl fmt::Display for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position() {
+            Some(position) => position.fmt(f),
+            None => write!(f, "{}:unknown", self.lsn),
+        }
     }
 }
 
@@ -97,3 +166,26 @@ impl fmt::Display for Epoch {
 /// Number of a table within one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u32);
+
+/// What a segment header has for the chain value behind an end that is lost.
+const LOST: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_of_which_no_chain_is_known_may_be_any_at_its_lsn() {
+        let at = |lsn, chain| Position {
+            lsn: Lsn(lsn),
+            chain,
+        };
+        let lost = Boundary::unproven(Lsn(5));
+        assert!(lost.may_be(at(5, 7)) && lost.meets(at(5, 7).into()));
+        assert!(!lost.may_be(at(6, 7)) && !lost.meets(lost));
+        assert!(Boundary::from(at(5, 7)).may_be(at(5, 7)));
+        assert!(!Boundary::from(at(5, 8)).may_be(at(5, 7)));
+        assert_eq!(Boundary::of_segment(lost.go_on()), lost);
+        assert_eq!(Boundary::of_segment(at(5, 7)), at(5, 7).into());
+    }
+}

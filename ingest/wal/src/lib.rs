@@ -11,11 +11,13 @@
 //! writes are in `FORMAT.md`. It must never report a position as durable before the `fdatasync`
 //! that covers it, and never change a byte it has reported.
 
+mod bytes;
 mod clock;
 mod compact;
 mod config;
 mod damage;
 mod disk;
+mod durable;
 mod error;
 mod format;
 mod ids;
@@ -31,39 +33,45 @@ mod write;
 
 // The names of places, errors, the disk.
 pub use disk::{Disk, DiskFile, OsDisk};
-pub use error::WalError;
-pub use ids::{Epoch, LogId, Lsn, Position, TableId};
+pub use error::{Operation, WalError};
+pub use ids::{Boundary, Epoch, LogId, Lsn, Position, TableId};
 pub use paths::find_log;
 
 // Writing, on a primary.
 pub use config::Config;
 pub use format::options::{Dedup, TableDef, TableOptions};
 pub use format::row::{Refusal, Row, Value};
-pub use open::recovery::{Recovery, TornTail};
 pub use open::open_primary;
-pub use write::appender::{AppendError, Appender, Durable, GroupId};
+pub use open::recovery::{Recovery, TornTail};
+pub use write::appender::{AppendError, Appender};
 pub use write::committer::{Appenders, Committer};
+pub use write::inbox::{Durable, GroupId};
 
 // Reading: the log, a view of it, what is in the view.
-pub use compact::merge::{MergePart, MergedReader, merge_parts};
+pub use crate::parquet::{FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wanted};
+pub use compact::{MergePart, MergedReader, merge_parts};
 pub use damage::Damaged;
 pub use format::catalog::Catalog;
 pub use format::schema::{
     Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema,
 };
-pub use parquet::{FileInfo, FileReader, FileRef, RowGroup, TagFilter, Wanted};
+pub use read::block_ref::BlockRef;
+pub use read::counters::LogStats;
 pub use read::cursor::{Chunk, Cursor};
 pub use read::file_history::{AsOf, FilesMark};
-pub use read::log::{Log, LogStats};
+pub use read::log::Log;
 pub use read::replicas::{NodeCopy, Replicated};
-pub use read::snapshot::{BlockRef, SegmentInfo, Snapshot};
+pub use read::snapshot::{SegmentInfo, Snapshot};
 
 // A secondary: following, building a copy, keeping what has diverged.
 pub use config::FollowerConfig;
 pub use open::open_follower;
+pub use open::settle::settle;
 pub use read::bundle::Bundle;
 pub use replace::diverged::{Diverged, list_diverged, save_diverged, segment_blocks};
-pub use replace::staging::{BootstrapProgress, Missing, OldLog, Staging, settle};
+pub use replace::parts::{BootstrapProgress, Missing};
+pub use replace::staging::Staging;
+pub use replace::swap::OldLog;
 pub use write::follower::Follower;
 
 // Maintenance.
@@ -73,9 +81,10 @@ pub use integrity::scrub::{ScrubConfig, ScrubStats, Scrubber};
 pub use integrity::verify::{Fault, VerifyReport, verify_dir};
 
 // The format, for those who ship or check bytes.
+pub use crate::bytes::FORMAT_VERSION;
+pub use crate::parquet::CHUNK_LEN;
 pub use format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
-pub use format::segment::{FORMAT_VERSION, SegmentFooter, SegmentHeader};
-pub use parquet::CHUNK_LEN;
+pub use format::segment::{SegmentFooter, SegmentHeader};
 
 /// The table that keeps what could not be stored where it was meant to go.
 pub const DEAD_LETTERS: &str = "system.dead_letters";

@@ -19,6 +19,10 @@ pub(crate) fn log_dir(data_dir: &Path, id: LogId) -> PathBuf {
 /// Beside the log in force: one that is being brought in, and what was kept of other histories.
 pub(crate) const INCOMING: &str = "incoming";
 pub(crate) const DIVERGED: &str = "diverged";
+/// Where a tail is copied to before it has its name.
+pub(crate) const DRAFT: &str = "draft";
+/// Name of a file that is being taken in.
+pub(crate) const FETCHED_NEW: &str = "fetched.new";
 
 /// The directory name of a log that has been replaced and is about to be removed.
 pub(crate) fn replaced_name(id: LogId) -> String {
@@ -52,7 +56,7 @@ pub(crate) fn segment_first(name: &str) -> Option<Lsn> {
 
 /// First LSNs of the segments in `dir`, ascending.
 pub(crate) fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Lsn>, WalError> {
-    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let names = disk.list_names(dir)?;
     let mut found: Vec<Lsn> = names
         .iter()
         .filter_map(|name| segment_first(name))
@@ -66,9 +70,7 @@ pub(crate) fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Lsn>, WalError
 /// # Errors
 /// When the directory cannot be read or holds more than one log.
 pub fn find_log(disk: &dyn Disk, data_dir: &Path) -> Result<Option<LogId>, WalError> {
-    let names = disk
-        .list(data_dir)
-        .map_err(WalError::io("list", data_dir))?;
+    let names = disk.list_names(data_dir)?;
     let ids: Vec<LogId> = names
         .iter()
         .filter_map(|name| name.strip_prefix(LOG_PREFIX)?.parse().ok())

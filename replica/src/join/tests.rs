@@ -90,7 +90,7 @@ impl Stage for Tray {
     fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
         if let Some(kind) = self.faults.pop_front() {
             return Err(WalError::Io {
-                operation: "write",
+                operation: wal::Operation::Write,
                 path: PathBuf::from(name),
                 source: kind.into(),
             });

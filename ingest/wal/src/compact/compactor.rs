@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::compact::step::{self, Done, Stepper, Work};
-use crate::error::WalError;
+use crate::compact::step::{self, Job, StepTotals, Stepper};
+use crate::error::{Operation, WalError};
+use crate::ids::{Boundary, Lsn};
 use crate::parquet::Throttle;
-use crate::ids::{Lsn, Position};
 use crate::read::log::{Log, LogState};
 use crate::read::segment_starts::known;
 
@@ -79,7 +79,7 @@ impl Compactor {
             .name("compactor".to_owned())
             .spawn(move || run(&state, &mine, &Throttle::new(config.rate)))
             .map_err(WalError::io(
-                "start the compactor thread of",
+                Operation::StartThread("compactor"),
                 &log.state().dir,
             ))?;
         Ok(Self {
@@ -118,7 +118,7 @@ pub fn compact_now(log: &Log) -> Result<CompactionStats, WalError> {
 }
 
 impl Shared {
-    fn step(&self, state: &LogState, throttle: &Throttle, work: &Work) -> Result<(), WalError> {
+    fn step(&self, state: &LogState, throttle: &Throttle, work: &Job) -> Result<(), WalError> {
         let stepper = Stepper {
             state,
             throttle,
@@ -128,14 +128,14 @@ impl Shared {
         let result = stepper.step(work);
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
-        let Done {
+        let StepTotals {
             rows,
             bytes_in,
             bytes_out,
         } = result?;
         let counter = match work {
-            Work::Segment(_) => &self.steps,
-            Work::Merge(..) => &self.merges,
+            Job::Segment(_) => &self.steps,
+            Job::Merge(..) => &self.merges,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.rows.fetch_add(rows, Ordering::Relaxed);
@@ -186,11 +186,8 @@ impl Shared {
 fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
     // Without it compaction only competes harder.
     let _ = rustix::process::nice(NICE);
-    let _living = state
-        .compacting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let ending = || shared.stopping() || state.dismissed.load(Ordering::Acquire);
+    let _living = state.maintenance.compacting();
+    let ending = || shared.stopping() || state.maintenance.is_dismissed();
     let mut retry = RETRY;
     while !ending() {
         match turn(state, shared, throttle) {
@@ -222,35 +219,27 @@ fn turn(state: &LogState, shared: &Shared, throttle: &Throttle) -> Result<bool, 
 
 /// Deletes sealed segments that the log says need not be kept and whose rows are in files here.
 fn retire(state: &LogState) -> Result<(), WalError> {
-    state.trim_history();
+    state.kept.history().expire(Instant::now());
     let snapshot = state.snapshot();
     let upto = snapshot.catalog.retired().min(snapshot.compacted().lsn);
     let oldest = snapshot.sealed.first();
-    if oldest.is_none_or(|oldest| oldest.end.lsn > upto) && state.past.is_saved() {
+    if oldest.is_none_or(|oldest| oldest.end.lsn > upto) && state.starts.is_saved() {
         return Ok(());
     }
-    let _exchange = state
-        .exchange
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let _exchange = state.maintenance.exchange();
     let most = keep_starts(state, upto)?;
-    let gone = state.change_sealed(|sealed| {
+    let gone = state.published.change_sealed(|sealed| {
         let count = sealed.partition_point(|segment| segment.end.lsn <= upto);
         sealed.drain(..count.min(most)).collect::<Vec<_>>()
     });
     // Each made to last before the next: what a crash leaves is a log without a gap.
     for segment in &gone {
         let path = state.dir.join(segment.name());
-        match state.disk.remove(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(WalError::io("remove", &path)(error));
-            }
-            _ => state.board.clear(&segment.name(), false),
-        }
-        let synced = state.disk.sync_dir(&state.dir);
-        synced.map_err(WalError::io("fsync directory", &state.dir))?;
+        state.disk.remove_if_there(&path)?;
+        state.damage.clear(&segment.name(), false);
+        state.disk.sync_names(&state.dir)?;
     }
-    state.count_retired(gone.len());
+    state.counters.count_retired(gone.len());
     Ok(())
 }
 
@@ -260,9 +249,9 @@ fn keep_starts(state: &LogState, upto: Lsn) -> Result<usize, WalError> {
     let snapshot = state.snapshot();
     let retired = snapshot.sealed.iter();
     let retired = retired.take_while(|segment| segment.end.lsn <= upto);
-    let starts: Vec<Position> = retired.map(|segment| segment.start()).collect();
+    let starts: Vec<Boundary> = retired.map(|segment| segment.start()).collect();
     let (disk, dir) = (state.disk.as_ref(), &state.dir);
-    match state.past.remember(disk, dir, &known(&starts)) {
+    match state.starts.remember(disk, dir, &known(&starts)) {
         Err(error) if error.is_full() => Ok(1),
         remembered => remembered.map(|()| starts.len()),
     }

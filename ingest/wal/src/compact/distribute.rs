@@ -11,9 +11,9 @@ use crate::compact::merge::internal;
 use crate::compact::split::Split;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::parquet::{FileMeta, FileWriter, Layout, Throttle, Window, WriteError};
-use crate::ids::{Lsn, TableId};
 use crate::format::schema::TableSchema;
+use crate::ids::{Lsn, TableId};
+use crate::parquet::{FileMeta, FileWriter, Layout, Throttle, Window, WriteError};
 
 /// What the new files have in common.
 pub(crate) struct Target<'a> {

@@ -6,10 +6,11 @@ mod distribute;
 mod merge;
 mod part;
 mod plan;
+mod rows;
 mod sort;
 mod split;
 mod step;
 
 pub use compactor::{CompactionStats, Compactor, CompactorConfig, compact_now};
 pub use part::{MergePart, MergedReader, merge_parts};
-pub(crate) use step::{put_durably, remove_unnamed, write_durably};
+pub(crate) use step::remove_unnamed;

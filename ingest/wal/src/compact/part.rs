@@ -10,9 +10,9 @@ use arrow::datatypes::SchemaRef;
 use crate::compact::merge::{Key, Merger, Run, internal};
 use crate::compact::sort::sort_rows;
 use crate::error::WalError;
-use crate::parquet::{FileRef, Wanted};
 use crate::format::schema::{ColumnRole, TableSchema};
-use crate::read::snapshot::BlockRef;
+use crate::parquet::{FileRef, Wanted};
+use crate::read::block_ref::BlockRef;
 
 /// Bytes that reading one file of a merge may hold.
 const FILE_MEMORY: usize = 4 << 20;

@@ -1,7 +1,7 @@
 //! What compaction does next with the files of one table: a pure function of what the manifest says.
 
-use crate::parquet::{FileMeta, Window};
 use crate::format::options::TableOptions;
+use crate::parquet::{FileMeta, Window};
 
 /// Files of one size class that are merged while their window still grows.
 const FAN_IN: usize = 8;
@@ -175,8 +175,8 @@ fn closed(files: &[&FileMeta], mut due: Merge) -> Merge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parquet::DAY;
     use crate::ids::{Lsn, TableId};
+    use crate::parquet::DAY;
 
     const AT_REST_AFTER: i64 = REST + DAY;
 

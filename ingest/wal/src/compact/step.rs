@@ -3,57 +3,42 @@
 //! after one that does not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::TimestampNanosecondType;
-
-use crate::format::block::BlockKind;
-use crate::format::catalog::Catalog;
 use crate::compact::distribute::{Distributor, Target};
 use crate::compact::merge::{Key, Merger, Run, internal};
 use crate::compact::plan::{self, Merge};
-use crate::compact::sort::sort_rows;
+use crate::compact::rows::{
+    BATCH_ROWS, batch_rows, blocks_of, columns_of, narrow, read_all, read_run, runs_of, times,
+    with_columns,
+};
 use crate::compact::split::{Days, SPLIT_ROWS, Split, count_days};
 use crate::error::WalError;
-use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW};
-use crate::parquet::{
-    DataFile, FILES_DIR, FileMeta, FileRef, FileSet, Layout, Throttle, Wanted, Window, WriteError,
-};
-use crate::ids::TableId;
-use crate::read::log::LogState;
+use crate::format::block::BlockKind;
+use crate::format::catalog::Catalog;
 use crate::format::options::Dedup;
 use crate::format::schema::TableSchema;
-use crate::read::sealed::Sealed;
 use crate::format::segment::BlockEntry;
-use crate::read::snapshot::BlockRef;
-
-/// Bytes of blocks that are sorted in memory at a time. Part of what files follow from: the same on
-/// every node.
-const RUN_BYTES: u64 = 16 << 20;
-/// Rows of one run, however small they are in the log.
-const RUN_ROWS: u64 = 524_288;
-/// Rows that a merge takes from a file at a time, at most and at least.
-const BATCH_ROWS: usize = 8_192;
-const BATCH_ROWS_LEAST: usize = 64;
-/// Bytes of rows that the inputs of a merge hold in memory together, about.
-const BATCH_BYTES: usize = 32 << 20;
-
-/// Bytes that are waited for at a time.
-const CHARGE: usize = 1 << 20;
+use crate::ids::TableId;
+use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW};
+use crate::parquet::{
+    DataFile, FILES_DIR, FileMeta, FileRef, FileSet, Layout, Throttle, Window, WriteError,
+    sort_columns,
+};
+use crate::read::log::LogState;
+use crate::read::sealed::Sealed;
 
 /// What is to be done next.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum Job {
     Segment(Arc<Sealed>),
     Merge(TableId, Merge),
 }
 
 /// The next step; `None` when all is done, or a damaged segment must be repaired first.
-pub(crate) fn next(state: &LogState) -> Option<Work> {
-    if state.files_in_doubt.load(Ordering::Acquire) {
+pub(crate) fn next(state: &LogState) -> Option<Job> {
+    if state.maintenance.is_in_doubt() {
         return None;
     }
     let snapshot = state.snapshot();
@@ -64,19 +49,19 @@ pub(crate) fn next(state: &LogState) -> Option<Work> {
         let metas: Vec<&FileMeta> = files.of(table).map(|file| &file.meta).collect();
         let options = files.catalog.options(table);
         if let Some(merge) = plan::due(&metas, options, files.clock) {
-            return Some(Work::Merge(table, merge));
+            return Some(Job::Merge(table, merge));
         }
     }
     let segment = snapshot.pending().next()?;
     segment
         .fault
         .is_none()
-        .then(|| Work::Segment(Arc::clone(segment)))
+        .then(|| Job::Segment(Arc::clone(segment)))
 }
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Done {
+pub(crate) struct StepTotals {
     pub(crate) rows: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -91,19 +76,19 @@ pub(crate) struct Stepper<'a> {
 }
 
 impl Stepper<'_> {
-    pub(crate) fn step(&self, work: &Work) -> Result<Done, WalError> {
+    pub(crate) fn step(&self, work: &Job) -> Result<StepTotals, WalError> {
         let result = match work {
-            Work::Segment(segment) => self.segment(segment),
-            Work::Merge(table, merge) => self.merge(*table, merge),
+            Job::Segment(segment) => self.segment(segment),
+            Job::Merge(table, merge) => self.merge(*table, merge),
         };
-        if result.is_err() && !self.state.files_in_doubt.load(Ordering::Acquire) {
+        if result.is_err() && !self.state.maintenance.is_in_doubt() {
             self.clean();
         }
         result
     }
 
     fn go_on(&self) -> Result<(), WalError> {
-        if self.stop.load(Ordering::Relaxed) || self.state.dismissed.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) || self.state.maintenance.is_dismissed() {
             return Err(WalError::Closed);
         }
         Ok(())
@@ -118,11 +103,14 @@ impl Stepper<'_> {
         self.go_on()
     }
 
-    fn segment(&self, segment: &Arc<Sealed>) -> Result<Done, WalError> {
+    fn segment(&self, segment: &Arc<Sealed>) -> Result<StepTotals, WalError> {
+        let Some(end) = segment.end.position() else {
+            return Err(WalError::corrupt(&segment.path, 0, "its end is not known"));
+        };
         let catalog = Arc::new(segment.catalog.clone());
         let before = self.state.snapshot();
         let mut set = FileSet::clone(&before.files);
-        set.compacted = segment.end;
+        set.compacted = end;
         set.clock = set.clock.max(segment.committed_at);
         set.catalog = Arc::clone(&catalog);
         let mut tables: BTreeMap<TableId, Vec<BlockEntry>> = BTreeMap::new();
@@ -133,7 +121,7 @@ impl Stepper<'_> {
         {
             tables.entry(entry.table).or_default().push(*entry);
         }
-        let mut done = Done::default();
+        let mut done = StepTotals::default();
         let mut new = Vec::new();
         for (table, entries) in tables {
             let Some(schema) = catalog.newest(table) else {
@@ -225,7 +213,7 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    fn merge(&self, table: TableId, merge: &Merge) -> Result<Done, WalError> {
+    fn merge(&self, table: TableId, merge: &Merge) -> Result<StepTotals, WalError> {
         let snapshot = self.state.snapshot();
         let set = &snapshot.files;
         let cut = set.catalog.cut(table);
@@ -257,9 +245,9 @@ impl Stepper<'_> {
             made_at: metas.clone().map(|meta| meta.made_at).max().unwrap_or(0),
             throttle: self.throttle,
         };
-        let done = Done {
+        let done = StepTotals {
             bytes_in: metas.map(|meta| meta.bytes).sum(),
-            ..Done::default()
+            ..StepTotals::default()
         };
         let unique = set.catalog.options(table).dedup == Dedup::Key;
         let new = self.rewrite(&inputs, &target, &split, layout, (set.next, unique))?;
@@ -324,23 +312,19 @@ impl Stepper<'_> {
         after: &FileSet,
         out: &[u64],
         new: Vec<FileMeta>,
-        done: Done,
-    ) -> Result<Done, WalError> {
+        done: StepTotals,
+    ) -> Result<StepTotals, WalError> {
         let state = self.state;
         let files_dir = state.dir.join(FILES_DIR);
         if !new.is_empty() {
-            let synced = state.disk.sync_dir(&files_dir);
-            synced.map_err(WalError::io("fsync directory", &files_dir))?;
+            state.disk.sync_names(&files_dir)?;
         }
-        let done = Done {
+        let done = StepTotals {
             rows: new.iter().map(|meta| meta.rows).sum(),
             bytes_out: new.iter().map(|meta| meta.bytes).sum(),
             ..done
         };
-        let exchange = state
-            .exchange
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let exchange = state.maintenance.exchange();
         // Files as they are now: one may have been repaired since the step began.
         let now = state.snapshot();
         let mut set = FileSet::clone(&now.files);
@@ -354,12 +338,10 @@ impl Stepper<'_> {
             .map(Arc::clone)
             .collect();
         let disk = state.disk.as_ref();
-        let open = |meta| Arc::new(DataFile::open(disk, &state.dir, meta, &state.board));
+        let open = |meta| Arc::new(DataFile::open(disk, &state.dir, meta, &state.damage));
         set.exchange(out, new.into_iter().map(open).collect());
         if let Err(error) = write_manifest(state, &set) {
-            let named = matches!(&error, WalError::Io { operation, .. }
-                if *operation == "rename" || *operation == "fsync directory");
-            state.files_in_doubt.store(named, Ordering::Release);
+            state.maintenance.manifest_failed(&error);
             return Err(error);
         }
         state.set_files(Arc::new(set));
@@ -369,9 +351,9 @@ impl Stepper<'_> {
             let name = file.meta.name();
             // One that stays is deleted when the log is opened next.
             let _ = disk.remove(&state.dir.join(&name));
-            state.board.clear(&name, false);
+            state.damage.clear(&name, false);
         }
-        state.remember(gone);
+        state.kept.keep_replaced(gone);
         Ok(done)
     }
 
@@ -386,44 +368,8 @@ impl Stepper<'_> {
 fn write_manifest(state: &LogState, set: &FileSet) -> Result<(), WalError> {
     let snapshot = state.snapshot();
     let manifest = set.manifest(snapshot.log, snapshot.epoch);
-    let path = state.dir.join(MANIFEST);
-    write_durably(state, MANIFEST_NEW, &path, &manifest.encode())
-}
-
-/// Writes a file under a draft name and renames it to `path`: there whole, or not at all.
-pub(crate) fn write_durably(
-    state: &LogState,
-    draft: &str,
-    path: &std::path::Path,
-    bytes: &[u8],
-) -> Result<(), WalError> {
-    put_durably(state.disk.as_ref(), &state.dir.join(draft), path, bytes)
-}
-
-/// The same, of any directory.
-pub(crate) fn put_durably(
-    disk: &dyn crate::disk::Disk,
-    draft: &std::path::Path,
-    path: &std::path::Path,
-    bytes: &[u8],
-) -> Result<(), WalError> {
-    let mut file = match disk.create(draft) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            disk.remove(draft).map_err(WalError::io("remove", draft))?;
-            disk.create(draft)
-        }
-        created => created,
-    }
-    .map_err(WalError::io("create", draft))?;
-    file.write_at(0, bytes)
-        .map_err(WalError::io("write", draft))?;
-    file.sync().map_err(WalError::io("fsync", draft))?;
-    drop(file);
-    disk.rename(draft, path)
-        .map_err(WalError::io("rename", draft))?;
-    let dir = path.parent().unwrap_or(path);
-    disk.sync_dir(dir)
-        .map_err(WalError::io("fsync directory", dir))
+    let (draft, path) = (state.dir.join(MANIFEST_NEW), state.dir.join(MANIFEST));
+    state.disk.replace(&draft, &path, &manifest.encode())
 }
 
 /// Deletes Parquet files that the manifest does not name.
@@ -433,140 +379,14 @@ pub(crate) fn remove_unnamed(
     set: &FileSet,
 ) -> Result<(), WalError> {
     let files = dir.join(FILES_DIR);
-    let names = disk.list(&files).map_err(WalError::io("list", &files))?;
+    let names = disk.list_names(&files)?;
     for name in names {
         if set.find(&format!("{FILES_DIR}/{name}")).is_none() {
             let path = files.join(name);
-            disk.remove(&path).map_err(WalError::io("remove", &path))?;
+            disk.remove_file(&path)?;
         }
     }
     Ok(())
-}
-
-/// Cuts a table's blocks into runs of bounded size.
-fn runs_of(entries: &[BlockEntry]) -> Vec<&[BlockEntry]> {
-    let mut runs = Vec::new();
-    let (mut start, mut bytes, mut rows) = (0, 0, 0);
-    for (at, entry) in entries.iter().enumerate() {
-        bytes += u64::from(entry.len);
-        rows += u64::from(entry.rows);
-        if bytes >= RUN_BYTES || rows >= RUN_ROWS {
-            runs.push(&entries[start..=at]);
-            (start, bytes, rows) = (at + 1, 0, 0);
-        }
-    }
-    if start < entries.len() {
-        runs.push(&entries[start..]);
-    }
-    runs
-}
-
-/// The blocks of one run.
-fn blocks_of(
-    segment: &Arc<Sealed>,
-    catalog: &Catalog,
-    entries: &[BlockEntry],
-) -> Result<Vec<BlockRef>, WalError> {
-    let block = |entry: &BlockEntry| {
-        let Some(written) = catalog.version(entry.table, entry.schema_version) else {
-            let reason = "rows of a schema that is not in the log";
-            return Err(WalError::corrupt(&segment.path, entry.offset, reason));
-        };
-        let cut = catalog.cut(entry.table);
-        Ok(BlockRef::sealed(*entry, written, segment, cut))
-    };
-    entries.iter().map(block).collect()
-}
-
-/// Which columns of the schema any of the blocks has. A table may be wide and its rows sparse.
-fn columns_of(schema: &TableSchema, blocks: &[BlockRef]) -> Result<Vec<bool>, WalError> {
-    let mut present = vec![false; schema.columns.len()];
-    for block in blocks {
-        for at in block.columns()? {
-            if let Some(present) = present.get_mut(at) {
-                *present = true;
-            }
-        }
-    }
-    Ok(present)
-}
-
-/// The rows of one run that are not gone, sorted.
-fn read_run(
-    schema: &TableSchema,
-    present: &[bool],
-    narrow: &TableSchema,
-    blocks: &[BlockRef],
-) -> Result<RecordBatch, WalError> {
-    let columns = present.iter().enumerate().filter(|(_, present)| **present);
-    let columns: Vec<usize> = columns.map(|(at, _)| at).collect();
-    let read = |block: &BlockRef| block.read(schema, &columns);
-    let batches: Result<Vec<RecordBatch>, WalError> = blocks.iter().map(read).collect();
-    let by = sort_columns(narrow);
-    let tags = &by[..by.len() - 1];
-    concat_batches(&narrow.arrow(), &batches?)
-        .and_then(|batch| sort_rows(&batch, tags, 0))
-        .map_err(internal)
-}
-
-/// The schema without the columns that none of the files has, and the layout of its rows.
-fn narrow(schema: &TableSchema, inputs: &[FileRef]) -> Result<(TableSchema, Layout), WalError> {
-    let mut present = vec![false; schema.columns.len()];
-    for file in inputs {
-        for (at, _) in file.layout(schema)?.columns {
-            present[at] = true;
-        }
-    }
-    let narrow = with_columns(schema, &present);
-    let layouts: Result<Vec<Layout>, WalError> =
-        inputs.iter().map(|file| file.layout(&narrow)).collect();
-    let layout = Layout::of_inputs(&narrow, &layouts?);
-    Ok((narrow, layout))
-}
-
-/// The schema with only some of its columns.
-fn with_columns(schema: &TableSchema, present: &[bool]) -> TableSchema {
-    let columns = schema.columns.iter().zip(present);
-    TableSchema {
-        columns: columns
-            .filter(|(_, present)| **present)
-            .map(|(column, _)| column.clone())
-            .collect(),
-        ..schema.clone()
-    }
-}
-
-/// How many rows to take from each input at a time: wide rows fewer.
-fn batch_rows(inputs: &[FileRef], columns: usize) -> Result<usize, WalError> {
-    let mut widest = columns * 8;
-    for file in inputs {
-        widest = widest.max(file.row_bytes()?);
-    }
-    let share = BATCH_BYTES / inputs.len().max(1);
-    Ok((share / widest.max(1)).clamp(BATCH_ROWS_LEAST, BATCH_ROWS))
-}
-
-fn read_all(
-    file: &FileRef,
-    schema: &TableSchema,
-    columns: &[usize],
-    batch_rows: usize,
-) -> Result<Run, WalError> {
-    let wanted = Wanted::default();
-    let groups = file.row_groups(schema, &wanted)?;
-    let reader = file.read(schema, columns, &groups, &wanted, batch_rows)?;
-    Ok(Box::new(reader))
-}
-
-fn times(batch: &RecordBatch) -> &[i64] {
-    batch
-        .column(0)
-        .as_primitive::<TimestampNanosecondType>()
-        .values()
-}
-
-fn sort_columns(schema: &TableSchema) -> Vec<usize> {
-    crate::parquet::sort_columns(schema)
 }
 
 /// A form that cannot hold its column even as floats would be a slip of ours.
@@ -579,3 +399,6 @@ fn misfit(schema: &TableSchema, error: WriteError) -> WalError {
         }
     }
 }
+
+/// Bytes that are waited for at a time.
+const CHARGE: usize = 1 << 20;

@@ -6,11 +6,9 @@
 //! 40 min_time   48 max_time   56 committed_at           64 prev u64  72 body_hash u64  80 chain u64
 //! ```
 
-use twox_hash::XxHash3_64;
-
+use crate::bytes::{FORMAT_VERSION, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::ids::{Lsn, Position, TableId};
-use crate::format::segment::FORMAT_VERSION;
 
 /// Bytes of a block header.
 pub const BLOCK_HEADER_LEN: usize = 88;
@@ -35,11 +33,6 @@ const AT_PREV: usize = AT_COMMITTED + 8;
 const AT_BODY_HASH: usize = AT_PREV + 8;
 const AT_CHAIN: usize = AT_BODY_HASH + 8;
 const _: () = assert!(AT_CHAIN + 8 == BLOCK_HEADER_LEN && BLOCK_HEADER_LEN.is_multiple_of(8));
-
-/// The checksum of everything Headwater writes: XXH3, 64 bits. It finds accidents, not malice.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    XxHash3_64::oneshot(bytes)
-}
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,24 +231,6 @@ impl BlockHeader {
 /// When the bytes are no valid block header of a format this version reads.
 pub fn block_len(header: &[u8]) -> Result<usize, WalError> {
     BlockHeader::decode(header).map(|header| header.total_len())
-}
-
-fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
-    out[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-/// Little-endian u32 at `at`; the caller has checked the length.
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut raw = [0; 4];
-    raw.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(raw)
-}
-
-/// Little-endian u64 at `at`; the caller has checked the length.
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut raw = [0; 8];
-    raw.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(raw)
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+};
 use arrow::buffer::Buffer;
-use arrow::datatypes::Schema;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
 use arrow::ipc::writer::{
@@ -70,7 +73,7 @@ pub(crate) fn read(
     if prefix[..4] != CONTINUATION {
         return Err(malformed("message prefix"));
     }
-    let len = crate::format::block::u32_at(prefix, 4) as usize;
+    let len = crate::bytes::u32_at(prefix, 4) as usize;
     let at = head + PREFIX;
     let meta = body
         .get(at..at.saturating_add(len))
@@ -134,4 +137,19 @@ pub(crate) fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<
         .collect::<Option<Vec<_>>>()?;
     let ascending = columns.is_sorted_by(|a, b| a < b);
     (ascending && columns.iter().all(|at| *at < written.columns.len())).then_some(columns)
+}
+
+/// Rows of `batch` from `cut` on; column `time` is their time and is taken away.
+pub(crate) fn drop_cut(
+    batch: &RecordBatch,
+    time: usize,
+    cut: i64,
+) -> Result<RecordBatch, ArrowError> {
+    let times = batch.column(time).as_primitive::<TimestampNanosecondType>();
+    let kept: BooleanArray = times.values().iter().map(|at| Some(*at >= cut)).collect();
+    let rows = kept.true_count();
+    let columns: Vec<usize> = (0..time).collect();
+    let batch = filter_record_batch(&batch.project(&columns)?, &kept)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(batch.schema(), batch.columns().to_vec(), &options)
 }

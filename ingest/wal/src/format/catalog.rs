@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::format::control::Control;
 use crate::error::WalError;
-use crate::ids::{Lsn, TableId};
+use crate::format::control::Control;
 use crate::format::options::TableOptions;
 use crate::format::schema::TableSchema;
+use crate::ids::{Lsn, TableId};
 
 /// What holds for one table beside its schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
 //! by the follower, so that both accept exactly the same bytes.
 
+use crate::error::WalError;
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::control::Control;
-use crate::error::WalError;
-use crate::ids::Position;
 use crate::format::segment::BlockEntry;
+use crate::ids::Position;
 
 /// A block's header, its offset in the run and its body.
 pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::format::block::{BlockKind, u32_at, u64_at};
+use crate::bytes::{u32_at, u64_at};
 use crate::error::WalError;
-use crate::ids::{Lsn, TableId};
+use crate::format::block::BlockKind;
 use crate::format::options::{Dedup, TableOptions};
 use crate::format::schema::TableSchema;
+use crate::ids::{Lsn, TableId};
 
 /// Bytes of an options body.
 const OPTIONS_LEN: usize = 16;

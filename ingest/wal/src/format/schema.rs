@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use crate::format::block::u32_at;
+use crate::bytes::u32_at;
 use crate::error::WalError;
 use crate::ids::TableId;
 

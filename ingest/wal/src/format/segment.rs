@@ -4,15 +4,13 @@
 
 use std::sync::Arc;
 
-use crate::format::block::{BlockHeader, BlockKind, checksum, u32_at, u64_at};
+use crate::bytes::{FORMAT_VERSION, checksum, u32_at, u64_at};
+use crate::error::WalError;
+use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Settings;
 use crate::format::control::{decode_options, encode_options};
-use crate::error::WalError;
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 use crate::format::schema::TableSchema;
-
-/// Version of every format on disk. A node refuses files of a newer one.
-pub const FORMAT_VERSION: u8 = 2;
+use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 
 const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"HWSEGMNT");
 const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");

@@ -5,18 +5,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::format::block::checksum;
-use crate::damage::DamageBoard;
+use crate::bytes::checksum;
+use crate::damage::DamageList;
 use crate::disk::Disk;
-use crate::parquet::{DataFile, FileSet, Window};
-use crate::read::file_history::FilesMark;
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
-use crate::paths::segment_name;
-use crate::read::log::{Log, LogState};
 use crate::format::chain::walk_index;
-use crate::read::sealed::Sealed;
 use crate::format::segment::BlockEntry;
+use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::parquet::{DataFile, FileSet, Window};
+use crate::paths::segment_name;
+use crate::read::file_history::FilesMark;
+use crate::read::log::{Log, LogState};
+use crate::read::sealed::Sealed;
 use crate::read::snapshot::Snapshot;
 
 /// What a node holds, in a form that can be compared.
@@ -95,7 +96,9 @@ impl Log {
         }
         let state = self.state();
         let (mark, files) = state
-            .files_of(mark)
+            .kept
+            .history()
+            .files_of(mark, Instant::now())
             .map_err(|newest| DigestError::UnknownMark { newest })?;
         let mut ranges = Vec::new();
         for segment in snapshot.sealed.iter() {
@@ -105,14 +108,14 @@ impl Log {
         }
         let disk = state.disk.as_ref();
         if let Some(found) = check_tail(&snapshot, upto, disk, &mut |_| true) {
-            found.report(&state.board);
+            found.report(&state.damage);
             ranges.push(found.range);
         }
         let last = ranges.last();
         Ok(Digest {
             log: self.id(),
             epoch: self.epoch(),
-            upto: last.map_or(oldest, |range| Position {
+            upto: last.map_or(oldest.go_on(), |range| Position {
                 lsn: range.end,
                 chain: range.chain,
             }),
@@ -138,7 +141,7 @@ fn digest_segment(state: &LogState, segment: &Arc<Sealed>, upto: Lsn) -> Option<
     };
     let (walked, fault) = segment.walk(upto, &mut |_| true);
     if let Some(fault) = &fault
-        && state.shows(segment)
+        && state.published.shows(segment)
     {
         segment.report(&fault.to_string());
     }
@@ -164,9 +167,9 @@ impl TailCheck {
     }
 
     /// Puts it on the list when its bytes are wrong: it is fetched once it is sealed.
-    pub(crate) fn report(&self, board: &DamageBoard) {
+    pub(crate) fn report(&self, damage: &DamageList) {
         if let (Some(fault), false) = (&self.range.fault, self.unread) {
-            board.report(&segment_name(self.range.first), 0, fault);
+            damage.report(&segment_name(self.range.first), 0, fault);
         }
     }
 }

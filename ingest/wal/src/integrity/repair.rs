@@ -1,26 +1,22 @@
 //! Whole files between nodes: hands out what is intact here, takes in what is damaged here. A file
 //! that comes in is checked to the last byte before it is used.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::compact::write_durably;
 use crate::error::WalError;
+use crate::ids::{Boundary, Lsn};
 use crate::parquet::{CHUNK_LEN, DataFile};
-use crate::ids::{Lsn, Position};
-use crate::paths::segment_first;
+use crate::paths::{FETCHED_NEW, segment_first};
 use crate::read::log::{Log, LogState};
-use crate::read::segment_starts::PAST;
 use crate::read::sealed::Sealed;
-
-/// Name of a file that is being taken in.
-pub(crate) const FETCHED_NEW: &str = "fetched.new";
+use crate::read::segment_starts::PAST;
 
 impl Log {
     /// The bytes of a sealed segment or Parquet file, every one checked; `None` when it is not here
-    /// or damaged. `name` is relative to the log's directory; `past` is what [`Log::past`] says.
+    /// or damaged. `name` is relative to the log's directory; `past` is what
+    /// [`Log::segment_starts`] says.
     /// Reads the whole file.
     pub fn export(&self, name: &str) -> Option<Bytes> {
         self.export_from(name, 0)
@@ -34,7 +30,7 @@ impl Log {
         }
         let whole = match segment_first(name) {
             Some(first) => self.export_segment(first)?,
-            None if name == PAST => self.past(),
+            None if name == PAST => self.segment_starts(),
             None => return self.export_file(name, from),
         };
         (from <= whole.len()).then(|| whole.slice(from..))
@@ -44,8 +40,8 @@ impl Log {
     fn export_file(&self, name: &str, from: usize) -> Option<Bytes> {
         let in_force = self.snapshot().files.find(name).map(Arc::clone);
         let found = in_force
-            .or_else(|| self.state().remembered(name))
-            .or_else(|| self.state().held(name))?;
+            .or_else(|| self.state().kept.replaced(name))
+            .or_else(|| self.state().kept.bundled(name))?;
         found.rest(from).ok()
     }
 
@@ -66,7 +62,7 @@ impl Log {
         let snapshot = self.snapshot();
         let behind = snapshot.sealed.iter();
         for segment in behind.filter(|segment| segment.end.lsn > at).take(2) {
-            if self.state().board.holds(&segment.name()) {
+            if self.state().damage.holds(&segment.name()) {
                 continue;
             }
             if let Some(fault) = segment.check() {
@@ -82,18 +78,15 @@ impl Log {
     /// `Corrupt` or `WrongLog` when the bytes are not that file, `NotHeld` when it is not damaged.
     pub fn install(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
         let state = self.state();
-        let _exchange = state
-            .exchange
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if !state.board.holds(name) || state.dismissed.load(Ordering::Acquire) {
+        let _exchange = state.maintenance.exchange();
+        if !state.damage.holds(name) || state.maintenance.is_dismissed() {
             return Err(WalError::NotHeld(self.snapshot().position()));
         }
         match segment_first(name) {
             Some(_) => install_segment(state, name, bytes),
             None => install_file(state, name, &bytes),
         }?;
-        state.board.clear(name, true);
+        state.damage.clear(name, true);
         Ok(())
     }
 }
@@ -104,7 +97,7 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
     let at = snapshot.sealed.iter().position(|held| held.name() == name);
     let not_here = || WalError::corrupt(name, 0, "is no sealed segment of this log");
     let at = at.ok_or_else(not_here)?;
-    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &state.board)?;
+    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &state.damage)?;
     if let Some(fault) = found.check() {
         return Err(fault);
     }
@@ -114,34 +107,31 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
     let before = at.checked_sub(1).and_then(|at| snapshot.sealed.get(at));
     let goes_on = match snapshot.sealed.get(at + 1) {
         Some(after) => after.fault.is_some() || after.start() == found.end,
-        None => agrees(snapshot.tail.start, found.end),
+        None => Boundary::of_segment(snapshot.tail.start).meets(found.end),
     };
     let meets = found.start().lsn == held.start().lsn
-        && agrees(held.end, found.end)
+        && held.end.meets(found.end)
         && before.is_none_or(|before| before.fault.is_some() || before.end == found.start())
         && goes_on;
     if !meets {
         let reason = format!("{} to {} is another history", found.start(), found.end);
         return Err(WalError::corrupt(name, 0, reason));
     }
-    write_durably(state, FETCHED_NEW, &path, &bytes)?;
+    state
+        .disk
+        .replace(&state.dir.join(FETCHED_NEW), &path, &bytes)?;
     let segment = Arc::new(Sealed::open(
         state.disk.as_ref(),
         &path,
         snapshot.log,
-        &state.board,
+        &state.damage,
     )?);
-    state.change_sealed(|sealed| {
+    state.published.change_sealed(|sealed| {
         if let Some(place) = sealed.iter_mut().find(|held| held.name() == name) {
             *place = segment;
         }
     });
     Ok(())
-}
-
-/// Whether that is the position known; its chain may not be: 0.
-fn agrees(known: Position, found: Position) -> bool {
-    known.lsn == found.lsn && (known.chain == 0 || known.chain == found.chain)
 }
 
 fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalError> {
@@ -155,9 +145,11 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalEr
             "the bytes are those of another file",
         ));
     }
-    write_durably(state, FETCHED_NEW, &state.dir.join(name), bytes)?;
+    state
+        .disk
+        .replace(&state.dir.join(FETCHED_NEW), &state.dir.join(name), bytes)?;
     let ordinal = meta.ordinal;
-    let file = DataFile::open(state.disk.as_ref(), &state.dir, meta, &state.board);
+    let file = DataFile::open(state.disk.as_ref(), &state.dir, meta, &state.damage);
     let mut set = crate::parquet::FileSet::clone(&state.snapshot().files);
     set.exchange(&[ordinal], vec![Arc::new(file)]);
     state.set_files(Arc::new(set));
@@ -251,7 +243,7 @@ mod tests {
             assert!(log.damage().borrow().is_empty());
             assert!(log.verify().faults.is_empty());
         };
-        state.board.report(&name, 0, "a block in it has rotted");
+        state.damage.report(&name, 0, "a block in it has rotted");
         check(mine.log());
         mine.stop().expect("stops");
         // After a start nothing is known of it but where it lies.
@@ -259,15 +251,5 @@ mod tests {
         std::fs::write(path, [0; 4_096]).expect("writes");
         let mine = open(dirs[0].path());
         check(mine.log());
-    }
-
-    #[test]
-    fn a_place_of_which_no_chain_is_known_agrees_with_any() {
-        let at = |lsn, chain| Position {
-            lsn: Lsn(lsn),
-            chain,
-        };
-        assert!(agrees(at(5, 7), at(5, 7)) && agrees(at(5, 0), at(5, 7)));
-        assert!(!agrees(at(5, 8), at(5, 7)) && !agrees(at(6, 0), at(5, 7)));
     }
 }

@@ -2,16 +2,16 @@
 //! another node still has the right one. Reports; never repairs, never changes a byte.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::clock::unix_nanos;
-use crate::integrity::digest::check_tail;
-use crate::error::WalError;
-use crate::parquet::FILES_DIR;
+use crate::error::{Operation, WalError};
 use crate::ids::Lsn;
+use crate::integrity::digest::check_tail;
+use crate::parquet::FILES_DIR;
 use crate::paths::segment_first;
 use crate::read::log::{Log, LogState};
 
@@ -76,7 +76,7 @@ impl Scrubber {
             .name("scrubber".to_owned())
             .spawn(move || run(&state, &mine, config.rate))
             .map_err(WalError::io(
-                "start the scrubber thread of",
+                Operation::StartThread("scrubber"),
                 &log.state().dir,
             ))?;
         Ok(Self {
@@ -211,7 +211,7 @@ impl Pass<'_> {
     }
 
     fn found(&self, name: &str, report: impl FnOnce()) {
-        if !self.state.board.holds(name) {
+        if !self.state.damage.holds(name) {
             self.shared.faults.fetch_add(1, Ordering::Relaxed);
             report();
         }
@@ -227,7 +227,7 @@ impl Pass<'_> {
             return !self.shared.stopping();
         };
         let (walked, fault) = segment.walk(segment.end.lsn, &mut |bytes| self.pace.spend(bytes));
-        if let Some(fault) = fault.filter(|_| self.state.shows(&segment)) {
+        if let Some(fault) = fault.filter(|_| self.state.published.shows(&segment)) {
             self.found(&segment.name(), || segment.report(&fault.to_string()));
         }
         !walked.stopped
@@ -240,7 +240,7 @@ impl Pass<'_> {
         let checked = check_tail(&snapshot, upto, disk, &mut |bytes| self.pace.spend(bytes));
         if let Some(checked) = checked.filter(|checked| checked.damaged()) {
             let name = crate::paths::segment_name(checked.range.first);
-            self.found(&name, || checked.report(&self.state.board));
+            self.found(&name, || checked.report(&self.state.damage));
         }
         !self.shared.stopping()
     }
@@ -250,7 +250,7 @@ impl Pass<'_> {
         let Some(file) = found else {
             return !self.shared.stopping();
         };
-        let known = self.state.board.holds(name);
+        let known = self.state.damage.holds(name);
         let scanned = file.scan(&mut |bytes| self.pace.spend(bytes));
         if let (Some((_, Some(_))), false) = (&scanned, known) {
             // It has put itself on the list.
@@ -263,10 +263,7 @@ impl Pass<'_> {
     fn missing(&self) {
         let state = self.state;
         // What is named stays while this is held.
-        let _exchange = state
-            .exchange
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _exchange = state.maintenance.exchange();
         let list = |dir: &std::path::Path| {
             let names = state.disk.list(dir).ok()?;
             Some(names.into_iter().collect::<HashSet<String>>())
@@ -290,7 +287,7 @@ impl Pass<'_> {
             let name = file.meta.name();
             let inside = name.rsplit('/').next().unwrap_or_default();
             if !files.contains(inside) {
-                let report = || state.board.report(&name, file.meta.bytes, "is missing");
+                let report = || state.damage.report(&name, file.meta.bytes, "is missing");
                 self.found(&name, report);
             }
         }

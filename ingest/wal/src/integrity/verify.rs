@@ -4,17 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::damage::DamageBoard;
+use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
+use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::ids::{LogId, Lsn, Position};
+use crate::open::recovery::{OnDamage, TornTail, scan_active};
 use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::parquet::{DataFile, FileMeta};
-use crate::ids::{LogId, Lsn, Position};
 use crate::paths::{find_log, log_dir, segment_name, segments};
 use crate::read::log::Log;
-use crate::open::recovery::{OnDamage, TornTail, scan_active};
 use crate::read::sealed::Sealed;
-use crate::format::segment::{SegmentFooter, SegmentHeader};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,9 +96,9 @@ pub fn verify_dir(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<VerifyReport,
         let next = firsts.get(at + 1).copied();
         report.segment_file(disk.as_ref(), &dir, id, *first, next)?;
     }
-    let board = Arc::default();
+    let damage = Arc::default();
     for meta in manifest.iter().flat_map(|manifest| &manifest.files) {
-        let file = DataFile::open(disk.as_ref(), &dir, meta.clone(), &board);
+        let file = DataFile::open(disk.as_ref(), &dir, meta.clone(), &damage);
         let table = manifest
             .as_ref()
             .and_then(|manifest| manifest.catalog.newest(meta.table));
@@ -153,25 +153,25 @@ impl VerifyReport {
     ) -> Result<(), WalError> {
         let path = dir.join(segment_name(first));
         let file = path.display().to_string();
-        let bytes = disk.read(&path).map_err(WalError::io("read", &path))?;
+        let bytes = disk.read_file(&path)?;
         let sealed = next.is_some()
             || (SegmentFooter::is_claimed(&bytes) && SegmentFooter::decode(&file, &bytes).is_ok());
         if sealed {
-            let board: Arc<DamageBoard> = Arc::default();
-            match Sealed::of(bytes, &path, id, &board) {
+            let damage: Arc<DamageList> = Arc::default();
+            match Sealed::of(bytes, &path, id, &damage) {
                 Err(error @ WalError::NewerFormat { .. }) => return Err(error),
                 Err(error) => {
                     self.segments += 1;
                     self.fault(&error, range(first, next.unwrap_or(first)));
                 }
                 Ok(segment) => {
-                    if self.segments > 0 && segment.start() != self.position {
+                    if self.segments > 0 && segment.start() != self.position.into() {
                         let reason =
                             format!("continues {}, not {}", segment.start(), self.position);
                         let error = WalError::corrupt(&file, 0, reason);
                         self.fault(&error, range(first, segment.end.lsn));
                     }
-                    self.position = segment.end;
+                    self.position = segment.end.position().unwrap_or_default();
                     self.segment(&segment);
                 }
             }
@@ -214,10 +214,8 @@ impl VerifyReport {
 
     fn manifest(&mut self, disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, WalError> {
         let path = dir.join(MANIFEST);
-        let bytes = match disk.read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(WalError::io("read", &path)(error)),
+        let Some(bytes) = disk.read_if_there(&path)? else {
+            return Ok(None);
         };
         self.bytes += bytes.len() as u64;
         match Manifest::decode(&path.display().to_string(), &bytes) {

@@ -5,29 +5,29 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::disk::Disk;
+use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
-use crate::disk::Disk;
-use crate::error::WalError;
-use crate::ids::{Lsn, Position};
-use crate::paths::{segment_name, segments};
-use crate::open::recovery::{OnDamage, holds_blocks, scan_active};
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
+use crate::ids::{Lsn, Position};
+use crate::open::recovery::{OnDamage, holds_blocks, scan_active};
+use crate::paths::{segment_name, segments};
 
 /// One segment file.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct SegmentFile {
     pub(crate) path: PathBuf,
     pub(crate) first: Lsn,
     pub(crate) bytes: Bytes,
     /// None: it cannot be read.
-    pub(crate) content: Option<Content>,
+    pub(crate) content: Option<SegmentContent>,
 }
 
 /// What a segment holds.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct SegmentContent {
     pub(crate) header: SegmentHeader,
     pub(crate) footer: SegmentFooter,
     /// The footer is in the file; else it follows from the blocks.
@@ -37,16 +37,16 @@ pub(crate) struct Content {
 }
 
 /// All segments of a log's directory, oldest first.
-pub(crate) fn pieces(disk: &dyn Disk, dir: &Path) -> Result<Vec<Piece>, WalError> {
+pub(crate) fn segment_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentFile>, WalError> {
     let firsts = segments(disk, dir)?;
-    let read = |first: &Lsn| Piece::read(disk, &dir.join(segment_name(*first)), *first);
+    let read = |first: &Lsn| SegmentFile::read(disk, &dir.join(segment_name(*first)), *first);
     firsts.iter().map(read).collect()
 }
 
 /// Where the log in a directory ends; none when no segment says so.
 pub(crate) fn end_of(disk: &dyn Disk, dir: &Path) -> Result<Option<Position>, WalError> {
     for first in segments(disk, dir)?.iter().rev() {
-        let piece = Piece::read(disk, &dir.join(segment_name(*first)), *first)?;
+        let piece = SegmentFile::read(disk, &dir.join(segment_name(*first)), *first)?;
         if let Some(content) = piece.content {
             return Ok(Some(content.footer.end));
         }
@@ -54,11 +54,11 @@ pub(crate) fn end_of(disk: &dyn Disk, dir: &Path) -> Result<Option<Position>, Wa
     Ok(None)
 }
 
-impl Piece {
+impl SegmentFile {
     /// Reads one segment file. What is torn off at its end is not seen.
     pub(crate) fn read(disk: &dyn Disk, path: &Path, first: Lsn) -> Result<Self, WalError> {
-        let bytes = disk.map(path).map_err(WalError::io("map", path))?;
-        let content = match Content::of(&path.display().to_string(), &bytes) {
+        let bytes = disk.map_file(path)?;
+        let content = match SegmentContent::of(&path.display().to_string(), &bytes) {
             Ok(content) => Some(content),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
             Err(_) => None,
@@ -129,7 +129,7 @@ impl Piece {
     }
 }
 
-impl Content {
+impl SegmentContent {
     pub(crate) fn of(file: &str, bytes: &Bytes) -> Result<Self, WalError> {
         let (header, header_len) = SegmentHeader::decode(file, bytes)?;
         if let Ok(footer) = SegmentFooter::decode(file, bytes) {

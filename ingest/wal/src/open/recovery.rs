@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 
+use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
-use crate::format::control::Control;
-use crate::error::WalError;
-use crate::ids::Position;
 use crate::format::chain::BlockScan;
+use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
-use crate::read::snapshot::TailBlock;
+use crate::ids::Position;
+use crate::read::tail::TailBlock;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]

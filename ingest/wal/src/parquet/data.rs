@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use crate::format::block::checksum;
-use crate::damage::DamageBoard;
+use crate::bytes::checksum;
+use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::parquet::FileMeta;
@@ -26,7 +26,7 @@ pub(crate) struct DataFile {
     fault: Option<String>,
     /// A reader of an old snapshot must not put it on the list again once it has been replaced.
     reported: AtomicBool,
-    board: Arc<DamageBoard>,
+    damage: Arc<DamageList>,
 }
 
 impl DataFile {
@@ -36,7 +36,7 @@ impl DataFile {
         disk: &dyn Disk,
         dir: &Path,
         meta: FileMeta,
-        board: &Arc<DamageBoard>,
+        damage: &Arc<DamageList>,
     ) -> Self {
         let path = dir.join(meta.name());
         let (bytes, fault) = match disk.map(&path) {
@@ -48,7 +48,7 @@ impl DataFile {
             Err(error) => (Bytes::new(), Some(error.to_string())),
         };
         if let Some(reason) = &fault {
-            board.report(&meta.name(), meta.bytes, reason);
+            damage.report(&meta.name(), meta.bytes, reason);
         }
         let checked = meta.chunks.iter().map(|_| AtomicBool::new(false)).collect();
         Self {
@@ -58,7 +58,7 @@ impl DataFile {
             checked,
             reported: AtomicBool::new(fault.is_some()),
             fault,
-            board: Arc::clone(board),
+            damage: Arc::clone(damage),
         }
     }
 
@@ -123,7 +123,7 @@ impl DataFile {
     fn mismatch(&self, from: usize) -> WalError {
         let reason = "checksum does not match".to_owned();
         if !self.reported.swap(true, Ordering::Relaxed) {
-            self.board
+            self.damage
                 .report(&self.meta.name(), self.meta.bytes, &reason);
         }
         self.corrupt(from as u64, reason)

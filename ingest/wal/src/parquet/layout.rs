@@ -19,8 +19,8 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
 use crate::format::column::widen_array;
-use crate::parquet::decimal::{self, mantissa, power, scale_of};
 use crate::format::schema::{Column, ColumnRole, ColumnType, TableSchema};
+use crate::parquet::decimal::{self, mantissa, power, scale_of};
 
 /// Rows of one row group at most.
 pub(crate) const GROUP_ROWS: usize = 131_072;

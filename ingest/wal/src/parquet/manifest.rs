@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::format::block::{checksum, u32_at, u64_at};
-use crate::format::catalog::Catalog;
+use crate::bytes::{FORMAT_VERSION, checksum, u32_at, u64_at};
 use crate::error::WalError;
+use crate::format::catalog::Catalog;
+use crate::format::segment::{len32, newer, put_catalog, take_catalog};
+use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 use crate::parquet::meta::CHUNK;
 use crate::parquet::{FileMeta, Window};
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
-use crate::format::segment::{FORMAT_VERSION, len32, newer, put_catalog, take_catalog};
 
 /// Name of the manifest in the log's directory, and of its next version while it is written.
 pub(crate) const MANIFEST: &str = "manifest";

@@ -1,8 +1,8 @@
 //! What the manifest knows of one Parquet file. Pure.
 
-use crate::format::block::checksum;
-use crate::parquet::{FILES_DIR, Window};
+use crate::bytes::checksum;
 use crate::ids::{Lsn, TableId};
+use crate::parquet::{FILES_DIR, Window};
 
 /// Bytes that one checksum of a file covers.
 pub const CHUNK: usize = 1 << 20;

@@ -17,12 +17,12 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::WalError;
+use crate::format::body::drop_cut;
+use crate::format::schema::TableSchema;
+use crate::ids::Lsn;
 use crate::parquet::layout::{Form, Layout, restore};
 use crate::parquet::prune::{self, RowGroup, Test, Tests, Wanted};
 use crate::parquet::{DataFile, FileMeta};
-use crate::ids::Lsn;
-use crate::format::schema::TableSchema;
-use crate::read::snapshot::drop_cut;
 
 /// The checked bytes of a file, as the Parquet reader wants them.
 #[derive(Clone, Debug)]

@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::format::catalog::Catalog;
-use crate::damage::DamageBoard;
+use crate::damage::DamageList;
 use crate::disk::Disk;
+use crate::format::catalog::Catalog;
+use crate::ids::{Epoch, LogId, Position, TableId};
 use crate::parquet::manifest::Manifest;
 use crate::parquet::{DataFile, FileMeta};
-use crate::ids::{Epoch, LogId, Position, TableId};
 
 /// All Parquet files at one position.
 #[derive(Clone, Debug)]
@@ -82,9 +82,9 @@ impl FileSet {
         disk: &dyn Disk,
         dir: &Path,
         metas: Vec<FileMeta>,
-        board: &Arc<DamageBoard>,
+        damage: &Arc<DamageList>,
     ) {
-        let open = |meta| Arc::new(DataFile::open(disk, dir, meta, board));
+        let open = |meta| Arc::new(DataFile::open(disk, dir, meta, damage));
         self.exchange(&[], metas.into_iter().map(open).collect());
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::format::block::checksum;
+use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::parquet::meta::CHUNK;
@@ -73,15 +73,8 @@ impl<'a> Sink<'a> {
         path: &Path,
         throttle: &'a Throttle,
     ) -> Result<Self, WalError> {
-        let file = match disk.create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(path).map_err(WalError::io("remove", path))?;
-                disk.create(path)
-            }
-            created => created,
-        };
         Ok(Self {
-            file: file.map_err(WalError::io("create", path))?,
+            file: disk.create_anew(path)?,
             buffer: Vec::with_capacity(CHUNK),
             written: Written {
                 bytes: 0,

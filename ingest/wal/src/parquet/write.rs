@@ -12,10 +12,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
 use crate::disk::Disk;
-use crate::error::WalError;
+use crate::error::{Operation, WalError};
+use crate::format::schema::TableSchema;
 use crate::parquet::layout::Layout;
 use crate::parquet::sink::{Sink, Throttle, Written};
-use crate::format::schema::TableSchema;
 
 /// A row group is closed once this much of it waits in memory.
 const GROUP_BYTES: usize = 16 << 20;
@@ -128,7 +128,9 @@ impl<'a> FileWriter<'a> {
         let path = self.path;
         let sink = self.arrow.into_inner();
         let sink = sink.map_err(|error| write_error(&path, error))?;
-        let written = sink.finish().map_err(WalError::io("write", &path))?;
+        let written = sink
+            .finish()
+            .map_err(WalError::io(Operation::Write, &path))?;
         Ok(Finished {
             written,
             rows: self.rows,
@@ -151,5 +153,5 @@ fn write_error(path: &Path, error: ParquetError) -> WalError {
         },
         other => io::Error::other(other.to_string()),
     };
-    WalError::io("write", path)(source)
+    WalError::io(Operation::Write, path)(source)
 }

@@ -1,22 +1,89 @@
 //! A snapshot cut back to an earlier LSN: what a reader saw when the log ended there. Takes things
-//! away, and reads nothing but headers and control blocks.
+//! away, and must never read more than headers and control blocks.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::disk::Disk;
 use crate::format::block::BlockHeader;
 use crate::format::catalog::Catalog;
-use crate::disk::Disk;
-use crate::parquet::FileSet;
-use crate::ids::{Lsn, Position};
 use crate::format::segment::SegmentHeader;
-use crate::read::snapshot::{Snapshot, Tail, TailBlock};
+use crate::ids::{Boundary, Lsn, Position};
+use crate::parquet::FileSet;
+use crate::read::file_history::{AsOf, FilesMark};
+use crate::read::log::Log;
+use crate::read::snapshot::Snapshot;
+use crate::read::tail::{Tail, TailBlock};
+
+impl Log {
+    /// The view at `lsn`: everything below it, and nothing else. The same rows on every node.
+    ///
+    /// # Errors
+    /// `Ahead` when the log does not reach that far, `Gone` when that view can no longer be had.
+    pub fn snapshot_at(&self, lsn: Lsn) -> Result<Arc<Snapshot>, AsOf> {
+        let now = self.snapshot();
+        let at = now.position().lsn;
+        if lsn > at {
+            return Err(AsOf::Ahead { at });
+        }
+        if lsn == at {
+            return Ok(now);
+        }
+        let Some(files) = self.files_at(&now, lsn) else {
+            let oldest = self.oldest_as_of();
+            return Err(AsOf::Gone { oldest });
+        };
+        let disk = self.state().disk.as_ref();
+        Ok(Arc::new(now.cut_back(lsn, files, disk)))
+    }
+
+    /// The oldest LSN of which [`Log::snapshot_at`] has a view.
+    pub fn oldest_as_of(&self) -> Lsn {
+        let now = self.snapshot();
+        let oldest = now.oldest().lsn;
+        let mut history = self.state().kept.history();
+        history.expire(Instant::now());
+        let ends = history.held().map(|(_, files)| files.compacted.lsn);
+        ends.filter(|end| *end >= oldest)
+            .min()
+            .unwrap_or(now.compacted().lsn)
+    }
+
+    /// The Parquet files in force.
+    pub fn files_mark(&self) -> FilesMark {
+        self.state().kept.history().newest()
+    }
+
+    /// The digest of files that are in force or were lately; `None` when that is not known.
+    pub fn files_digest(&self, compacted: Lsn, next: u64) -> Option<u64> {
+        self.state().kept.history().digest(compacted, next)
+    }
+
+    /// The newest files that hold nothing from `lsn` on and behind which `snapshot` has the log.
+    fn files_at(&self, snapshot: &Snapshot, lsn: Lsn) -> Option<Arc<FileSet>> {
+        let oldest = snapshot.oldest().lsn;
+        let usable = |files: &FileSet| (oldest..=lsn).contains(&files.compacted.lsn);
+        if usable(&snapshot.files) {
+            return Some(Arc::clone(&snapshot.files));
+        }
+        let mut history = self.state().kept.history();
+        history.expire(Instant::now());
+        history
+            .held()
+            .map(|(_, files)| files)
+            .find(|files| usable(files))
+            .map(Arc::clone)
+    }
+}
 
 impl Snapshot {
     /// Start of the oldest segment held.
-    pub(crate) fn oldest(&self) -> Position {
+    pub(crate) fn oldest(&self) -> Boundary {
         let first = self.sealed.first();
-        first.map_or(self.tail.start, |segment| segment.start())
+        first.map_or(Boundary::of_segment(self.tail.start), |segment| {
+            segment.start()
+        })
     }
 
     /// This view cut back to `lsn`, over `files`, which end at or below it. What a damaged segment
@@ -80,14 +147,18 @@ impl Snapshot {
 
     /// The position at `lsn`; without a chain where that is inside a block.
     fn boundary(&self, lsn: Lsn, last: Option<&BlockHeader>, files: &FileSet) -> Position {
-        let of_segments = self.sealed.iter().flat_map(|held| [held.start(), held.end]);
+        let of_segments = self
+            .sealed
+            .iter()
+            .flat_map(|held| [held.start(), held.end])
+            .filter_map(Boundary::position);
         let mut known = last
             .map(BlockHeader::end)
             .into_iter()
             .chain([self.tail.start, files.compacted])
             .chain(of_segments);
         // Behind a hole the chain may not be known.
-        let found = known.find(|position| position.lsn == lsn && position.chain != 0);
+        let found = known.find(|position| position.lsn == lsn);
         found.unwrap_or(Position { lsn, chain: 0 })
     }
 

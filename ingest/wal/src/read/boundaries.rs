@@ -1,10 +1,14 @@
-//! Places of the log that two nodes can compare: block boundaries, spread evenly. Reads the index;
-//! of the blocks only the headers of those chosen.
+//! Places of the log that two nodes can compare: block boundaries, spread evenly, and starts of
+//! segments. Reads the index, of the blocks only the headers of those chosen; it must never name a
+//! place whose chain value is not known.
+
+use bytes::Bytes;
 
 use crate::format::block::BlockHeader;
-use crate::ids::{Lsn, Position};
-use crate::read::log::Log;
 use crate::format::segment::BlockEntry;
+use crate::ids::{Boundary, Lsn, Position};
+use crate::read::log::Log;
+use crate::read::segment_starts;
 use crate::read::snapshot::Snapshot;
 
 impl Log {
@@ -42,20 +46,54 @@ impl Log {
     }
 }
 
+impl Log {
+    /// The newest `most` places where segments of this log began, of those that are gone, too, as far
+    /// as they are known, and the log's end; ascending. An older copy of this log has all of them
+    /// that are not behind its end.
+    pub fn landmarks(&self, most: usize) -> Vec<Position> {
+        let snapshot = self.snapshot();
+        let mut found = self.known_starts(&snapshot);
+        found.drain(..found.len().saturating_sub(most));
+        let end = snapshot.position();
+        if found.last().is_none_or(|last| last.lsn < end.lsn) {
+            found.push(end);
+        }
+        found
+    }
+
+    /// Where the segments of this log began, held or not, as far as it is known: for a peer's
+    /// [`Staging::take_segment_starts`](crate::Staging::take_segment_starts).
+    pub fn segment_starts(&self) -> Bytes {
+        segment_starts::encode(self.id(), &self.known_starts(&self.snapshot())).into()
+    }
+
+    /// Every start of a segment that is known, ascending. What is retired meanwhile is in the
+    /// snapshot, which must have been taken before.
+    fn known_starts(&self, snapshot: &Snapshot) -> Vec<Position> {
+        let sealed = snapshot.sealed.iter().map(|segment| segment.start());
+        let held: Vec<Boundary> = sealed
+            .chain([Boundary::of_segment(snapshot.tail.start)])
+            .collect();
+        let known =
+            segment_starts::merged(&segment_starts::known(&held), &self.state().starts.starts());
+        segment_starts::merged(&[self.id().genesis()], &known)
+    }
+}
+
 /// Blocks of one sealed segment that start in the range.
-struct Run {
+struct BlockRange {
     segment: usize,
     first: usize,
     count: usize,
 }
 
-fn runs(snapshot: &Snapshot, from: Lsn, to: Lsn) -> Vec<Run> {
+fn runs(snapshot: &Snapshot, from: Lsn, to: Lsn) -> Vec<BlockRange> {
     let run = |(segment, sealed): (usize, &std::sync::Arc<crate::read::sealed::Sealed>)| {
         let entries = &sealed.entries;
         let first = entries.partition_point(|entry| entry.first_lsn < from);
         let end = entries.partition_point(|entry| entry.first_lsn <= to);
         let count = end.saturating_sub(first);
-        (count > 0).then_some(Run {
+        (count > 0).then_some(BlockRange {
             segment,
             first,
             count,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::parquet::FileSet;
 use crate::ids::Position;
+use crate::parquet::FileSet;
 use crate::read::log::Log;
 
 /// A manifest and a hold on its files: while one lives, [`Log::export`] finds them.
@@ -22,7 +22,7 @@ impl Log {
     pub fn bundle(&self) -> Bundle {
         let snapshot = self.snapshot();
         let set = Arc::clone(&snapshot.files);
-        self.state().hold(&set);
+        self.state().kept.keep_bundled(&set);
         let manifest = set.manifest(snapshot.log, snapshot.epoch);
         Bundle {
             manifest: manifest.encode().into(),

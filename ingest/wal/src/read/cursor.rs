@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 
-use crate::format::block::{BLOCK_HEADER_LEN, u64_at};
+use crate::bytes::u64_at;
 use crate::error::WalError;
+use crate::format::block::BLOCK_HEADER_LEN;
+use crate::format::segment::BlockEntry;
 use crate::ids::Position;
 use crate::read::log::Log;
 use crate::read::sealed::Sealed;
-use crate::format::segment::BlockEntry;
 use crate::read::snapshot::Snapshot;
 
 /// A forward reader of durable blocks.
@@ -27,6 +28,19 @@ pub struct Chunk {
     pub end: Position,
     /// Length of all parts.
     pub bytes: usize,
+}
+
+impl Log {
+    /// A reader of blocks from `from` on.
+    ///
+    /// # Errors
+    /// `NotHeld` when the log has no block boundary with that chain value there.
+    pub fn cursor(&self, from: Position) -> Result<Cursor, WalError> {
+        if self.held_chain_at(from.lsn) != Some(from.chain) {
+            return Err(WalError::NotHeld(from));
+        }
+        Ok(Cursor::new(self.clone(), from))
+    }
 }
 
 impl Cursor {

@@ -3,14 +3,12 @@
 //! on disk, and nobody may rely on it being there.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::format::block::checksum;
-use crate::parquet::{DataFile, FileSet};
+use crate::bytes::checksum;
 use crate::ids::{Epoch, LogId, Lsn};
-use crate::read::log::{Log, LogState};
-use crate::read::snapshot::Snapshot;
+use crate::parquet::{DataFile, FileSet};
 
 /// File sets that are kept, and for how long after they were replaced.
 const SETS: usize = 32;
@@ -54,7 +52,7 @@ struct Entry {
 
 /// File sets, oldest first; the last is the one in force.
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct FileHistory {
     entries: VecDeque<Entry>,
 }
 
@@ -72,7 +70,7 @@ impl FilesMark {
     }
 }
 
-impl History {
+impl FileHistory {
     pub(crate) fn new(mark: FilesMark, files: Arc<FileSet>) -> Self {
         let first = Entry {
             mark,
@@ -158,6 +156,38 @@ impl History {
         }
     }
 
+    /// The mark of the files in force.
+    pub(crate) fn newest(&self) -> FilesMark {
+        let last = self.entries.back().map(|entry| entry.mark);
+        last.unwrap_or(FilesMark {
+            compacted: Lsn(0),
+            next: 0,
+            digest: 0,
+        })
+    }
+
+    /// The digest of files that are in force or were lately; `None` when that is not known.
+    pub(crate) fn digest(&self, compacted: Lsn, next: u64) -> Option<u64> {
+        self.entries
+            .iter()
+            .rev()
+            .find(|entry| entry.mark.is((compacted, next)))
+            .map(|entry| entry.mark.digest)
+    }
+
+    /// Files by their mark; none: those in force.
+    pub(crate) fn files_of(
+        &mut self,
+        mark: Option<(Lsn, u64)>,
+        now: Instant,
+    ) -> Result<(FilesMark, Arc<FileSet>), FilesMark> {
+        self.expire(now);
+        self.held()
+            .find(|(held, _)| mark.is_none_or(|mark| held.is(mark)))
+            .map(|(mark, files)| (*mark, Arc::clone(files)))
+            .ok_or_else(|| self.newest())
+    }
+
     /// Sets whose files are held, newest first.
     pub(crate) fn held(&self) -> impl Iterator<Item = (&FilesMark, &Arc<FileSet>)> {
         let newest_first = self.entries.iter().rev();
@@ -172,114 +202,4 @@ fn without(files: &FileSet, other: &FileSet) -> Vec<Arc<DataFile>> {
         .all()
         .filter(|file| !others.contains(&Arc::as_ptr(file)));
     only.map(Arc::clone).collect()
-}
-
-impl LogState {
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers that `files` are in force from now on.
-    pub(crate) fn note_files(&self, files: &Arc<FileSet>) {
-        let snapshot = self.snapshot();
-        let mark = FilesMark::of(files, snapshot.log, snapshot.epoch);
-        self.history().push(mark, Arc::clone(files), Instant::now());
-    }
-
-    /// Lets go of files that were in force too long ago.
-    pub(crate) fn trim_history(&self) {
-        self.history().expire(Instant::now());
-    }
-
-    /// Lets go of all files that are not in force: their room is needed.
-    pub(crate) fn clear_history(&self) {
-        self.history().clear();
-    }
-
-    /// The newest files that hold nothing from `lsn` on and behind which `snapshot` has the log.
-    fn files_at(&self, snapshot: &Snapshot, lsn: Lsn) -> Option<Arc<FileSet>> {
-        let oldest = snapshot.oldest().lsn;
-        let usable = |files: &FileSet| (oldest..=lsn).contains(&files.compacted.lsn);
-        if usable(&snapshot.files) {
-            return Some(Arc::clone(&snapshot.files));
-        }
-        let history = self.history();
-        let mut held = history.held().map(|(_, files)| files);
-        held.find(|files| usable(files)).map(Arc::clone)
-    }
-
-    /// Files by their mark; none: those in force.
-    pub(crate) fn files_of(
-        &self,
-        mark: Option<(Lsn, u64)>,
-    ) -> Result<(FilesMark, Arc<FileSet>), FilesMark> {
-        let mut history = self.history();
-        history.expire(Instant::now());
-        let wanted = |held: &FilesMark| mark.is_none_or(|mark| held.is(mark));
-        let found = history.held().find(|(held, _)| wanted(held));
-        found
-            .map(|(mark, files)| (*mark, Arc::clone(files)))
-            .ok_or_else(|| history.newest())
-    }
-}
-
-impl History {
-    pub(crate) fn newest(&self) -> FilesMark {
-        let last = self.entries.back().map(|entry| entry.mark);
-        last.unwrap_or(FilesMark {
-            compacted: Lsn(0),
-            next: 0,
-            digest: 0,
-        })
-    }
-}
-
-impl Log {
-    /// The view at `lsn`: everything below it, and nothing else. The same rows on every node.
-    ///
-    /// # Errors
-    /// `Ahead` when the log does not reach that far, `Gone` when that view can no longer be had.
-    pub fn snapshot_at(&self, lsn: Lsn) -> Result<Arc<Snapshot>, AsOf> {
-        let now = self.snapshot();
-        let at = now.position().lsn;
-        if lsn > at {
-            return Err(AsOf::Ahead { at });
-        }
-        if lsn == at {
-            return Ok(now);
-        }
-        self.state().trim_history();
-        let Some(files) = self.state().files_at(&now, lsn) else {
-            let oldest = self.oldest_as_of();
-            return Err(AsOf::Gone { oldest });
-        };
-        let disk = self.state().disk.as_ref();
-        Ok(Arc::new(now.cut_back(lsn, files, disk)))
-    }
-
-    /// The oldest LSN of which [`Log::snapshot_at`] has a view.
-    pub fn oldest_as_of(&self) -> Lsn {
-        let now = self.snapshot();
-        let oldest = now.oldest().lsn;
-        self.state().trim_history();
-        let history = self.state().history();
-        let ends = history.held().map(|(_, files)| files.compacted.lsn);
-        ends.filter(|end| *end >= oldest)
-            .min()
-            .unwrap_or(now.compacted().lsn)
-    }
-
-    /// The Parquet files in force.
-    pub fn files_mark(&self) -> FilesMark {
-        self.state().history().newest()
-    }
-
-    /// The digest of files that are in force or were lately; `None` when that is not known.
-    pub fn files_digest(&self, compacted: Lsn, next: u64) -> Option<u64> {
-        let history = self.state().history();
-        let mut newest_first = history.entries.iter().rev();
-        newest_first
-            .find(|entry| entry.mark.is((compacted, next)))
-            .map(|entry| entry.mark.digest)
-    }
 }

@@ -2,12 +2,18 @@
 //! blocks. It must never write to the log.
 
 pub(crate) mod as_of;
+pub(crate) mod block_ref;
 pub(crate) mod boundaries;
 pub(crate) mod bundle;
+pub(crate) mod counters;
 pub(crate) mod cursor;
 pub(crate) mod file_history;
+pub(crate) mod kept_files;
 pub(crate) mod log;
+pub(crate) mod maintenance;
+pub(crate) mod published;
 pub(crate) mod replicas;
 pub(crate) mod sealed;
 pub(crate) mod segment_starts;
 pub(crate) mod snapshot;
+pub(crate) mod tail;

@@ -1,10 +1,7 @@
 //! What connected secondaries have made durable, as one small value that acknowledgements wait on.
 //! Set by replication, read by whoever must know; knows no connection and no name.
 
-use tokio::sync::watch;
-
 use crate::ids::Lsn;
-use crate::read::log::Log;
 
 /// How many of the furthest nodes are told apart: nobody waits for more.
 const MOST: usize = 8;
@@ -58,22 +55,6 @@ impl Replicated {
         self.furthest
             .into_iter()
             .take_while(|copy| copy.flushed.0 > 0)
-    }
-}
-
-impl Log {
-    /// What secondaries have made durable.
-    pub fn replicated(&self) -> watch::Receiver<Replicated> {
-        self.state().replicated.subscribe()
-    }
-
-    /// Says what secondaries have made durable. Wakes readers only when that is news.
-    pub fn set_replicated(&self, replicated: Replicated) {
-        self.state().replicated.send_if_modified(|held| {
-            let news = *held != replicated;
-            *held = replicated;
-            news
-        });
     }
 }
 

@@ -6,23 +6,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::format::block::{BlockHeader, BlockKind};
-use crate::format::catalog::Catalog;
-use crate::format::control::Control;
-use crate::damage::DamageBoard;
+use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::ids::{Epoch, LogId, Lsn, Position};
-use crate::paths::segment_name;
+use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::catalog::Catalog;
 use crate::format::chain::{Walked, walk_index};
+use crate::format::control::Control;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
+use crate::ids::{Boundary, LogId, Lsn, Position};
+use crate::paths::segment_name;
 
 /// A segment that will not change any more.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) path: String,
-    pub(crate) header: SegmentHeader,
-    pub(crate) end: Position,
+    /// None: it cannot be read.
+    pub(crate) header: Option<SegmentHeader>,
+    start: Boundary,
+    pub(crate) end: Boundary,
     pub(crate) committed_at: i64,
     pub(crate) bytes: Bytes,
     pub(crate) entries: Vec<BlockEntry>,
@@ -30,7 +32,7 @@ pub(crate) struct Sealed {
     pub(crate) catalog: Catalog,
     /// Why its rows are not whole: it cannot be read at all, or blocks are missing in it.
     pub(crate) fault: Option<String>,
-    board: Arc<DamageBoard>,
+    damage: Arc<DamageList>,
 }
 
 impl Sealed {
@@ -39,10 +41,10 @@ impl Sealed {
         disk: &dyn Disk,
         path: &Path,
         log: LogId,
-        board: &Arc<DamageBoard>,
+        damage: &Arc<DamageList>,
     ) -> Result<Self, WalError> {
-        let bytes = disk.map(path).map_err(WalError::io("map", path))?;
-        Self::of(bytes, path, log, board)
+        let bytes = disk.map_file(path)?;
+        Self::of(bytes, path, log, damage)
     }
 
     /// The segment in these bytes.
@@ -50,7 +52,7 @@ impl Sealed {
         bytes: Bytes,
         path: &Path,
         log: LogId,
-        board: &Arc<DamageBoard>,
+        damage: &Arc<DamageList>,
     ) -> Result<Self, WalError> {
         let file = path.display().to_string();
         let (header, header_len) = SegmentHeader::decode(&file, &bytes)?;
@@ -76,16 +78,17 @@ impl Sealed {
         } = footer;
         let mut segment = Self {
             path: file,
-            header,
-            end,
+            start: Boundary::of_segment(header.start),
+            header: Some(header),
+            end: end.into(),
             committed_at,
             bytes,
             entries,
             catalog: Catalog::default(),
             fault: None,
-            board: Arc::clone(board),
+            damage: Arc::clone(damage),
         };
-        segment.fault = segment.learn();
+        segment.fault = segment.load_catalog();
         if let Some(reason) = &segment.fault {
             segment.report(reason);
         }
@@ -93,7 +96,7 @@ impl Sealed {
     }
 
     /// Reads what its blocks follow; why it cannot be served, if it cannot.
-    fn learn(&mut self) -> Option<String> {
+    fn load_catalog(&mut self) -> Option<String> {
         match self.read_catalog() {
             Ok(catalog) => self.catalog = catalog,
             Err(error) => return Some(error.to_string()),
@@ -111,34 +114,28 @@ impl Sealed {
     /// A place holder for a segment that cannot be read.
     pub(crate) fn hole(
         path: &Path,
-        log: LogId,
-        start: Position,
-        end: Position,
+        start: Boundary,
+        end: Boundary,
         reason: String,
-        board: &Arc<DamageBoard>,
+        damage: &Arc<DamageList>,
     ) -> Self {
-        board.report(&segment_name(start.lsn), 0, &reason);
+        damage.report(&segment_name(start.lsn), 0, &reason);
         Self {
             path: path.display().to_string(),
-            header: SegmentHeader {
-                log,
-                epoch: Epoch(0),
-                start,
-                schemas: Vec::new(),
-                settings: Vec::new(),
-            },
+            header: None,
+            start,
             end,
             committed_at: 0,
             bytes: Bytes::new(),
             entries: Vec::new(),
             catalog: Catalog::default(),
             fault: Some(reason),
-            board: Arc::clone(board),
+            damage: Arc::clone(damage),
         }
     }
 
-    pub(crate) fn start(&self) -> Position {
-        self.header.start
+    pub(crate) fn start(&self) -> Boundary {
+        self.start
     }
 
     /// The file's name in the log's directory.
@@ -177,14 +174,9 @@ impl Sealed {
 
     /// Schemas and settings at `lsn`, which lies in it; `None` when it is damaged.
     pub(crate) fn catalog_at(&self, lsn: Lsn) -> Option<Catalog> {
-        if self.bytes.is_empty() {
-            return None;
-        }
+        let header = self.header.as_ref()?;
         let mut catalog = Catalog::default();
-        let SegmentHeader {
-            schemas, settings, ..
-        } = &self.header;
-        catalog.adopt(schemas, settings).ok()?;
+        catalog.adopt(&header.schemas, &header.settings).ok()?;
         let controls = self.entries.iter().filter(|entry| entry.kind.controls());
         for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
             let block = self.block(entry);
@@ -197,7 +189,9 @@ impl Sealed {
 
     fn read_catalog(&self) -> Result<Catalog, WalError> {
         let mut catalog = Catalog::default();
-        catalog.adopt(&self.header.schemas, &self.header.settings)?;
+        if let Some(header) = &self.header {
+            catalog.adopt(&header.schemas, &header.settings)?;
+        }
         for control in self.controls()? {
             catalog.apply(&control)?;
         }
@@ -219,10 +213,13 @@ impl Sealed {
     ) -> (Walked, Option<WalError>) {
         let whole = self.entries.iter();
         let entries = whole.take_while(|entry| entry.end_lsn() <= upto);
-        let walked = if self.fault.is_some() {
-            walk_index(&[], std::iter::empty(), self.start(), go_on)
-        } else {
-            walk_index(&self.bytes, entries, self.start(), go_on)
+        let walked = match self.start.position() {
+            Some(start) if self.fault.is_none() => walk_index(&self.bytes, entries, start, go_on),
+            start => Walked {
+                tip: start.unwrap_or_default(),
+                fault: None,
+                stopped: false,
+            },
         };
         let fault = match (&self.fault, &walked.fault) {
             (Some(reason), _) => Some((0, reason.clone())),
@@ -237,7 +234,7 @@ impl Sealed {
     /// What is wrong around the blocks.
     fn frame_fault(&self, upto: Lsn, tip: Position) -> Option<(u64, String)> {
         match SegmentHeader::decode(&self.path, &self.bytes) {
-            Ok((header, _)) if header == self.header => {}
+            Ok((header, _)) if Some(&header) == self.header.as_ref() => {}
             Ok(_) => return Some((0, "its header is another segment's".to_owned())),
             Err(error) => return Some((0, error.to_string())),
         }
@@ -247,7 +244,7 @@ impl Sealed {
             Ok(_) => return Some((end, "its block index has changed".to_owned())),
             Err(error) => return Some((end, error.to_string())),
         }
-        (upto >= self.end.lsn && tip != self.end).then(|| {
+        (upto >= self.end.lsn && !self.end.may_be(tip)).then(|| {
             let reason = format!("ends at {tip}, the footer says {}", self.end);
             (end, reason)
         })
@@ -255,7 +252,7 @@ impl Sealed {
 
     /// Puts this segment on the list of damaged files.
     pub(crate) fn report(&self, reason: &str) {
-        self.board
+        self.damage
             .report(&self.name(), self.bytes.len() as u64, reason);
     }
 }

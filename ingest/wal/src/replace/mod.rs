@@ -2,6 +2,6 @@
 //! It must never remove rows that are not proven to be elsewhere.
 
 pub(crate) mod diverged;
-mod parts;
+pub(crate) mod parts;
 pub(crate) mod staging;
 pub(crate) mod swap;

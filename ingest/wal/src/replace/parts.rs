@@ -6,11 +6,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::format::block::checksum;
+use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
-use crate::error::WalError;
+use crate::error::{Operation, WalError};
 use crate::parquet::{CHUNK_LEN, FILES_DIR, FileMeta};
-use crate::replace::staging::Trust;
 
 const PART: &str = ".part";
 
@@ -32,6 +31,18 @@ pub struct BootstrapProgress {
     pub files_held: u64,
     pub bytes: u64,
     pub bytes_held: u64,
+}
+
+/// How far what is found on the disk is believed.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// A file under its final name was whole and durable when it got it.
+    Names,
+    /// So were those that were brought in for a manifest with these files. Of one that is another now
+    /// every byte is compared.
+    Checked(Vec<FileMeta>),
+    /// It may have been brought in for another manifest: every byte is compared.
+    Nothing,
 }
 
 /// The files that the manifest names.
@@ -91,9 +102,7 @@ impl Parts {
     /// name and length must not come back by a crash.
     fn sync(&self) -> Result<(), WalError> {
         let dir = self.dir.join(FILES_DIR);
-        self.disk
-            .sync_dir(&dir)
-            .map_err(WalError::io("fsync directory", &dir))
+        self.disk.sync_names(&dir)
     }
 
     /// Removes what is here under the name of one of these files and is another file, for good.
@@ -116,7 +125,7 @@ impl Parts {
     fn remove_others(&self) -> Result<(), WalError> {
         let dir = self.dir.join(FILES_DIR);
         let named: HashSet<String> = self.files.iter().map(|part| part.meta.name()).collect();
-        let names = self.disk.list(&dir).map_err(WalError::io("list", &dir))?;
+        let names = self.disk.list_names(&dir)?;
         for name in names {
             let of = name.strip_suffix(PART).unwrap_or(&name);
             if !named.contains(&format!("{FILES_DIR}/{of}")) {
@@ -127,7 +136,7 @@ impl Parts {
     }
 
     fn remove(&self, path: &Path) -> Result<(), WalError> {
-        self.disk.remove(path).map_err(WalError::io("remove", path))
+        self.disk.remove_file(path)
     }
 
     /// What is here of one file. Under its final name it may have been checked before.
@@ -178,17 +187,13 @@ impl Parts {
         if held < len {
             let mut file = self.open_part(&name)?;
             file.truncate(held)
-                .map_err(WalError::io("truncate", &path))?;
+                .map_err(WalError::io(Operation::Truncate, &path))?;
         }
         Ok(held)
     }
 
     fn map(&self, path: &Path) -> Result<Option<bytes::Bytes>, WalError> {
-        match self.disk.map(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(WalError::io("map", path)(error)),
-        }
+        self.disk.map_if_there(path)
     }
 
     fn open_part(&self, name: &str) -> Result<Box<dyn DiskFile>, WalError> {
@@ -197,16 +202,15 @@ impl Parts {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.disk.open(&path),
             created => created,
         }
-        .map_err(WalError::io("create", &path))
+        .map_err(WalError::io(Operation::Create, &path))
     }
 
     /// Makes a whole file durable and gives it its name.
     fn finish(&self, name: &str, file: &mut dyn DiskFile) -> Result<(), WalError> {
         let (draft, path) = (self.dir.join(part_name(name)), self.dir.join(name));
-        file.sync().map_err(WalError::io("fsync", &draft))?;
-        self.disk
-            .rename(&draft, &path)
-            .map_err(WalError::io("rename", &draft))?;
+        file.sync()
+            .map_err(WalError::io(Operation::Fsync, &draft))?;
+        self.disk.rename_to(&draft, &path)?;
         self.sync()
     }
 
@@ -227,7 +231,7 @@ impl Parts {
         };
         let path = self.dir.join(part_name(name));
         file.write_at(at, bytes)
-            .map_err(WalError::io("write", &path))?;
+            .map_err(WalError::io(Operation::Write, &path))?;
         let end = at + bytes.len() as u64;
         if end < part.meta.bytes {
             self.files[index].held = end;

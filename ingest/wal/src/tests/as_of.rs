@@ -543,7 +543,7 @@ async fn a_slow_scrubber_stops_at_once() {
 #[test]
 fn history_is_bounded_in_number_and_time() {
     use crate::parquet::FileSet;
-    use crate::read::file_history::{FilesMark, History};
+    use crate::read::file_history::FilesMark;
     use std::time::Instant;
     let id = crate::LogId([1; 16]);
     let set = |next| {
@@ -553,7 +553,7 @@ fn history_is_bounded_in_number_and_time() {
     };
     let mark = |next| FilesMark::of(&set(next), id, crate::Epoch(1));
     let start = Instant::now();
-    let mut history = History::new(mark(0), set(0));
+    let mut history = crate::read::file_history::FileHistory::new(mark(0), set(0));
     for next in 1..2_000 {
         history.push(mark(next), set(next), start);
     }

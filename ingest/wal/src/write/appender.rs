@@ -5,32 +5,14 @@
 //! time of a pointer swap. Nothing here does I/O.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use crate::write::batch::Batch;
-use crate::write::committer::Bell;
 use crate::error::WalError;
-use crate::ids::Lsn;
-use crate::write::registry::Registry;
 use crate::format::row::{Refusal, Row};
 use crate::format::schema::{Column, ColumnRole, ColumnType, MAX_NAME, TableSchema};
-
-/// Names the group that rows will be committed with: they are durable once `Durable::group` of the
-/// same appender has reached it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupId(pub u64);
-
-/// Everything an appender took up to and including `group` is on disk, below `lsn`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Durable {
-    pub group: GroupId,
-    pub lsn: Lsn,
-}
-
-/// Called on the committer's thread after each group: must not block.
-pub(crate) type OnDurable = Box<dyn Fn(Durable) + Send + Sync>;
+use crate::ids::Lsn;
+use crate::write::inbox::{GroupId, Inbox, lock};
+use crate::write::registry::Registry;
 
 /// Why rows were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -66,84 +48,6 @@ struct Known {
     index: HashMap<String, usize>,
 }
 
-/// What appender and committer share.
-pub(crate) struct Inbox {
-    pending: Mutex<Pending>,
-    bell: Arc<Bell>,
-    closed: AtomicBool,
-    /// Gone once the inbox is closed: whoever waits at its other end learns that.
-    on_durable: Mutex<Option<OnDurable>>,
-    done: Mutex<Done>,
-    woken: Condvar,
-}
-
-#[derive(Default)]
-struct Pending {
-    group: u64,
-    batch: Batch,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Done {
-    durable: Option<Durable>,
-    closed: bool,
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox")
-            .field("closed", &self.closed)
-            .finish_non_exhaustive()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Inbox {
-    pub(crate) fn new(bell: Arc<Bell>, on_durable: OnDurable) -> Self {
-        Self {
-            pending: Mutex::default(),
-            bell,
-            closed: AtomicBool::new(false),
-            on_durable: Mutex::new(Some(on_durable)),
-            done: Mutex::default(),
-            woken: Condvar::new(),
-        }
-    }
-
-    /// Takes what has been gathered; the group of its rows comes with it.
-    pub(crate) fn take(&self) -> Result<Option<(GroupId, Batch)>, WalError> {
-        // A producer that panicked may have left half a row behind.
-        let mut pending = self.pending.lock().map_err(|_| {
-            WalError::Poisoned("a producer panicked while it appended rows".to_owned())
-        })?;
-        if pending.batch.is_empty() {
-            return Ok(None);
-        }
-        let group = GroupId(pending.group);
-        pending.group += 1;
-        Ok(Some((group, std::mem::take(&mut pending.batch))))
-    }
-
-    pub(crate) fn complete(&self, durable: Durable) {
-        lock(&self.done).durable = Some(durable);
-        self.woken.notify_all();
-        if let Some(on_durable) = &*lock(&self.on_durable) {
-            on_durable(durable);
-        }
-    }
-
-    /// Refuses everything from now on and fails whoever waits.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        lock(&self.done).closed = true;
-        self.woken.notify_all();
-        drop(lock(&self.on_durable).take());
-    }
-}
-
 impl Appender {
     pub(crate) fn new(inbox: Arc<Inbox>, registry: Arc<Registry>, limit: usize) -> Self {
         Self {
@@ -161,7 +65,7 @@ impl Appender {
     /// # Errors
     /// `Refused` when the rows do not fit, `Full` when they must wait for the next commit.
     pub fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
-        if self.inbox.closed.load(Ordering::Acquire) {
+        if self.inbox.is_closed() {
             return Err(AppendError::Closed);
         }
         if rows.is_empty() {
@@ -198,25 +102,7 @@ impl Appender {
     /// # Errors
     /// When the log failed or was closed before.
     pub fn wait(&self, group: GroupId) -> Result<Lsn, WalError> {
-        let mut done = lock(&self.inbox.done);
-        loop {
-            match *done {
-                Done {
-                    durable: Some(durable),
-                    ..
-                } if durable.group >= group => {
-                    return Ok(durable.lsn);
-                }
-                Done { closed: true, .. } => return Err(WalError::Closed),
-                _ => {
-                    done = self
-                        .inbox
-                        .woken
-                        .wait(done)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
-            }
-        }
+        self.inbox.wait(group)
     }
 
     /// Finds the column of every value; false when the schema known here does not hold them all.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 
 use crate::format::column::ColumnBuilder;
-use crate::ids::TableId;
 use crate::format::row::Row;
 use crate::format::schema::{ColumnType, TableSchema};
+use crate::ids::TableId;
 
 /// Rows of one table.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct TableBatch {
 
 /// A table's rows as arrays: `columns[i]` belongs to column `i` of `schema`.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct TableRows {
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) times: Vec<i64>,
     pub(crate) columns: Vec<Option<ArrayRef>>,
@@ -88,14 +88,14 @@ impl TableBatch {
     }
 
     /// The rows as arrays.
-    pub(crate) fn finish(self) -> Piece {
+    pub(crate) fn finish(self) -> TableRows {
         let rows = self.times.len();
         let columns = self
             .columns
             .into_iter()
             .map(|column| column.map(|built| built.finish(rows)))
             .collect();
-        Piece {
+        TableRows {
             schema: self.schema,
             times: self.times,
             columns,

@@ -6,56 +6,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::write::writer::Writer;
-use crate::write::appender::{Appender, Durable, GroupId, Inbox, OnDurable};
-use crate::write::batch::{Batch, Piece};
-use crate::format::body::BodyWriter;
 use crate::clock::unix_nanos;
 use crate::config::Config;
+use crate::error::{Operation, WalError};
+use crate::format::body::BodyWriter;
 use crate::format::control::Control;
-use crate::error::WalError;
-use crate::write::group::{Group, GroupBuilder};
+use crate::format::options::TableOptions;
+use crate::format::schema::TableSchema;
 use crate::ids::{Position, TableId};
 use crate::read::log::{Log, LogState};
-use crate::format::options::TableOptions;
+use crate::write::appender::Appender;
+use crate::write::batch::{Batch, TableRows};
+use crate::write::group::{Group, GroupBuilder};
+use crate::write::inbox::{Bell, Durable, GroupId, Inbox, OnDurable};
 use crate::write::pacer::Pacer;
 use crate::write::registry::Registry;
-use crate::format::schema::TableSchema;
 use crate::write::space::Space;
 use crate::write::upkeep::{self, ClockGuard};
-
-/// Wakes the committer. Ringing twice before it looks is ringing once.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    /// Returns once rung, or after `limit`.
-    fn wait(&self, limit: Duration) {
-        let end = Instant::now() + limit;
-        while !self.rung.swap(false, Ordering::AcqRel) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
-        }
-    }
-}
+use crate::write::writer::Writer;
 
 /// What the committer's thread and its handle share.
 #[derive(Debug)]
@@ -118,7 +90,7 @@ impl Committer {
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        let run = Run {
+        let run = CommitLoop {
             clock: ClockGuard::new(writer.committed_at, Instant::now()),
             writer,
             space: Space::new(&state, config.reserve_disk),
@@ -127,7 +99,7 @@ impl Committer {
             options: options_of(config),
             keep_segments: config.keep_segments,
             upkeep_every: config.upkeep_every.max(UPKEEP_LEAST),
-            kept_up: None,
+            last_upkeep: None,
             shared: Arc::clone(&shared),
             body: BodyWriter::default(),
             pacer: Pacer::new(config.max_group_delay),
@@ -137,9 +109,9 @@ impl Committer {
         let thread = thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || run.run())
-            .map_err(WalError::io("start the committer thread of", &dir))?;
+            .map_err(WalError::io(Operation::StartThread("committer"), &dir))?;
         // Set before any appender exists, so no ring is lost.
-        let _ = shared.bell.thread.set(thread.thread().clone());
+        shared.bell.belongs_to(thread.thread().clone());
         let appenders = Appenders {
             shared,
             registry,
@@ -183,7 +155,7 @@ impl Committer {
 }
 
 /// The committer's thread.
-struct Run {
+struct CommitLoop {
     writer: Writer,
     state: Arc<LogState>,
     shared: Arc<Shared>,
@@ -199,7 +171,7 @@ struct Run {
     upkeep_every: Duration,
     clock: ClockGuard,
     /// When the log was last looked after.
-    kept_up: Option<Instant>,
+    last_upkeep: Option<Instant>,
 }
 
 /// A segment is sealed once it has this many blocks: a query must not meet many more.
@@ -217,7 +189,7 @@ fn options_of(config: &Config) -> HashMap<String, TableOptions> {
 }
 
 /// The rows of one group, by table.
-type Tables = BTreeMap<TableId, Vec<Piece>>;
+type Tables = BTreeMap<TableId, Vec<TableRows>>;
 
 /// Rows taken from one appender.
 struct Taken {
@@ -225,7 +197,7 @@ struct Taken {
     group: GroupId,
 }
 
-impl Run {
+impl CommitLoop {
     fn run(mut self) -> Result<Position, WalError> {
         let guard = CloseOnExit {
             shared: Arc::clone(&self.shared),
@@ -233,7 +205,7 @@ impl Run {
         };
         let result = self.serve();
         if let Err(error) = &result {
-            self.state.fail(&error.to_string());
+            self.state.published.fail(&error.to_string());
         }
         drop(guard);
         result.map(|()| self.writer.tip)
@@ -252,7 +224,7 @@ impl Run {
                     thread::sleep(delay);
                 }
             }
-            if !self.space.there_is() {
+            if !self.space.has_room() {
                 if stopping {
                     // What waits was never acknowledged.
                     return Ok(());
@@ -279,30 +251,30 @@ impl Run {
     /// makes room.
     fn upkeep(&mut self) -> Result<bool, WalError> {
         if self
-            .kept_up
+            .last_upkeep
             .is_some_and(|at| at.elapsed() < self.upkeep_every)
         {
             return Ok(true);
         }
-        self.kept_up = Some(Instant::now());
+        self.last_upkeep = Some(Instant::now());
         let mut controls: Vec<Control> = std::mem::take(&mut self.declared)
             .into_iter()
             .map(Control::Schema)
             .collect();
         controls.extend(self.changed_options(&controls));
         let now = unix_nanos();
-        let believed = self.clock.believes(now, Instant::now());
+        let trusted = self.clock.trusts(now, Instant::now());
         controls.extend(upkeep::due(
             &self.state.snapshot(),
-            believed.then_some(now),
+            trusted.then_some(now),
             self.keep_segments,
         ));
-        if controls.is_empty() && !self.old() {
+        if controls.is_empty() && !self.is_overdue() {
             return Ok(true);
         }
         for control in &controls {
             if let Control::Cut(..) = control {
-                self.state.count_cut();
+                self.state.counters.count_cut();
             }
         }
         let group = self.encode(controls, Tables::new())?;
@@ -330,7 +302,7 @@ impl Run {
     }
 
     /// Whether the active segment has waited long enough for more.
-    fn old(&self) -> bool {
+    fn is_overdue(&self) -> bool {
         let active = &self.writer.active;
         let age = unix_nanos().saturating_sub(active.begun_at.unwrap_or(i64::MAX));
         let waited = u128::try_from(age).is_ok_and(|age| age >= MAX_AGE.as_nanos());
@@ -375,7 +347,9 @@ impl Run {
             let Some(sealed) = self.space.write(|| writer.rotate(), stop)? else {
                 return Ok(false);
             };
-            self.state.publish(self.writer.committed(Some(sealed)));
+            self.state
+                .published
+                .publish(self.writer.committed(Some(sealed)));
         }
         Ok(true)
     }
@@ -402,7 +376,7 @@ impl Run {
 
     fn encode(&mut self, controls: Vec<Control>, tables: Tables) -> Result<Group, WalError> {
         let (offset, blocks) = (self.writer.active.offset, self.writer.active.blocks());
-        let old = self.old();
+        let overdue = self.is_overdue();
         let catalog = Arc::clone(&self.writer.catalog);
         let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
         for control in controls {
@@ -422,7 +396,7 @@ impl Run {
             encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;
         }
         let full = offset + group.len() as u64 >= self.segment_size;
-        if full || blocks + group.blocks() >= MAX_BLOCKS || old {
+        if full || blocks + group.blocks() >= MAX_BLOCKS || overdue {
             group.seal();
         }
         Ok(group.finish())
@@ -433,7 +407,7 @@ impl Run {
 fn newest(
     catalog: &crate::format::catalog::Catalog,
     id: TableId,
-    pieces: &[Piece],
+    pieces: &[TableRows],
 ) -> Option<Arc<TableSchema>> {
     let gathered = pieces.iter().map(|piece| &piece.schema);
     gathered
@@ -460,7 +434,7 @@ struct CloseOnExit {
 impl Drop for CloseOnExit {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.state.fail("the committer thread panicked");
+            self.state.published.fail("the committer thread panicked");
         }
         let inboxes = self
             .shared

@@ -10,17 +10,17 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::write::writer::Writer;
-use crate::format::block::BlockKind;
 use crate::config::FollowerConfig;
+use crate::error::{Operation, WalError};
+use crate::format::block::BlockKind;
+use crate::format::chain::BlockScan;
 use crate::format::control::Control;
-use crate::error::WalError;
-use crate::write::group::Group;
+use crate::format::segment::BlockEntry;
 use crate::ids::Position;
 use crate::read::log::{Log, LogState};
-use crate::format::chain::BlockScan;
-use crate::format::segment::BlockEntry;
+use crate::write::group::Group;
 use crate::write::space::Space;
+use crate::write::writer::Writer;
 
 /// Appends that may wait for the writer's thread.
 const QUEUE: usize = 16;
@@ -53,7 +53,7 @@ impl Follower {
         let thread = thread::Builder::new()
             .name("follower".to_owned())
             .spawn(move || run(writer, &state, space, jobs, &mine))
-            .map_err(WalError::io("start the follower thread of", &dir))?;
+            .map_err(WalError::io(Operation::StartThread("follower"), &dir))?;
         Ok(Self {
             log,
             tip,
@@ -149,7 +149,7 @@ fn run(
 ) -> Result<(), WalError> {
     let stop = || stopping.load(Ordering::Acquire);
     while let Some(group) = jobs.blocking_recv() {
-        while !space.there_is() {
+        while !space.has_room() {
             if stop() {
                 return Ok(());
             }
@@ -166,7 +166,7 @@ fn run(
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) => {
-                state.fail(&error.to_string());
+                state.published.fail(&error.to_string());
                 return Err(error);
             }
         }
@@ -192,7 +192,7 @@ fn write(
         let Some(sealed) = space.write(|| writer.rotate(), &stop)? else {
             return Ok(false);
         };
-        state.publish(writer.committed(Some(sealed)));
+        state.published.publish(writer.committed(Some(sealed)));
     }
     Ok(true)
 }

@@ -10,14 +10,15 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use crate::write::batch::Piece;
-use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, checksum};
+use crate::bytes::checksum;
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN};
 use crate::format::body::BodyWriter;
 use crate::format::column::widen_array;
 use crate::format::control::Control;
-use crate::ids::{Lsn, Position, TableId};
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
+use crate::ids::{Lsn, Position, TableId};
+use crate::write::batch::TableRows;
 
 /// Rows per data block at most, so that one block never strains a reader.
 const MAX_BLOCK_ROWS: usize = 65_536;
@@ -48,7 +49,7 @@ pub(crate) struct GroupBuilder<'a> {
 }
 
 /// What a block's header says beyond its place.
-struct Content {
+struct HeaderFields {
     kind: BlockKind,
     table: TableId,
     schema_version: u32,
@@ -83,7 +84,7 @@ impl<'a> GroupBuilder<'a> {
             Control::Schema(schema) => schema.version,
             _ => 0,
         };
-        let content = Content::control(control.kind(), control.table(), version);
+        let content = HeaderFields::control(control.kind(), control.table(), version);
         self.controls.push(control);
         self.end(at, &content);
     }
@@ -97,16 +98,16 @@ impl<'a> GroupBuilder<'a> {
     pub(crate) fn seal(&mut self) {
         let at = self.begin();
         self.seals = true;
-        self.end(at, &Content::control(BlockKind::Seal, TableId(0), 0));
+        self.end(at, &HeaderFields::control(BlockKind::Seal, TableId(0), 0));
     }
 
     /// Rows of one table, from several appenders, in as many blocks as they need.
     pub(crate) fn rows(
         &mut self,
         schema: &TableSchema,
-        pieces: Vec<Piece>,
+        pieces: Vec<TableRows>,
     ) -> Result<(), ArrowError> {
-        let mut merged: Vec<Piece> = Vec::new();
+        let mut merged: Vec<TableRows> = Vec::new();
         for piece in pieces {
             match merged.last_mut() {
                 Some(last) if worth_merging(last, &piece) => merge(last, piece, schema)?,
@@ -118,7 +119,7 @@ impl<'a> GroupBuilder<'a> {
             .try_for_each(|piece| self.piece(schema, piece))
     }
 
-    fn piece(&mut self, schema: &TableSchema, piece: &Piece) -> Result<(), ArrowError> {
+    fn piece(&mut self, schema: &TableSchema, piece: &TableRows) -> Result<(), ArrowError> {
         let (columns, batch) = record_batch(schema, piece)?;
         let mut from = 0;
         while from < batch.num_rows() {
@@ -149,7 +150,7 @@ impl<'a> GroupBuilder<'a> {
             return self.data(schema, columns, times, batch, from + half, len - half);
         }
         let times = &times[from..from + len];
-        let content = Content {
+        let content = HeaderFields {
             kind: BlockKind::Data,
             table: schema.id,
             schema_version: schema.version,
@@ -167,7 +168,7 @@ impl<'a> GroupBuilder<'a> {
         at
     }
 
-    fn end(&mut self, at: usize, content: &Content) {
+    fn end(&mut self, at: usize, content: &HeaderFields) {
         let body = &self.bytes[at + BLOCK_HEADER_LEN..];
         let mut header = BlockHeader {
             kind: content.kind,
@@ -203,7 +204,7 @@ impl<'a> GroupBuilder<'a> {
     }
 }
 
-impl Content {
+impl HeaderFields {
     fn control(kind: BlockKind, table: TableId, schema_version: u32) -> Self {
         Self {
             kind,
@@ -217,8 +218,8 @@ impl Content {
 }
 
 /// Merging pads columns that only one side has: worth it while that adds little.
-fn worth_merging(a: &Piece, b: &Piece) -> bool {
-    let width = |piece: &Piece| piece.columns.iter().flatten().count();
+fn worth_merging(a: &TableRows, b: &TableRows) -> bool {
+    let width = |piece: &TableRows| piece.columns.iter().flatten().count();
     let shared = a
         .columns
         .iter()
@@ -231,11 +232,11 @@ fn worth_merging(a: &Piece, b: &Piece) -> bool {
 }
 
 /// Appends `piece` to `into`, both brought to `schema`.
-fn merge(into: &mut Piece, piece: Piece, schema: &TableSchema) -> Result<(), ArrowError> {
+fn merge(into: &mut TableRows, piece: TableRows, schema: &TableSchema) -> Result<(), ArrowError> {
     let (rows, more) = (into.times.len(), piece.times.len());
     let mut columns = Vec::with_capacity(schema.columns.len());
     for (at, column) in schema.columns.iter().enumerate() {
-        let side = |piece: &Piece, rows: usize| -> Option<ArrayRef> {
+        let side = |piece: &TableRows, rows: usize| -> Option<ArrayRef> {
             let array = piece.columns.get(at)?.as_ref()?;
             debug_assert_eq!(array.len(), rows);
             Some(fit(array, column))
@@ -266,7 +267,7 @@ fn fit(array: &ArrayRef, column: &crate::format::schema::Column) -> ArrayRef {
 /// The columns a piece has, and a batch of them.
 fn record_batch(
     schema: &TableSchema,
-    piece: &Piece,
+    piece: &TableRows,
 ) -> Result<(Vec<usize>, RecordBatch), ArrowError> {
     let times = TimestampNanosecondArray::from(piece.times.clone()).with_timezone("+00:00");
     let mut columns = vec![0];

@@ -7,6 +7,7 @@ pub(crate) mod batch;
 pub(crate) mod committer;
 pub(crate) mod follower;
 pub(crate) mod group;
+pub(crate) mod inbox;
 pub(crate) mod pacer;
 pub(crate) mod registry;
 pub(crate) mod space;

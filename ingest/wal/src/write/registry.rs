@@ -7,12 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::format::catalog::Catalog;
 use crate::error::WalError;
-use crate::ids::TableId;
+use crate::format::catalog::Catalog;
 use crate::format::options::TableDef;
 use crate::format::row::Refusal;
 use crate::format::schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_TABLES, TableSchema};
+use crate::ids::TableId;
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]

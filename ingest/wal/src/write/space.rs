@@ -31,8 +31,8 @@ impl Space {
     }
 
     /// Whether rows may be written now; says so to whoever watches.
-    pub(crate) fn there_is(&mut self) -> bool {
-        let stalled = self.state.is_stalled();
+    pub(crate) fn has_room(&mut self) -> bool {
+        let stalled = self.state.published.is_stalled();
         if self.reserve == 0 {
             return true;
         }
@@ -70,7 +70,7 @@ impl Space {
                 }
                 Err(error) => return Err(error),
                 Ok(done) => {
-                    if self.state.is_stalled() {
+                    if self.state.published.is_stalled() {
                         self.state.stall(None);
                     }
                     return Ok(Some(done));

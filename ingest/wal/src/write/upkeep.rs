@@ -37,7 +37,7 @@ impl ClockGuard {
         }
     }
 
-    pub(crate) fn believes(&mut self, wall: i64, now: Instant) -> bool {
+    pub(crate) fn trusts(&mut self, wall: i64, now: Instant) -> bool {
         let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         let expected = self.seen.saturating_add(nanos(now - self.seen_at));
         if self.seen > 0 && wall.saturating_sub(expected) > nanos(JUMP) {
@@ -115,17 +115,17 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let day = GRAIN_MOST;
         let mut guard = ClockGuard::new(100 * day, start);
-        assert!(guard.believes(100 * day + 5, start), "a restart");
-        assert!(!guard.believes(4_000 * day, start + second), "years ahead");
-        assert!(!guard.believes(4_000 * day, start + 600 * second), "still");
+        assert!(guard.trusts(100 * day + 5, start), "a restart");
+        assert!(!guard.trusts(4_000 * day, start + second), "years ahead");
+        assert!(!guard.trusts(4_000 * day, start + 600 * second), "still");
         assert!(
-            !guard.believes(100 * day, start + 900 * second),
+            !guard.trusts(100 * day, start + 900 * second),
             "set right, but who knows"
         );
-        assert!(guard.believes(100 * day, start + 3_700 * second));
+        assert!(guard.trusts(100 * day, start + 3_700 * second));
         let mut fresh = ClockGuard::new(0, start);
         assert!(
-            fresh.believes(100 * day, start),
+            fresh.trusts(100 * day, start),
             "an empty log has nothing to lose"
         );
     }

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::damage::DamageList;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Operation, WalError};
 use crate::format::block::BlockKind;
 use crate::format::catalog::Catalog;
-use crate::damage::DamageBoard;
-use crate::disk::{Disk, DiskFile};
-use crate::error::WalError;
-use crate::write::group::Group;
+use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{Epoch, LogId, Position};
 use crate::paths::segment_name;
-use crate::read::log::{Committed, LogState};
+use crate::read::log::LogState;
+use crate::read::published::Committed;
 use crate::read::sealed::Sealed;
-use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
-use crate::read::snapshot::{Tail, TailBlock};
+use crate::read::tail::{Tail, TailBlock};
+use crate::write::group::Group;
 
 /// The active segment's file.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(crate) struct Writer {
     pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) board: Arc<DamageBoard>,
+    pub(crate) damage: Arc<DamageList>,
     pub(crate) active: Active,
     /// The durable end.
     pub(crate) tip: Position,
@@ -64,21 +65,13 @@ impl Active {
         header: &SegmentHeader,
     ) -> Result<Self, WalError> {
         let path = dir.join(segment_name(header.start.lsn));
-        let mut file = match disk.create(&path) {
-            // An attempt that found no room has left it; no block is in it yet.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                disk.remove(&path).map_err(WalError::io("remove", &path))?;
-                disk.create(&path)
-            }
-            created => created,
-        }
-        .map_err(WalError::io("create", &path))?;
+        // An attempt that found no room may have left one; no block is in it yet.
+        let mut file = disk.create_anew(&path)?;
         let bytes = header.encode();
         file.write_at(0, &bytes)
-            .map_err(WalError::io("write", &path))?;
-        file.sync().map_err(WalError::io("fsync", &path))?;
-        disk.sync_dir(dir)
-            .map_err(WalError::io("fsync directory", dir))?;
+            .map_err(WalError::io(Operation::Write, &path))?;
+        file.sync().map_err(WalError::io(Operation::Fsync, &path))?;
+        disk.sync_names(dir)?;
         let tail = Arc::new(Tail::new(path.display().to_string(), header.start));
         Ok(Self {
             path,
@@ -102,16 +95,19 @@ impl Active {
         .encode(self.offset);
         self.file
             .write_at(self.offset, &footer)
-            .map_err(WalError::io("write", &self.path))?;
-        self.file.sync().map_err(WalError::io("fsync", &self.path))
+            .map_err(WalError::io(Operation::Write, &self.path))?;
+        self.file
+            .sync()
+            .map_err(WalError::io(Operation::Fsync, &self.path))
     }
 
     /// Writes groups one after the other; durable after the next sync.
     fn append(&mut self, groups: &[Group]) -> Result<(), WalError> {
         let mut offset = self.offset;
         for group in groups {
-            let written = self.file.write_at(offset, &group.bytes);
-            written.map_err(WalError::io("write", &self.path))?;
+            self.file
+                .write_at(offset, &group.bytes)
+                .map_err(WalError::io(Operation::Write, &self.path))?;
             offset += group.bytes.len() as u64;
         }
         Ok(())
@@ -165,13 +161,13 @@ impl Writer {
         self.active
             .file
             .sync()
-            .map_err(WalError::io("fsync", &self.active.path))?;
-        state.count_sync(started.elapsed());
+            .map_err(WalError::io(Operation::Fsync, &self.active.path))?;
+        state.counters.count_sync(started.elapsed());
         for group in groups {
             self.take_in(state, group)?;
         }
         self.active.spill(self.disk.as_ref());
-        state.publish(self.committed(None));
+        state.published.publish(self.committed(None));
         Ok(())
     }
 
@@ -184,11 +180,13 @@ impl Writer {
         let data = |entry: &&BlockEntry| entry.kind == BlockKind::Data;
         let rows = group.entries.iter().filter(data);
         let rows = rows.map(|entry| u64::from(entry.rows)).sum();
-        state.count_group(group.entries.len(), rows, group.bytes.len());
-        self.learn(group)
+        state
+            .counters
+            .count_group(group.entries.len(), rows, group.bytes.len());
+        self.apply_controls(group)
     }
 
-    fn learn(&mut self, group: &Group) -> Result<(), WalError> {
+    fn apply_controls(&mut self, group: &Group) -> Result<(), WalError> {
         if group.controls.is_empty() {
             return Ok(());
         }
@@ -202,7 +200,7 @@ impl Writer {
     pub(crate) fn rotate(&mut self) -> Result<Arc<Sealed>, WalError> {
         self.active.seal(self.tip, self.committed_at)?;
         let disk = self.disk.as_ref();
-        let sealed = Sealed::open(disk, &self.active.path, self.log, &self.board)?;
+        let sealed = Sealed::open(disk, &self.active.path, self.log, &self.damage)?;
         self.active = Active::create(disk, &self.dir, &self.header())?;
         Ok(Arc::new(sealed))
     }

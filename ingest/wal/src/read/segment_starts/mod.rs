@@ -7,15 +7,10 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
-use crate::format::block::{checksum, u64_at};
-use crate::compact::put_durably;
+use crate::bytes::{checksum, u64_at};
 use crate::disk::Disk;
-use crate::error::WalError;
-use crate::ids::{LogId, Lsn, Position};
-use crate::read::log::Log;
-use crate::read::snapshot::Snapshot;
+use crate::error::{Operation, WalError};
+use crate::ids::{Boundary, LogId, Lsn, Position};
 
 /// The file's name in the log's directory, and of its next version while it is written.
 pub(crate) const PAST: &str = "past";
@@ -28,7 +23,7 @@ const MOST: usize = 1 << 20;
 
 /// Where segments began: those in the file, and no others unless it could not be written.
 #[derive(Debug)]
-pub(crate) struct Past {
+pub(crate) struct SegmentStarts {
     log: LogId,
     held: Mutex<Held>,
 }
@@ -41,10 +36,10 @@ struct Held {
     saved: bool,
 }
 
-impl Past {
+impl SegmentStarts {
     /// What the file says. It is believed up to the first record that is damaged, or that contradicts
     /// the segments held, which start at `held`.
-    pub(crate) fn load(disk: &dyn Disk, dir: &Path, log: LogId, held: &[Position]) -> Self {
+    pub(crate) fn load(disk: &dyn Disk, dir: &Path, log: LogId, held: &[Boundary]) -> Self {
         let mut starts = read(disk, dir, log);
         starts.truncate(agreeing(&starts, held));
         let held = Held {
@@ -61,7 +56,7 @@ impl Past {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn starts(&self) -> Arc<Vec<Position>> {
+    pub(crate) fn starts(&self) -> Arc<Vec<Position>> {
         Arc::clone(&self.lock().starts)
     }
 
@@ -111,41 +106,9 @@ impl Past {
     }
 }
 
-impl Log {
-    /// The newest `most` places where segments of this log began, of those that are gone, too, as far
-    /// as they are known, and the log's end; ascending. An older copy of this log has all of them
-    /// that are not behind its end.
-    pub fn landmarks(&self, most: usize) -> Vec<Position> {
-        let snapshot = self.snapshot();
-        let mut found = self.starts(&snapshot);
-        found.drain(..found.len().saturating_sub(most));
-        let end = snapshot.position();
-        if found.last().is_none_or(|last| last.lsn < end.lsn) {
-            found.push(end);
-        }
-        found
-    }
-
-    /// Where the segments of this log began, held or not, as far as it is known: for a peer's
-    /// [`Staging::take_past`](crate::Staging::take_past).
-    pub fn past(&self) -> Bytes {
-        encode(self.id(), &self.starts(&self.snapshot())).into()
-    }
-
-    /// Every start of a segment that is known, ascending. What is retired meanwhile is in the
-    /// snapshot, which must have been taken before.
-    fn starts(&self, snapshot: &Snapshot) -> Vec<Position> {
-        let sealed = snapshot.sealed.iter().map(|segment| segment.start());
-        let held: Vec<Position> = sealed.chain([snapshot.tail.start]).collect();
-        let known = merged(&known(&held), &self.state().past.starts());
-        merged(&[self.id().genesis()], &known)
-    }
-}
-
 /// Those of which the chain value is known: that of a damaged segment may not be.
-pub(crate) fn known(starts: &[Position]) -> Vec<Position> {
-    let known = starts.iter().filter(|start| start.chain != 0);
-    known.copied().collect()
+pub(crate) fn known(starts: &[Boundary]) -> Vec<Position> {
+    starts.iter().filter_map(|start| start.position()).collect()
 }
 
 /// Takes the good records of a peer that lie below `end` into the file of a log that is being
@@ -174,7 +137,12 @@ pub(crate) fn take(
 }
 
 /// Before a log that nobody has open is cut at `at`: what lies behind is no part of it any more.
-pub(crate) fn cut(disk: &dyn Disk, dir: &Path, log: LogId, at: Position) -> Result<(), WalError> {
+pub(crate) fn truncate(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: LogId,
+    at: Position,
+) -> Result<(), WalError> {
     let starts = read(disk, dir, log);
     let stays = |start: &&Position| start.lsn < at.lsn || **start == at;
     let left: Vec<Position> = starts.iter().take_while(stays).copied().collect();
@@ -187,12 +155,10 @@ pub(crate) fn cut(disk: &dyn Disk, dir: &Path, log: LogId, at: Position) -> Resu
 /// Forgets everything, of a log that nobody has open.
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     let path = dir.join(PAST);
-    match disk.remove(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        removed => removed.map_err(WalError::io("remove", &path))?,
+    if disk.remove_if_there(&path)? {
+        disk.sync_names(dir)?;
     }
-    disk.sync_dir(dir)
-        .map_err(WalError::io("fsync directory", dir))
+    Ok(())
 }
 
 /// The records before the first one that is not right. A file that cannot be read says nothing.
@@ -216,13 +182,13 @@ fn fits(log: LogId, start: Position) -> bool {
 
 /// How many of these, which ascend, do not contradict the segments held, which start at `held`: where
 /// the log is held, its segments are known.
-fn agreeing(starts: &[Position], held: &[Position]) -> usize {
+fn agreeing(starts: &[Position], held: &[Boundary]) -> usize {
     let Some(oldest) = held.first() else {
         return starts.len();
     };
     let agrees = |start: &Position| {
         let at = held.binary_search_by_key(&start.lsn, |held| held.lsn);
-        let same = |at: usize| held[at].chain == start.chain || held[at].chain == 0;
+        let same = |at: usize| held[at].may_be(*start);
         start.lsn < oldest.lsn || at.is_ok_and(same)
     };
     let contradicts = starts.iter().position(|start| !agrees(start));
@@ -230,7 +196,7 @@ fn agreeing(starts: &[Position], held: &[Position]) -> usize {
 }
 
 /// All of both, ascending; where they differ, the first is right.
-fn merged(first: &[Position], second: &[Position]) -> Vec<Position> {
+pub(crate) fn merged(first: &[Position], second: &[Position]) -> Vec<Position> {
     let mut all = [first, second].concat();
     all.sort_by_key(|start| start.lsn);
     all.dedup_by_key(|start| start.lsn);
@@ -248,7 +214,7 @@ fn thin(starts: &mut Vec<Position>, most: usize) {
     }
 }
 
-fn encode(log: LogId, starts: &[Position]) -> Vec<u8> {
+pub(crate) fn encode(log: LogId, starts: &[Position]) -> Vec<u8> {
     let mut out = Vec::with_capacity(starts.len() * RECORD);
     for start in starts {
         out.extend_from_slice(&start.lsn.0.to_le_bytes());
@@ -287,17 +253,17 @@ fn append(
 ) -> Result<(), WalError> {
     let path = dir.join(PAST);
     let end = (count * RECORD) as u64;
-    let mut file = disk.open(&path).map_err(WalError::io("open", &path))?;
+    let mut file = disk.open_file(&path)?;
     file.truncate(end)
-        .map_err(WalError::io("truncate", &path))?;
+        .map_err(WalError::io(Operation::Truncate, &path))?;
     file.write_at(end, &encode(log, starts))
-        .map_err(WalError::io("write", &path))?;
-    file.sync().map_err(WalError::io("fsync", &path))
+        .map_err(WalError::io(Operation::Write, &path))?;
+    file.sync().map_err(WalError::io(Operation::Fsync, &path))
 }
 
 fn put(disk: &dyn Disk, dir: &Path, log: LogId, starts: &[Position]) -> Result<(), WalError> {
     let (draft, path) = (dir.join(PAST_NEW), dir.join(PAST));
-    put_durably(disk, &draft, &path, &encode(log, starts))
+    disk.replace(&draft, &path, &encode(log, starts))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::*;
 use crate::paths::log_dir;
 use crate::tests::refusing_disk::RefusingDisk;
 use crate::{
-    Appender, Committer, Config, Follower, FollowerConfig, OldLog, OsDisk, Row, Staging, Value,
-    compact_now, open_follower, open_primary, save_diverged,
+    Appender, Committer, Config, Follower, FollowerConfig, Log, OldLog, OsDisk, Row, Staging,
+    Value, compact_now, open_follower, open_primary, save_diverged,
 };
 
 /// A primary with small segments.
@@ -134,7 +134,8 @@ fn all(log: &Log) -> Vec<Position> {
 fn held(log: &Log) -> Vec<Position> {
     let snapshot = log.snapshot();
     let sealed = snapshot.sealed.iter().map(|segment| segment.start());
-    sealed.chain([snapshot.tail.start]).collect()
+    let known = sealed.filter_map(Boundary::position);
+    known.chain([snapshot.tail.start]).collect()
 }
 
 /// A log whose first segments are retired; where they began, and all boundaries it ever had there.
@@ -253,7 +254,7 @@ async fn a_crash_before_segments_are_gone_leaves_both_and_is_no_contradiction() 
         let primary = open(&os(), copy.path());
         let log = primary.log();
         assert_eq!(log.oldest(), starts[crash]);
-        assert_eq!(log.state().past.starts().as_slice(), starts);
+        assert_eq!(log.state().starts.starts().as_slice(), starts);
         for at in known.iter().filter(|at| at.lsn >= log.oldest().lsn) {
             assert_eq!(log.chain_at(at.lsn), Some(at.chain));
             log.cursor(*at).expect("held");
@@ -345,7 +346,7 @@ async fn what_contradicts_the_log_is_not_believed() {
         std::fs::write(&file, encode(id, &claimed)).expect("writes");
         let primary = open(&os(), dir.path());
         let before = claimed.iter().position(|at| *at == wrong);
-        let believed = primary.log().state().past.starts();
+        let believed = primary.log().state().starts.starts();
         assert_eq!(believed.as_slice(), &claimed[..before.expect("is in it")]);
         for at in &all {
             assert_eq!(primary.log().chain_at(at.lsn), Some(at.chain));
@@ -380,12 +381,12 @@ async fn a_log_that_was_brought_in_knows_what_its_source_knows() {
     let here = tempfile::tempdir().expect("dir");
     let mut staging = Staging::begin(&os(), here.path(), bundle.manifest()).expect("begins");
     let past = source.log().export_from(PAST, 0).expect("is there");
-    assert_eq!(past, source.log().past());
+    assert_eq!(past, source.log().segment_starts());
     let mut damaged = past.to_vec();
     damaged[RECORD + 3] ^= 1;
     let foreign = encode(LogId::random(), &known);
     for records in [&foreign, &damaged[..], &past, &past[..RECORD + 5], &past] {
-        staging.take_past(records).expect("takes");
+        staging.take_segment_starts(records).expect("takes");
     }
     let end = bundle.compacted().lsn;
     let below = |at: &&Position| at.lsn < end;
@@ -456,7 +457,7 @@ async fn a_full_disk_is_relieved_segment_by_segment_and_nothing_is_forgotten() {
     let oldest = source.log().oldest().lsn;
     let gone: Vec<Position> = starts.into_iter().filter(|at| at.lsn < oldest).collect();
     assert_eq!(on_disk(&source.file(), source.log().id()), gone);
-    assert!(gone.len() > 3 && source.log().state().past.is_saved());
+    assert!(gone.len() > 3 && source.log().state().starts.is_saved());
 }
 
 #[test]

@@ -6,24 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::format::catalog::Catalog;
-use crate::compact::put_durably;
-use crate::damage::DamageBoard;
+use crate::damage::DamageList;
 use crate::disk::Disk;
-use crate::error::WalError;
-use crate::parquet::manifest::{MANIFEST, Manifest};
-use crate::ids::{LogId, Lsn, Position};
-use crate::paths::{DIVERGED, LOG_PREFIX, log_dir, segment_name};
-use crate::read::segment_starts;
-use crate::integrity::repair::FETCHED_NEW;
+use crate::error::{Operation, WalError};
+use crate::format::catalog::Catalog;
 use crate::format::schema::TableSchema;
-use crate::read::sealed::Sealed;
 use crate::format::segment::{BlockEntry, SegmentFooter};
-use crate::read::snapshot::BlockRef;
-use crate::open::closed::{Content, Piece, end_of, pieces, rows_of};
+use crate::ids::{LogId, Lsn, Position};
+use crate::open::closed::{SegmentContent, SegmentFile, end_of, rows_of, segment_files};
+use crate::parquet::manifest::{MANIFEST, Manifest};
+use crate::paths::{DIVERGED, DRAFT, FETCHED_NEW, LOG_PREFIX, log_dir, segment_name};
+use crate::read::block_ref::BlockRef;
+use crate::read::sealed::Sealed;
+use crate::read::segment_starts;
 
-/// Where a tail is copied to before it has its name.
-pub(crate) const DRAFT: &str = "draft";
 const TAIL_PREFIX: &str = "tail-";
 /// As many directories are looked at, and may differ by a number alone.
 const MOST_LISTED: usize = 1000;
@@ -56,8 +52,8 @@ pub fn save_diverged(
     let disk = disk.as_ref();
     let dir = log_dir(data_dir, log);
     let compacted = compacted(disk, &dir, log)?;
-    let pieces = pieces(disk, &dir)?;
-    let Some(tip) = tip(&pieces) else {
+    let segment_files = segment_files(disk, &dir)?;
+    let Some(tip) = tip(&segment_files) else {
         return Err(WalError::NotHeld(at));
     };
     let diverged = data_dir.join(DIVERGED);
@@ -70,26 +66,25 @@ pub fn save_diverged(
             bytes: 0,
         });
     }
-    if at.lsn < compacted.lsn || !is_boundary(&pieces, at) {
+    if at.lsn < compacted.lsn || !is_boundary(&segment_files, at) {
         return Err(WalError::NotHeld(at));
     }
     let diverged = match known_shelf(disk, &diverged, log, at, tip)? {
         Some(diverged) => diverged,
-        None => put_aside(disk, &diverged, log, at, &pieces, tip)?,
+        None => put_aside(disk, &diverged, log, at, &segment_files, tip)?,
     };
     // What was retired lies below; but nothing may ever vouch for what is cut off.
-    past::cut(disk, &dir, log, at)?;
-    cut(disk, &dir, &pieces, at)?;
+    segment_starts::truncate(disk, &dir, log, at)?;
+    cut(disk, &dir, &segment_files, at)?;
     Ok(diverged)
 }
 
 /// The position up to which rows are in Parquet files.
 fn compacted(disk: &dyn Disk, dir: &Path, log: LogId) -> Result<Position, WalError> {
     let path = dir.join(MANIFEST);
-    match disk.read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(log.genesis()),
-        Err(error) => Err(WalError::io("read", &path)(error)),
-        Ok(bytes) => {
+    match disk.read_if_there(&path)? {
+        None => Ok(log.genesis()),
+        Some(bytes) => {
             let manifest = Manifest::decode(&path.display().to_string(), &bytes)?;
             Ok(manifest.compacted)
         }
@@ -97,16 +92,20 @@ fn compacted(disk: &dyn Disk, dir: &Path, log: LogId) -> Result<Position, WalErr
 }
 
 /// Where the log ends, as far as can be read.
-fn tip(pieces: &[Piece]) -> Option<Position> {
-    let content = pieces.iter().rev().find_map(|piece| piece.content.as_ref());
+fn tip(segment_files: &[SegmentFile]) -> Option<Position> {
+    let content = segment_files
+        .iter()
+        .rev()
+        .find_map(|piece| piece.content.as_ref());
     content.map(|content| content.footer.end)
 }
 
 /// Whether the log can be cut here: a block, or a segment, starts or ends there.
-fn is_boundary(pieces: &[Piece], at: Position) -> bool {
-    pieces.iter().any(|piece| {
+fn is_boundary(segment_files: &[SegmentFile], at: Position) -> bool {
+    segment_files.iter().any(|piece| {
         let content = piece.content.as_ref();
-        let edge = |content: &Content| content.header.start == at || content.footer.end == at;
+        let edge =
+            |content: &SegmentContent| content.header.start == at || content.footer.end == at;
         content.is_some_and(edge) || piece.place(at).is_some()
     })
 }
@@ -117,18 +116,16 @@ fn put_aside(
     diverged: &Path,
     log: LogId,
     at: Position,
-    pieces: &[Piece],
+    segment_files: &[SegmentFile],
     tip: Position,
 ) -> Result<Diverged, WalError> {
     let draft = diverged.join(DRAFT);
-    let removed = disk.remove_dir_all(&draft);
-    removed.map_err(WalError::io("remove directory", &draft))?;
+    disk.remove_tree(&draft)?;
     for dir in [diverged, &draft] {
-        disk.create_dir(dir)
-            .map_err(WalError::io("create directory", dir))?;
+        disk.make_dir(dir)?;
     }
     let (mut rows, mut bytes) = (0, 0);
-    for piece in pieces.iter().filter(|piece| piece.holds_anything()) {
+    for piece in segment_files.iter().filter(|piece| piece.holds_anything()) {
         let Some(copy) = copy_behind(piece, at)? else {
             continue;
         };
@@ -136,11 +133,10 @@ fn put_aside(
         bytes += copy.parts.iter().map(|part| part.len() as u64).sum::<u64>();
         write_new(disk, &draft.join(segment_name(copy.first)), &copy.parts)?;
     }
-    sync(disk, &draft)?;
+    disk.sync_names(&draft)?;
     let path = free_name(disk, diverged, &tail_name(log, at, tip))?;
-    disk.rename(&draft, &path)
-        .map_err(WalError::io("rename", &draft))?;
-    sync(disk, diverged)?;
+    disk.rename_to(&draft, &path)?;
+    disk.sync_names(diverged)?;
     Ok(Diverged {
         path,
         from: at,
@@ -159,7 +155,7 @@ struct Copy {
 
 /// A segment of what a segment holds behind `at`; none when that is nothing. One that cannot be read
 /// is copied as it is.
-fn copy_behind(piece: &Piece, at: Position) -> Result<Option<Copy>, WalError> {
+fn copy_behind(piece: &SegmentFile, at: Position) -> Result<Option<Copy>, WalError> {
     let Some(content) = &piece.content else {
         return Ok((piece.first >= at.lsn).then(|| Copy {
             first: piece.first,
@@ -205,31 +201,39 @@ fn copy_behind(piece: &Piece, at: Position) -> Result<Option<Copy>, WalError> {
 }
 
 fn write_new(disk: &dyn Disk, path: &Path, parts: &[Bytes]) -> Result<(), WalError> {
-    let mut file = disk.create(path).map_err(WalError::io("create", path))?;
+    let mut file = disk.create_file(path)?;
     let mut offset = 0;
     for part in parts {
         file.write_at(offset, part)
-            .map_err(WalError::io("write", path))?;
+            .map_err(WalError::io(Operation::Write, path))?;
         offset += part.len() as u64;
     }
-    file.sync().map_err(WalError::io("fsync", path))
+    file.sync().map_err(WalError::io(Operation::Fsync, path))
 }
 
 /// Cuts the log at `at`: whole segments go newest first, each removal made to last before the next,
 /// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before may
 /// have them mapped.
-fn cut(disk: &dyn Disk, dir: &Path, pieces: &[Piece], at: Position) -> Result<(), WalError> {
-    for piece in pieces.iter().rev().filter(|piece| piece.first >= at.lsn) {
-        let removed = disk.remove(&piece.path);
-        removed.map_err(WalError::io("remove", &piece.path))?;
-        sync(disk, dir)?;
+fn cut(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_files: &[SegmentFile],
+    at: Position,
+) -> Result<(), WalError> {
+    for piece in segment_files
+        .iter()
+        .rev()
+        .filter(|piece| piece.first >= at.lsn)
+    {
+        disk.remove_file(&piece.path)?;
+        disk.sync_names(dir)?;
     }
-    for piece in pieces.iter().filter(|piece| piece.first < at.lsn) {
+    for piece in segment_files.iter().filter(|piece| piece.first < at.lsn) {
         let Some((offset, _)) = piece.place(at) else {
             continue;
         };
         let left = piece.slice(0, offset).unwrap_or_default();
-        put_durably(disk, &dir.join(FETCHED_NEW), &piece.path, &left)?;
+        disk.replace(&dir.join(FETCHED_NEW), &piece.path, &left)?;
     }
     Ok(())
 }
@@ -243,12 +247,12 @@ fn known_shelf(
     tip: Position,
 ) -> Result<Option<Diverged>, WalError> {
     let prefix = format!("{TAIL_PREFIX}{log}-{}-", at.lsn);
-    for name in list(disk, diverged)? {
+    for name in disk.list_names(diverged)? {
         let path = diverged.join(&name);
         if !name.starts_with(&prefix) {
             continue;
         }
-        let copies = pieces(disk, &path)?;
+        let copies = segment_files(disk, &path)?;
         let starts = copies.first().and_then(|copy| copy.content.as_ref());
         let starts = starts.is_some_and(|content| content.header.start == at);
         if starts && is_boundary(&copies, tip) {
@@ -260,7 +264,7 @@ fn known_shelf(
 
 /// What was put aside is never written over, not even by what should be the same.
 fn free_name(disk: &dyn Disk, diverged: &Path, name: &str) -> Result<PathBuf, WalError> {
-    let taken = list(disk, diverged)?;
+    let taken = disk.list_names(diverged)?;
     let numbered = |number: usize| match number {
         1 => name.to_owned(),
         _ => format!("{name}-{number}"),
@@ -277,8 +281,7 @@ fn free_name(disk: &dyn Disk, diverged: &Path, name: &str) -> Result<PathBuf, Wa
 /// A free name for a log that is kept whole.
 pub(crate) fn keep_as(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<PathBuf, WalError> {
     let diverged = data_dir.join(DIVERGED);
-    disk.create_dir(&diverged)
-        .map_err(WalError::io("create directory", &diverged))?;
+    disk.make_dir(&diverged)?;
     let end = end_of(disk, &log_dir(data_dir, id))?.map_or(Lsn(0), |end| end.lsn);
     free_name(disk, &diverged, &format!("{LOG_PREFIX}{id}-{end}"))
 }
@@ -290,21 +293,28 @@ fn tail_name(log: LogId, from: Position, to: Position) -> String {
     )
 }
 
-fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Diverged {
+fn summary(path: PathBuf, segment_files: &[SegmentFile], first: Lsn) -> Diverged {
     let unknown = Position {
         lsn: first,
         chain: 0,
     };
-    let contents = || pieces.iter().filter_map(|piece| piece.content.as_ref());
+    let contents = || {
+        segment_files
+            .iter()
+            .filter_map(|piece| piece.content.as_ref())
+    };
     let from = contents().next().map(|content| content.header.start);
-    let rows = contents().map(Content::rows).sum();
+    let rows = contents().map(SegmentContent::rows).sum();
     let from = from.unwrap_or(unknown);
     Diverged {
         path,
         from,
-        to: tip(pieces).unwrap_or(from),
+        to: tip(segment_files).unwrap_or(from),
         rows,
-        bytes: pieces.iter().map(|piece| piece.bytes.len() as u64).sum(),
+        bytes: segment_files
+            .iter()
+            .map(|piece| piece.bytes.len() as u64)
+            .sum(),
     }
 }
 
@@ -315,13 +325,13 @@ fn summary(path: PathBuf, pieces: &[Piece], first: Lsn) -> Diverged {
 pub fn list_diverged(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Diverged>, WalError> {
     let disk = disk.as_ref();
     let diverged = data_dir.join(DIVERGED);
-    let mut names = list(disk, &diverged)?;
+    let mut names = disk.list_names(&diverged)?;
     names.sort();
     let mut found = Vec::new();
     for name in names.iter().take(MOST_LISTED) {
         let path = diverged.join(name);
         if name.starts_with(TAIL_PREFIX) {
-            let copies = pieces(disk, &path)?;
+            let copies = segment_files(disk, &path)?;
             let first = copies.first().map_or(Lsn(0), |copy| copy.first);
             found.push(summary(path, &copies, first));
         } else if name.starts_with(LOG_PREFIX) {
@@ -333,7 +343,7 @@ pub fn list_diverged(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<Diverg
 
 /// A log that was kept whole: its Parquet files, and the segments behind them.
 fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Diverged, WalError> {
-    let all = pieces(disk, &path)?;
+    let all = segment_files(disk, &path)?;
     let file = path.join(MANIFEST);
     let manifest = match disk.read(&file) {
         Ok(bytes) => Manifest::decode(&file.display().to_string(), &bytes).ok(),
@@ -348,8 +358,8 @@ fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Diverged, WalError> {
         .filter(|piece| piece.first >= manifest.compacted.lsn);
     let contents = behind.filter_map(|piece| piece.content.as_ref());
     let files = || manifest.files.iter();
-    found.rows =
-        contents.map(Content::rows).sum::<u64>() + files().map(|file| file.rows).sum::<u64>();
+    found.rows = contents.map(SegmentContent::rows).sum::<u64>()
+        + files().map(|file| file.rows).sum::<u64>();
     found.bytes += files().map(|file| file.bytes).sum::<u64>();
     found.from = manifest.log.genesis();
     if found.to.lsn < manifest.compacted.lsn {
@@ -368,16 +378,16 @@ pub fn segment_blocks(
     file: &Path,
 ) -> Result<Vec<(Arc<TableSchema>, BlockRef)>, WalError> {
     let name = file.display().to_string();
-    let mut bytes = disk.map(file).map_err(WalError::io("map", file))?;
-    let content = Content::of(&name, &bytes)?;
+    let mut bytes = disk.map_file(file)?;
+    let content = SegmentContent::of(&name, &bytes)?;
     if !content.sealed {
         let end = usize::try_from(content.blocks_end).unwrap_or(usize::MAX);
         let mut whole = bytes.get(..end).unwrap_or_default().to_vec();
         whole.extend(content.footer.encode(content.blocks_end));
         bytes = whole.into();
     }
-    let board: Arc<DamageBoard> = Arc::default();
-    let segment = Arc::new(Sealed::of(bytes, file, content.header.log, &board)?);
+    let damage: Arc<DamageList> = Arc::default();
+    let segment = Arc::new(Sealed::of(bytes, file, content.header.log, &damage)?);
     let catalog: &Catalog = &segment.catalog;
     let block = |entry: &BlockEntry| {
         let schema = catalog.version(entry.table, entry.schema_version);
@@ -395,15 +405,6 @@ pub fn segment_blocks(
     data.filter(|entry| entry.kind == crate::format::block::BlockKind::Data)
         .map(block)
         .collect()
-}
-
-fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, WalError> {
-    disk.list(dir).map_err(WalError::io("list", dir))
-}
-
-fn sync(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
-    disk.sync_dir(dir)
-        .map_err(WalError::io("fsync directory", dir))
 }
 
 #[cfg(test)]

@@ -10,42 +10,37 @@
 //! The manifest in the staged directory says what it is; a directory without one is what is left of
 //! an attempt, and goes.
 
-mod parts;
-mod swap;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::compact::put_durably;
 use crate::config::FollowerConfig;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
-use crate::parquet::{FILES_DIR, FileMeta, FileSet};
-use crate::write::follower::Follower;
-use crate::ids::{Epoch, LogId, Position};
-use crate::replace::parts::Parts;
-use crate::paths::{INCOMING, LOG_PREFIX, log_dir, logs_among, segment_name, segments};
-use crate::open::open_staged;
-use crate::read::segment_starts;
-use crate::open::recovery::Recovery;
 use crate::format::segment::SegmentHeader;
+use crate::ids::{Epoch, LogId, Position};
 use crate::open::closed::end_of;
-
-pub use parts::{BootstrapProgress, Missing};
-pub use swap::{OldLog, settle};
+use crate::open::open_staged;
+use crate::open::recovery::Recovery;
+use crate::open::settle::{remove_staged, settle};
+use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
+use crate::parquet::{FILES_DIR, FileSet};
+use crate::paths::{INCOMING, LOG_PREFIX, log_dir, logs_among, segment_name, segments};
+use crate::read::segment_starts;
+use crate::replace::parts::{BootstrapProgress, Missing, Parts, Trust};
+use crate::write::follower::Follower;
 
 /// A log that is being brought in beside the one in force.
 #[derive(Debug)]
 pub struct Staging {
-    disk: Arc<dyn Disk>,
-    data_dir: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) data_dir: PathBuf,
     /// `<data_dir>/incoming/log-<id>`.
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     manifest: Manifest,
-    parts: Parts,
+    pub(super) parts: Parts,
 }
 
 impl Staging {
@@ -98,7 +93,7 @@ impl Staging {
         // The manifest last: it must never lie beside a log or a file that does not belong to it.
         remove_segments(disk.as_ref(), &dir)?;
         // It may be of a history that this manifest does not go on.
-        past::remove(disk.as_ref(), &dir)?;
+        segment_starts::remove(disk.as_ref(), &dir)?;
         let staging = Self::load(disk, data_dir, dir, manifest, &trust)?;
         put_manifest(disk.as_ref(), &staging.dir, &staging.manifest)?;
         Ok(staging)
@@ -169,9 +164,8 @@ impl Staging {
         }
         // Files end where a segment does; the next one is there once that is durable.
         let path = self.dir.join(segment_name(compacted.lsn));
-        let bytes = match self.disk.map(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            found => found.map_err(WalError::io("map", &path))?,
+        let Some(bytes) = self.disk.map_if_there(&path)? else {
+            return Ok(false);
         };
         let header = SegmentHeader::decode(&path.display().to_string(), &bytes);
         Ok(header.is_ok_and(|(header, _)| header.start == compacted))
@@ -224,15 +218,15 @@ impl Staging {
     }
 
     /// Takes over where segments of the log began below its compacted position, as
-    /// [`Log::past`](crate::Log::past) of the peer says from which the manifest is; what is damaged, or
+    /// [`Log::segment_starts`](crate::Log::segment_starts) of the peer says from which the manifest is; what is damaged, or
     /// of another log, is ignored. A log that is open knows it from its next opening on, so it is best
     /// called before [`Staging::open_log`]; `begin` forgets it.
     ///
     /// # Errors
     /// `Io`.
-    pub fn take_past(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+    pub fn take_segment_starts(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         let (disk, end) = (self.disk.as_ref(), self.compacted().lsn);
-        past::take(disk, &self.dir, self.log(), end, bytes)
+        segment_starts::take(disk, &self.dir, self.log(), end, bytes)
     }
 
     /// Opens the staged log for following. Its Parquet files are not opened: none of them is read,
@@ -253,7 +247,7 @@ impl Staging {
 
     /// A log that ends before its files do begins where they end: all it has is in them. So it is
     /// when a manifest was taken and the crash came before the blocks it covers were durable.
-    fn align(&self) -> Result<(), WalError> {
+    pub(super) fn align(&self) -> Result<(), WalError> {
         let end = end_of(self.disk.as_ref(), &self.dir)?;
         let compacted = self.compacted();
         let behind = |end: Position| {
@@ -278,30 +272,15 @@ impl Staging {
 /// What errors call a manifest that came over the network.
 const OF_A_PEER: &str = "the manifest of a peer";
 
-/// How far what is found on the disk is believed.
-#[derive(Debug)]
-enum Trust {
-    /// A file under its final name was whole and durable when it got it.
-    Names,
-    /// So were those that were brought in for a manifest with these files. Of one that is another now
-    /// every byte is compared.
-    Checked(Vec<FileMeta>),
-    /// It may have been brought in for another manifest: every byte is compared.
-    Nothing,
-}
-
 fn staged(disk: &dyn Disk, data_dir: &Path) -> Result<Vec<LogId>, WalError> {
     let incoming = data_dir.join(INCOMING);
-    let names = disk
-        .list(&incoming)
-        .map_err(WalError::io("list", &incoming))?;
+    let names = disk.list_names(&incoming)?;
     Ok(logs_among(&names, LOG_PREFIX))
 }
 
 fn make_dirs(disk: &dyn Disk, data_dir: &Path, dir: &Path) -> Result<(), WalError> {
     for dir in [&data_dir.join(INCOMING), dir, &dir.join(FILES_DIR)] {
-        disk.create_dir(dir)
-            .map_err(WalError::io("create directory", dir))?;
+        disk.make_dir(dir)?;
     }
     Ok(())
 }
@@ -309,9 +288,8 @@ fn make_dirs(disk: &dyn Disk, data_dir: &Path, dir: &Path) -> Result<(), WalErro
 /// The manifest of a staged log; none when it is not there or not whole.
 fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, WalError> {
     let path = dir.join(MANIFEST);
-    let bytes = match disk.read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(WalError::io("read", &path))?,
+    let Some(bytes) = disk.read_if_there(&path)? else {
+        return Ok(None);
     };
     match Manifest::decode(&path.display().to_string(), &bytes) {
         Err(WalError::Corrupt { .. }) => Ok(None),
@@ -321,31 +299,15 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, WalErr
 
 fn put_manifest(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), WalError> {
     let (draft, path) = (dir.join(MANIFEST_NEW), dir.join(MANIFEST));
-    put_durably(disk, &draft, &path, &manifest.encode())
-}
-
-/// Removes a staged log: its manifest first, so that what a crash leaves is not taken for one.
-fn remove_staged(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
-    let manifest = dir.join(MANIFEST);
-    match disk.remove(&manifest) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        removed => {
-            removed.map_err(WalError::io("remove", &manifest))?;
-            disk.sync_dir(dir)
-                .map_err(WalError::io("fsync directory", dir))?;
-        }
-    }
-    disk.remove_dir_all(dir)
-        .map_err(WalError::io("remove directory", dir))
+    disk.replace(&draft, &path, &manifest.encode())
 }
 
 /// Removes the segments of a log, newest first: what a crash leaves has no gap.
 fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     for first in segments(disk, dir)?.iter().rev() {
         let path = dir.join(segment_name(*first));
-        disk.remove(&path).map_err(WalError::io("remove", &path))?;
-        disk.sync_dir(dir)
-            .map_err(WalError::io("fsync directory", dir))?;
+        disk.remove_file(&path)?;
+        disk.sync_names(dir)?;
     }
     Ok(())
 }

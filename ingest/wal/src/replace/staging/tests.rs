@@ -8,10 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::parquet::{CHUNK_LEN, FileMeta, Window};
 use crate::ids::{Lsn, TableId};
+use crate::parquet::{CHUNK_LEN, FileMeta, Window};
 use crate::{
-    Appender, Bundle, Committer, Config, Log, OsDisk, Row, Value, compact_now, find_log,
+    Appender, Bundle, Committer, Config, Log, OldLog, OsDisk, Row, Value, compact_now, find_log,
     open_follower, open_primary,
 };
 
@@ -222,7 +222,7 @@ async fn a_bundle_keeps_replaced_files_and_a_newer_manifest_needs_only_what_is_n
     let mut staging = fill(source.log(), here.path(), staging);
     assert!(staging.is_complete(), "the bundle held {gone:?}");
     drop(bundle);
-    source.log().state().clear_history();
+    source.log().state().kept.history().clear();
     assert!(source.log().export(&gone[0]).is_none(), "nobody holds it");
     let newer = source.log().bundle();
     let refused = staging.refresh(newer.manifest(), early);
@@ -251,7 +251,7 @@ async fn forget(source: &mut Source, bundle: &Bundle, follower: &mut Follower) -
         let snapshot = source.log().snapshot();
         let forgotten = |name: &String| {
             let known = snapshot.files.find(name).is_some();
-            !known && source.log().state().remembered(name).is_none()
+            !known && source.log().state().kept.replaced(name).is_none()
         };
         let gone: Vec<String> = names.filter(forgotten).collect();
         if !gone.is_empty() {
@@ -302,7 +302,7 @@ fn manifest_of(log: LogId, files: &[Vec<u8>]) -> Vec<u8> {
         bytes: bytes.len() as u64,
         chunks: bytes
             .chunks(CHUNK_LEN)
-            .map(crate::format::block::checksum)
+            .map(crate::bytes::checksum)
             .collect(),
     };
     let mut manifest = FileSet::empty(log.genesis()).manifest(log, Epoch(1));

@@ -1,0 +1,117 @@
+//! The disk as the log uses it: the operations of [`Disk`] with errors that say what failed and
+//! where, and what is put together of them. It must never call a file replaced before its name is
+//! durable.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Operation, WalError};
+
+impl dyn Disk + '_ {
+    /// Puts `bytes` in the place of the file at `path`: there whole, or not at all, and durable once
+    /// this returns. It is written as `draft` first, in the same file system.
+    ///
+    /// # Errors
+    /// `Io`. After `Operation::Rename` and `Operation::FsyncDir` either content may be found there.
+    pub fn replace(&self, draft: &Path, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
+        let mut file = self.create_anew(draft)?;
+        file.write_at(0, bytes)
+            .map_err(WalError::io(Operation::Write, draft))?;
+        file.sync().map_err(WalError::io(Operation::Fsync, draft))?;
+        drop(file);
+        self.rename_to(draft, path)?;
+        self.sync_names(path.parent().unwrap_or(path))
+    }
+
+    /// Makes a new, empty file, in the place of one that an earlier attempt has left.
+    pub(crate) fn create_anew(&self, path: &Path) -> Result<Box<dyn DiskFile>, WalError> {
+        match self.create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.remove_file(path)?;
+                self.create_file(path)
+            }
+            created => created.map_err(WalError::io(Operation::Create, path)),
+        }
+    }
+
+    pub(crate) fn create_file(&self, path: &Path) -> Result<Box<dyn DiskFile>, WalError> {
+        self.create(path)
+            .map_err(WalError::io(Operation::Create, path))
+    }
+
+    pub(crate) fn open_file(&self, path: &Path) -> Result<Box<dyn DiskFile>, WalError> {
+        self.open(path).map_err(WalError::io(Operation::Open, path))
+    }
+
+    pub(crate) fn read_file(&self, path: &Path) -> Result<Bytes, WalError> {
+        self.read(path).map_err(WalError::io(Operation::Read, path))
+    }
+
+    /// The content of a file that may still grow; none when there is no such file.
+    pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Bytes>, WalError> {
+        if_there(self.read(path)).map_err(WalError::io(Operation::Read, path))
+    }
+
+    pub(crate) fn map_file(&self, path: &Path) -> Result<Bytes, WalError> {
+        self.map(path).map_err(WalError::io(Operation::Map, path))
+    }
+
+    /// The content of a file that will no longer change; none when there is no such file.
+    pub(crate) fn map_if_there(&self, path: &Path) -> Result<Option<Bytes>, WalError> {
+        if_there(self.map(path)).map_err(WalError::io(Operation::Map, path))
+    }
+
+    pub(crate) fn remove_file(&self, path: &Path) -> Result<(), WalError> {
+        self.remove(path)
+            .map_err(WalError::io(Operation::Remove, path))
+    }
+
+    /// Removes a file. False: there was none.
+    pub(crate) fn remove_if_there(&self, path: &Path) -> Result<bool, WalError> {
+        let removed = if_there(self.remove(path));
+        removed
+            .map(|removed| removed.is_some())
+            .map_err(WalError::io(Operation::Remove, path))
+    }
+
+    pub(crate) fn rename_to(&self, from: &Path, to: &Path) -> Result<(), WalError> {
+        self.rename(from, to)
+            .map_err(WalError::io(Operation::Rename, from))
+    }
+
+    /// Gives a directory another name; durable once this returns.
+    pub(crate) fn move_to(&self, from: &Path, to: &Path) -> Result<(), WalError> {
+        self.rename_to(from, to)?;
+        self.sync_names(to.parent().unwrap_or(to))
+    }
+
+    pub(crate) fn list_names(&self, dir: &Path) -> Result<Vec<String>, WalError> {
+        self.list(dir).map_err(WalError::io(Operation::List, dir))
+    }
+
+    pub(crate) fn make_dir(&self, dir: &Path) -> Result<(), WalError> {
+        self.create_dir(dir)
+            .map_err(WalError::io(Operation::CreateDir, dir))
+    }
+
+    pub(crate) fn remove_tree(&self, dir: &Path) -> Result<(), WalError> {
+        self.remove_dir_all(dir)
+            .map_err(WalError::io(Operation::RemoveDir, dir))
+    }
+
+    pub(crate) fn sync_names(&self, dir: &Path) -> Result<(), WalError> {
+        self.sync_dir(dir)
+            .map_err(WalError::io(Operation::FsyncDir, dir))
+    }
+}
+
+/// None instead of the error that says that there is nothing.
+fn if_there<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}

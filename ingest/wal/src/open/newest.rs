@@ -1,0 +1,228 @@
+//! The newest segment of a log that is opened: goes on in it, cuts what is torn off its end, or begins
+//! the next. It must never cut a block that may have been acknowledged.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::compact::remove_unnamed;
+use crate::error::{Operation, WalError};
+use crate::format::block::BlockHeader;
+use crate::format::catalog::Catalog;
+use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::ids::{Boundary, Lsn, Position};
+use crate::open::loading::{Loading, Opening};
+use crate::open::recovery::{OnDamage, Recovery, Scanned, TornTail, holds_blocks, scan_active};
+use crate::parquet::manifest::MANIFEST;
+use crate::paths::segment_name;
+use crate::read::log::{LogState, Opened};
+use crate::read::segment_starts::SegmentStarts;
+use crate::read::snapshot::Snapshot;
+use crate::read::tail::Tail;
+use crate::write::writer::{Active, Writer};
+
+impl Loading {
+    /// The newest segment: sealed, active, or cut short while it was created.
+    pub(super) fn last(mut self, first: Lsn, on_damage: OnDamage) -> Result<Opening, WalError> {
+        let path = self.dir.join(segment_name(first));
+        let file = path.display().to_string();
+        // Mapped, not read: the tail is served from it. Cutting what is torn leaves all blocks in it.
+        let bytes = self.disk.map_file(&path)?;
+        if SegmentFooter::is_claimed(&bytes)
+            && let Ok(footer) = SegmentFooter::decode(&file, &bytes)
+        {
+            self.sealed(first, footer.end.into())?;
+            return self.begin(None);
+        }
+        let (header, header_len) = match SegmentHeader::decode(&file, &bytes) {
+            Ok(decoded) => decoded,
+            Err(error @ WalError::Corrupt { .. }) if !holds_blocks(&bytes) => {
+                let reason = error.to_string();
+                return self.recreate(&path, bytes.len() as u64, reason);
+            }
+            Err(error @ WalError::Corrupt { .. }) => {
+                let rewritten = self.rewrite_header(&path, first, &bytes)?;
+                rewritten.ok_or(error)?
+            }
+            Err(error) => return Err(error),
+        };
+        self.check_start(&file, &header)?;
+        self.epoch = header.epoch;
+        self.adopt(&header)?;
+        let start = header.start;
+        let scanned = scan_active(
+            &file,
+            &bytes,
+            header_len,
+            start,
+            &mut self.catalog,
+            on_damage,
+        )?;
+        self.resume(&path, start, scanned)
+    }
+
+    /// Writes the header of the newest segment again: it follows from the segments before it. None
+    /// when the blocks behind it do not say that it is the right one.
+    fn rewrite_header(
+        &self,
+        path: &Path,
+        first: Lsn,
+        bytes: &bytes::Bytes,
+    ) -> Result<Option<(SegmentHeader, usize)>, WalError> {
+        let whole = self
+            .sealed
+            .last()
+            .is_none_or(|before| before.fault.is_none());
+        if !whole || self.tip.lsn != first || (self.sealed.is_empty() && first != Lsn(0)) {
+            return Ok(None);
+        }
+        let header = self.next_header();
+        let encoded = header.encode();
+        let behind = bytes.get(encoded.len()..).unwrap_or_default();
+        if !BlockHeader::decode(behind).is_ok_and(|block| self.tip == block.start().into()) {
+            return Ok(None);
+        }
+        let mut file = self.disk.open_file(path)?;
+        file.write_at(0, &encoded)
+            .map_err(WalError::io(Operation::Write, path))?;
+        file.sync().map_err(WalError::io(Operation::Fsync, path))?;
+        Ok(Some((header, encoded.len())))
+    }
+
+    fn next_header(&self) -> SegmentHeader {
+        SegmentHeader {
+            log: self.id,
+            epoch: self.epoch,
+            start: self.tip.go_on(),
+            schemas: self.catalog.tables().map(Arc::clone).collect(),
+            settings: self.catalog.all_settings(),
+        }
+    }
+
+    /// The crash came while the segment's file was being made: no block was ever in it.
+    fn recreate(mut self, path: &Path, bytes: u64, reason: String) -> Result<Opening, WalError> {
+        self.disk.remove_file(path)?;
+        if self.sealed.is_empty() {
+            self.catalog = Catalog::clone(&self.files.catalog);
+            self.tip = self.files.compacted.into();
+        }
+        let file = path.display().to_string();
+        self.begin((bytes > 0).then_some(TornTail {
+            file,
+            offset: 0,
+            bytes,
+            reason,
+        }))
+    }
+
+    /// Begins a new active segment at the tip.
+    pub(super) fn begin(self, torn: Option<TornTail>) -> Result<Opening, WalError> {
+        let header = self.next_header();
+        let active = Active::create(self.disk.as_ref(), &self.dir, &header)?;
+        self.finish(active, torn)
+    }
+
+    /// Goes on in the segment that was active, after cutting what is not a whole block.
+    fn resume(
+        mut self,
+        path: &Path,
+        start: Position,
+        scanned: Scanned,
+    ) -> Result<Opening, WalError> {
+        let mut file = self.disk.open_file(path)?;
+        if scanned.torn.is_some() || scanned.sealed {
+            file.truncate(scanned.end)
+                .map_err(WalError::io(Operation::Truncate, path))?;
+        }
+        // What is about to be served as durable may never have been fsynced.
+        file.sync().map_err(WalError::io(Operation::Fsync, path))?;
+        let first = scanned.blocks.first();
+        let first = first.and_then(|block| BlockHeader::decode(&block.bytes).ok());
+        let tail = Arc::new(Tail::new(path.display().to_string(), start));
+        let entries = scanned.blocks.iter().map(|block| block.entry).collect();
+        tail.push(scanned.blocks.into_iter());
+        self.tip = scanned.tip.into();
+        self.committed_at = scanned.committed_at.unwrap_or(self.committed_at);
+        if scanned.hole {
+            self.damage.report(&segment_name(start.lsn), 0, HOLE);
+        }
+        let active = Active {
+            path: path.to_owned(),
+            file,
+            offset: scanned.end,
+            entries,
+            tail,
+            begun_at: first.map(|header| header.committed_at),
+            has_hole: scanned.hole,
+            spilled: 0,
+        };
+        let (mut writer, state, mut recovery) = self.finish(active, scanned.torn)?;
+        if scanned.sealed {
+            let sealed = writer.rotate()?;
+            state.published.publish(writer.committed(Some(sealed)));
+            recovery.segments += 1;
+        }
+        Ok((writer, state, recovery))
+    }
+
+    fn finish(mut self, active: Active, torn_tail: Option<TornTail>) -> Result<Opening, WalError> {
+        self.check_files()?;
+        // Only now is it sure that the manifest is the one of this log.
+        if !self.files_pending {
+            remove_unnamed(self.disk.as_ref(), &self.dir, &self.files)?;
+        }
+        let tip = self.tip.go_on();
+        let recovery = Recovery {
+            segments: self.sealed.len() + 1,
+            position: tip,
+            damaged: self.damage.watch().borrow().len(),
+            torn_tail,
+        };
+        let sealed = self.sealed.iter().map(|segment| segment.start());
+        let starts: Vec<Boundary> = sealed
+            .chain([Boundary::of_segment(active.tail.start)])
+            .collect();
+        let opened = Opened {
+            starts: SegmentStarts::load(self.disk.as_ref(), &self.dir, self.id, &starts),
+            snapshot: Snapshot {
+                log: self.id,
+                epoch: self.epoch,
+                position: tip,
+                committed_at: self.committed_at,
+                catalog: Arc::new(self.catalog.clone()),
+                sealed: Arc::new(self.sealed),
+                files: Arc::new(self.files),
+                tail: Arc::clone(&active.tail),
+                tail_len: active.entries.len(),
+                tail_bytes: active.offset,
+            },
+            damage: Arc::clone(&self.damage),
+            torn_tails: u64::from(recovery.torn_tail.is_some()),
+        };
+        let state = LogState::new(Arc::clone(&self.disk), self.dir.clone(), opened);
+        let writer = Writer {
+            disk: self.disk,
+            dir: self.dir,
+            log: self.id,
+            epoch: self.epoch,
+            catalog: Arc::new(self.catalog),
+            damage: self.damage,
+            active,
+            tip,
+            committed_at: self.committed_at,
+        };
+        Ok((writer, state, recovery))
+    }
+
+    /// Files and log must meet: the files end where a segment does, and not behind the log's end.
+    fn check_files(&mut self) -> Result<(), WalError> {
+        let compacted = self.files.compacted;
+        if compacted.lsn <= self.tip.lsn {
+            return Ok(());
+        }
+        let reason = format!("reaches to {compacted}, the log ends at {}", self.tip);
+        let path = self.dir.join(MANIFEST);
+        Err(WalError::corrupt(&path.display().to_string(), 0, reason))
+    }
+}
+
+const HOLE: &str = "blocks in the middle of it cannot be read";

@@ -1,0 +1,100 @@
+//! What an interrupted exchange of logs has left, put in order before anything is opened: finished or
+//! undone. It must never leave less than one whole log where there was one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::ids::LogId;
+use crate::parquet::manifest::MANIFEST;
+use crate::paths::{
+    DIVERGED, DRAFT, INCOMING, LOG_PREFIX, READY_PREFIX, REPLACED_PREFIX, find_log, log_dir,
+    logs_among, ready_name, replaced_name,
+};
+
+/// At start, before anything is opened: finishes or undoes an interrupted swap and removes what is
+/// left of replaced logs. Does nothing when there is nothing to do.
+///
+/// # Errors
+/// `Io`; `WrongLog` when what is there cannot have been left by a swap.
+pub fn settle(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<(), WalError> {
+    let disk = disk.as_ref();
+    let names = disk.list_names(data_dir)?;
+    let incoming = data_dir.join(INCOMING);
+    let ready = logs_among(&disk.list_names(&incoming)?, READY_PREFIX);
+    let held = !logs_among(&names, LOG_PREFIX).is_empty();
+    let replaced = logs_among(&names, REPLACED_PREFIX);
+    match (ready.first(), held) {
+        (Some(_), true) if !replaced.is_empty() => {
+            // No step of a swap leaves this, and one of the two is not to be lost.
+            return Err(WalError::WrongLog {
+                path: data_dir.to_owned(),
+                reason: "a log was begun while another was being replaced".to_owned(),
+            });
+        }
+        (Some(id), true) => {
+            // The old log is still in force. Nothing stages beside a log that is ready.
+            let back = log_dir(&incoming, *id);
+            remove_staged(disk, &back)?;
+            disk.move_to(&incoming.join(ready_name(*id)), &back)?;
+        }
+        (Some(id), false) => put_in_force(disk, data_dir, *id)?,
+        (None, false) => bring_back(disk, data_dir, &replaced)?,
+        (None, true) => {}
+    }
+    if !replaced.is_empty() && find_log(disk, data_dir)?.is_some() {
+        // The name seen here may be one that the crash of a process left not yet durable.
+        disk.sync_names(data_dir)?;
+        remove_replaced(disk, data_dir)?;
+    }
+    let diverged = data_dir.join(DIVERGED);
+    if disk.list_names(&diverged)?.iter().any(|name| name == DRAFT) {
+        let draft = diverged.join(DRAFT);
+        disk.remove_tree(&draft)?;
+    }
+    Ok(())
+}
+
+/// The last step: the new log gets the name of one in force.
+pub(crate) fn put_in_force(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<(), WalError> {
+    let incoming = data_dir.join(INCOMING);
+    disk.move_to(&incoming.join(ready_name(id)), &log_dir(data_dir, id))?;
+    disk.sync_names(&incoming)
+}
+
+/// No log is in force and none is ready: the one that was replaced is what there is.
+fn bring_back(disk: &dyn Disk, data_dir: &Path, replaced: &[LogId]) -> Result<(), WalError> {
+    match replaced {
+        [] => Ok(()),
+        [id] => {
+            let from = data_dir.join(replaced_name(*id));
+            disk.move_to(&from, &log_dir(data_dir, *id))
+        }
+        _ => Err(WalError::WrongLog {
+            path: data_dir.to_owned(),
+            reason: "holds no log but several that were replaced".to_owned(),
+        }),
+    }
+}
+
+pub(crate) fn remove_replaced(disk: &dyn Disk, data_dir: &Path) -> Result<(), WalError> {
+    let replaced = logs_among(&disk.list_names(data_dir)?, REPLACED_PREFIX);
+    for id in &replaced {
+        let dir = data_dir.join(replaced_name(*id));
+        disk.remove_tree(&dir)?;
+    }
+    if replaced.is_empty() {
+        return Ok(());
+    }
+    disk.sync_names(data_dir)
+}
+
+/// Removes a staged log: its manifest first, so that what a crash leaves is not taken for one.
+pub(crate) fn remove_staged(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    let manifest = dir.join(MANIFEST);
+    if disk.remove_if_there(&manifest)? {
+        disk.sync_names(dir)?;
+    }
+    disk.remove_tree(dir)
+}
