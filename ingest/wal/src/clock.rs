@@ -1,4 +1,5 @@
-//! The wall clock of this crate: the only place here that asks for the time of day.
+//! The wall clock: the only place in the product that asks for the time of day. It must never be
+//! used to measure how long something took.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,5 @@
-//! What may be tuned per process. Nothing here changes the bytes of a block.
+//! What may be tuned per process. Nothing here changes the bytes of a block. It must never change
+//! the bytes of a block.
 
 use std::time::Duration;
 

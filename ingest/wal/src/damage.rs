@@ -1,12 +1,9 @@
 //! What is known to be damaged on this node's disk and not repaired yet. Filled by whoever reads;
-//! emptied by repair. Holds names and reasons, never bytes.
+//! emptied by repair. Holds names and reasons, never bytes. It must never hold bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
-
-/// Most entries kept; verification lists the rest.
-const MAX_ENTRIES: usize = 1024;
 
 /// One damaged file of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,3 +90,6 @@ impl DamageList {
         )
     }
 }
+
+/// Most entries kept; verification lists the rest.
+const MAX_ENTRIES: usize = 1024;

@@ -1,4 +1,5 @@
-//! The one seam to the file system. `OsDisk` is the real one; tests have a fake that crashes.
+//! The one seam to the file system. `OsDisk` is the real one; tests have a fake that crashes. It
+//! must never retry an fsync.
 //!
 //! Nothing else in this crate touches `std::fs`. Each method says which crash it survives.
 

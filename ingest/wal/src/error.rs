@@ -1,4 +1,5 @@
-//! Every way the log can fail, with the file, offset or position a reader needs.
+//! Every way the log can fail, with the file, offset or position a reader needs. A message must
+//! never decide what is done: variants and operations do.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

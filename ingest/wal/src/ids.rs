@@ -1,4 +1,5 @@
-//! The names of places in a log: `Lsn`, `Position`, `LogId`, `Epoch`, `TableId`. Values only, no I/O.
+//! The names of places in a log: `Lsn`, `Position`, `LogId`, `Epoch`, `TableId`. Values only, no
+//! I/O. It must never call two places equal of which one is not known.
 
 use std::fmt;
 use std::str::FromStr;

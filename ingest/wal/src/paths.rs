@@ -1,4 +1,5 @@
-//! Names of files and directories: `data/log-<id>/<first LSN, 20 digits>.log`. Knows no bytes.
+//! Names of files and directories: `data/log-<id>/<first LSN, 20 digits>.log`. Knows no bytes. It
+//! must never read a file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +7,10 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::ids::{LogId, Lsn};
 
-pub(crate) const LOG_PREFIX: &str = "log-";
-pub(crate) const REPLACED_PREFIX: &str = "replaced-";
-pub(crate) const READY_PREFIX: &str = "ready-";
-const SEGMENT_SUFFIX: &str = ".log";
-
 /// The directory of one log.
 pub(crate) fn log_dir(data_dir: &Path, id: LogId) -> PathBuf {
     data_dir.join(format!("{LOG_PREFIX}{id}"))
 }
-
-/// Beside the log in force: one that is being brought in, and what was kept of other histories.
-pub(crate) const INCOMING: &str = "incoming";
-pub(crate) const DIVERGED: &str = "diverged";
-/// Where a tail is copied to before it has its name.
-pub(crate) const DRAFT: &str = "draft";
-/// Name of a file that is being taken in.
-pub(crate) const FETCHED_NEW: &str = "fetched.new";
 
 /// The directory name of a log that has been replaced and is about to be removed.
 pub(crate) fn replaced_name(id: LogId) -> String {
@@ -84,3 +72,15 @@ pub fn find_log(disk: &dyn Disk, data_dir: &Path) -> Result<Option<LogId>, WalEr
         }),
     }
 }
+
+pub(crate) const LOG_PREFIX: &str = "log-";
+pub(crate) const REPLACED_PREFIX: &str = "replaced-";
+pub(crate) const READY_PREFIX: &str = "ready-";
+const SEGMENT_SUFFIX: &str = ".log";
+/// Beside the log in force: one that is being brought in, and what was kept of other histories.
+pub(crate) const INCOMING: &str = "incoming";
+pub(crate) const DIVERGED: &str = "diverged";
+/// Where a tail is copied to before it has its name.
+pub(crate) const DRAFT: &str = "draft";
+/// Name of a file that is being taken in.
+pub(crate) const FETCHED_NEW: &str = "fetched.new";

@@ -1,5 +1,6 @@
 //! The thread that compacts, at low priority, and the counts it keeps. Never ends by itself: what
-//! fails is tried again, because a full disk empties and a damaged segment is repaired.
+//! fails is tried again, because a full disk empties and a damaged segment is repaired. It must
+//! never decide what a file holds.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +13,6 @@ use crate::ids::{Boundary, Lsn};
 use crate::parquet::Throttle;
 use crate::read::log::{Log, LogState};
 use crate::read::segment_starts::known;
-
-/// How often the thread looks whether a segment has been sealed.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long it waits after a failure, at first and at most.
-const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MOST: Duration = Duration::from_secs(60);
-/// How much lower its priority is: it takes what the rest leaves idle.
-const NICE: i32 = 19;
 
 /// How compaction runs. Nothing here changes the files it makes.
 #[derive(Clone, Debug, Default)]
@@ -256,3 +249,11 @@ fn keep_starts(state: &LogState, upto: Lsn) -> Result<usize, WalError> {
         remembered => remembered.map(|()| starts.len()),
     }
 }
+
+/// How often the thread looks whether a segment has been sealed.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long it waits after a failure, at first and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How much lower its priority is: it takes what the rest leaves idle.
+const NICE: i32 = 19;

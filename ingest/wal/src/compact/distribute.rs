@@ -1,4 +1,5 @@
-//! Writes one sorted stream of rows into the files of its time partitions.
+//! Writes one sorted stream of rows into the files of its time partitions. It must never write a
+//! row twice, or into the file of another partition.
 
 use std::path::PathBuf;
 use std::sync::Arc;

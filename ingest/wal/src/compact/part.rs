@@ -1,5 +1,6 @@
 //! Reads of tables in which one key has one row: sources that overlap in time are merged while they
-//! are read, by the same code that compaction merges files with.
+//! are read, by the same code that compaction merges files with. It must never hold more than a
+//! batch of each source.
 
 use std::sync::Arc;
 
@@ -13,11 +14,6 @@ use crate::error::WalError;
 use crate::format::schema::{ColumnRole, TableSchema};
 use crate::parquet::{FileRef, Wanted};
 use crate::read::block_ref::BlockRef;
-
-/// Bytes that reading one file of a merge may hold.
-const FILE_MEMORY: usize = 4 << 20;
-/// How much larger rows of blocks are while they are sorted.
-const SORT_FACTOR: usize = 4;
 
 /// Sources that may hold rows of the same keys; no source of another part does.
 #[derive(Clone, Debug, Default)]
@@ -165,3 +161,8 @@ impl Iterator for MergedReader {
         Some(batch.and_then(|batch| batch.project(&self.keep).map_err(internal)))
     }
 }
+
+/// Bytes that reading one file of a merge may hold.
+const FILE_MEMORY: usize = 4 << 20;
+/// How much larger rows of blocks are while they are sorted.
+const SORT_FACTOR: usize = 4;

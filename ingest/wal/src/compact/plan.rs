@@ -1,23 +1,8 @@
-//! What compaction does next with the files of one table: a pure function of what the manifest says.
+//! What compaction does next with the files of one table: a pure function of what the manifest
+//! says. It must never look at anything else.
 
 use crate::format::options::TableOptions;
 use crate::parquet::{FileMeta, Window};
-
-/// Files of one size class that are merged while their window still grows.
-const FAN_IN: usize = 8;
-/// The same once the window is at rest.
-const FAN_IN_AT_REST: usize = 2;
-/// Most files of one merge that is not forced to take more.
-const MOST_INPUTS: usize = 16;
-/// Files of this size and more are left alone, and windows are joined up to it.
-const LARGE: u64 = 256 << 20;
-/// The smallest size class ends here; each one ends at eight times the one before.
-const SMALL: u64 = 1 << 20;
-/// A window is at rest once nothing has come into it for this long, by the primary's clock.
-const REST: i64 = 3_600_000_000_000;
-/// Small windows are not joined into one larger than this part of the retention: what is expired
-/// goes file by file.
-const RETENTION_PARTS: i64 = 4;
 
 /// Files to be merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +156,22 @@ fn closed(files: &[&FileMeta], mut due: Merge) -> Merge {
         due = merge(&all, hull, join);
     }
 }
+
+/// Files of one size class that are merged while their window still grows.
+const FAN_IN: usize = 8;
+/// The same once the window is at rest.
+const FAN_IN_AT_REST: usize = 2;
+/// Most files of one merge that is not forced to take more.
+const MOST_INPUTS: usize = 16;
+/// Files of this size and more are left alone, and windows are joined up to it.
+const LARGE: u64 = 256 << 20;
+/// The smallest size class ends here; each one ends at eight times the one before.
+const SMALL: u64 = 1 << 20;
+/// A window is at rest once nothing has come into it for this long, by the primary's clock.
+const REST: i64 = 3_600_000_000_000;
+/// Small windows are not joined into one larger than this part of the retention: what is expired
+/// goes file by file.
+const RETENTION_PARTS: i64 = 4;
 
 #[cfg(test)]
 mod tests {

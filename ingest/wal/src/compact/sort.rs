@@ -1,5 +1,5 @@
 //! Sorts rows by tags and time. Tags repeat from row to row: each distinct set of them is compared
-//! once, and rows by the rank of their set.
+//! once, and rows by the rank of their set. It must never change the order of rows that are equal.
 
 use std::collections::HashMap;
 use std::hash::Hash;

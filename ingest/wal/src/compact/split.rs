@@ -1,13 +1,9 @@
-//! Into which time partitions the rows of one run go. Pure.
+//! Into which time partitions the rows of one run go. Pure. It must never depend on the order of
+//! the rows.
 
 use std::collections::BTreeMap;
 
 use crate::parquet::{DAY, Window};
-
-/// A run of fresh rows is cut into at most this many shares that are worth a file of their own.
-const SHARES: u64 = 8;
-/// Rows that are worth a file of a smaller window when files of a large window are merged.
-pub(crate) const SPLIT_ROWS: u64 = 65_536;
 
 /// Rows per day.
 pub(crate) type Days = BTreeMap<i64, u64>;
@@ -97,6 +93,11 @@ fn start_of(day: i64) -> i64 {
 fn window_of(level: u8, day: i64) -> Window {
     Window::of(level, start_of(day))
 }
+
+/// A run of fresh rows is cut into at most this many shares that are worth a file of their own.
+const SHARES: u64 = 8;
+/// Rows that are worth a file of a smaller window when files of a large window are merged.
+pub(crate) const SPLIT_ROWS: u64 = 65_536;
 
 #[cfg(test)]
 mod tests {

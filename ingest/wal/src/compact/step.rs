@@ -1,6 +1,6 @@
 //! One step of compaction: a sealed segment into files, or files into larger ones, and then the
 //! manifest that says so. Files are durable before the manifest names them, and are deleted only
-//! after one that does not.
+//! after one that does not. It must never name a file before it is durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The block: header layout, checksums and chain. Pure bytes; see `FORMAT.md`, "Block".
+//! The block: header layout, checksums and chain. Pure bytes; see `FORMAT.md`, "Block". It must
+//! never accept a block of which a single bit has changed.
 //!
 //! ```text
 //!  0 magic u32   4 format u8   5 kind u8   6 flags u16   8 body_len u32   12 rows u32
@@ -9,30 +10,6 @@
 use crate::bytes::{FORMAT_VERSION, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::ids::{Lsn, Position, TableId};
-
-/// Bytes of a block header.
-pub const BLOCK_HEADER_LEN: usize = 88;
-/// The longest block, header and body.
-pub const MAX_BLOCK_LEN: usize = 64 << 20;
-/// `HWBK`, little-endian.
-pub(crate) const BLOCK_MAGIC: u32 = 0x4b42_5748;
-
-const AT_FORMAT: usize = 4;
-const AT_KIND: usize = AT_FORMAT + 1;
-const AT_FLAGS: usize = AT_KIND + 1;
-const AT_BODY_LEN: usize = AT_FLAGS + 2;
-const AT_ROWS: usize = AT_BODY_LEN + 4;
-const AT_TABLE: usize = AT_ROWS + 4;
-const AT_SCHEMA: usize = AT_TABLE + 4;
-const AT_FIRST_LSN: usize = AT_SCHEMA + 4;
-const AT_GROUP_LSN: usize = AT_FIRST_LSN + 8;
-const AT_MIN_TIME: usize = AT_GROUP_LSN + 8;
-const AT_MAX_TIME: usize = AT_MIN_TIME + 8;
-const AT_COMMITTED: usize = AT_MAX_TIME + 8;
-const AT_PREV: usize = AT_COMMITTED + 8;
-const AT_BODY_HASH: usize = AT_PREV + 8;
-const AT_CHAIN: usize = AT_BODY_HASH + 8;
-const _: () = assert!(AT_CHAIN + 8 == BLOCK_HEADER_LEN && BLOCK_HEADER_LEN.is_multiple_of(8));
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +209,29 @@ impl BlockHeader {
 pub fn block_len(header: &[u8]) -> Result<usize, WalError> {
     BlockHeader::decode(header).map(|header| header.total_len())
 }
+
+/// Bytes of a block header.
+pub const BLOCK_HEADER_LEN: usize = 88;
+/// The longest block, header and body.
+pub const MAX_BLOCK_LEN: usize = 64 << 20;
+/// `HWBK`, little-endian.
+pub(crate) const BLOCK_MAGIC: u32 = 0x4b42_5748;
+const AT_FORMAT: usize = 4;
+const AT_KIND: usize = AT_FORMAT + 1;
+const AT_FLAGS: usize = AT_KIND + 1;
+const AT_BODY_LEN: usize = AT_FLAGS + 2;
+const AT_ROWS: usize = AT_BODY_LEN + 4;
+const AT_TABLE: usize = AT_ROWS + 4;
+const AT_SCHEMA: usize = AT_TABLE + 4;
+const AT_FIRST_LSN: usize = AT_SCHEMA + 4;
+const AT_GROUP_LSN: usize = AT_FIRST_LSN + 8;
+const AT_MIN_TIME: usize = AT_GROUP_LSN + 8;
+const AT_MAX_TIME: usize = AT_MIN_TIME + 8;
+const AT_COMMITTED: usize = AT_MAX_TIME + 8;
+const AT_PREV: usize = AT_COMMITTED + 8;
+const AT_BODY_HASH: usize = AT_PREV + 8;
+const AT_CHAIN: usize = AT_BODY_HASH + 8;
+const _: () = assert!(AT_CHAIN + 8 == BLOCK_HEADER_LEN && BLOCK_HEADER_LEN.is_multiple_of(8));
 
 #[cfg(test)]
 mod tests {

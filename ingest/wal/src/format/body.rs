@@ -1,5 +1,6 @@
-//! The body of a data block: which columns it has, then one Arrow IPC record batch of them.
-//! See `FORMAT.md`, "Data body". Encoded once, on the primary; read in place by queries.
+//! The body of a data block: which columns it has, then one Arrow IPC record batch of them. See
+//! `FORMAT.md`, "Data body". Encoded once, on the primary; read in place by queries. It must never
+//! read behind its own bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,10 +21,6 @@ use bytes::Bytes;
 
 use crate::format::column::widen_array;
 use crate::format::schema::TableSchema;
-
-/// The IPC prefix before a message's metadata: continuation marker and length.
-const PREFIX: usize = 8;
-const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Turns columns into bodies; keeps what arrow can reuse between them.
 #[derive(Default)]
@@ -153,3 +150,7 @@ pub(crate) fn drop_cut(
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(batch.schema(), batch.columns().to_vec(), &options)
 }
+
+/// The IPC prefix before a message's metadata: continuation marker and length.
+const PREFIX: usize = 8;
+const CONTINUATION: [u8; 4] = [0xff; 4];

@@ -1,5 +1,5 @@
 //! Every schema version the log has written and the settings in force, as an immutable value. Grown
-//! only by control blocks.
+//! only by control blocks. It must never forget a version.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

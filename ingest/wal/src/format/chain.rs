@@ -1,5 +1,6 @@
 //! Walks the blocks in a run of bytes and checks each against the chain. Pure; used by recovery and
-//! by the follower, so that both accept exactly the same bytes.
+//! by the follower, so that both accept exactly the same bytes. It must never step over a block
+//! that does not continue the one before.
 
 use crate::error::WalError;
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};

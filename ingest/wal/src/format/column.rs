@@ -1,4 +1,5 @@
-//! Builds one column of one batch, row by row. A value that is not given is a null.
+//! Builds one column of one batch, row by row. A value that is not given is a null. It must never
+//! round a value.
 
 use std::sync::Arc;
 
@@ -31,8 +32,6 @@ impl std::fmt::Debug for Values {
         f.write_str("Values")
     }
 }
-
-const FIRST_ROWS: usize = 16;
 
 impl ColumnBuilder {
     pub(crate) fn new(column: &Column) -> Self {
@@ -153,3 +152,5 @@ pub(crate) fn widen_array(array: &ArrayRef) -> ArrayRef {
         None => Arc::clone(array),
     }
 }
+
+const FIRST_ROWS: usize = 16;

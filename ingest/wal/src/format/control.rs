@@ -1,4 +1,5 @@
-//! Control blocks: what the log says about itself between the rows. Pure bytes; see `FORMAT.md`.
+//! Control blocks: what the log says about itself between the rows. Pure bytes; see `FORMAT.md`. It
+//! must never accept bytes that say more than it understands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,6 @@ use crate::format::block::BlockKind;
 use crate::format::options::{Dedup, TableOptions};
 use crate::format::schema::TableSchema;
 use crate::ids::{Lsn, TableId};
-
-/// Bytes of an options body.
-const OPTIONS_LEN: usize = 16;
-/// Bytes of the body of a cut and of a retirement.
-const WORD_LEN: usize = 8;
-/// How an options body writes "for ever".
-const FOR_EVER: u64 = 0;
 
 /// One change of what the log's rows mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +105,13 @@ pub(crate) fn decode_options(body: &[u8]) -> Option<TableOptions> {
     };
     Some(TableOptions { dedup, retention })
 }
+
+/// Bytes of an options body.
+const OPTIONS_LEN: usize = 16;
+/// Bytes of the body of a cut and of a retirement.
+const WORD_LEN: usize = 8;
+/// How an options body writes "for ever".
+const FOR_EVER: u64 = 0;
 
 #[cfg(test)]
 mod tests {

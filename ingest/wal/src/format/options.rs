@@ -1,5 +1,6 @@
 //! What a table is kept like: how long, and whether a second row of one key replaces the first.
-//! Options are part of the log, so every node applies the same. Knows no files.
+//! Options are part of the log, so every node applies the same. Knows no files. It must never know
+//! a file.
 
 use std::time::Duration;
 

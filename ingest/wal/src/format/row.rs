@@ -1,4 +1,4 @@
-//! A row as a producer hands it over, and why one may be refused.
+//! A row as a producer hands it over, and why one may be refused. It must never change a value.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! Table schemas: columns, roles, types, their bytes in the log and their Arrow form.
+//! Table schemas: columns, roles, types, their bytes in the log and their Arrow form. It must never
+//! let a column go, or change in a way that loses a value.
 //!
 //! A schema only grows: columns are appended, `Int` widens to `Float`, nothing else changes. So a
 //! block written under any version can be read under every later one.
@@ -10,13 +11,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::bytes::u32_at;
 use crate::error::WalError;
 use crate::ids::TableId;
-
-/// Most columns of one table, `time` included.
-pub const MAX_COLUMNS: usize = 1024;
-/// Most tables of one log.
-pub const MAX_TABLES: usize = 10_000;
-/// Longest table or column name, in bytes.
-pub const MAX_NAME: usize = 256;
 
 /// What a column is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +228,13 @@ impl<'a> Reader<'a> {
         })
     }
 }
+
+/// Most columns of one table, `time` included.
+pub const MAX_COLUMNS: usize = 1024;
+/// Most tables of one log.
+pub const MAX_TABLES: usize = 10_000;
+/// Longest table or column name, in bytes.
+pub const MAX_NAME: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Bytes of a segment around its blocks: the header with the schemas in force, the footer with the
 //! block index. Pure bytes; see `FORMAT.md`, "Segment". Both follow from the blocks alone, so every
-//! node writes the same.
+//! node writes the same. It must never need anything but the blocks.
 
 use std::sync::Arc;
 
@@ -11,19 +11,6 @@ use crate::format::catalog::Settings;
 use crate::format::control::{decode_options, encode_options};
 use crate::format::schema::TableSchema;
 use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
-
-const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"HWSEGMNT");
-const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");
-/// Header bytes before the schemas.
-const HEADER_FIXED: usize = 64;
-const HASH_LEN: usize = 8;
-/// Bytes of one table's settings in a header.
-const SETTINGS_LEN: usize = 32;
-/// Bytes of one index entry in a footer.
-pub(crate) const ENTRY_LEN: usize = 56;
-/// Bytes of a footer after its entries.
-pub(crate) const TRAILER_LEN: usize = 56;
-const _: () = assert!(ENTRY_LEN.is_multiple_of(8) && TRAILER_LEN.is_multiple_of(8));
 
 /// What a segment starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -311,6 +298,19 @@ fn inside(entry: &BlockEntry, limit: usize) -> bool {
         .is_some_and(|end| end <= limit as u64)
         && entry.len as usize >= crate::format::block::BLOCK_HEADER_LEN
 }
+
+const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"HWSEGMNT");
+const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");
+/// Header bytes before the schemas.
+const HEADER_FIXED: usize = 64;
+const HASH_LEN: usize = 8;
+/// Bytes of one table's settings in a header.
+const SETTINGS_LEN: usize = 32;
+/// Bytes of one index entry in a footer.
+pub(crate) const ENTRY_LEN: usize = 56;
+/// Bytes of a footer after its entries.
+pub(crate) const TRAILER_LEN: usize = 56;
+const _: () = assert!(ENTRY_LEN.is_multiple_of(8) && TRAILER_LEN.is_multiple_of(8));
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Digests of what the disk really holds, per range of the log and per partition, for comparison
 //! with another node's. Reads every byte and changes nothing; what is damaged is put on the list of
-//! [`Log::damage`].
+//! [`Log::damage`]. It must never change a byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Whole files between nodes: hands out what is intact here, takes in what is damaged here. A file
-//! that comes in is checked to the last byte before it is used.
+//! that comes in is checked to the last byte before it is used. It must never take in bytes that
+//! the log or the manifest does not vouch for.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! The thread that reads everything again and again, slowly, so that a flipped byte is found while
-//! another node still has the right one. Reports; never repairs, never changes a byte.
+//! another node still has the right one. Reports; never repairs, never changes a byte. It must
+//! never change a byte: it reports.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +15,6 @@ use crate::integrity::digest::check_tail;
 use crate::parquet::FILES_DIR;
 use crate::paths::segment_first;
 use crate::read::log::{Log, LogState};
-
-/// A pass begins at least this long after the one before.
-const PASS_EVERY: Duration = Duration::from_secs(600);
-/// Bytes that are waited for at a time, at most.
-const BATCH: u64 = 256 << 10;
-/// How much lower its priority is: it takes what the rest leaves idle.
-const NICE: i32 = 19;
 
 /// How scrubbing runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -293,6 +287,13 @@ impl Pass<'_> {
         }
     }
 }
+
+/// A pass begins at least this long after the one before.
+const PASS_EVERY: Duration = Duration::from_secs(600);
+/// Bytes that are waited for at a time, at most.
+const BATCH: u64 = 256 << 10;
+/// How much lower its priority is: it takes what the rest leaves idle.
+const NICE: i32 = 19;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! Checks every block, footer, manifest and Parquet file, and says what is wrong, where, and what it
-//! covers. Reads everything, changes nothing.
+//! Checks every block, footer, manifest and Parquet file, and says what is wrong, where, and what
+//! it covers. Reads everything, changes nothing. It must never change a byte.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The segments of a log that nobody has open, as they lie on the disk: whole, torn or unreadable.
-//! Reads only; what is to be done with them is the caller's.
+//! Reads only; what is to be done with them is the caller's. It must never write.
 
 use std::path::{Path, PathBuf};
 

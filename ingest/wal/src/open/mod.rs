@@ -27,9 +27,6 @@ use crate::write::follower::Follower;
 use crate::write::group::GroupBuilder;
 use crate::write::writer::Writer;
 
-/// The epoch of a log that has seen no promotion.
-const FIRST_EPOCH: Epoch = Epoch(1);
-
 /// Opens the log in `data_dir` for a primary, or begins one. What is damaged is left as a hole and
 /// reported; only what cannot be understood at all is refused.
 ///
@@ -93,3 +90,6 @@ pub(crate) fn open_staged(
     let (writer, state, recovery) = open(disk, incoming, id, epoch, OpenMode::STAGED)?;
     Ok((Follower::start(writer, state, config)?, recovery))
 }
+
+/// The epoch of a log that has seen no promotion.
+const FIRST_EPOCH: Epoch = Epoch(1);

@@ -1,5 +1,5 @@
 //! What opening a log finds in its active segment, and what it may cut. Reads and decides; the
-//! caller writes.
+//! caller writes. It must never write.
 
 use bytes::Bytes;
 

@@ -98,3 +98,62 @@ pub(crate) fn remove_staged(disk: &dyn Disk, dir: &Path) -> Result<(), WalError>
     }
     disk.remove_tree(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::OsDisk;
+
+    /// A data directory with these logs' directories, told apart by a file each.
+    fn laid_out(dirs: &[String]) -> TempDir {
+        let here = tempfile::tempdir().expect("dir");
+        for dir in dirs {
+            let path = here.path().join(dir);
+            std::fs::create_dir_all(&path).expect("makes");
+            std::fs::write(path.join("was"), dir).expect("writes");
+        }
+        here
+    }
+
+    #[test]
+    fn settling_knows_every_state_that_a_swap_can_leave() {
+        let (old, new) = (LogId::random(), LogId::random());
+        let log = |id| format!("log-{id}");
+        let (replaced, ready) = (format!("replaced-{old}"), format!("incoming/ready-{new}"));
+        let staged = format!("incoming/log-{new}");
+        // What is there; which log is in force then, and what it was before.
+        for (dirs, id, was) in [
+            (vec![log(old), ready.clone()], old, log(old)),
+            (vec![replaced.clone(), ready.clone()], new, ready.clone()),
+            (vec![ready.clone()], new, ready.clone()),
+            (vec![replaced.clone(), log(new)], new, log(new)),
+            (
+                vec![replaced.clone(), staged.clone()],
+                old,
+                replaced.clone(),
+            ),
+            (vec![replaced.clone()], old, replaced.clone()),
+            (vec![log(old), staged.clone()], old, log(old)),
+        ] {
+            let here = laid_out(&dirs);
+            for _ in 0..2 {
+                settle(&OsDisk::new(), here.path()).expect("settles");
+                let found = find_log(OsDisk::new().as_ref(), here.path()).expect("reads");
+                assert_eq!(found, Some(id), "{dirs:?}");
+                let file = here.path().join(log(id)).join("was");
+                assert_eq!(std::fs::read_to_string(file).expect("reads"), was);
+                assert!(!here.path().join(&replaced).exists(), "{dirs:?}");
+                assert!(!here.path().join(&ready).exists(), "{dirs:?}");
+                let kept = dirs.contains(&staged) || (was == log(old) && dirs.contains(&ready));
+                assert_eq!(here.path().join(&staged).exists(), kept, "{dirs:?}");
+            }
+        }
+        let here = laid_out(&[log(new), replaced.clone(), ready]);
+        let refused = settle(&OsDisk::new(), here.path());
+        assert!(matches!(refused, Err(WalError::WrongLog { .. })));
+        assert!(here.path().join(&replaced).exists(), "nothing is removed");
+        settle(&OsDisk::new(), &here.path().join("not there")).expect("nothing to do");
+    }
+}

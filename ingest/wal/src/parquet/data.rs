@@ -1,5 +1,6 @@
 //! One Parquet file on disk: mapped, and checked chunk by chunk before its bytes are first used.
-//! Knows no Parquet. A reader keeps its mapping even when the file has been replaced.
+//! Knows no Parquet. A reader keeps its mapping even when the file has been replaced. It must never
+//! hand out bytes that have not been checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,13 +1,6 @@
 //! Floats that are decimals: sensors send `21.37`, not arbitrary bits. Finds the smallest scale at
-//! which every value is an integer exactly, so that nothing is lost. Pure.
-
-/// Most digits after the point that are looked for.
-pub(crate) const MAX_SCALE: u8 = 10;
-/// Integers up to here have one float each.
-const MAX_MANTISSA: f64 = 9_007_199_254_740_992.0;
-
-const POWERS: [f64; MAX_SCALE as usize + 1] =
-    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
+//! which every value is an integer exactly, so that nothing is lost. Pure. It must never call a
+//! scale exact that loses a bit.
 
 /// The integer that stands for `value` at `scale`, if it gives back just these bits.
 pub(crate) fn mantissa(value: f64, scale: u8) -> Option<i64> {
@@ -46,6 +39,13 @@ pub(crate) fn scale_of(values: impl Iterator<Item = f64>, mut scale: u8) -> Opti
     }
     Some(scale)
 }
+
+/// Most digits after the point that are looked for.
+pub(crate) const MAX_SCALE: u8 = 10;
+/// Integers up to here have one float each.
+const MAX_MANTISSA: f64 = 9_007_199_254_740_992.0;
+const POWERS: [f64; MAX_SCALE as usize + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
 
 #[cfg(test)]
 mod tests {

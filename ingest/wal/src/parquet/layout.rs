@@ -1,5 +1,6 @@
 //! How the columns of one file are stored: the narrowest form that loses nothing. Chosen from the
-//! rows themselves, so that equal rows give equal files. Pure.
+//! rows themselves, so that equal rows give equal files. Pure. It must never choose by anything but
+//! the rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,17 +22,6 @@ use parquet::schema::types::ColumnPath;
 use crate::format::column::widen_array;
 use crate::format::schema::{Column, ColumnRole, ColumnType, TableSchema};
 use crate::parquet::decimal::{self, mantissa, power, scale_of};
-
-/// Rows of one row group at most.
-pub(crate) const GROUP_ROWS: usize = 131_072;
-/// Rows of one page at most: the grain of pruning inside a row group.
-const PAGE_ROWS: usize = 8_192;
-/// Integers below this, of either sign, are stored in 32 bits.
-const NARROW: u64 = 1_000_000_000;
-const ZSTD_LEVEL: i32 = 3;
-/// Changes only when the bytes of files do.
-const CREATED_BY: &str = "headwater files 1";
-const UTC: &str = "UTC";
 
 /// How one column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -426,3 +416,14 @@ fn refine<T: ArrowTimestampType>(array: &ArrayRef) -> ArrayRef {
         .unary(|time| time.wrapping_mul(unit));
     Arc::new(times.with_timezone("+00:00"))
 }
+
+/// Rows of one row group at most.
+pub(crate) const GROUP_ROWS: usize = 131_072;
+/// Rows of one page at most: the grain of pruning inside a row group.
+const PAGE_ROWS: usize = 8_192;
+/// Integers below this, of either sign, are stored in 32 bits.
+const NARROW: u64 = 1_000_000_000;
+const ZSTD_LEVEL: i32 = 3;
+/// Changes only when the bytes of files do.
+const CREATED_BY: &str = "headwater files 1";
+const UTC: &str = "UTC";

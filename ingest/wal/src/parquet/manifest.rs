@@ -1,5 +1,6 @@
 //! The manifest: which Parquet files are in force, and up to which position of the log. Pure bytes;
-//! see `FORMAT.md`, "Manifest". Written whole, swapped in by a rename.
+//! see `FORMAT.md`, "Manifest". Written whole, swapped in by a rename. It must never accept bytes
+//! that are not whole.
 
 use std::sync::Arc;
 
@@ -10,17 +11,6 @@ use crate::format::segment::{len32, newer, put_catalog, take_catalog};
 use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
 use crate::parquet::meta::CHUNK;
 use crate::parquet::{FileMeta, Window};
-
-/// Name of the manifest in the log's directory, and of its next version while it is written.
-pub(crate) const MANIFEST: &str = "manifest";
-pub(crate) const MANIFEST_NEW: &str = "manifest.new";
-
-const MAGIC: u64 = u64::from_le_bytes(*b"HWMANIFS");
-/// Bytes before the catalog.
-const FIXED: usize = 88;
-/// Bytes of one file's entry before its checksums.
-const ENTRY: usize = 88;
-const HASH_LEN: usize = 8;
 
 /// What a manifest says.
 #[derive(Clone, Debug)]
@@ -162,6 +152,16 @@ fn take_file(bytes: &[u8]) -> Option<(FileMeta, &[u8])> {
     };
     Some((meta, rest))
 }
+
+/// Name of the manifest in the log's directory, and of its next version while it is written.
+pub(crate) const MANIFEST: &str = "manifest";
+pub(crate) const MANIFEST_NEW: &str = "manifest.new";
+const MAGIC: u64 = u64::from_le_bytes(*b"HWMANIFS");
+/// Bytes before the catalog.
+const FIXED: usize = 88;
+/// Bytes of one file's entry before its checksums.
+const ENTRY: usize = 88;
+const HASH_LEN: usize = 8;
 
 #[cfg(test)]
 mod tests {

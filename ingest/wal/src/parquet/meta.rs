@@ -1,11 +1,8 @@
-//! What the manifest knows of one Parquet file. Pure.
+//! What the manifest knows of one Parquet file. Pure. It must never know whether the file is there.
 
 use crate::bytes::checksum;
 use crate::ids::{Lsn, TableId};
 use crate::parquet::{FILES_DIR, Window};
-
-/// Bytes that one checksum of a file covers.
-pub const CHUNK: usize = 1 << 20;
 
 /// One Parquet file in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,3 +88,6 @@ impl FileMeta {
         }
     }
 }
+
+/// Bytes that one checksum of a file covers.
+pub const CHUNK: usize = 1 << 20;

@@ -1,5 +1,6 @@
 //! Parquet files: rows that have left the log, sorted by tags and time. Written once by compaction,
-//! the same bytes on every node; a manifest names those in force.
+//! the same bytes on every node; a manifest names those in force. A file must never change once it
+//! has its name.
 
 mod data;
 mod decimal;

@@ -1,5 +1,6 @@
 //! Reads one Parquet file as queries and merges want it: brought to a schema, without the rows that
-//! are gone, only the row groups and pages that can matter.
+//! are gone, only the row groups and pages that can matter. It must never show a row that retention
+//! has cut.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,5 +1,5 @@
 //! The Parquet files of a log up to one position: what a manifest names, opened. Immutable; what
-//! compaction does makes a new one.
+//! compaction does makes a new one. It must never open a file that the manifest does not name.
 
 use std::path::Path;
 use std::sync::Arc;

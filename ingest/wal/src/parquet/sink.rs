@@ -1,5 +1,5 @@
 //! Where the bytes of a Parquet file go: hashed chunk by chunk, written at a bounded rate, durable
-//! at the end. Knows no Parquet.
+//! at the end. Knows no Parquet. It must never know what Parquet is.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,9 +10,6 @@ use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::parquet::meta::CHUNK;
-
-/// A stop must not wait for a rate that is next to nothing.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Bounds how fast compaction reads and writes, over all its files.
 #[derive(Debug)]
@@ -119,3 +116,6 @@ impl Write for Sink<'_> {
         Ok(())
     }
 }
+
+/// A stop must not wait for a rate that is next to nothing.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);

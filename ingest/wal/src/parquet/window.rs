@@ -1,12 +1,5 @@
-//! Time partitions: windows of 1, 8, 64 and 512 days that start at multiples of their width, and one
-//! of all time. Pure.
-
-/// Nanoseconds of a day.
-pub(crate) const DAY: i64 = 86_400_000_000_000;
-/// How many windows of one level make one of the next.
-const FACTOR: i64 = 8;
-/// The level whose one window is all time.
-const ALL_TIME: u8 = 4;
+//! Time partitions: windows of 1, 8, 64 and 512 days that start at multiples of their width, and
+//! one of all time. Pure. It must never know a time zone.
 
 /// One time partition. Ordered by level, then by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +108,13 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let year = year + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
+
+/// Nanoseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000_000_000;
+/// How many windows of one level make one of the next.
+const FACTOR: i64 = 8;
+/// The level whose one window is all time.
+const ALL_TIME: u8 = 4;
 
 #[cfg(test)]
 mod tests {

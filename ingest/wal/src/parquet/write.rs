@@ -1,4 +1,5 @@
-//! Writes one Parquet file. The bytes follow from the rows and their layout alone.
+//! Writes one Parquet file. The bytes follow from the rows and their layout alone. They must never
+//! depend on who writes it, or when.
 
 use std::io;
 use std::path::Path;
@@ -16,11 +17,6 @@ use crate::error::{Operation, WalError};
 use crate::format::schema::TableSchema;
 use crate::parquet::layout::Layout;
 use crate::parquet::sink::{Sink, Throttle, Written};
-
-/// A row group is closed once this much of it waits in memory.
-const GROUP_BYTES: usize = 16 << 20;
-/// Rows handed to the encoder at a time, between looks at its memory.
-const SLICE_ROWS: usize = 8_192;
 
 /// Why rows were not written.
 #[derive(Debug)]
@@ -155,3 +151,8 @@ fn write_error(path: &Path, error: ParquetError) -> WalError {
     };
     WalError::io(Operation::Write, path)(source)
 }
+
+/// A row group is closed once this much of it waits in memory.
+const GROUP_BYTES: usize = 16 << 20;
+/// Rows handed to the encoder at a time, between looks at its memory.
+const SLICE_ROWS: usize = 8_192;

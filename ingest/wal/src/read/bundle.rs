@@ -1,5 +1,6 @@
 //! What a new secondary begins with: the manifest in force, and a hold on the files it names. Holds
-//! mappings, never copies; what it holds stays readable after a merge has replaced it.
+//! mappings, never copies; what it holds stays readable after a merge has replaced it. It must
+//! never copy a file.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Reads the log forward from a block boundary, as the bytes on disk. Holds nothing but a position,
-//! so a slow reader pins no memory between two calls.
+//! so a slow reader pins no memory between two calls. It must never read behind the durable end.
 
 use bytes::Bytes;
 

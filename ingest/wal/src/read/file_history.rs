@@ -1,6 +1,6 @@
 //! The Parquet files that were in force a while ago: reads at an earlier LSN and comparisons with a
-//! node that compacts later or sooner need them. Bounded in number, time and bytes; nothing of it is
-//! on disk, and nobody may rely on it being there.
+//! node that compacts later or sooner need them. Bounded in number, time and bytes; nothing of it
+//! is on disk, and nobody may rely on it being there. It must never be the only place of a row.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,14 +9,6 @@ use std::time::{Duration, Instant};
 use crate::bytes::checksum;
 use crate::ids::{Epoch, LogId, Lsn};
 use crate::parquet::{DataFile, FileSet};
-
-/// File sets that are kept, and for how long after they were replaced.
-const SETS: usize = 32;
-const KEPT_FOR: Duration = Duration::from_secs(600);
-/// Bytes of files that only they still hold: they are deleted, but take room while they are held.
-const KEPT_BYTES: u64 = 1 << 30;
-/// Digests of sets that are remembered without their files.
-const MARKS: usize = 1_024;
 
 /// Which Parquet files are in force. Two nodes that have the same `compacted` and `next` have the
 /// same files, or one of them is wrong.
@@ -203,3 +195,11 @@ fn without(files: &FileSet, other: &FileSet) -> Vec<Arc<DataFile>> {
         .filter(|file| !others.contains(&Arc::as_ptr(file)));
     only.map(Arc::clone).collect()
 }
+
+/// File sets that are kept, and for how long after they were replaced.
+const SETS: usize = 32;
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// Bytes of files that only they still hold: they are deleted, but take room while they are held.
+const KEPT_BYTES: u64 = 1 << 30;
+/// Digests of sets that are remembered without their files.
+const MARKS: usize = 1_024;

@@ -1,5 +1,5 @@
-//! Who may change the files of an open log besides its writer. Compaction and repair ask here; it must
-//! never let them cross, nor let either go on once the log is dismissed.
+//! Who may change the files of an open log besides its writer. Compaction and repair ask here; it
+//! must never let them cross, nor let either go on once the log is dismissed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

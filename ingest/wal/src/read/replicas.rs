@@ -1,10 +1,8 @@
 //! What connected secondaries have made durable, as one small value that acknowledgements wait on.
-//! Set by replication, read by whoever must know; knows no connection and no name.
+//! Set by replication, read by whoever must know; knows no connection and no name. It must never
+//! know a connection or a name.
 
 use crate::ids::Lsn;
-
-/// How many of the furthest nodes are told apart: nobody waits for more.
-const MOST: usize = 8;
 
 /// A node's copy of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +55,9 @@ impl Replicated {
             .take_while(|copy| copy.flushed.0 > 0)
     }
 }
+
+/// How many of the furthest nodes are told apart: nobody waits for more.
+const MOST: usize = 8;
 
 #[cfg(test)]
 mod tests {

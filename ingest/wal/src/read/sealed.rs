@@ -1,5 +1,6 @@
 //! A sealed segment: mapped bytes and their block index. Immutable. One that cannot be read stands
-//! as a hole between its neighbours until it is repaired.
+//! as a hole between its neighbours until it is repaired. It must never serve a block that its
+//! index does not name.
 
 use std::path::Path;
 use std::sync::Arc;

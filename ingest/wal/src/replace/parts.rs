@@ -1,5 +1,6 @@
-//! The Parquet files of a staged log: `parquet/<name>.part` while a file is on its way, its name once
-//! it is whole, checked and durable. Owns that directory; knows nothing of the log.
+//! The Parquet files of a staged log: `parquet/<name>.part` while a file is on its way, its name
+//! once it is whole, checked and durable. Owns that directory; knows nothing of the log. It must
+//! never give a file its name before all of it is checked and durable.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -10,8 +11,6 @@ use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Operation, WalError};
 use crate::parquet::{CHUNK_LEN, FILES_DIR, FileMeta};
-
-const PART: &str = ".part";
 
 /// A file that is not whole yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -313,3 +312,5 @@ fn fits(meta: &FileMeta, at: u64, bytes: &[u8]) -> bool {
 }
 
 const NOT_THESE: &str = "the bytes are not those that belong there";
+
+const PART: &str = ".part";

@@ -2,6 +2,8 @@
 //! product needs.
 
 mod as_of;
+mod digests;
 mod model;
 pub(crate) mod refusing_disk;
+mod retention;
 mod roundtrip;

@@ -1,4 +1,5 @@
-//! The whole write and read path of the log on a real directory, in small.
+//! The whole write and read path of the log on a real directory, in small. Tests only; must never
+//! use a disk that is not real.
 
 use std::borrow::Cow;
 use std::sync::Arc;

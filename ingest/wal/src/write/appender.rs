@@ -1,5 +1,5 @@
 //! The producers' end of the write path. One `Appender` per producer thread: it checks rows against
-//! their schema and gathers them as columns until the committer takes them.
+//! their schema and gathers them as columns until the committer takes them. It must never do I/O.
 //!
 //! The mutex around the gathered rows is shared with the committer alone, which holds it for the
 //! time of a pointer swap. Nothing here does I/O.
@@ -27,9 +27,6 @@ pub enum AppendError {
     #[error("the log accepts no more rows")]
     Closed,
 }
-
-/// Most bytes the rows of one call may take as columns.
-const MAX_CALL_BYTES: usize = 32 << 20;
 
 /// A producer's handle to the log.
 #[derive(Debug)]
@@ -296,3 +293,6 @@ fn check_size(rows: &[Row<'_>], slots: &[usize]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// Most bytes the rows of one call may take as columns.
+const MAX_CALL_BYTES: usize = 32 << 20;

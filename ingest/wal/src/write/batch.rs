@@ -1,5 +1,6 @@
 //! Rows that wait for one commit, as columns per table. Filled by one appender, taken whole by the
-//! committer. Every row here fits its schema: the registry has been asked before.
+//! committer. Every row here fits its schema: the registry has been asked before. It must never
+//! refuse a row.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Group commit: the one thread on a primary that turns gathered rows into durable blocks.
+//! Group commit: the one thread on a primary that turns gathered rows into durable blocks. It must
+//! never acknowledge a row whose group is not on disk.
 //!
 //! While one fsync runs, appenders fill the next group, so batching needs no timer; `Pacer` only
 //! keeps groups from becoming tiny under load. Any error poisons the log: nothing more is
@@ -173,13 +174,6 @@ struct CommitLoop {
     /// When the log was last looked after.
     last_upkeep: Option<Instant>,
 }
-
-/// A segment is sealed once it has this many blocks: a query must not meet many more.
-const MAX_BLOCKS: usize = 16_384;
-/// Shortest time between two looks, so that an idle committer sleeps.
-const UPKEEP_LEAST: Duration = Duration::from_millis(1);
-/// A segment with rows is sealed once its first block is this old.
-const MAX_AGE: Duration = Duration::from_secs(3600);
 
 fn options_of(config: &Config) -> HashMap<String, TableOptions> {
     let tables = config.tables.iter();
@@ -445,3 +439,10 @@ impl Drop for CloseOnExit {
         inboxes.iter().for_each(|inbox| inbox.close());
     }
 }
+
+/// A segment is sealed once it has this many blocks: a query must not meet many more.
+const MAX_BLOCKS: usize = 16_384;
+/// Shortest time between two looks, so that an idle committer sleeps.
+const UPKEEP_LEAST: Duration = Duration::from_millis(1);
+/// A segment with rows is sealed once its first block is this old.
+const MAX_AGE: Duration = Duration::from_secs(3600);

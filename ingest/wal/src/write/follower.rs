@@ -1,4 +1,5 @@
-//! The write path of a secondary: the primary's blocks, checked and appended byte for byte.
+//! The write path of a secondary: the primary's blocks, checked and appended byte for byte. It must
+//! never change a byte of a block.
 //!
 //! `append` checks the chain before anything is queued, so what reaches the disk continues the log.
 //! One thread writes and fsyncs; several appends may share one fsync.
@@ -21,11 +22,6 @@ use crate::read::log::{Log, LogState};
 use crate::write::group::Group;
 use crate::write::space::Space;
 use crate::write::writer::Writer;
-
-/// Appends that may wait for the writer's thread.
-const QUEUE: usize = 16;
-/// Bytes that one fsync covers at most.
-const SYNC_BYTES: usize = 8 << 20;
 
 /// The write side of a secondary's log.
 #[derive(Debug)]
@@ -196,3 +192,8 @@ fn write(
     }
     Ok(true)
 }
+
+/// Appends that may wait for the writer's thread.
+const QUEUE: usize = 16;
+/// Bytes that one fsync covers at most.
+const SYNC_BYTES: usize = 8 << 20;

@@ -1,4 +1,5 @@
-//! One group commit as bytes: the blocks that one fsync makes durable. Pure.
+//! One group commit as bytes: the blocks that one fsync makes durable. Pure. It must never look at
+//! a clock: the time of the commit comes in.
 
 use std::sync::Arc;
 
@@ -19,9 +20,6 @@ use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Lsn, Position, TableId};
 use crate::write::batch::TableRows;
-
-/// Rows per data block at most, so that one block never strains a reader.
-const MAX_BLOCK_ROWS: usize = 65_536;
 
 /// Whole blocks that continue the log, ready to be written.
 #[derive(Debug)]
@@ -286,3 +284,6 @@ fn record_batch(
         RecordBatch::try_new_with_options(arrow, arrays, &options)?,
     ))
 }
+
+/// Rows per data block at most, so that one block never strains a reader.
+const MAX_BLOCK_ROWS: usize = 65_536;

@@ -1,15 +1,11 @@
-//! Decides when the next group starts. Pure: instants come in, a delay comes out.
+//! Decides when the next group starts. Pure: instants come in, a delay comes out. It must never
+//! sleep itself.
 //!
 //! A lone row is committed at once. Under load, groups that follow each other as fast as the disk
 //! allows would be small, and each costs system calls and wake-ups: so a group that comes while
 //! rows stream in starts no sooner than `LOAD_INTERVAL` after the one before.
 
 use std::time::{Duration, Instant};
-
-/// Groups of at least this many rows mean that rows stream in.
-const LOAD_ROWS: u64 = 16;
-/// The least time between the starts of two groups under load.
-const LOAD_INTERVAL: Duration = Duration::from_micros(1_000);
 
 /// Remembers the last group.
 #[derive(Debug)]
@@ -40,6 +36,11 @@ impl Pacer {
         self.last = Some((now, rows));
     }
 }
+
+/// Groups of at least this many rows mean that rows stream in.
+const LOAD_ROWS: u64 = 16;
+/// The least time between the starts of two groups under load.
+const LOAD_INTERVAL: Duration = Duration::from_micros(1_000);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! The schemas as producers see them: possibly ahead of the log, never behind it.
+//! The schemas as producers see them: possibly ahead of the log, never behind it. It must never
+//! give two appenders different schemas of one version.
 //!
 //! A row that needs a new table or column asks here; the answer is one schema that all appenders
 //! agree on. The committer writes a schema block before the first data block that follows it. The

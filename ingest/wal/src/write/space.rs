@@ -1,5 +1,5 @@
 //! Whether there is room to write: looks at free space at most so often, and waits where there is
-//! none. Never writes.
+//! none. Never writes. It must never write.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,11 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::WalError;
 use crate::read::log::LogState;
-
-/// How long one look at the free space is trusted.
-const TRUST: Duration = Duration::from_millis(100);
-/// How often a writer that waits for space looks again.
-const WAIT: Duration = Duration::from_millis(200);
 
 /// Watches the free space of a log's disk for its writer.
 #[derive(Debug)]
@@ -84,3 +79,8 @@ impl Space {
         thread::sleep(WAIT);
     }
 }
+
+/// How long one look at the free space is trusted.
+const TRUST: Duration = Duration::from_millis(100);
+/// How often a writer that waits for space looks again.
+const WAIT: Duration = Duration::from_millis(200);

@@ -1,22 +1,12 @@
 //! What the primary writes into the log by itself: retention cuts, and how much of the log's head
-//! need no longer be kept. Decides; the committer writes. Pure but for looking at a snapshot.
+//! need no longer be kept. Decides; the committer writes. Pure but for looking at a snapshot. It
+//! must never write.
 
 use std::time::{Duration, Instant};
 
 use crate::format::control::Control;
 use crate::ids::Lsn;
 use crate::read::snapshot::Snapshot;
-
-/// A cut moves on by at least this part of the retention.
-const GRAINS: i64 = 100;
-/// Shortest and longest step of a cut, nanoseconds.
-const GRAIN_LEAST: i64 = 1_000_000_000;
-const GRAIN_MOST: i64 = 86_400_000_000_000;
-
-/// A clock that has jumped forward by more than this is not believed at once.
-const JUMP: Duration = Duration::from_secs(86_400);
-/// How long it must then run on before rows are cut by it.
-const DOUBT: Duration = Duration::from_secs(3_600);
 
 /// Whether the wall clock may cut rows. A machine that starts with a wrong clock, before it has asked
 /// the network, must not expire everything for ever.
@@ -92,6 +82,16 @@ fn retirement(segments: &[(Lsn, u64)], keep: u64) -> Option<Lsn> {
     }
     None
 }
+
+/// A cut moves on by at least this part of the retention.
+const GRAINS: i64 = 100;
+/// Shortest and longest step of a cut, nanoseconds.
+const GRAIN_LEAST: i64 = 1_000_000_000;
+const GRAIN_MOST: i64 = 86_400_000_000_000;
+/// A clock that has jumped forward by more than this is not believed at once.
+const JUMP: Duration = Duration::from_secs(86_400);
+/// How long it must then run on before rows are cut by it.
+const DOUBT: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {

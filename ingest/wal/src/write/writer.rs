@@ -1,4 +1,5 @@
-//! The one writer of a log: owns the active segment, appends groups, seals, publishes.
+//! The one writer of a log: owns the active segment, appends groups, seals, publishes. It must
+//! never be used after an error.
 //!
 //! The order here is the durability protocol. A group: write, fsync, publish. A seal: footer,
 //! fsync, next segment's header, fsync, directory fsync, publish. A crash between any two steps
@@ -38,9 +39,6 @@ pub(crate) struct Active {
     /// Up to here the tail may be read from the file.
     pub(crate) spilled: u64,
 }
-
-/// Bytes of the tail that are kept in memory before they are read from the file instead.
-const SPILL_BYTES: u64 = 8 << 20;
 
 /// Owns the write side of a log's directory.
 #[derive(Debug)]
@@ -229,3 +227,6 @@ impl Writer {
         }
     }
 }
+
+/// Bytes of the tail that are kept in memory before they are read from the file instead.
+const SPILL_BYTES: u64 = 8 << 20;

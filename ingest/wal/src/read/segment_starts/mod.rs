@@ -12,15 +12,6 @@ use crate::disk::Disk;
 use crate::error::{Operation, WalError};
 use crate::ids::{Boundary, LogId, Lsn, Position};
 
-/// The file's name in the log's directory, and of its next version while it is written.
-pub(crate) const PAST: &str = "past";
-pub(crate) const PAST_NEW: &str = "past.new";
-
-/// LSN, chain value, checksum.
-const RECORD: usize = 24;
-/// Positions that are kept: beyond, every second one goes. A segment an hour takes a century.
-const MOST: usize = 1 << 20;
-
 /// Where segments began: those in the file, and no others unless it could not be written.
 #[derive(Debug)]
 pub(crate) struct SegmentStarts {
@@ -265,6 +256,14 @@ fn put(disk: &dyn Disk, dir: &Path, log: LogId, starts: &[Position]) -> Result<(
     let (draft, path) = (dir.join(PAST_NEW), dir.join(PAST));
     disk.replace(&draft, &path, &encode(log, starts))
 }
+
+/// The file's name in the log's directory, and of its next version while it is written.
+pub(crate) const PAST: &str = "past";
+pub(crate) const PAST_NEW: &str = "past.new";
+/// LSN, chain value, checksum.
+const RECORD: usize = 24;
+/// Positions that are kept: beyond, every second one goes. A segment an hour takes a century.
+const MOST: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

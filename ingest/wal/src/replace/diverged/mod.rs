@@ -1,5 +1,5 @@
 //! What a secondary has that its upstream does not: put aside under `diverged/` as segments that can
-//! be read alone, durable before anything is cut off the log. Never deletes what was put aside.
+//! be read alone, durable before anything is cut off the log. It must never delete what was put aside.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +19,6 @@ use crate::paths::{DIVERGED, DRAFT, FETCHED_NEW, LOG_PREFIX, log_dir, segment_na
 use crate::read::block_ref::BlockRef;
 use crate::read::sealed::Sealed;
 use crate::read::segment_starts;
-
-const TAIL_PREFIX: &str = "tail-";
-/// As many directories are looked at, and may differ by a number alone.
-const MOST_LISTED: usize = 1000;
-const MOST_OF_ONE_NAME: usize = 1000;
 
 /// A part of another history that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -406,6 +401,11 @@ pub fn segment_blocks(
         .map(block)
         .collect()
 }
+
+const TAIL_PREFIX: &str = "tail-";
+/// As many directories are looked at, and may differ by a number alone.
+const MOST_LISTED: usize = 1000;
+const MOST_OF_ONE_NAME: usize = 1000;
 
 #[cfg(test)]
 mod tests;

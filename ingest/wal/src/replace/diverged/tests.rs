@@ -1,4 +1,5 @@
-//! A tail that is put aside is all there, and the log before it unchanged.
+//! A tail that is put aside is all there, and the log before it unchanged. Tests only; must never
+//! look at anything but what a user has.
 
 use std::borrow::Cow;
 

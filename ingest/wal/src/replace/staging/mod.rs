@@ -1,5 +1,6 @@
-//! A log that is being brought in beside the one in force: `incoming/log-<id>/`. Owns that directory;
-//! the log in force is touched only by `swap_in` and `settle`.
+//! A log that is being brought in beside the one in force: `incoming/log-<id>/`. Owns that
+//! directory; the log in force is touched only by `swap_in` and `settle`. It must never open what
+//! is in force.
 //!
 //! ```text
 //! begin --manifest--> staged log --blocks--> tip        (a Follower, opened by `open_log`)
@@ -269,9 +270,6 @@ impl Staging {
     }
 }
 
-/// What errors call a manifest that came over the network.
-const OF_A_PEER: &str = "the manifest of a peer";
-
 fn staged(disk: &dyn Disk, data_dir: &Path) -> Result<Vec<LogId>, WalError> {
     let incoming = data_dir.join(INCOMING);
     let names = disk.list_names(&incoming)?;
@@ -311,3 +309,6 @@ fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     }
     Ok(())
 }
+
+/// What errors call a manifest that came over the network.
+const OF_A_PEER: &str = "the manifest of a peer";

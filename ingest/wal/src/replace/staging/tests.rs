@@ -1,4 +1,5 @@
-//! A secondary joins a primary that writes and compacts meanwhile, and ends with the same files.
+//! A copy is built beside a primary that writes and compacts meanwhile, and ends with the same files.
+//! Tests only; must never use the network.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -150,7 +151,7 @@ async fn check_equal(source: &mut Source, data_dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_secondary_joins_while_the_primary_goes_on_and_has_the_same_files() {
+async fn a_copy_built_while_the_primary_goes_on_has_the_same_files() {
     let mut source = Source::new();
     source.write(600);
     source.compact();
@@ -187,7 +188,7 @@ async fn a_secondary_joins_while_the_primary_goes_on_and_has_the_same_files() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_never_compacted_is_joined_from_its_beginning() {
+async fn a_copy_of_a_log_that_was_never_compacted_begins_at_its_beginning() {
     let mut source = Source::new();
     source.write(20);
     let here = tempfile::tempdir().expect("dir");
@@ -473,55 +474,4 @@ fn boundaries_are_places_that_the_log_has() {
         (&few[0], &few[8]),
         (outermost[0], outermost[outermost.len() - 1])
     );
-}
-
-/// A data directory with these logs' directories, told apart by a file each.
-fn laid_out(dirs: &[String]) -> TempDir {
-    let here = tempfile::tempdir().expect("dir");
-    for dir in dirs {
-        let path = here.path().join(dir);
-        std::fs::create_dir_all(&path).expect("makes");
-        std::fs::write(path.join("was"), dir).expect("writes");
-    }
-    here
-}
-
-#[test]
-fn settling_knows_every_state_that_a_swap_can_leave() {
-    let (old, new) = (LogId::random(), LogId::random());
-    let log = |id| format!("log-{id}");
-    let (replaced, ready) = (format!("replaced-{old}"), format!("incoming/ready-{new}"));
-    let staged = format!("incoming/log-{new}");
-    // What is there; which log is in force then, and what it was before.
-    for (dirs, id, was) in [
-        (vec![log(old), ready.clone()], old, log(old)),
-        (vec![replaced.clone(), ready.clone()], new, ready.clone()),
-        (vec![ready.clone()], new, ready.clone()),
-        (vec![replaced.clone(), log(new)], new, log(new)),
-        (
-            vec![replaced.clone(), staged.clone()],
-            old,
-            replaced.clone(),
-        ),
-        (vec![replaced.clone()], old, replaced.clone()),
-        (vec![log(old), staged.clone()], old, log(old)),
-    ] {
-        let here = laid_out(&dirs);
-        for _ in 0..2 {
-            settle(&disk(), here.path()).expect("settles");
-            let found = find_log(disk().as_ref(), here.path()).expect("reads");
-            assert_eq!(found, Some(id), "{dirs:?}");
-            let file = here.path().join(log(id)).join("was");
-            assert_eq!(std::fs::read_to_string(file).expect("reads"), was);
-            assert!(!here.path().join(&replaced).exists(), "{dirs:?}");
-            assert!(!here.path().join(&ready).exists(), "{dirs:?}");
-            let kept = dirs.contains(&staged) || (was == log(old) && dirs.contains(&ready));
-            assert_eq!(here.path().join(&staged).exists(), kept, "{dirs:?}");
-        }
-    }
-    let here = laid_out(&[log(new), replaced.clone(), ready]);
-    let refused = settle(&disk(), here.path());
-    assert!(matches!(refused, Err(WalError::WrongLog { .. })));
-    assert!(here.path().join(&replaced).exists(), "nothing is removed");
-    settle(&disk(), &here.path().join("not there")).expect("nothing to do");
 }

@@ -1,5 +1,6 @@
 //! Merges sorted runs into one, by tags and time; where a key comes twice and the last write wins,
 //! makes one row of its rows, column by column. Used by compaction and by queries, so both agree.
+//! It must never let the order of its inputs decide between two rows: their LSN does.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -15,9 +16,6 @@ use crate::error::WalError;
 
 /// A sorted run: batches of one schema, ascending by key. Later runs win over earlier ones.
 pub(crate) type Run = Box<dyn Iterator<Item = Result<RecordBatch, WalError>> + Send>;
-
-/// Runs of this many rows and more are copied in one piece.
-const LONG_RUN: usize = 16;
 
 /// Columns that make the key, in the order in which they count.
 #[derive(Clone, Debug)]
@@ -51,7 +49,7 @@ impl Keys {
 
 /// A batch that pending rows refer to.
 #[derive(Debug)]
-struct Held {
+struct PooledBatch {
     batch: RecordBatch,
     rows: Arc<Rows>,
 }
@@ -67,7 +65,7 @@ struct Head {
 
 /// Consecutive rows of one batch.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct Span {
     pool: usize,
     start: usize,
     len: usize,
@@ -91,9 +89,9 @@ pub(crate) struct Merger {
     /// Runs that are not at their end, the one with the smallest key last.
     order: Vec<usize>,
     waiting: Vec<Run>,
-    pool: HashMap<usize, Held>,
+    pool: HashMap<usize, PooledBatch>,
     next_pool: usize,
-    pieces: Vec<Piece>,
+    spans: Vec<Span>,
     patches: Vec<Patch>,
     pending: usize,
     batch_rows: usize,
@@ -117,7 +115,7 @@ impl Merger {
             waiting: runs,
             pool: HashMap::new(),
             next_pool: 0,
-            pieces: Vec::new(),
+            spans: Vec::new(),
             patches: Vec::new(),
             pending: 0,
             batch_rows: batch_rows.max(1),
@@ -151,7 +149,7 @@ impl Merger {
         let rows = Arc::new(self.keys.of(&batch).map_err(internal)?);
         let pool = self.next_pool;
         self.next_pool += 1;
-        let held = Held {
+        let held = PooledBatch {
             batch,
             rows: Arc::clone(&rows),
         };
@@ -231,15 +229,15 @@ impl Merger {
 
     fn push(&mut self, pool: usize, start: usize, len: usize) {
         self.pending += len;
-        match self.pieces.last_mut() {
+        match self.spans.last_mut() {
             Some(last) if last.pool == pool && last.start + last.len == start => last.len += len,
-            _ => self.pieces.push(Piece { pool, start, len }),
+            _ => self.spans.push(Span { pool, start, len }),
         }
     }
 
     /// The newest pending row.
     fn newest(&self) -> Option<(usize, usize)> {
-        let last = self.pieces.last()?;
+        let last = self.spans.last()?;
         Some((last.pool, last.start + last.len - 1))
     }
 
@@ -283,10 +281,10 @@ impl Merger {
             self.patches.pop();
         }
         self.patches.extend(patches);
-        if let Some(last) = self.pieces.last_mut() {
+        if let Some(last) = self.spans.last_mut() {
             last.len -= 1;
             if last.len == 0 {
-                self.pieces.pop();
+                self.spans.pop();
             }
         }
         self.pending -= 1;
@@ -296,19 +294,19 @@ impl Merger {
     /// The pending rows but for `keep` at the end, as one batch.
     fn emit(&mut self, keep: usize) -> Result<RecordBatch, ArrowError> {
         let rows = self.pending - keep;
-        let mut pieces = std::mem::take(&mut self.pieces);
+        let mut spans = std::mem::take(&mut self.spans);
         if keep > 0
-            && let Some(last) = pieces.last_mut()
+            && let Some(last) = spans.last_mut()
         {
             last.len -= 1;
-            let kept = Piece {
+            let kept = Span {
                 pool: last.pool,
                 start: last.start + last.len,
                 len: 1,
             };
-            self.pieces.push(kept);
+            self.spans.push(kept);
             if last.len == 0 {
-                pieces.pop();
+                spans.pop();
             }
         }
         let at = self.patches.partition_point(|patch| patch.row < rows);
@@ -317,7 +315,7 @@ impl Merger {
         let patches = std::mem::replace(&mut self.patches, later);
         self.pending = keep;
         let columns: Result<Vec<ArrayRef>, ArrowError> = (0..self.schema.fields().len())
-            .map(|column| self.column(column, &pieces, &patches, rows))
+            .map(|column| self.column(column, &spans, &patches, rows))
             .collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns?);
         self.forget();
@@ -327,7 +325,7 @@ impl Merger {
     fn column(
         &self,
         column: usize,
-        pieces: &[Piece],
+        spans: &[Span],
         patches: &[Patch],
         rows: usize,
     ) -> Result<ArrayRef, ArrowError> {
@@ -339,10 +337,10 @@ impl Merger {
             .iter()
             .filter(|patch| patch.column == column)
             .collect();
-        if mine.is_empty() && rows >= pieces.len() * LONG_RUN {
-            let slices: Result<Vec<ArrayRef>, ArrowError> = pieces
+        if mine.is_empty() && rows >= spans.len() * LONG_RUN {
+            let slices: Result<Vec<ArrayRef>, ArrowError> = spans
                 .iter()
-                .map(|piece| Ok(array(piece.pool)?.slice(piece.start, piece.len)))
+                .map(|span| Ok(array(span.pool)?.slice(span.start, span.len)))
                 .collect();
             let slices = slices?;
             if let [only] = slices.as_slice() {
@@ -361,9 +359,9 @@ impl Merger {
             Ok(arrays.len() - 1)
         };
         let mut picks = Vec::with_capacity(rows);
-        for piece in pieces {
-            let at = place(piece.pool)?;
-            picks.extend((piece.start..piece.start + piece.len).map(|row| (at, row)));
+        for span in spans {
+            let at = place(span.pool)?;
+            picks.extend((span.start..span.start + span.len).map(|row| (at, row)));
         }
         for patch in mine {
             picks[patch.row] = (place(patch.pool)?, patch.at);
@@ -373,10 +371,10 @@ impl Merger {
 
     /// Lets go of batches that nothing refers to any more.
     fn forget(&mut self) {
-        let (heads, pieces, patches) = (&self.heads, &self.pieces, &self.patches);
+        let (heads, spans, patches) = (&self.heads, &self.spans, &self.patches);
         self.pool.retain(|pool, _| {
             heads.iter().flatten().any(|head| head.pool == *pool)
-                || pieces.iter().any(|piece| piece.pool == *pool)
+                || spans.iter().any(|span| span.pool == *pool)
                 || patches.iter().any(|patch| patch.pool == *pool)
         });
     }
@@ -433,141 +431,8 @@ pub(crate) fn internal(error: ArrowError) -> WalError {
     WalError::InvalidBlock(error.to_string())
 }
 
+/// Runs of this many rows and more are copied in one span.
+const LONG_RUN: usize = 16;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{AsArray, Int64Array, StringViewArray, UInt32Array};
-    use arrow::compute::take_record_batch;
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-    use std::collections::BTreeMap;
-
-    type Values = (Option<i64>, Option<i64>);
-    type RowOf = (Option<u8>, i64, Option<i64>, Option<i64>);
-
-    fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("tag", DataType::Utf8View, true),
-            Field::new("time", DataType::Int64, false),
-            Field::new("a", DataType::Int64, true),
-            Field::new("b", DataType::Int64, true),
-        ]))
-    }
-
-    fn batch(rows: &[RowOf]) -> RecordBatch {
-        let tags: StringViewArray = rows
-            .iter()
-            .map(|row| row.0.map(|tag| format!("t{tag}")))
-            .collect();
-        let times = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
-        let a: Int64Array = rows.iter().map(|row| row.2).collect();
-        let b: Int64Array = rows.iter().map(|row| row.3).collect();
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(tags), Arc::new(times), Arc::new(a), Arc::new(b)];
-        RecordBatch::try_new(schema(), columns).expect("fits")
-    }
-
-    fn rows(batches: &[RecordBatch]) -> Vec<RowOf> {
-        let mut found = Vec::new();
-        for batch in batches {
-            let tags = batch.column(0).as_string_view();
-            let int = |at: usize| batch.column(at).as_primitive::<Int64Type>();
-            for at in 0..batch.num_rows() {
-                let tag = tags
-                    .is_valid(at)
-                    .then(|| tags.value(at)[1..].parse().expect("a number"));
-                let value = |column: usize| int(column).is_valid(at).then(|| int(column).value(at));
-                found.push((tag, int(1).value(at), value(2), value(3)));
-            }
-        }
-        found
-    }
-
-    fn sorted(keys: &Keys, batch: &RecordBatch) -> RecordBatch {
-        let rows = keys.of(batch).expect("keys");
-        let mut order: Vec<u32> = (0..).take(batch.num_rows()).collect();
-        order.sort_by_key(|row| rows.row(*row as usize));
-        take_record_batch(batch, &UInt32Array::from(order)).expect("takes")
-    }
-
-    /// Random runs, cut into batches, and their rows oldest first.
-    fn random_runs(random: &mut fastrand::Rng) -> (Vec<Run>, Vec<RowOf>) {
-        let keys = Keys::new(&schema(), &[0, 1]).expect("keys");
-        let (mut runs, mut all): (Vec<Run>, Vec<RowOf>) = (Vec::new(), Vec::new());
-        let times = random.i64(1..40);
-        for _ in 0..random.usize(1..7) {
-            let rows: Vec<RowOf> = (0..random.usize(0..60))
-                .map(|_| {
-                    let tag = (random.u8(0..4) > 0).then(|| random.u8(0..3));
-                    let value =
-                        |random: &mut fastrand::Rng| random.bool().then(|| random.i64(0..1_000));
-                    (tag, random.i64(0..times), value(random), value(random))
-                })
-                .collect();
-            let sorted = sorted(&keys, &batch(&rows));
-            all.extend(rows);
-            let mut batches = Vec::new();
-            let mut at = 0;
-            while at < sorted.num_rows() {
-                let len = random.usize(1..9).min(sorted.num_rows() - at);
-                batches.push(Ok(sorted.slice(at, len)));
-                at += len;
-            }
-            runs.push(Box::new(batches.into_iter()));
-        }
-        (runs, all)
-    }
-
-    fn merged(runs: Vec<Run>, unique: bool, batch_rows: usize) -> Vec<RowOf> {
-        let key = Key {
-            columns: vec![0, 1],
-            unique,
-        };
-        let merger = Merger::new(schema(), &key, runs, batch_rows).expect("starts");
-        let batches: Vec<RecordBatch> = merger.map(|batch| batch.expect("merges")).collect();
-        rows(&batches)
-    }
-
-    #[test]
-    fn merging_keeps_every_row_in_the_order_of_keys_and_of_writing() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        for _ in 0..400 {
-            let (runs, mut expected) = random_runs(&mut random);
-            expected.sort_by_key(|row| (row.0, row.1));
-            let batch_rows = random.usize(1..50);
-            assert_eq!(merged(runs, false, batch_rows), expected);
-        }
-    }
-
-    #[test]
-    fn the_last_write_wins_column_by_column() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        for _ in 0..400 {
-            let (runs, written) = random_runs(&mut random);
-            let mut expected: BTreeMap<(Option<u8>, i64), Values> = BTreeMap::new();
-            for (tag, time, a, b) in written {
-                let held = expected.entry((tag, time)).or_default();
-                *held = (a.or(held.0), b.or(held.1));
-            }
-            let expected: Vec<RowOf> = expected
-                .into_iter()
-                .map(|((tag, time), (a, b))| (tag, time, a, b))
-                .collect();
-            assert_eq!(merged(runs, true, random.usize(1..50)), expected);
-        }
-    }
-
-    #[test]
-    fn galloping_finds_the_border() {
-        for limit in 0..70 {
-            for from in 0..=limit {
-                for border in from..=limit {
-                    assert_eq!(gallop(from, limit, |at| at < border), border);
-                }
-            }
-        }
-    }
-}
+mod tests;
