@@ -226,3 +226,61 @@ impl Loading {
 }
 
 const HOLE: &str = "blocks in the middle of it cannot be read";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::paths::{log_dir, segment_name, segments};
+    use crate::{Config, OsDisk, Row, Value, open_primary};
+
+    #[test]
+    fn a_log_goes_on_behind_a_sealed_segment_that_cannot_be_read() {
+        let dir = tempfile::tempdir().expect("dir");
+        let disk = OsDisk::new();
+        let config = Config {
+            segment_size: 2_000,
+            ..Config::default()
+        };
+        let (primary, _) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+        let id = primary.log().id();
+        let mut appender = primary.appender(Box::new(|_| ()));
+        let just_sealed = || {
+            let segments = primary.log().snapshot().segments();
+            segments.len() > 1 && segments.last().is_some_and(|active| active.blocks == 0)
+        };
+        for number in 0.. {
+            let row = Row {
+                time: number,
+                tags: &[("t", "a")],
+                fields: &[("v".into(), Value::Int(number))],
+            };
+            let group = appender.append("one", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
+            if just_sealed() {
+                break;
+            }
+        }
+        drop(appender);
+        let end = primary.stop().expect("stops");
+        // A crash before the next segment had its name, and a byte of the header rots.
+        let log = log_dir(dir.path(), id);
+        let firsts = segments(disk.as_ref(), &log).expect("lists");
+        let [.., damaged, newest] = firsts[..] else {
+            panic!("{firsts:?}");
+        };
+        fs::remove_file(log.join(segment_name(newest))).expect("removes");
+        let path = log.join(segment_name(damaged));
+        let mut bytes = fs::read(&path).expect("reads");
+        bytes[20] ^= 1;
+        fs::write(&path, bytes).expect("writes");
+
+        let (primary, recovery) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+        assert_eq!((recovery.position, recovery.damaged), (end, 1));
+        assert_eq!(
+            *primary.log().durable().borrow(),
+            end,
+            "the footer knows it"
+        );
+    }
+}
