@@ -4,9 +4,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Unix nanoseconds; saturates at the ends of `i64` (1677 to 2262).
-pub(crate) fn unix_nanos() -> i64 {
+pub fn unix_nanos() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
     }
+}
+
+/// Unix milliseconds; 0 before 1970.
+pub fn unix_ms() -> u64 {
+    u64::try_from(unix_nanos() / 1_000_000).unwrap_or(0)
 }

@@ -12,7 +12,7 @@
 //! that covers it, and never change a byte it has reported.
 
 mod bytes;
-mod clock;
+pub mod clock;
 mod compact;
 mod config;
 mod damage;

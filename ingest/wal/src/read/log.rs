@@ -91,6 +91,21 @@ impl Log {
         self.state.published.failed.subscribe()
     }
 
+    /// Waits until a write or fsync has failed; says why. Pending for ever where the log is closed in
+    /// order: whoever closes it tells of that.
+    pub async fn until_failed(&self) -> String {
+        let mut failed = self.failed();
+        let reason = failed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Why nothing is committed at the moment: the disk is too full. Heals by itself.
     pub fn stalled(&self) -> watch::Receiver<Option<String>> {
         self.state.published.stalled.subscribe()
