@@ -7,6 +7,8 @@
 //! 40 min_time   48 max_time   56 committed_at           64 prev u64  72 body_hash u64  80 chain u64
 //! ```
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use crate::bytes::{FORMAT_VERSION, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::ids::{Lsn, Position, TableId};
@@ -129,7 +131,7 @@ impl BlockHeader {
     /// Reads and checks a header; the body is not looked at.
     pub fn decode(bytes: &[u8]) -> Result<Self, WalError> {
         let invalid = |reason: &str| WalError::InvalidBlock(reason.to_owned());
-        let Some(bytes) = bytes.get(..BLOCK_HEADER_LEN) else {
+        let Some(bytes) = bytes.first_chunk::<BLOCK_HEADER_LEN>() else {
             return Err(invalid("shorter than a block header"));
         };
         if u32_at(bytes, 0) != BLOCK_MAGIC {

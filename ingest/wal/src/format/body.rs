@@ -2,6 +2,8 @@
 //! `FORMAT.md`, "Data body". Encoded once, on the primary; read in place by queries. It must never
 //! read behind its own bytes.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use arrow::array::{
 };
 use arrow::buffer::Buffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Schema, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Schema, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
 use arrow::ipc::writer::{
@@ -67,7 +69,7 @@ pub(crate) fn read(
     let prefix = body
         .get(head..head + PREFIX)
         .ok_or_else(|| malformed("message prefix"))?;
-    if prefix[..4] != CONTINUATION {
+    if !prefix.starts_with(&CONTINUATION) {
         return Err(malformed("message prefix"));
     }
     let len = crate::bytes::u32_at(prefix, 4) as usize;
@@ -83,10 +85,15 @@ pub(crate) fn read(
         return Err(malformed("row count differs from the header"));
     }
     let data = Buffer::from(body.slice(at + len..));
-    let picked: Vec<usize> = (0..present.len())
-        .filter(|at| projection.contains(&present[*at]))
-        .collect();
-    let fields = present.iter().map(|at| written.columns[*at].arrow_field());
+    let (picked, picked_columns): (Vec<usize>, Vec<usize>) = present
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|(_, column)| projection.contains(column))
+        .unzip();
+    let fields = present
+        .iter()
+        .filter_map(|at| Some(written.columns.get(*at)?.arrow_field()));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let none = HashMap::new();
     let batch = read_record_batch(
@@ -97,26 +104,27 @@ pub(crate) fn read(
         Some(&picked),
         &message.version(),
     )?;
-    let found: HashMap<usize, &ArrayRef> = picked
+    let found: HashMap<usize, &ArrayRef> =
+        picked_columns.into_iter().zip(batch.columns()).collect();
+    let arrays: Option<Vec<ArrayRef>> = projection
         .iter()
-        .map(|at| present[*at])
-        .zip(batch.columns())
+        .map(|at| {
+            let column = wanted.columns.get(*at)?;
+            Some(widened(found.get(at).copied(), rows, &column.arrow_type()))
+        })
         .collect();
-    let arrays = projection
-        .iter()
-        .map(|at| bring(found.get(at).copied(), rows, wanted, *at));
+    let arrays = arrays.ok_or_else(|| malformed("projection"))?;
     let schema = Arc::new(wanted.arrow().project(projection)?);
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema, arrays.collect(), &options)
+    RecordBatch::try_new_with_options(schema, arrays, &options)
 }
 
 /// A column as the newer schema wants it.
-fn bring(found: Option<&ArrayRef>, rows: usize, wanted: &TableSchema, at: usize) -> ArrayRef {
-    let kind = wanted.columns[at].arrow_type();
+fn widened(found: Option<&ArrayRef>, rows: usize, kind: &DataType) -> ArrayRef {
     match found {
-        Some(array) if *array.data_type() == kind => Arc::clone(array),
+        Some(array) if array.data_type() == kind => Arc::clone(array),
         Some(array) => widen_array(array),
-        None => new_null_array(&kind, rows),
+        None => new_null_array(kind, rows),
     }
 }
 

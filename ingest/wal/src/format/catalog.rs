@@ -1,6 +1,8 @@
 //! Every schema version the log has written and the settings in force, as an immutable value. Grown
 //! only by control blocks. It must never forget a version.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -2,6 +2,8 @@
 //! by the follower, so that both accept exactly the same bytes. It must never step over a block
 //! that does not continue the one before.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use crate::error::WalError;
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::control::Control;
@@ -40,7 +42,7 @@ impl<'a> BlockScan<'a> {
 
     /// The next block; `None` at the end of the bytes.
     pub(crate) fn next(&mut self) -> Result<Option<Found<'a>>, WalError> {
-        let rest = &self.bytes[self.offset..];
+        let rest = self.bytes.get(self.offset..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);
         }
@@ -69,7 +71,8 @@ impl<'a> BlockScan<'a> {
     /// Steps over a data block of which only the body is damaged. Nothing else may be left out: a
     /// control block changes what all later ones mean.
     pub(crate) fn skip_rows(&mut self) -> bool {
-        let Ok(header) = BlockHeader::decode(&self.bytes[self.offset..]) else {
+        let Ok(header) = BlockHeader::decode(self.bytes.get(self.offset..).unwrap_or_default())
+        else {
             return false;
         };
         let end = self.offset + header.total_len();
@@ -138,8 +141,11 @@ fn check_entry(file: &[u8], entry: &BlockEntry, tip: Position) -> Result<Positio
 /// began only after `tip`.
 fn later_group(bytes: &[u8], from: usize, tip: Position) -> bool {
     let mut at = from.next_multiple_of(8);
-    while at + BLOCK_HEADER_LEN <= bytes.len() {
-        if let Ok(header) = BlockHeader::decode(&bytes[at..])
+    while let Some(rest) = bytes
+        .get(at..)
+        .filter(|rest| rest.len() >= BLOCK_HEADER_LEN)
+    {
+        if let Ok(header) = BlockHeader::decode(rest)
             && header.group_lsn > tip.lsn
         {
             return true;

@@ -1,6 +1,8 @@
 //! Control blocks: what the log says about itself between the rows. Pure bytes; see `FORMAT.md`. It
 //! must never accept bytes that say more than it understands.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,6 +4,8 @@
 //! A schema only grows: columns are appended, `Int` widens to `Float`, nothing else changes. So a
 //! block written under any version can be read under every later one.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -166,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|raw| u16::from_le_bytes([raw[0], raw[1]]))
+        Some(u16::from_le_bytes(*self.take(2)?.first_chunk()?))
     }
 
     fn name(&mut self) -> Option<String> {
@@ -177,14 +179,14 @@ impl<'a> Reader<'a> {
     }
 
     fn column(&mut self) -> Option<Column> {
-        let raw = self.take(2)?;
-        let role = match raw[0] {
+        let [role, kind] = *self.take(2)?.first_chunk()?;
+        let role = match role {
             1 => ColumnRole::Time,
             2 => ColumnRole::Tag,
             3 => ColumnRole::Field,
             _ => return None,
         };
-        let kind = match raw[1] {
+        let kind = match kind {
             1 => ColumnType::Time,
             2 => ColumnType::Int,
             3 => ColumnType::Float,
@@ -219,7 +221,8 @@ impl<'a> Reader<'a> {
             .filter(|column| column.role == ColumnRole::Time)
             .count();
         let ends = self.rest.len() < 8 && self.rest.iter().all(|byte| *byte == 0);
-        (times == 1 && columns[0].role == ColumnRole::Time && ends).then_some(())?;
+        let time_first = columns.first()?.role == ColumnRole::Time;
+        (times == 1 && time_first && ends).then_some(())?;
         Some(TableSchema {
             id,
             version,

@@ -2,9 +2,11 @@
 //! block index. Pure bytes; see `FORMAT.md`, "Segment". Both follow from the blocks alone, so every
 //! node writes the same. It must never need anything but the blocks.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
-use crate::bytes::{FORMAT_VERSION, checksum, u32_at, u64_at};
+use crate::bytes::{FORMAT_VERSION, array_at, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Settings;
@@ -28,17 +30,17 @@ impl SegmentHeader {
     /// The header's bytes, a multiple of 8.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER_FIXED];
-        out[0..8].copy_from_slice(&HEADER_MAGIC.to_le_bytes());
-        out[8..12].copy_from_slice(&u32::from(FORMAT_VERSION).to_le_bytes());
-        out[16..32].copy_from_slice(&self.log.0);
-        out[32..40].copy_from_slice(&self.epoch.0.to_le_bytes());
-        out[40..48].copy_from_slice(&self.start.lsn.0.to_le_bytes());
-        out[48..56].copy_from_slice(&self.start.chain.to_le_bytes());
-        out[56..60].copy_from_slice(&len32(self.schemas.len()).to_le_bytes());
-        out[60..64].copy_from_slice(&len32(self.settings.len()).to_le_bytes());
+        put(&mut out, 0, &HEADER_MAGIC.to_le_bytes());
+        put(&mut out, 8, &u32::from(FORMAT_VERSION).to_le_bytes());
+        put(&mut out, 16, &self.log.0);
+        put(&mut out, 32, &self.epoch.0.to_le_bytes());
+        put(&mut out, 40, &self.start.lsn.0.to_le_bytes());
+        put(&mut out, 48, &self.start.chain.to_le_bytes());
+        put(&mut out, 56, &len32(self.schemas.len()).to_le_bytes());
+        put(&mut out, 60, &len32(self.settings.len()).to_le_bytes());
         put_catalog(&mut out, &self.schemas, &self.settings);
         let total = len32(out.len() + HASH_LEN);
-        out[12..16].copy_from_slice(&total.to_le_bytes());
+        put(&mut out, 12, &total.to_le_bytes());
         let hash = checksum(&out);
         out.extend_from_slice(&hash.to_le_bytes());
         out
@@ -62,13 +64,15 @@ impl SegmentHeader {
             return Err(corrupt("segment header is cut short"));
         }
         let at_hash = len - HASH_LEN;
-        if checksum(&bytes[..at_hash]) != u64_at(bytes, at_hash) {
+        let Some((fixed, rest)) = bytes
+            .get(..at_hash)
+            .filter(|covered| checksum(covered) == u64_at(bytes, at_hash))
+            .and_then(|covered| covered.split_at_checked(HEADER_FIXED))
+        else {
             return Err(corrupt("segment header checksum does not match"));
-        }
-        let mut log = [0; 16];
-        log.copy_from_slice(&bytes[16..32]);
-        let counts = (u32_at(bytes, 56), u32_at(bytes, 60));
-        let (schemas, settings) = take_catalog(&bytes[HEADER_FIXED..at_hash], counts)
+        };
+        let counts = (u32_at(fixed, 56), u32_at(fixed, 60));
+        let (schemas, settings) = take_catalog(rest, counts)
             .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
         let start = Position {
             lsn: Lsn(u64_at(bytes, 40)),
@@ -77,7 +81,7 @@ impl SegmentHeader {
         let epoch = Epoch(u64_at(bytes, 32));
         Ok((
             Self {
-                log: LogId(log),
+                log: LogId(array_at(bytes, 16)),
                 epoch,
                 start,
                 schemas,
@@ -119,7 +123,7 @@ pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32)) -> Option<Catalo
     for _ in 0..counts.1 {
         let (bytes, after) = rest.split_at_checked(SETTINGS_LEN)?;
         let table = TableId(u32::try_from(u64_at(bytes, 0)).ok()?);
-        let options = decode_options(&bytes[8..24])?;
+        let options = decode_options(bytes.get(8..24)?)?;
         let cut = Some(u64_at(bytes, 24).cast_signed()).filter(|cut| *cut != i64::MIN);
         settings.push((table, Settings { options, cut }));
         rest = after;
@@ -271,10 +275,12 @@ impl SegmentFooter {
             return Err(corrupt("footer lengths contradict the file"));
         }
         let at_hash = bytes.len() - 16;
-        if checksum(&bytes[offset..at_hash]) != u64_at(bytes, at_hash) {
+        let covered = bytes.get(offset..at_hash).map(checksum);
+        let index = bytes.get(offset..trailer).unwrap_or_default();
+        if covered != Some(u64_at(bytes, at_hash)) {
             return Err(corrupt("footer checksum does not match"));
         }
-        let entries = bytes[offset..trailer]
+        let entries = index
             .chunks_exact(ENTRY_LEN)
             .map(BlockEntry::decode)
             .collect::<Option<Vec<_>>>()

@@ -2,9 +2,11 @@
 //! see `FORMAT.md`, "Manifest". Written whole, swapped in by a rename. It must never accept bytes
 //! that are not whole.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
-use crate::bytes::{FORMAT_VERSION, checksum, u32_at, u64_at};
+use crate::bytes::{FORMAT_VERSION, array_at, checksum, u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::catalog::Catalog;
 use crate::format::segment::{len32, newer, put_catalog, take_catalog};
@@ -64,7 +66,7 @@ impl Manifest {
         if found > u32::from(FORMAT_VERSION) {
             return Err(newer(file, found));
         }
-        let body = &bytes[..bytes.len() - HASH_LEN];
+        let (body, _) = bytes.split_at(bytes.len() - HASH_LEN);
         if checksum(body) != u64_at(bytes, body.len()) {
             return Err(corrupt("manifest checksum does not match"));
         }
@@ -72,8 +74,6 @@ impl Manifest {
     }
 
     fn parse(body: &[u8]) -> Option<Self> {
-        let mut log = [0; 16];
-        log.copy_from_slice(&body[16..32]);
         let (head, rest) = body.split_at(FIXED);
         let (parts, mut rest) = rest.split_at_checked(u32_at(head, 12) as usize)?;
         let (schemas, settings) = take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)))?;
@@ -86,7 +86,7 @@ impl Manifest {
             rest = after;
         }
         rest.is_empty().then_some(Self {
-            log: LogId(log),
+            log: LogId(array_at(body, 16)),
             epoch: Epoch(u64_at(head, 32)),
             compacted: Position {
                 lsn: Lsn(u64_at(head, 40)),

@@ -1,5 +1,7 @@
 //! What the manifest knows of one Parquet file. Pure. It must never know whether the file is there.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use crate::bytes::checksum;
 use crate::ids::{Lsn, TableId};
 use crate::parquet::{FILES_DIR, Window};

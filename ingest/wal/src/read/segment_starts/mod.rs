@@ -4,6 +4,8 @@
 //! What it says is evidence, never data: no block is read by it, nothing in it can stop a start, and
 //! what is damaged in it is lost. It must never say of a log what was not durable in it.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -63,8 +65,8 @@ impl SegmentStarts {
             return Some(genesis.chain);
         }
         let starts = self.starts();
-        let found = starts.binary_search_by_key(&lsn, |start| start.lsn);
-        found.ok().map(|at| starts[at].chain)
+        let at = starts.binary_search_by_key(&lsn, |start| start.lsn).ok()?;
+        starts.get(at).map(|start| start.chain)
     }
 
     /// Remembers where segments began, which are still there; durable once this returns. After an
@@ -179,7 +181,7 @@ fn agreeing(starts: &[Position], held: &[Boundary]) -> usize {
     };
     let agrees = |start: &Position| {
         let at = held.binary_search_by_key(&start.lsn, |held| held.lsn);
-        let same = |at: usize| held[at].may_be(*start);
+        let same = |at: usize| held.get(at).is_some_and(|held| held.may_be(*start));
         start.lsn < oldest.lsn || at.is_ok_and(same)
     };
     let contradicts = starts.iter().position(|start| !agrees(start));
