@@ -12,7 +12,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Directories and whole files.
+/// Directories and whole files. Every method fails with what the operating system says.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "said once, of the trait: the errors are those of the operating system"
+)]
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Names in a directory, in no order; empty when the directory is not there.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -41,7 +45,11 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn read(&self, path: &Path) -> io::Result<Bytes>;
 }
 
-/// One file open for writing.
+/// One file open for writing. Every method fails with what the operating system says.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "said once, of the trait: the errors are those of the operating system"
+)]
 pub trait DiskFile: Send + fmt::Debug {
     /// Writes all of `bytes` at `offset`. Survives a crash only after `sync`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;

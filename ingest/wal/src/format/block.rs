@@ -129,6 +129,9 @@ impl BlockHeader {
     }
 
     /// Reads and checks a header; the body is not looked at.
+    ///
+    /// # Errors
+    /// `InvalidBlock` or `NewerFormat`.
     pub fn decode(bytes: &[u8]) -> Result<Self, WalError> {
         let invalid = |reason: &str| WalError::InvalidBlock(reason.to_owned());
         let Some(bytes) = bytes.first_chunk::<BLOCK_HEADER_LEN>() else {
@@ -190,6 +193,9 @@ impl BlockHeader {
     }
 
     /// Decodes the block at the start of `bytes` and checks header and body.
+    ///
+    /// # Errors
+    /// `InvalidBlock` or `NewerFormat`.
     pub fn decode_block(bytes: &[u8]) -> Result<(Self, &[u8]), WalError> {
         let header = Self::decode(bytes)?;
         let Some(body) = bytes.get(BLOCK_HEADER_LEN..header.total_len()) else {
