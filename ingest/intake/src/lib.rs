@@ -7,23 +7,23 @@
 //!
 //! Knows no protocol: neither MQTT nor HTTP. It must never call rows written that are not durable.
 
+mod append;
 mod csv;
 mod decoded;
 mod error;
 mod gunzip;
-mod intake;
 mod json;
 mod line;
 mod record;
+mod service;
 mod stats;
-mod store;
 mod timestamp;
 mod write;
 
 pub use decoded::Decoded;
 pub use error::{IntakeError, PayloadError};
-pub use intake::Intake;
 pub use json::decode;
+pub use service::Intake;
 pub use stats::IntakeStats;
 pub use timestamp::Unit;
 pub use write::{Encoding, Fault, Format, Target, Write, Written};

@@ -18,9 +18,9 @@ use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
 use crate::handshake::{Handshake, answer};
 use crate::queue::{AckKind, Need, Waiting};
 use crate::reply;
-use crate::route;
 use crate::session::Session;
 use crate::stats::add;
+use crate::topic;
 use crate::worker::{NotTaken, Worker, close};
 
 /// From the TCP connection to a whole CONNECT.
@@ -207,7 +207,7 @@ async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Op
         let reason = "unknown topic alias".to_owned();
         return Some(End::Fault(DisconnectReasonCode::TopicAliasInvalid, reason));
     };
-    if !route::is_publishable(&topic) {
+    if !topic::is_publishable(&topic) {
         let reason = format!("topic {topic:?} is empty or has wildcards");
         return Some(End::Fault(DisconnectReasonCode::TopicNameInvalid, reason));
     }

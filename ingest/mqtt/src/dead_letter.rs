@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use wal::{AppendError, Appender, DEAD_LETTERS, GroupId, Row, Value};
 
-use crate::route::TOPIC;
+use crate::topic::TOPIC;
 
 /// Stores the message with the reason; the payload as text, or in hexadecimal when it is none.
 pub(crate) fn store(

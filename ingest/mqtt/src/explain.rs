@@ -1,7 +1,7 @@
 //! What a message would become, without storing it: for `check-conf --topic --payload`. Pure.
 
 use crate::error::Rejection;
-use crate::route::{TOPIC, is_publishable, table};
+use crate::topic::{TOPIC, is_publishable, table};
 
 /// The rows a message would become.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@
 //! connection's bytes, errors or panics reach another.
 
 mod ack;
+mod ack_pass;
 mod clients;
 mod clock;
 mod codec;
@@ -23,14 +24,13 @@ mod explain;
 mod filter;
 mod frame;
 mod handshake;
-mod held;
 mod listener;
-mod pass;
 mod queue;
+mod replica_waiters;
 mod reply;
-mod route;
 mod session;
 mod stats;
+mod topic;
 mod worker;
 
 pub use ack::{Ack, MAX_REPLICAS, Route, TooFew, UnknownAck};

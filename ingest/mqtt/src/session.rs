@@ -17,8 +17,8 @@ use wal::{Durable, Lsn};
 use crate::ack::{Outcome, Wait};
 use crate::codec::Codec;
 use crate::frame::Version;
-use crate::held::Hold;
 use crate::queue::{Answer, Queue, Waiting};
+use crate::replica_waiters::Hold;
 
 /// Topic aliases a client may set.
 pub(crate) const MAX_ALIASES: u16 = 32;

@@ -12,8 +12,8 @@ use wal::NodeCopy;
 use super::*;
 use crate::ack::TooFew;
 use crate::codec::Codec;
-use crate::held::Hold;
 use crate::queue::{AckKind, Need, Waiting};
+use crate::replica_waiters::Hold;
 use crate::session::Identity;
 
 /// A worker whose sessions share one connection.

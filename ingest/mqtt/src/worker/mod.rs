@@ -21,17 +21,17 @@ use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::{AppendError, Appender, Durable, GroupId, Lsn, Replicated, Row};
 
+use crate::ack_pass::Pass;
 use crate::clients::Clients;
 use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
-use crate::held::Held;
-use crate::pass::Pass;
+use crate::replica_waiters::Held;
 use crate::reply;
-use crate::route;
 use crate::session::{Overdue, Session};
 use crate::stats::{Counters, add};
+use crate::topic;
 
 /// How often keep-alives are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -198,9 +198,9 @@ impl Worker {
         bytes: &[u8],
         now: i64,
     ) -> Result<Result<GroupId, NotTaken>, Rejection> {
-        let table = route::table(topic)?;
+        let table = topic::table(topic)?;
         let decoded = intake::decode(bytes)?;
-        let tags = [(route::TOPIC, topic)];
+        let tags = [(topic::TOPIC, topic)];
         let mut rows = decoded.rows(&tags, now);
         let appended = match (decoded.len(), rows.next()) {
             (1, Some(row)) => appender.append(table, &[row]),

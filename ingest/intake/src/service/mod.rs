@@ -11,10 +11,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row};
 
+use crate::append::{self, Stored, Take};
 use crate::error::IntakeError;
 use crate::gunzip::gunzip;
 use crate::stats::{Counters, End, IntakeStats};
-use crate::store::{self, Stored, Take};
 use crate::write::{Encoding, Write, Written};
 
 /// How long rows may take from their arrival until they are on disk.
@@ -131,11 +131,11 @@ impl Intake {
         };
         let stored = match write.encoding {
             Encoding::Plain => {
-                store::store(&write.target, write.unit, &write.body, arrival, &mut log)
+                append::store(&write.target, write.unit, &write.body, arrival, &mut log)
             }
             Encoding::Gzip => {
                 let bytes = gunzip(&write.body, write.max_bytes)?;
-                store::store(&write.target, write.unit, &bytes, arrival, &mut log)
+                append::store(&write.target, write.unit, &bytes, arrival, &mut log)
             }
         };
         match stored {
