@@ -45,7 +45,7 @@ impl Properties {
     /// Those of `slot`, made anew only when they say something else.
     pub(crate) fn cached(slot: &mut Option<Self>, lsn: Lsn, ack: Option<Ack>) -> &Self {
         match slot {
-            Some(held) if held.lsn == lsn && held.ack == ack => {}
+            Some(cached) if cached.lsn == lsn && cached.ack == ack => {}
             _ => *slot = None,
         }
         slot.get_or_insert_with(|| Self::new(lsn, ack))

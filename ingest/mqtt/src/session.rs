@@ -18,7 +18,7 @@ use crate::ack::{Outcome, Wait};
 use crate::codec::Codec;
 use crate::frame::Version;
 use crate::queue::{Answer, Queue, Waiting};
-use crate::replica_waiters::Hold;
+use crate::replica_waiters::ReplicaWaiter;
 
 /// Topic aliases a client may set.
 pub(crate) const MAX_ALIASES: u16 = 32;
@@ -54,8 +54,8 @@ pub(crate) struct Session {
     pub(crate) superseded: Arc<AtomicBool>,
     /// In the worker's list of sessions whose messages wait for an fsync.
     pub(crate) listed: Cell<bool>,
-    /// Where it is among the worker's sessions whose messages wait for secondaries.
-    held: Cell<Option<Wait>>,
+    /// Its entry among the worker's sessions whose messages wait for secondaries.
+    replica_entry: Cell<Option<Wait>>,
     /// A message has been counted as received and is not in the queue yet.
     pub(crate) arriving: Cell<bool>,
     pub(crate) waker: LocalWaker,
@@ -97,7 +97,7 @@ impl Session {
             will: RefCell::new(identity.will),
             superseded,
             listed: Cell::new(false),
-            held: Cell::new(None),
+            replica_entry: Cell::new(None),
             arriving: Cell::new(false),
             waker: LocalWaker::new(),
             gone: OnceCell::new(),
@@ -209,12 +209,12 @@ impl Session {
     }
 }
 
-impl Hold for Session {
+impl ReplicaWaiter for Session {
     fn waits_for(&self) -> Option<Wait> {
         self.queue.borrow().waits_for()
     }
 
-    fn held_for(&self) -> &Cell<Option<Wait>> {
-        &self.held
+    fn replica_entry(&self) -> &Cell<Option<Wait>> {
+        &self.replica_entry
     }
 }

@@ -27,7 +27,7 @@ use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
-use crate::replica_waiters::Held;
+use crate::replica_waiters::ReplicaWaiters;
 use crate::reply;
 use crate::session::{Overdue, Session};
 use crate::stats::{Counters, add};
@@ -79,9 +79,9 @@ pub(crate) struct Worker {
     waiting: RefCell<Vec<Rc<Session>>>,
     /// Sessions whose first message is durable and waits for secondaries: for days, perhaps, and
     /// meanwhile at no cost to the others.
-    held: RefCell<Held<Session>>,
-    /// Wakes `watch_replicas`: there is one in `held`, or the worker stops.
-    first_held: LocalWaker,
+    replica_waiters: RefCell<ReplicaWaiters<Session>>,
+    /// Wakes `watch_replicas`: there is one in `replica_waiters`, or the worker stops.
+    first_replica_waiter: LocalWaker,
     stopped: LocalWaker,
     /// Connections that wait for the committer to make room.
     crowd: RefCell<Vec<Waker>>,
@@ -118,8 +118,8 @@ impl Worker {
             reports,
             sessions: RefCell::default(),
             waiting: RefCell::default(),
-            held: RefCell::new(Held::new()),
-            first_held: LocalWaker::new(),
+            replica_waiters: RefCell::new(ReplicaWaiters::new()),
+            first_replica_waiter: LocalWaker::new(),
             stopped: LocalWaker::new(),
             crowd: RefCell::default(),
             seen: Cell::new(0),
@@ -139,7 +139,7 @@ impl Worker {
         if known.is_some() {
             add(&self.counters.connections, 1_u64.wrapping_neg());
         }
-        self.held.borrow_mut().remove(session);
+        self.replica_waiters.borrow_mut().remove(session);
         let dropped = session.abandon();
         add(&self.counters.dropped, dropped);
         add(&self.counters.waiting, dropped.wrapping_neg());
@@ -262,7 +262,7 @@ impl Worker {
         stopped.await;
         self.close_all();
         self.crowd.borrow_mut().drain(..).for_each(Waker::wake);
-        self.first_held.wake();
+        self.first_replica_waiter.wake();
         self.stopped.wake();
     }
 
@@ -286,16 +286,16 @@ impl Worker {
         Pass::new(durable, self.config.too_few, &self.reports)
     }
 
-    /// Answers what it can on one connection; what then waits for secondaries is held.
+    /// Answers what it can on one connection; what then waits for secondaries gets an entry.
     fn look(&self, pass: &mut Pass<'_>, session: &Rc<Session>) {
         #[cfg(test)]
         self.looks.update(|looks| looks + 1);
         pass.serve(session);
-        let mut held = self.held.borrow_mut();
-        let none = held.is_empty();
-        held.place(session);
-        if none && !held.is_empty() {
-            self.first_held.wake();
+        let mut waiters = self.replica_waiters.borrow_mut();
+        let none = waiters.is_empty();
+        waiters.update(session);
+        if none && !waiters.is_empty() {
+            self.first_replica_waiter.wake();
         }
     }
 
@@ -311,14 +311,14 @@ impl Worker {
     pub(crate) async fn watch_replicas(self: Rc<Self>) {
         let mut reports = self.reports.clone();
         loop {
-            self.any_held().await;
+            self.any_replica_waiter().await;
             if self.signal.is_stopping() {
                 return;
             }
             // Before looking: what comes after it wakes again.
             reports.mark_unchanged();
-            self.answer_held();
-            if self.held.borrow().is_empty() {
+            self.answer_replica_waiters();
+            if self.replica_waiters.borrow().is_empty() {
                 continue;
             }
             let changed = pin!(reports.changed());
@@ -332,9 +332,13 @@ impl Worker {
 
     /// Looks only at sessions that get an answer, and once at each: what one waits for after its look
     /// is not over in this pass.
-    fn answer_held(&self) {
+    fn answer_replica_waiters(&self) {
         let mut pass = self.pass(None);
-        let next = |pass: &Pass<'_>| self.held.borrow_mut().take(|wait| pass.ends(wait));
+        let next = |pass: &Pass<'_>| {
+            self.replica_waiters
+                .borrow_mut()
+                .take_ready(|wait| pass.ends(wait))
+        };
         while let Some(session) = next(&pass) {
             self.look(&mut pass, &session);
         }
@@ -342,12 +346,12 @@ impl Worker {
     }
 
     /// Resolves while a message waits for secondaries, or when the worker stops.
-    async fn any_held(&self) {
+    async fn any_replica_waiter(&self) {
         poll_fn(|context| {
-            if !self.held.borrow().is_empty() || self.signal.is_stopping() {
+            if !self.replica_waiters.borrow().is_empty() || self.signal.is_stopping() {
                 return Poll::Ready(());
             }
-            self.first_held.register(context.waker());
+            self.first_replica_waiter.register(context.waker());
             Poll::Pending
         })
         .await;

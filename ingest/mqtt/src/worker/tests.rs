@@ -13,7 +13,7 @@ use super::*;
 use crate::ack::TooFew;
 use crate::codec::Codec;
 use crate::queue::{AckKind, Need, Waiting};
-use crate::replica_waiters::Hold;
+use crate::replica_waiters::ReplicaWaiter;
 use crate::session::Identity;
 
 /// A worker whose sessions share one connection.
@@ -110,12 +110,12 @@ impl Bench {
         self.worker.counters.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Who waits for secondaries is held, where its first message belongs, and nobody else is.
+    /// Who waits for secondaries has its entry where its first message belongs, and nobody else has.
     fn check(&self, sessions: &[Rc<Session>]) {
-        let astray = |session: &&Rc<Session>| session.held_for().get() != session.waits_for();
+        let astray = |session: &&Rc<Session>| session.replica_entry().get() != session.waits_for();
         assert_eq!(sessions.iter().filter(astray).count(), 0);
         let waiting = sessions.iter().filter_map(|session| session.waits_for());
-        assert_eq!(self.worker.held.borrow().len(), waiting.count());
+        assert_eq!(self.worker.replica_waiters.borrow().len(), waiting.count());
     }
 }
 
@@ -127,7 +127,7 @@ fn run(test: impl FnOnce() + 'static) {
 fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
     run(|| {
         let bench = Bench::new(TooFew::Wait);
-        let name = |n: u32| bench.session(format!("held-{n}"));
+        let name = |n: u32| bench.session(format!("replicated-{n}"));
         let sessions: Vec<Rc<Session>> = (0..10_000).map(name).collect();
         for session in &sessions {
             bench.publish(session, Need::Replicas(GroupId(0), 5));
@@ -140,14 +140,14 @@ fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
             bench.durable(n);
             // Four that keep up, then five that lag: never five that have it.
             bench.report(4 + n % 2, if n % 2 == 0 { 10 * n } else { 9 });
-            bench.worker.answer_held();
+            bench.worker.answer_replica_waiters();
         }
         assert_eq!((bench.looks(), bench.acknowledged()), (1_000, 1_000));
         bench.check(&sessions);
         bench.report(5, 10);
-        bench.worker.answer_held();
+        bench.worker.answer_replica_waiters();
         assert_eq!((bench.looks(), bench.acknowledged()), (10_000, 11_000));
-        assert!(bench.worker.held.borrow().is_empty());
+        assert!(bench.worker.replica_waiters.borrow().is_empty());
     });
 }
 
@@ -176,7 +176,7 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
                     3 => bench.report(random.u64(..10), random.u64(..10 * group + 11)),
                     4 => {
                         bench.report(random.u64(..10), random.u64(..10 * group + 11));
-                        bench.worker.answer_held();
+                        bench.worker.answer_replica_waiters();
                         let pass = bench.worker.pass(None);
                         let mut waits = sessions.iter().filter_map(|session| session.waits_for());
                         assert!(!waits.any(|wait| pass.ends(wait)));
@@ -196,9 +196,9 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
             }
             bench.durable(group);
             bench.report(8, 10 * (group + 1));
-            bench.worker.answer_held();
+            bench.worker.answer_replica_waiters();
             assert_eq!(bench.worker.counters.waiting.load(Ordering::Relaxed), 0);
-            assert!(bench.worker.held.borrow().is_empty());
+            assert!(bench.worker.replica_waiters.borrow().is_empty());
         }
     });
 }
