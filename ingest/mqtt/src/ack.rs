@@ -42,7 +42,7 @@ pub enum TooFew {
 
 /// The promise for topics that match `filter`, an MQTT filter in which `{name}` stands for `+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct AckRoute {
     pub filter: String,
     pub ack: Ack,
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::ack::{Ack, Route, TooFew};
+use crate::ack::{Ack, AckRoute, TooFew};
 use crate::filter;
 
 /// Settings of one listener.
@@ -21,7 +21,7 @@ pub struct Config {
     /// When a message is acknowledged that no route means.
     pub ack: Ack,
     /// The first one that matches the topic decides.
-    pub routes: Vec<Route>,
+    pub routes: Vec<AckRoute>,
     pub too_few: TooFew,
 }
 

@@ -33,7 +33,7 @@ mod stats;
 mod topic;
 mod worker;
 
-pub use ack::{Ack, MAX_REPLICAS, Route, TooFew, UnknownAck};
+pub use ack::{Ack, AckRoute, MAX_REPLICAS, TooFew, UnknownAck};
 pub use config::Config;
 pub use error::{MqttError, Rejection};
 pub use explain::{Explained, explain};

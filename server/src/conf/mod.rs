@@ -87,7 +87,7 @@ pub struct Primary {
     /// Tables that are declared; others come into being with their first message.
     pub tables: Vec<wal::TableDef>,
     /// What is said of messages by their topic; the first that matches wins.
-    pub routes: Vec<mqtt::Route>,
+    pub routes: Vec<mqtt::AckRoute>,
     /// None: no secondary can connect.
     pub replication: Option<Shipping>,
     /// What a message does that waits for more secondaries than there are.

@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::source::ROUTES;
 
 /// All routes, in the order of the file: the first that matches a topic wins.
-pub(super) fn routes(reader: &mut Reader<'_>) -> Vec<mqtt::Route> {
+pub(super) fn routes(reader: &mut Reader<'_>) -> Vec<mqtt::AckRoute> {
     let mut routes = Vec::new();
     for (at, entries) in reader.list(ROUTES).iter().enumerate() {
         let mut item = Item::new(reader, ROUTES, at, entries);
@@ -28,7 +28,7 @@ pub(super) fn parse_ack(text: &str) -> Option<mqtt::Ack> {
 }
 
 impl Item<'_, '_> {
-    fn route(&mut self) -> mqtt::Route {
+    fn route(&mut self) -> mqtt::AckRoute {
         let rule = || "must be a text".to_owned();
         let filter = self.value("filter", rule, |entry| entry.text().map(str::to_owned));
         if !self.has("filter") {
@@ -44,7 +44,7 @@ impl Item<'_, '_> {
             self.missing("ack", "a [[route]] of this version says nothing else");
         }
         let ack = ack.unwrap_or(mqtt::Ack::Durable);
-        mqtt::Route { filter, ack }
+        mqtt::AckRoute { filter, ack }
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     const PRIMARY: &str = "[node]\nrole = \"primary\"\n[replication]\ncerts = \"c\"\n";
 
-    fn routed(lines: &str) -> Vec<mqtt::Route> {
+    fn routed(lines: &str) -> Vec<mqtt::AckRoute> {
         let text = format!("{PRIMARY}{lines}");
         match parse("node.toml", &text, [], &[]).unwrap().role {
             Role::Primary(primary) => primary.routes,

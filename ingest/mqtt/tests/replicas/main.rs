@@ -5,7 +5,7 @@
 mod client;
 
 use client::{Client, Node, Reply};
-use mqtt::{Ack, Config, Route, TooFew};
+use mqtt::{Ack, AckRoute, Config, TooFew};
 
 /// One worker: what it has done for one client it has done for those before.
 fn one_worker() -> Config {
@@ -140,7 +140,7 @@ fn told_to_wait_it_waits_for_secondaries_that_are_not_there_yet() {
 
 #[test]
 fn the_first_route_that_means_the_topic_decides_unless_the_message_does() {
-    let route = |filter: &str, ack| Route {
+    let route = |filter: &str, ack| AckRoute {
         filter: filter.to_owned(),
         ack,
     };
