@@ -1,5 +1,5 @@
-//! One look at the sessions of a worker: what each can be told now leaves in one write per
-//! connection, and is counted once. Counts as acknowledged only what the connection took.
+//! One ack pass over sessions of a worker: what can be acknowledged now leaves in one write per
+//! connection, and is counted once. Must never count as acknowledged what the connection did not take.
 
 use std::cell::OnceCell;
 
@@ -8,22 +8,22 @@ use wal::{Durable, Lsn, Replicated};
 
 use crate::ack::{self, Ack, Outcome, TooFew, Wait};
 use crate::queue::Answer;
-use crate::reply::{self, MAX_ACK, MAX_REFUSAL, MAX_TOLD_ACK, Properties};
+use crate::reply::{self, MAX_ACK, MAX_ACK_WITH_OUTCOME, MAX_REFUSAL, Properties};
 use crate::session::Session;
 use crate::stats::{Counters, add};
 
-/// A look that has begun.
-pub(crate) struct Pass<'a> {
+/// A pass that has begun.
+pub(crate) struct AckPass<'a> {
     durable: Option<Durable>,
     too_few: TooFew,
     reports: &'a watch::Receiver<Replicated>,
     /// Read when the first message asks for secondaries: most passes meet none.
     replicated: OnceCell<Replicated>,
-    /// Properties of the last message with `lsn` alone, and of the last with `ack` too.
-    plain: Option<Properties>,
-    told: Option<Properties>,
+    /// Properties of the last message with `lsn` alone, and of the last with its outcome too.
+    lsn_only: Option<Properties>,
+    with_outcome: Option<Properties>,
     out: Vec<u8>,
-    sum: Tally,
+    total: Tally,
 }
 
 /// How many messages got which answer.
@@ -37,8 +37,8 @@ struct Tally {
     dropped: u64,
 }
 
-impl<'a> Pass<'a> {
-    /// `durable` is the group that has just become durable, if that is why there is a look.
+impl<'a> AckPass<'a> {
+    /// `durable` is the group that has just become durable, if that is why there is a pass.
     pub(crate) fn new(
         durable: Option<Durable>,
         too_few: TooFew,
@@ -49,15 +49,15 @@ impl<'a> Pass<'a> {
             too_few,
             reports,
             replicated: OnceCell::new(),
-            plain: None,
-            told: None,
+            lsn_only: None,
+            with_outcome: None,
             out: Vec::with_capacity(1024),
-            sum: Tally::default(),
+            total: Tally::default(),
         }
     }
 
     /// Answers whatever can be answered on one connection.
-    pub(crate) fn serve(&mut self, session: &Session) {
+    pub(crate) fn answer(&mut self, session: &Session) {
         self.out.clear();
         let mut tally = Tally::default();
         while let Some(answer) = self.next(session) {
@@ -74,7 +74,7 @@ impl<'a> Pass<'a> {
                 ..Tally::default()
             };
         }
-        self.sum.add(tally);
+        self.total.add(tally);
         session.waker.wake();
     }
 
@@ -88,7 +88,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether a message need not wait for secondaries any longer. Says the same during one pass.
-    pub(crate) fn ends(&self, wait: Wait) -> bool {
+    pub(crate) fn is_over(&self, wait: Wait) -> bool {
         self.reached(wait.replicas, wait.lsn).is_some()
     }
 
@@ -102,10 +102,10 @@ impl<'a> Pass<'a> {
         let properties = match outcome {
             Outcome::Durable => session
                 .may_carry(MAX_ACK)
-                .then(|| Properties::cached(&mut self.plain, lsn, None)),
+                .then(|| Properties::cached(&mut self.lsn_only, lsn, None)),
             Outcome::Replicated(_) | Outcome::FellBack => session
-                .may_carry(MAX_TOLD_ACK)
-                .then(|| Properties::cached(&mut self.told, lsn, Some(kept(outcome)))),
+                .may_carry(MAX_ACK_WITH_OUTCOME)
+                .then(|| Properties::cached(&mut self.with_outcome, lsn, Some(kept(outcome)))),
             Outcome::Repeated => None,
             Outcome::Refused => {
                 let with_reason = session.may_carry(MAX_REFUSAL);
@@ -117,18 +117,18 @@ impl<'a> Pass<'a> {
 
     /// Adds what was done to the worker's counters.
     pub(crate) fn finish(self, counters: &Counters) {
-        let sum = self.sum;
-        let messages = sum.messages();
+        let total = self.total;
+        let messages = total.messages();
         if messages == 0 {
             return;
         }
-        let acknowledged = sum.durable + sum.replicated + sum.fell_back;
+        let acknowledged = total.durable + total.replicated + total.fell_back;
         add(&counters.acknowledged, acknowledged);
-        add(&counters.acknowledged_replicated, sum.replicated);
-        add(&counters.fell_back, sum.fell_back);
-        add(&counters.duplicates, sum.duplicates);
-        add(&counters.refused_messages, sum.refused);
-        add(&counters.dropped, sum.dropped);
+        add(&counters.acknowledged_replicated, total.replicated);
+        add(&counters.fell_back, total.fell_back);
+        add(&counters.duplicates, total.duplicates);
+        add(&counters.refused_messages, total.refused);
+        add(&counters.dropped, total.dropped);
         add(&counters.waiting, messages.wrapping_neg());
     }
 }

@@ -28,12 +28,12 @@ const CONNECT_TIMEOUT: Seconds = Seconds(10);
 
 /// Why a connection ends.
 enum End {
-    /// The client said so, or went away after its will was dropped.
-    Goodbye { with_will: bool },
+    /// The client sent DISCONNECT.
+    Disconnect { with_will: bool },
     /// The connection broke or was closed by the clock.
     Lost,
     /// The client broke the protocol.
-    Fault(DisconnectReasonCode, String),
+    ProtocolError(DisconnectReasonCode, String),
     /// The node is stopping or its log has failed.
     Stopping,
 }
@@ -53,9 +53,9 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
     };
     let end = packets(&io, &session, &worker).await;
     let with_will = match end {
-        End::Goodbye { with_will } => with_will,
+        End::Disconnect { with_will } => with_will,
         End::Lost => true,
-        End::Fault(code, reason) => {
+        End::ProtocolError(code, reason) => {
             tracing::info!(client = session.client, reason, "closing connection");
             add(&worker.counters.refused_connections, 1);
             close(&session, code, &reason);
@@ -134,7 +134,7 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
         }
         let packet = match io.recv(session.codec.as_ref()).await {
             Ok(Some(packet)) => packet,
-            Err(Either::Left(error)) => return read_fault(&error),
+            Err(Either::Left(error)) => return read_error(&error),
             Ok(None) | Err(Either::Right(_)) => return End::Lost,
         };
         session.saw_packet(Instant::now());
@@ -147,7 +147,7 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
 /// Resolves once the session may have another message in flight, or is at its end. Until then
 /// nothing more is read; a client that keeps to Receive Maximum never gets there, so its pings are
 /// answered however long its messages wait.
-async fn room(session: &Session, worker: &Worker) -> Option<End> {
+async fn may_take_another(session: &Session, worker: &Worker) -> Option<End> {
     let limit = usize::from(worker.config.max_inflight);
     if session.in_flight() < limit {
         return None;
@@ -168,17 +168,17 @@ async fn room(session: &Session, worker: &Worker) -> Option<End> {
     .await
 }
 
-fn read_fault(error: &ReadError) -> End {
+fn read_error(error: &ReadError) -> End {
     use crate::frame::FrameError;
     let code = match error {
         ReadError::Frame(FrameError::TooLarge { .. }) => DisconnectReasonCode::PacketTooLarge,
         _ => DisconnectReasonCode::MalformedPacket,
     };
-    End::Fault(code, error.to_string())
+    End::ProtocolError(code, error.to_string())
 }
 
-fn protocol_fault(reason: &str) -> Option<End> {
-    Some(End::Fault(
+fn protocol_error(reason: &str) -> Option<End> {
+    Some(End::ProtocolError(
         DisconnectReasonCode::ProtocolError,
         reason.to_owned(),
     ))
@@ -187,29 +187,35 @@ fn protocol_fault(reason: &str) -> Option<End> {
 async fn handle(packet: Packet, session: &Rc<Session>, worker: &Worker) -> Option<End> {
     let version = session.version;
     let reply = match packet {
-        Packet::Publish(publish) => return message(publish, session, worker).await,
+        Packet::Publish(publish) => return on_publish(publish, session, worker).await,
         Packet::Release(id) => reply::complete(version, id, session.release(id)),
         Packet::Subscribe { filters: 0, .. } | Packet::Unsubscribe { filters: 0, .. } => {
-            return protocol_fault("a subscription without a filter");
+            return protocol_error("a subscription without a filter");
         }
         Packet::Subscribe { id, filters } => reply::refuse_subscribe(version, id, filters),
         Packet::Unsubscribe { id, filters } => reply::unsubscribed(version, id, filters),
         Packet::Ping => reply::pong(version),
-        Packet::Disconnect { with_will } => return Some(End::Goodbye { with_will }),
-        Packet::ConnectV3(_) | Packet::ConnectV5(_) => return protocol_fault("a second CONNECT"),
-        Packet::Unexpected => return protocol_fault("a packet that only a server sends"),
+        Packet::Disconnect { with_will } => return Some(End::Disconnect { with_will }),
+        Packet::ConnectV3(_) | Packet::ConnectV5(_) => return protocol_error("a second CONNECT"),
+        Packet::Unexpected => return protocol_error("a packet that only a server sends"),
     };
     send(session, reply).is_none().then_some(End::Lost)
 }
 
-async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Option<End> {
+async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Option<End> {
     let Some(topic) = session.resolve(publish.topic, publish.alias) else {
         let reason = "unknown topic alias".to_owned();
-        return Some(End::Fault(DisconnectReasonCode::TopicAliasInvalid, reason));
+        return Some(End::ProtocolError(
+            DisconnectReasonCode::TopicAliasInvalid,
+            reason,
+        ));
     };
     if !topic::is_publishable(&topic) {
         let reason = format!("topic {topic:?} is empty or has wildcards");
-        return Some(End::Fault(DisconnectReasonCode::TopicNameInvalid, reason));
+        return Some(End::ProtocolError(
+            DisconnectReasonCode::TopicNameInvalid,
+            reason,
+        ));
     }
     worker.arrived(session, publish.payload.len());
     let (id, kind) = match (publish.qos, publish.id) {
@@ -223,10 +229,10 @@ async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Op
         (QoS::AtLeastOnce, Some(id)) => (id, AckKind::Ack),
         (QoS::ExactlyOnce, Some(id)) => (id, AckKind::Received),
     };
-    if let Some(end) = room(session, worker).await {
+    if let Some(end) = may_take_another(session, worker).await {
         return Some(end);
     }
-    let need = match wanted(publish.ack, &topic, worker) {
+    let need = match ack_for(publish.ack, &topic, worker) {
         None => Need::Refuse,
         Some(_) if kind == AckKind::Received && !session.receive(id) => {
             if session.is_waiting(id) {
@@ -236,20 +242,20 @@ async fn message(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Op
             Need::Repeat
         }
         Some(ack) => match store(&topic, &publish.payload, session, worker).await {
-            Ok(group) => needed(ack, group),
+            Ok(group) => need_of(ack, group),
             Err(end) => return Some(end),
         },
     };
     session.wait_for(Waiting { id, kind, need });
     match need {
         Need::Repeat | Need::Refuse => worker.answer_now(session),
-        Need::Durable(_) | Need::Replicas(..) => worker.list(session),
+        Need::Durable(_) | Need::Replicas(..) => worker.await_fsync(session),
     }
     None
 }
 
 /// When the message is to be acknowledged; `None` when it asks for what nobody can promise.
-fn wanted(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
+fn ack_for(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
     match asked {
         Asked::Nothing => Some(worker.config.ack_for(topic)),
         Asked::For(ack) => Some(ack),
@@ -257,7 +263,7 @@ fn wanted(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
     }
 }
 
-fn needed(ack: Ack, group: GroupId) -> Need {
+fn need_of(ack: Ack, group: GroupId) -> Need {
     match ack {
         Ack::Durable => Need::Durable(group),
         Ack::Replicated(replicas) => Need::Replicas(group, replicas),

@@ -232,6 +232,6 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
     drop(workers);
     ntex::rt::spawn(Rc::clone(&worker).acknowledge_groups());
     ntex::rt::spawn(Rc::clone(&worker).watch_replicas());
-    ntex::rt::spawn(Rc::clone(&worker).watch_clock());
+    ntex::rt::spawn(Rc::clone(&worker).watch_timeouts());
     worker
 }

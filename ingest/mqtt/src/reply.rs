@@ -14,7 +14,7 @@ use crate::queue::AckKind;
 /// Longest acknowledgement with its `lsn` property.
 pub(crate) const MAX_ACK: u32 = 40;
 /// Longest acknowledgement that also tells what was reached.
-pub(crate) const MAX_TOLD_ACK: u32 = 60;
+pub(crate) const MAX_ACK_WITH_OUTCOME: u32 = 60;
 /// Longest negative acknowledgement with its reason.
 pub(crate) const MAX_REFUSAL: u32 = 80;
 
@@ -66,17 +66,17 @@ pub(crate) fn refuse(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, with_reas
     let length = |text: &str| text.len().to_le_bytes()[0];
     let reason = REFUSED_BECAUSE;
     if with_reason {
-        head(out, kind, id, 7 + length(reason));
+        header(out, kind, id, 7 + length(reason));
         // Reason string, after the length of all properties.
         out.extend_from_slice(&[REFUSED, 3 + length(reason), 0x1f, 0, length(reason)]);
         out.extend_from_slice(reason.as_bytes());
     } else {
-        head(out, kind, id, 3);
+        header(out, kind, id, 3);
         out.push(REFUSED);
     }
 }
 
-fn head(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, length: u8) {
+fn header(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, length: u8) {
     let first = match kind {
         AckKind::Ack => 0x40,
         AckKind::Received => 0x50,
@@ -93,7 +93,7 @@ pub(crate) fn acknowledge(
     properties: Option<&Properties>,
 ) {
     let properties = properties.map_or(&[][..], |properties| &properties.bytes);
-    head(out, kind, id, 2 + properties.len().to_le_bytes()[0]);
+    header(out, kind, id, 2 + properties.len().to_le_bytes()[0]);
     out.extend_from_slice(properties);
 }
 
@@ -188,7 +188,11 @@ mod tests {
         let ack = ("ack".into(), String::from("replicated:8").into());
         for (kept, most, properties) in [
             (None, MAX_ACK, vec![lsn.clone()]),
-            (Some(Ack::Replicated(8)), MAX_TOLD_ACK, vec![lsn, ack]),
+            (
+                Some(Ack::Replicated(8)),
+                MAX_ACK_WITH_OUTCOME,
+                vec![lsn, ack],
+            ),
         ] {
             let mut out = Vec::new();
             let made = Properties::new(longest, kept);
@@ -221,8 +225,8 @@ mod tests {
         let first = Properties::cached(&mut slot, Lsn(7), None).bytes.as_ptr();
         let again = Properties::cached(&mut slot, Lsn(7), None).bytes.as_ptr();
         assert_eq!(first, again);
-        let told = Properties::cached(&mut slot, Lsn(7), Some(Ack::Durable));
-        assert!(told.bytes.ends_with(b"\0\x03ack\0\x07durable"));
+        let with_outcome = Properties::cached(&mut slot, Lsn(7), Some(Ack::Durable));
+        assert!(with_outcome.bytes.ends_with(b"\0\x03ack\0\x07durable"));
         let other = Properties::cached(&mut slot, Lsn(8), Some(Ack::Durable));
         assert_eq!(other.lsn, Lsn(8));
     }

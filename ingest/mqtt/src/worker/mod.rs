@@ -21,7 +21,7 @@ use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::{AppendError, Appender, Durable, GroupId, Lsn, Replicated, Row};
 
-use crate::ack_pass::Pass;
+use crate::ack_pass::AckPass;
 use crate::clients::Clients;
 use crate::clock::unix_nanos;
 use crate::config::Config;
@@ -33,7 +33,7 @@ use crate::session::{Overdue, Session};
 use crate::stats::{Counters, add};
 use crate::topic;
 
-/// How often keep-alives are looked at.
+/// How often timeouts are checked.
 const TICK: Duration = Duration::from_millis(500);
 
 /// What crosses threads into a worker: the newest durable group, and the order to stop.
@@ -76,19 +76,20 @@ pub(crate) struct Worker {
     /// By address: a session that leaves must be found at once, however many there are.
     sessions: RefCell<HashMap<*const Session, Rc<Session>>>,
     /// Sessions that wait for an fsync.
-    waiting: RefCell<Vec<Rc<Session>>>,
+    fsync_waiters: RefCell<Vec<Rc<Session>>>,
     /// Sessions whose first message is durable and waits for secondaries: for days, perhaps, and
     /// meanwhile at no cost to the others.
     replica_waiters: RefCell<ReplicaWaiters<Session>>,
     /// Wakes `watch_replicas`: there is one in `replica_waiters`, or the worker stops.
-    first_replica_waiter: LocalWaker,
-    stopped: LocalWaker,
-    /// Connections that wait for the committer to make room.
-    crowd: RefCell<Vec<Waker>>,
-    seen: Cell<u64>,
-    /// Connections looked at so far.
+    replica_waker: LocalWaker,
+    stop_waker: LocalWaker,
+    /// Connections that wait until the log takes rows again.
+    append_wakers: RefCell<Vec<Waker>>,
+    /// `Signal::groups` when it was last read.
+    seen_groups: Cell<u64>,
+    /// Sessions that a pass has met so far.
     #[cfg(test)]
-    looks: Cell<u64>,
+    visits: Cell<u64>,
 }
 
 /// Why a message could not be taken now.
@@ -117,14 +118,14 @@ impl Worker {
             appender: RefCell::new(appender),
             reports,
             sessions: RefCell::default(),
-            waiting: RefCell::default(),
+            fsync_waiters: RefCell::default(),
             replica_waiters: RefCell::new(ReplicaWaiters::new()),
-            first_replica_waiter: LocalWaker::new(),
-            stopped: LocalWaker::new(),
-            crowd: RefCell::default(),
-            seen: Cell::new(0),
+            replica_waker: LocalWaker::new(),
+            stop_waker: LocalWaker::new(),
+            append_wakers: RefCell::default(),
+            seen_groups: Cell::new(0),
             #[cfg(test)]
-            looks: Cell::new(0),
+            visits: Cell::new(0),
         }
     }
 
@@ -222,20 +223,22 @@ impl Worker {
     }
 
     /// The session has a message that waits for its fsync.
-    pub(crate) fn list(&self, session: &Rc<Session>) {
+    pub(crate) fn await_fsync(&self, session: &Rc<Session>) {
         if !session.listed.replace(true) {
-            self.waiting.borrow_mut().push(Rc::clone(session));
+            self.fsync_waiters.borrow_mut().push(Rc::clone(session));
         }
     }
 
     /// Resolves after the next group became durable.
     pub(crate) async fn next_group(&self) {
-        let seen = self.seen.get();
+        let seen = self.seen_groups.get();
         poll_fn(|context| {
-            if self.seen.get() != seen || self.signal.is_stopping() {
+            if self.seen_groups.get() != seen || self.signal.is_stopping() {
                 return Poll::Ready(());
             }
-            self.crowd.borrow_mut().push(context.waker().clone());
+            self.append_wakers
+                .borrow_mut()
+                .push(context.waker().clone());
             Poll::Pending
         })
         .await;
@@ -247,62 +250,68 @@ impl Worker {
         let stopped = poll_fn(|context| {
             self.signal.waker.register(context.waker());
             let groups = self.signal.groups.load(Ordering::Acquire);
-            if groups != self.seen.get() {
-                self.seen.set(groups);
+            if groups != self.seen_groups.get() {
+                self.seen_groups.set(groups);
                 self.acknowledge(Durable {
                     group: GroupId(groups - 1),
                     lsn: Lsn(self.signal.lsn.load(Ordering::Relaxed)),
                 });
             }
-            if self.signal.is_stopping() && self.waiting.borrow().is_empty() {
+            if self.signal.is_stopping() && self.fsync_waiters.borrow().is_empty() {
                 return Poll::Ready(());
             }
             Poll::Pending
         });
         stopped.await;
         self.close_all();
-        self.crowd.borrow_mut().drain(..).for_each(Waker::wake);
-        self.first_replica_waiter.wake();
-        self.stopped.wake();
+        self.append_wakers
+            .borrow_mut()
+            .drain(..)
+            .for_each(Waker::wake);
+        self.replica_waker.wake();
+        self.stop_waker.wake();
     }
 
     /// One group is durable: every session's acknowledgements leave in one write.
     fn acknowledge(&self, durable: Durable) {
-        let mut pass = self.pass(Some(durable));
-        let sessions = std::mem::take(&mut *self.waiting.borrow_mut());
+        let mut pass = self.ack_pass(Some(durable));
+        let sessions = std::mem::take(&mut *self.fsync_waiters.borrow_mut());
         for session in sessions {
-            self.look(&mut pass, &session);
+            self.visit(&mut pass, &session);
             if session.awaits_disk() {
-                self.waiting.borrow_mut().push(session);
+                self.fsync_waiters.borrow_mut().push(session);
             } else {
                 session.listed.set(false);
             }
         }
         pass.finish(&self.counters);
-        self.crowd.borrow_mut().drain(..).for_each(Waker::wake);
+        self.append_wakers
+            .borrow_mut()
+            .drain(..)
+            .for_each(Waker::wake);
     }
 
-    fn pass(&self, durable: Option<Durable>) -> Pass<'_> {
-        Pass::new(durable, self.config.too_few, &self.reports)
+    fn ack_pass(&self, durable: Option<Durable>) -> AckPass<'_> {
+        AckPass::new(durable, self.config.too_few, &self.reports)
     }
 
     /// Answers what it can on one connection; what then waits for secondaries gets an entry.
-    fn look(&self, pass: &mut Pass<'_>, session: &Rc<Session>) {
+    fn visit(&self, pass: &mut AckPass<'_>, session: &Rc<Session>) {
         #[cfg(test)]
-        self.looks.update(|looks| looks + 1);
-        pass.serve(session);
+        self.visits.update(|visits| visits + 1);
+        pass.answer(session);
         let mut waiters = self.replica_waiters.borrow_mut();
         let none = waiters.is_empty();
         waiters.update(session);
         if none && !waiters.is_empty() {
-            self.first_replica_waiter.wake();
+            self.replica_waker.wake();
         }
     }
 
     /// Answers what needs neither disk nor secondaries, if nothing is before it.
     pub(crate) fn answer_now(&self, session: &Rc<Session>) {
-        let mut pass = self.pass(None);
-        self.look(&mut pass, session);
+        let mut pass = self.ack_pass(None);
+        self.visit(&mut pass, session);
         pass.finish(&self.counters);
     }
 
@@ -315,14 +324,14 @@ impl Worker {
             if self.signal.is_stopping() {
                 return;
             }
-            // Before looking: what comes after it wakes again.
+            // Before the pass: what comes after it wakes again.
             reports.mark_unchanged();
             self.answer_replica_waiters();
             if self.replica_waiters.borrow().is_empty() {
                 continue;
             }
             let changed = pin!(reports.changed());
-            match select(changed, pin!(self.stop_order())).await {
+            match select(changed, pin!(self.stopping())).await {
                 Either::Left((Ok(()), _)) => {}
                 // The log is gone, or the worker stops.
                 _ => return,
@@ -330,17 +339,17 @@ impl Worker {
         }
     }
 
-    /// Looks only at sessions that get an answer, and once at each: what one waits for after its look
-    /// is not over in this pass.
+    /// Visits only sessions that get an answer, and each once: what one waits for after its visit is
+    /// not over in this pass.
     fn answer_replica_waiters(&self) {
-        let mut pass = self.pass(None);
-        let next = |pass: &Pass<'_>| {
+        let mut pass = self.ack_pass(None);
+        let next = |pass: &AckPass<'_>| {
             self.replica_waiters
                 .borrow_mut()
-                .take_ready(|wait| pass.ends(wait))
+                .take_ready(|wait| pass.is_over(wait))
         };
         while let Some(session) = next(&pass) {
-            self.look(&mut pass, &session);
+            self.visit(&mut pass, &session);
         }
         pass.finish(&self.counters);
     }
@@ -351,25 +360,25 @@ impl Worker {
             if !self.replica_waiters.borrow().is_empty() || self.signal.is_stopping() {
                 return Poll::Ready(());
             }
-            self.first_replica_waiter.register(context.waker());
+            self.replica_waker.register(context.waker());
             Poll::Pending
         })
         .await;
     }
 
-    async fn stop_order(&self) {
+    async fn stopping(&self) {
         poll_fn(|context| {
             if self.signal.is_stopping() {
                 return Poll::Ready(());
             }
-            self.stopped.register(context.waker());
+            self.stop_waker.register(context.waker());
             Poll::Pending
         })
         .await;
     }
 
-    /// Looks after keep-alives until the worker stops.
-    pub(crate) async fn watch_clock(self: Rc<Self>) {
+    /// Closes connections whose time is over, until the worker stops.
+    pub(crate) async fn watch_timeouts(self: Rc<Self>) {
         while !self.signal.is_stopping() {
             ntex::time::sleep(TICK).await;
             let now = Instant::now();
@@ -418,7 +427,7 @@ pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str)
         let _ = session.io.encode(packet, session.codec.as_ref());
     }
     session.io.close();
-    // It may wait for room, not for a packet.
+    // It may wait until it may have another message in flight, not for a packet.
     session.waker.wake();
 }
 

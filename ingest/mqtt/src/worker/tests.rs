@@ -82,7 +82,7 @@ impl Bench {
         });
         match need {
             Need::Repeat | Need::Refuse => self.worker.answer_now(session),
-            Need::Durable(_) | Need::Replicas(..) => self.worker.list(session),
+            Need::Durable(_) | Need::Replicas(..) => self.worker.await_fsync(session),
         }
     }
 
@@ -101,9 +101,9 @@ impl Bench {
         self.reports.send_replace(Replicated::new(copies.collect()));
     }
 
-    /// Looks since the last asking.
-    fn looks(&self) -> u64 {
-        self.worker.looks.take()
+    /// Sessions visited since the last asking.
+    fn visits(&self) -> u64 {
+        self.worker.visits.take()
     }
 
     fn acknowledged(&self) -> u64 {
@@ -133,7 +133,7 @@ fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
             bench.publish(session, Need::Replicas(GroupId(0), 5));
         }
         bench.durable(0);
-        assert_eq!(bench.looks(), 10_000);
+        assert_eq!(bench.visits(), 10_000);
         let client = bench.session("durable".to_owned());
         for n in 1..=1_000 {
             bench.publish(&client, Need::Durable(GroupId(n)));
@@ -142,11 +142,11 @@ fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
             bench.report(4 + n % 2, if n % 2 == 0 { 10 * n } else { 9 });
             bench.worker.answer_replica_waiters();
         }
-        assert_eq!((bench.looks(), bench.acknowledged()), (1_000, 1_000));
+        assert_eq!((bench.visits(), bench.acknowledged()), (1_000, 1_000));
         bench.check(&sessions);
         bench.report(5, 10);
         bench.worker.answer_replica_waiters();
-        assert_eq!((bench.looks(), bench.acknowledged()), (10_000, 11_000));
+        assert_eq!((bench.visits(), bench.acknowledged()), (10_000, 11_000));
         assert!(bench.worker.replica_waiters.borrow().is_empty());
     });
 }
@@ -177,9 +177,9 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
                     4 => {
                         bench.report(random.u64(..10), random.u64(..10 * group + 11));
                         bench.worker.answer_replica_waiters();
-                        let pass = bench.worker.pass(None);
+                        let pass = bench.worker.ack_pass(None);
                         let mut waits = sessions.iter().filter_map(|session| session.waits_for());
-                        assert!(!waits.any(|wait| pass.ends(wait)));
+                        assert!(!waits.any(|wait| pass.is_over(wait)));
                     }
                     _ if !sessions.is_empty() => {
                         let need = match random.u8(..6) {
