@@ -137,7 +137,7 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
             Err(Either::Left(error)) => return read_error(&error),
             Ok(None) | Err(Either::Right(_)) => return End::Lost,
         };
-        session.saw_packet(Instant::now());
+        session.liveness.saw_packet(Instant::now());
         if let Some(end) = handle(packet, session, worker).await {
             return end;
         }
@@ -185,7 +185,7 @@ fn protocol_error(reason: &str) -> Option<End> {
 }
 
 async fn handle(packet: Packet, session: &Rc<Session>, worker: &Worker) -> Option<End> {
-    let version = session.version;
+    let version = session.version();
     let reply = match packet {
         Packet::Publish(publish) => return on_publish(publish, session, worker).await,
         Packet::Release(id) => reply::complete(version, id, session.release(id)),
@@ -246,7 +246,7 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
             Err(end) => return Some(end),
         },
     };
-    session.wait_for(Waiting { id, kind, need });
+    session.enqueue(Waiting { id, kind, need });
     match need {
         Need::Repeat | Need::Refuse => worker.answer_now(session),
         Need::Durable(_) | Need::Replicas(..) => worker.await_fsync(session),

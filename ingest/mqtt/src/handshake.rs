@@ -8,9 +8,10 @@ use ntex_mqtt::QoS;
 use ntex_mqtt::v3::codec as c3;
 use ntex_mqtt::v5::codec as c5;
 
+use crate::aliases::MAX_ALIASES;
 use crate::codec::{Outgoing, Packet};
 use crate::config::Config;
-use crate::session::{Identity, MAX_ALIASES, Will};
+use crate::session::{Identity, Will};
 
 /// What a first packet leads to.
 #[derive(Debug)]

@@ -13,6 +13,7 @@
 
 mod ack;
 mod ack_pass;
+mod aliases;
 mod clients;
 mod clock;
 mod codec;
@@ -25,6 +26,7 @@ mod filter;
 mod frame;
 mod handshake;
 mod listener;
+mod liveness;
 mod queue;
 mod replica_waiters;
 mod reply;

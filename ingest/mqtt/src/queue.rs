@@ -52,14 +52,16 @@ pub(crate) struct Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: VecDeque<Entry>,
-    /// Entries at the front that wait for no disk: only for secondaries, or for those before them.
-    placed: usize,
+    /// Entries at the front that wait for no fsync: only for secondaries, or for those before them.
+    past_fsync: usize,
+    /// A message has been received and its place in the queue is not decided yet.
+    arriving: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     waiting: Waiting,
-    /// Known once placed.
+    /// Known once past its fsync.
     lsn: Lsn,
 }
 
@@ -72,10 +74,22 @@ impl Queue {
         self.entries.iter().any(|entry| entry.waiting.id == id)
     }
 
+    /// A message has been received; `push`, `drop_arriving` or `clear` takes it from here.
+    pub(crate) fn arrive(&mut self) {
+        assert!(!self.arriving, "a connection takes one message at a time");
+        self.arriving = true;
+    }
+
+    /// What has been received gets no answer.
+    pub(crate) fn drop_arriving(&mut self) {
+        self.arriving = false;
+    }
+
     pub(crate) fn push(&mut self, waiting: Waiting) {
+        self.arriving = false;
         let instant = matches!(waiting.need, Need::Repeat | Need::Refuse);
-        if instant && !self.awaits_disk() {
-            self.placed += 1;
+        if instant && !self.awaits_fsync() {
+            self.past_fsync += 1;
         }
         self.entries.push_back(Entry {
             waiting,
@@ -84,13 +98,13 @@ impl Queue {
     }
 
     /// Whether a message is not known to be durable.
-    pub(crate) fn awaits_disk(&self) -> bool {
-        self.placed < self.entries.len()
+    pub(crate) fn awaits_fsync(&self) -> bool {
+        self.past_fsync < self.entries.len()
     }
 
     /// What the first message waits for, if it is for secondaries.
     pub(crate) fn waits_for(&self) -> Option<Wait> {
-        let first = self.entries.front().filter(|_| self.placed > 0)?;
+        let first = self.entries.front().filter(|_| self.past_fsync > 0)?;
         match first.waiting.need {
             Need::Replicas(_, replicas) => Some(Wait {
                 replicas,
@@ -102,16 +116,17 @@ impl Queue {
 
     /// Takes out the first message if it can be answered: `durable` is a group that has just become
     /// durable, `reached` tells how far a message got that asks for so many secondaries.
+    #[must_use = "what has left the queue must be answered"]
     pub(crate) fn next(
         &mut self,
         durable: Option<Durable>,
         mut reached: impl FnMut(u8, Lsn) -> Option<Outcome>,
     ) -> Option<Answer> {
         let front = self.entries.front()?;
-        let lsn = if self.placed > 0 {
+        let lsn = if self.past_fsync > 0 {
             front.lsn
         } else {
-            front.waiting.need.place(durable)?
+            front.waiting.need.lsn(durable)?
         };
         let outcome = match front.waiting.need {
             Need::Durable(_) => Outcome::Durable,
@@ -119,13 +134,14 @@ impl Queue {
             Need::Refuse => Outcome::Refused,
             Need::Replicas(_, replicas) => {
                 let Some(outcome) = reached(replicas, lsn) else {
-                    self.place(durable);
+                    self.note_lsns(durable);
                     return None;
                 };
                 outcome
             }
         };
-        self.placed = self.placed.saturating_sub(1);
+        assert!(self.past_fsync <= self.entries.len());
+        self.past_fsync = self.past_fsync.saturating_sub(1);
         let Waiting { id, kind, .. } = self.entries.pop_front()?.waiting;
         Some(Answer {
             id,
@@ -136,19 +152,20 @@ impl Queue {
     }
 
     /// Notes the LSN of whatever is durable and cannot leave yet.
-    fn place(&mut self, durable: Option<Durable>) {
-        for entry in self.entries.iter_mut().skip(self.placed) {
-            let Some(lsn) = entry.waiting.need.place(durable) else {
+    fn note_lsns(&mut self, durable: Option<Durable>) {
+        for entry in self.entries.iter_mut().skip(self.past_fsync) {
+            let Some(lsn) = entry.waiting.need.lsn(durable) else {
                 return;
             };
             entry.lsn = lsn;
-            self.placed += 1;
+            self.past_fsync += 1;
         }
     }
 
-    /// Gives up all messages; returns how many.
+    /// Gives up all messages, the one that is arriving too; returns how many.
+    #[must_use = "what is given up must be counted"]
     pub(crate) fn clear(&mut self) -> usize {
-        let gone = self.entries.len();
+        let gone = self.entries.len() + usize::from(self.arriving);
         *self = Self::default();
         gone
     }
@@ -156,7 +173,7 @@ impl Queue {
 
 impl Need {
     /// The LSN below which the message is, if it is durable with this group or was never to be.
-    fn place(self, durable: Option<Durable>) -> Option<Lsn> {
+    fn lsn(self, durable: Option<Durable>) -> Option<Lsn> {
         match self {
             Self::Durable(group) | Self::Replicas(group, _) => {
                 durable.and_then(|durable| (group <= durable.group).then_some(durable.lsn))
@@ -214,11 +231,11 @@ mod tests {
             replicas: 1,
             lsn: Lsn(10),
         });
-        assert_eq!((queue.waits_for(), queue.awaits_disk()), (first, true));
+        assert_eq!((queue.waits_for(), queue.awaits_fsync()), (first, true));
         assert_eq!(drain(&mut queue, durable(1, 20), 9), []);
-        assert_eq!((queue.waits_for(), queue.awaits_disk()), (first, false));
+        assert_eq!((queue.waits_for(), queue.awaits_fsync()), (first, false));
         queue.push(waiting(6, Need::Repeat));
-        assert!(!queue.awaits_disk());
+        assert!(!queue.awaits_fsync());
         let rest = [
             (2, Outcome::Replicated(1), 10),
             (3, Outcome::Durable, 10),
@@ -227,7 +244,7 @@ mod tests {
             (6, Outcome::Repeated, 0),
         ];
         assert_eq!(drain(&mut queue, None, 10), rest);
-        assert_eq!((queue.waits_for(), queue.awaits_disk()), (None, false));
+        assert_eq!((queue.waits_for(), queue.awaits_fsync()), (None, false));
         assert_eq!(queue.len(), 0);
     }
 
@@ -240,7 +257,11 @@ mod tests {
         queue.push(waiting(3, Need::Repeat));
         assert_eq!(drain(&mut queue, None, 0), []);
         assert_eq!(queue.clear(), 2);
-        assert_eq!((queue.clear(), queue.awaits_disk()), (0, false));
+        queue.arrive();
+        assert_eq!((queue.clear(), queue.awaits_fsync()), (1, false));
+        queue.arrive();
+        queue.push(waiting(4, Need::Repeat));
+        assert_eq!((queue.clear(), queue.clear()), (1, 0));
     }
 
     #[test]

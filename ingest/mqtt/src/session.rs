@@ -1,12 +1,17 @@
-//! One connection's state: messages whose answers are due, keep-alive, topic aliases. Owned by one
-//! worker thread; does no I/O.
+//! One connection's state after CONNECT: messages whose answers are due, QoS 2 packet ids, topic
+//! aliases. Owned by one worker thread; does no I/O. Must never let a message leave unanswered and
+//! uncounted.
+//!
+//! Where a session stands is not one state but two, independent of each other: it may wait for an
+//! fsync (`fsync_listed`) and at the same time for secondaries (`replica_entry`), each because of
+//! other messages.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ntex::io::{IoRef, OnDisconnect};
@@ -15,15 +20,13 @@ use ntex::util::ByteString;
 use wal::{Durable, Lsn};
 
 use crate::ack::{Outcome, Wait};
+use crate::aliases::Aliases;
 use crate::codec::Codec;
 use crate::frame::Version;
+use crate::liveness::{Liveness, Overdue};
 use crate::queue::{Answer, Queue, Waiting};
 use crate::replica_waiters::ReplicaWaiter;
 
-/// Topic aliases a client may set.
-pub(crate) const MAX_ALIASES: u16 = 32;
-/// A packet that has begun must be whole after this time.
-const MAX_PARTIAL: Duration = Duration::from_secs(120);
 /// A message to store when the client vanishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Will {
@@ -48,66 +51,53 @@ pub(crate) struct Session {
     pub(crate) io: IoRef,
     pub(crate) codec: Rc<Codec>,
     pub(crate) client: String,
-    pub(crate) version: Version,
     pub(crate) will: RefCell<Option<Will>>,
-    /// Set when another connection takes over the client id.
-    pub(crate) superseded: Arc<AtomicBool>,
-    /// In the worker's list of sessions whose messages wait for an fsync.
-    pub(crate) listed: Cell<bool>,
+    pub(crate) liveness: Liveness,
+    /// Wakes the connection: it may take another message, or is closed.
+    pub(crate) waker: LocalWaker,
+    /// Whether it is among the worker's sessions whose messages wait for an fsync.
+    pub(crate) fsync_listed: Cell<bool>,
     /// Its entry among the worker's sessions whose messages wait for secondaries.
     replica_entry: Cell<Option<Wait>>,
-    /// A message has been counted as received and is not in the queue yet.
-    pub(crate) arriving: Cell<bool>,
-    pub(crate) waker: LocalWaker,
     /// Asked for once: each asking leaves something behind in the connection.
     gone: OnceCell<OnDisconnect>,
     /// Longest acknowledgement with properties: 0 when the client wants none.
     max_properties: u32,
-    keep_alive: Option<Duration>,
-    last_packet: Cell<Instant>,
     queue: RefCell<Queue>,
     /// QoS 2 ids that were received and not yet released.
     unreleased: RefCell<HashSet<NonZeroU16>>,
-    aliases: RefCell<Vec<Option<ByteString>>>,
-}
-
-/// Why a connection must be closed by the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    KeepAlive,
-    PartialPacket,
-    Superseded,
+    aliases: RefCell<Aliases>,
 }
 
 impl Session {
+    /// `superseded` is set once another connection takes over the client id.
     pub(crate) fn new(
         io: IoRef,
         codec: Rc<Codec>,
         identity: Identity,
         superseded: Arc<AtomicBool>,
     ) -> Self {
-        let version = codec.version();
-        let may_have = version == Version::V5 && identity.wants_properties;
+        let may_have = codec.version() == Version::V5 && identity.wants_properties;
         let max_packet = identity.max_packet.unwrap_or(u32::MAX);
         Self {
             io,
             codec,
             client: identity.client,
-            version,
             will: RefCell::new(identity.will),
-            superseded,
-            listed: Cell::new(false),
-            replica_entry: Cell::new(None),
-            arriving: Cell::new(false),
+            liveness: Liveness::new(identity.keep_alive, superseded, Instant::now()),
             waker: LocalWaker::new(),
+            fsync_listed: Cell::new(false),
+            replica_entry: Cell::new(None),
             gone: OnceCell::new(),
             max_properties: if may_have { max_packet } else { 0 },
-            keep_alive: identity.keep_alive,
-            last_packet: Cell::new(Instant::now()),
             queue: RefCell::default(),
             unreleased: RefCell::default(),
             aliases: RefCell::default(),
         }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.codec.version()
     }
 
     /// Whether an acknowledgement of so many bytes may carry properties.
@@ -120,17 +110,23 @@ impl Session {
         self.gone.get_or_init(|| self.io.on_disconnect())
     }
 
-    pub(crate) fn saw_packet(&self, now: Instant) {
-        self.last_packet.set(now);
-    }
-
     /// Messages whose acknowledgement is still due.
     pub(crate) fn in_flight(&self) -> usize {
         self.queue.borrow().len()
     }
 
-    pub(crate) fn wait_for(&self, waiting: Waiting) {
-        self.arriving.set(false);
+    /// A message has come in; `enqueue`, `drop_arriving` or `abandon` takes it from here.
+    pub(crate) fn arrive(&self) {
+        self.queue.borrow_mut().arrive();
+    }
+
+    /// The message that has come in gets no answer.
+    pub(crate) fn drop_arriving(&self) {
+        self.queue.borrow_mut().drop_arriving();
+    }
+
+    /// The message that has come in is to be answered in its turn.
+    pub(crate) fn enqueue(&self, waiting: Waiting) {
         self.queue.borrow_mut().push(waiting);
     }
 
@@ -140,6 +136,7 @@ impl Session {
     }
 
     /// The next message that can be answered; see `Queue::next`.
+    #[must_use = "what has left the queue must be answered"]
     pub(crate) fn next_answer(
         &self,
         durable: Option<Durable>,
@@ -149,17 +146,18 @@ impl Session {
     }
 
     /// Whether a message is not known to be durable.
-    pub(crate) fn awaits_disk(&self) -> bool {
-        self.queue.borrow().awaits_disk()
+    pub(crate) fn awaits_fsync(&self) -> bool {
+        self.queue.borrow().awaits_fsync()
     }
 
     /// Gives up every message that was received and not answered; returns how many.
+    #[must_use = "what is given up must be counted"]
     pub(crate) fn abandon(&self) -> u64 {
-        let arriving = u64::from(self.arriving.replace(false));
-        self.queue.borrow_mut().clear() as u64 + arriving
+        self.queue.borrow_mut().clear() as u64
     }
 
     /// Takes in a QoS 2 packet id; false when its message has been stored already.
+    #[must_use = "a message that has been stored must not be stored again"]
     pub(crate) fn receive(&self, id: NonZeroU16) -> bool {
         self.unreleased.borrow_mut().insert(id)
     }
@@ -174,38 +172,15 @@ impl Session {
         topic: ByteString,
         alias: Option<NonZeroU16>,
     ) -> Option<ByteString> {
-        let Some(alias) = alias else {
-            return Some(topic);
-        };
-        if alias.get() > MAX_ALIASES {
-            return None;
+        match alias {
+            None => Some(topic),
+            Some(alias) => self.aliases.borrow_mut().resolve(&topic, alias),
         }
-        let mut aliases = self.aliases.borrow_mut();
-        aliases.resize(usize::from(MAX_ALIASES) + 1, None);
-        let slot = &mut aliases[usize::from(alias.get())];
-        if !topic.is_empty() {
-            // A copy: the topic's own bytes would pin a page of the read buffer.
-            *slot = Some(ByteString::from(String::from(&*topic)));
-        }
-        slot.clone()
     }
 
-    /// Whether the connection's time is over.
+    /// Why the connection must be closed at `now`, if it must.
     pub(crate) fn overdue(&self, now: Instant) -> Option<Overdue> {
-        let since = |then: Instant| now.saturating_duration_since(then);
-        if self.superseded.load(Ordering::Relaxed) {
-            return Some(Overdue::Superseded);
-        }
-        let grace = self
-            .keep_alive
-            .map(|keep_alive| keep_alive + keep_alive / 2);
-        if grace.is_some_and(|grace| since(self.last_packet.get()) > grace) {
-            return Some(Overdue::KeepAlive);
-        }
-        let partial = self.codec.partial_since();
-        partial
-            .is_some_and(|then| since(then) > MAX_PARTIAL)
-            .then_some(Overdue::PartialPacket)
+        self.liveness.overdue(now, self.codec.partial_since())
     }
 }
 

@@ -27,9 +27,10 @@ use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
+use crate::liveness::Overdue;
 use crate::replica_waiters::ReplicaWaiters;
 use crate::reply;
-use crate::session::{Overdue, Session};
+use crate::session::Session;
 use crate::stats::{Counters, add};
 use crate::topic;
 
@@ -144,12 +145,13 @@ impl Worker {
         let dropped = session.abandon();
         add(&self.counters.dropped, dropped);
         add(&self.counters.waiting, dropped.wrapping_neg());
-        self.clients.leave(&session.client, &session.superseded);
+        self.clients
+            .leave(&session.client, session.liveness.superseded());
     }
 
     /// A message has come in; `settle` or the session's queue takes it from here.
     pub(crate) fn arrived(&self, session: &Session, bytes: usize) {
-        session.arriving.set(true);
+        session.arrive();
         add(&self.counters.received, 1);
         add(&self.counters.waiting, 1);
         add(&self.counters.bytes, bytes as u64);
@@ -157,7 +159,7 @@ impl Worker {
 
     /// The message that has come in gets no answer: `counter` says why.
     pub(crate) fn settle(&self, session: &Session, counter: &AtomicU64) {
-        session.arriving.set(false);
+        session.drop_arriving();
         add(&self.counters.waiting, 1_u64.wrapping_neg());
         add(counter, 1);
     }
@@ -224,7 +226,7 @@ impl Worker {
 
     /// The session has a message that waits for its fsync.
     pub(crate) fn await_fsync(&self, session: &Rc<Session>) {
-        if !session.listed.replace(true) {
+        if !session.fsync_listed.replace(true) {
             self.fsync_waiters.borrow_mut().push(Rc::clone(session));
         }
     }
@@ -278,10 +280,10 @@ impl Worker {
         let sessions = std::mem::take(&mut *self.fsync_waiters.borrow_mut());
         for session in sessions {
             self.visit(&mut pass, &session);
-            if session.awaits_disk() {
+            if session.awaits_fsync() {
                 self.fsync_waiters.borrow_mut().push(session);
             } else {
-                session.listed.set(false);
+                session.fsync_listed.set(false);
             }
         }
         pass.finish(&self.counters);
@@ -423,7 +425,7 @@ impl Worker {
 
 /// Says why where the protocol allows it, then closes after what is buffered.
 pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str) {
-    if let Some(packet) = reply::disconnect(session.version, code, reason) {
+    if let Some(packet) = reply::disconnect(session.version(), code, reason) {
         let _ = session.io.encode(packet, session.codec.as_ref());
     }
     session.io.close();

@@ -75,7 +75,7 @@ impl Bench {
     /// A message comes in as `connection` takes it in.
     fn publish(&self, session: &Rc<Session>, need: Need) {
         self.worker.arrived(session, 1);
-        session.wait_for(Waiting {
+        session.enqueue(Waiting {
             id: NonZeroU16::MIN,
             kind: AckKind::Ack,
             need,
