@@ -15,18 +15,6 @@ use crate::record::Record;
 use crate::timestamp::Unit;
 use crate::write::{Fault, Format, Target};
 
-/// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Most rows of one write.
-pub(crate) const MAX_ROWS: usize = 200_000;
-
-/// Most lines that an answer tells of.
-const MAX_FAULTS: usize = 100;
-
-/// Most characters of a line that an answer repeats.
-const MAX_FAULT_TEXT: usize = 256;
-
 /// Takes rows of one table, all or none, once there is room for them.
 pub(crate) trait Take {
     fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError>;
@@ -241,6 +229,18 @@ fn append(
     let rows: Vec<Row<'_>> = rows.collect();
     log.take(table, &rows)
 }
+
+/// What some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Most rows of one write.
+pub(crate) const MAX_ROWS: usize = 200_000;
+
+/// Most lines that an answer tells of.
+const MAX_FAULTS: usize = 100;
+
+/// Most characters of a line that an answer repeats.
+const MAX_FAULT_TEXT: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,6 @@ use wal::{Row, Value};
 use crate::error::PayloadError;
 use crate::timestamp::{self, Unit};
 
-/// Payload fields that say when, the first one present wins.
-pub(crate) const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];
-
 /// The rows of one payload.
 #[derive(Debug, Default)]
 pub struct Decoded<'a> {
@@ -97,3 +94,6 @@ impl<'a> Decoded<'a> {
         Ok(())
     }
 }
+
+/// Payload fields that say when, the first one present wins.
+pub(crate) const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];

@@ -3,8 +3,6 @@
 
 use wal::Value;
 
-const NANOS: i64 = 1_000_000_000;
-
 /// What a number means where a time is expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
@@ -104,6 +102,8 @@ fn from_text(text: &str, unit: Unit) -> Result<i64, String> {
     i64::try_from(stamp.as_nanosecond())
         .map_err(|_| format!("{text:?} is outside the years 1677 to 2262"))
 }
+
+const NANOS: i64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

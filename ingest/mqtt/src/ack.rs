@@ -6,15 +6,6 @@ use std::str::FromStr;
 
 use wal::{Lsn, Replicated};
 
-/// Most secondaries an acknowledgement can wait for.
-pub const MAX_REPLICAS: u8 = 8;
-
-/// The MQTT 5 user property that asks for a promise, and tells which one was kept.
-pub(crate) const PROPERTY: &str = "ack";
-
-const DURABLE: &str = "durable";
-const REPLICATED: &str = "replicated:";
-
 /// When a message is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ack {
@@ -128,6 +119,15 @@ pub(crate) fn reached(
     let fall_back = too_few == TooFew::FallBack && replicated.connected < replicas;
     fall_back.then_some(Outcome::FellBack)
 }
+
+/// Most secondaries an acknowledgement can wait for.
+pub const MAX_REPLICAS: u8 = 8;
+
+/// The MQTT 5 user property that asks for a promise, and tells which one was kept.
+pub(crate) const PROPERTY: &str = "ack";
+
+const DURABLE: &str = "durable";
+const REPLICATED: &str = "replicated:";
 
 #[cfg(test)]
 mod tests {

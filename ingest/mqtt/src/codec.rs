@@ -13,9 +13,6 @@ use ntex_mqtt::{QoS, v3, v5};
 use crate::ack::{Asked, asked};
 use crate::frame::{FrameError, Version, frame_len};
 
-/// Longest CONNECT: no client needs more before it is known.
-pub(crate) const MAX_CONNECT: u32 = 64 << 10;
-
 /// What a client sent, as far as a database cares.
 #[derive(Debug)]
 pub(crate) enum Packet {
@@ -262,6 +259,9 @@ fn from_v5(decoded: Option<v5::codec::Decoded>) -> Result<Option<Packet>, ReadEr
     };
     Ok(Some(packet))
 }
+
+/// Longest CONNECT: no client needs more before it is known.
+pub(crate) const MAX_CONNECT: u32 = 64 << 10;
 
 #[cfg(test)]
 mod tests {

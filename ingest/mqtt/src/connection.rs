@@ -23,9 +23,6 @@ use crate::stats::add;
 use crate::topic;
 use crate::worker::{NotTaken, Worker, close};
 
-/// From the TCP connection to a whole CONNECT.
-const CONNECT_TIMEOUT: Seconds = Seconds(10);
-
 /// Why a connection ends.
 enum End {
     /// The client sent DISCONNECT.
@@ -288,3 +285,6 @@ async fn store(
         }
     }
 }
+
+/// From the TCP connection to a whole CONNECT.
+const CONNECT_TIMEOUT: Seconds = Seconds(10);

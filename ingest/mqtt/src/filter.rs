@@ -1,8 +1,5 @@
 //! MQTT topic filters, in which `{name}` is another way to write `+`. Pure; allocates nothing.
 
-/// Longest filter, in bytes: as long as a topic can be.
-const MAX_FILTER: usize = 65_535;
-
 /// Why a text is no filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
@@ -72,6 +69,9 @@ fn is_name(level: &str) -> bool {
         .and_then(|rest| rest.strip_suffix('}'));
     name.is_some_and(|name| !name.is_empty() && !name.contains(['{', '}']))
 }
+
+/// Longest filter, in bytes: as long as a topic can be.
+const MAX_FILTER: usize = 65_535;
 
 #[cfg(test)]
 mod tests {

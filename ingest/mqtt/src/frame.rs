@@ -24,9 +24,6 @@ pub enum FrameError {
     Publish,
 }
 
-/// Longest run of bytes a remaining length may take.
-const MAX_LENGTH_BYTES: usize = 4;
-
 /// Length of the packet at the start of `bytes`; `None` while more bytes must come.
 ///
 /// # Errors
@@ -88,6 +85,9 @@ fn varint(bytes: &[u8]) -> Result<Option<(u32, usize)>, FrameError> {
         Err(FrameError::Length)
     }
 }
+
+/// Longest run of bytes a remaining length may take.
+const MAX_LENGTH_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests {

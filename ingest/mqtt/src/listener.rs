@@ -25,14 +25,6 @@ use crate::error::MqttError;
 use crate::stats::{Counters, Stats};
 use crate::worker::{Signal, Worker};
 
-/// Connections the kernel holds for us while the acceptor is busy.
-const BACKLOG: i32 = 4096;
-/// Read buffer of a busy connection; an idle one holds none.
-const READ_BUFFER: usize = 64 << 10;
-/// How long stopping waits for connections to take their last bytes.
-const SHUTDOWN: Millis = Millis(2_000);
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What the listener shares with its workers.
 struct Shared {
     config: Arc<Config>,
@@ -235,3 +227,14 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
     ntex::rt::spawn(Rc::clone(&worker).watch_timeouts());
     worker
 }
+
+/// Connections the kernel holds for us while the acceptor is busy.
+const BACKLOG: i32 = 4096;
+
+/// Read buffer of a busy connection; an idle one holds none.
+const READ_BUFFER: usize = 64 << 10;
+
+/// How long stopping waits for connections to take their last bytes.
+const SHUTDOWN: Millis = Millis(2_000);
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,17 +11,6 @@ use crate::codec::Outgoing;
 use crate::frame::Version;
 use crate::queue::AckKind;
 
-/// Longest acknowledgement with its `lsn` property.
-pub(crate) const MAX_ACK: u32 = 40;
-/// Longest acknowledgement that also tells what was reached.
-pub(crate) const MAX_ACK_WITH_OUTCOME: u32 = 60;
-/// Longest negative acknowledgement with its reason.
-pub(crate) const MAX_REFUSAL: u32 = 80;
-
-/// "Implementation specific error": the request is none of this server's.
-const REFUSED: u8 = 0x83;
-const REFUSED_BECAUSE: &str = "ack must be durable or replicated:1 to replicated:8, once";
-
 /// The MQTT 5 properties of an acknowledgement: `lsn`, and `ack` where more than durable was asked.
 #[derive(Debug)]
 pub(crate) struct Properties {
@@ -170,6 +159,20 @@ pub(crate) fn disconnect(
         }))
     })
 }
+
+/// Longest acknowledgement with its `lsn` property.
+pub(crate) const MAX_ACK: u32 = 40;
+
+/// Longest acknowledgement that also tells what was reached.
+pub(crate) const MAX_ACK_WITH_OUTCOME: u32 = 60;
+
+/// Longest negative acknowledgement with its reason.
+pub(crate) const MAX_REFUSAL: u32 = 80;
+
+/// "Implementation specific error": the request is none of this server's.
+const REFUSED: u8 = 0x83;
+
+const REFUSED_BECAUSE: &str = "ack must be durable or replicated:1 to replicated:8, once";
 
 #[cfg(test)]
 mod tests {

@@ -5,9 +5,6 @@ use wal::Refusal;
 
 use crate::error::Rejection;
 
-/// Name of the tag that holds the topic.
-pub(crate) const TOPIC: &str = "topic";
-
 /// The table a topic goes to.
 pub(crate) fn table(topic: &str) -> Result<&str, Rejection> {
     if topic.starts_with('$') {
@@ -27,6 +24,9 @@ pub(crate) fn table(topic: &str) -> Result<&str, Rejection> {
 pub(crate) fn is_publishable(topic: &str) -> bool {
     !topic.is_empty() && !topic.contains(['+', '#', '\0'])
 }
+
+/// Name of the tag that holds the topic.
+pub(crate) const TOPIC: &str = "topic";
 
 #[cfg(test)]
 mod tests {

@@ -241,13 +241,6 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Bytes that a backslash makes ordinary inside quotes.
-const QUOTED: &[u8] = b"\"\\";
-
-/// Times that a quote is looked for to the end of the text in vain; after that a line ends where it
-/// seems to.
-const OPEN_QUOTES: usize = 16;
-
 /// Drops the backslash before every byte that it makes ordinary.
 fn unescape(raw: &str, special: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
@@ -292,6 +285,13 @@ fn number_or_truth(raw: &str) -> Option<Value<'static>> {
     let number: f64 = raw.parse().ok()?;
     (numeric && number.is_finite()).then_some(Value::Float(number))
 }
+
+/// Bytes that a backslash makes ordinary inside quotes.
+const QUOTED: &[u8] = b"\"\\";
+
+/// Times that a quote is looked for to the end of the text in vain; after that a line ends where it
+/// seems to.
+const OPEN_QUOTES: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ARRIVAL: i64 = -7;
-
 fn read_all(text: &str) -> Vec<Result<Line<'_>, BadLine<'_>>> {
     read(text, Unit::NANOSECOND, ARRIVAL).collect()
 }
@@ -191,3 +189,5 @@ proptest! {
         prop_assert!(numbers.is_sorted_by(|a, b| a < b));
     }
 }
+
+const ARRIVAL: i64 = -7;

@@ -17,12 +17,6 @@ use crate::gunzip::gunzip;
 use crate::stats::{Counters, End, IntakeStats};
 use crate::write::{Encoding, Write, Written};
 
-/// How long rows may take from their arrival until they are on disk.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Writes that are parsed at once.
-const PARSERS: usize = 2;
-
 /// A log that takes writes.
 #[derive(Debug)]
 pub struct Intake {
@@ -233,6 +227,12 @@ fn unix_nanos() -> i64 {
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     })
 }
+
+/// How long rows may take from their arrival until they are on disk.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Writes that are parsed at once.
+const PARSERS: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -34,9 +34,6 @@ use crate::session::Session;
 use crate::stats::{Counters, add};
 use crate::topic;
 
-/// How often timeouts are checked.
-const TICK: Duration = Duration::from_millis(500);
-
 /// What crosses threads into a worker: the newest durable group, and the order to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
@@ -432,6 +429,9 @@ pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str)
     // It may wait until it may have another message in flight, not for a packet.
     session.waker.wake();
 }
+
+/// How often timeouts are checked.
+const TICK: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

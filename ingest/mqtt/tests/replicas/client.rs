@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 use mqtt::{Config, Listener, Stats};
 use wal::{Committer, Log, Lsn, Replicated};
 
-/// What nothing here takes, even on a busy machine.
-const FOREVER: Duration = Duration::from_secs(30);
-
 /// A listener on a log in a directory of its own.
 pub(crate) struct Node {
     pub(crate) listener: Listener,
@@ -234,3 +231,6 @@ fn take(bytes: &[u8]) -> (String, &[u8]) {
     let (text, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
     (String::from_utf8(text.to_vec()).expect("UTF-8"), rest)
 }
+
+/// What nothing here takes, even on a busy machine.
+const FOREVER: Duration = Duration::from_secs(30);
