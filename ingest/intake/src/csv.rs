@@ -1,5 +1,5 @@
 //! CSV to rows: the first line names the columns. An empty cell is no value; a cell is an integer, a
-//! float or a boolean where it reads as one, else text. Pure; never panics on any bytes.
+//! float or a boolean where it reads as one, else text. Pure; must never panic on any bytes.
 
 use std::borrow::Cow;
 

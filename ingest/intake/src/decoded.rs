@@ -1,4 +1,5 @@
-//! The rows of one payload whose fields are all of one table, borrowed from it. Pure.
+//! The rows of one payload whose fields are all of one table, borrowed from it. Pure; must never give
+//! out a row that is not finished.
 
 use std::borrow::Cow;
 use std::ops::Range;

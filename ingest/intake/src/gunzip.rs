@@ -1,4 +1,5 @@
-//! Unpacking gzip within a bound, several members in a row too. Pure.
+//! Unpacking gzip within a bound, several members in a row too. Pure; must never go on beyond the
+//! bound.
 
 use std::io::Read;
 

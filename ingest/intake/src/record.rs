@@ -1,4 +1,5 @@
 //! One row on its way into the log, borrowed from its payload, with the tags that are its own.
+//! Must never copy text that it can borrow.
 
 use std::borrow::Cow;
 

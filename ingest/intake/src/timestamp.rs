@@ -1,5 +1,5 @@
 //! A row's time from its payload: numbers of a unit that is known or told by magnitude, RFC 3339
-//! text. Pure.
+//! text. Pure; must never wrap or clamp a time that does not fit.
 
 use wal::Value;
 

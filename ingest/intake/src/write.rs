@@ -1,4 +1,5 @@
-//! One write as it is asked for and as it is answered. Owns the shapes only.
+//! One write as it is asked for and as it is answered. Owns the shapes only; must never do anything
+//! with them.
 
 use bytes::Bytes;
 use wal::Lsn;

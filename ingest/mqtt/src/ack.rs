@@ -1,5 +1,6 @@
 //! What an acknowledgement promises: the message is durable here, or flushed by secondaries too.
-//! Which promise a message gets, and whether it is reached. Pure.
+//! Which promise a message gets, and whether it is reached. Pure; must never call a promise reached
+//! that secondaries have not reported.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,6 @@
 //! Bytes to packets for one connection: bounds by `frame`, content by ntex-mqtt's codecs, both
-//! protocol versions brought to one `Packet`.
+//! protocol versions brought to one `Packet`. Must never give ntex-mqtt bytes that `frame` has not
+//! checked.
 
 use std::cell::{Cell, OnceCell};
 use std::num::NonZeroU16;

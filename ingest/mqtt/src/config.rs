@@ -1,4 +1,5 @@
-//! What the listener can be told. Values are checked by whoever reads the conf file.
+//! What the listener can be told. Must never check or correct a value: whoever reads the conf file has
+//! done that.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
 //! A message that could not be stored where it was meant to go, as a row of `system.dead_letters`.
+//! Must never change a byte of what came in: what is no text is kept in hexadecimal.
 
 use std::borrow::Cow;
 

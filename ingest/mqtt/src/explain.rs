@@ -1,4 +1,5 @@
-//! What a message would become, without storing it: for `check-conf --topic --payload`. Pure.
+//! What a message would become, without storing it: for `check-conf --topic --payload`. Pure;
+//! must never say anything but what the listener would do.
 
 use crate::error::Rejection;
 use crate::topic::{TOPIC, is_publishable, table};

@@ -1,4 +1,4 @@
-//! The bounds of a packet, checked before the codec sees it. Pure.
+//! The bounds of a packet, checked before the codec sees it. Pure; must never panic on any bytes.
 //!
 //! The codec is only ever given whole packets whose inner lengths stay inside their frame. So it
 //! never waits for bytes that belong to the next packet, never subtracts a header from a shorter

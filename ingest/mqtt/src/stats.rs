@@ -1,4 +1,5 @@
-//! Counters of the listener: written by one worker each, added up when somebody asks.
+//! Counters of the listener: written by one worker each, added up when somebody asks. Must never have
+//! two writers to one counter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
 //! Topic to table: the default route. The first topic level names the table, the whole topic is
-//! the tag `topic`. Pure.
+//! the tag `topic`. Pure; must never let a client write to a table of the system.
 
 use wal::Refusal;
 

@@ -1,5 +1,5 @@
 //! InfluxDB line protocol: one line is one row, of the table that it names. A line that cannot be read
-//! is told with its number and does not hold up the others. Pure; never panics on any text.
+//! is told with its number and does not hold up the others. Pure; must never panic on any text.
 //!
 //! ```text
 //! measurement[,tag=value...] field=value[,field=value...] [time]

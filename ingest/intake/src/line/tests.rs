@@ -1,4 +1,4 @@
-//! What line protocol means, line by line.
+//! What line protocol means, line by line. Must never build a line with the reader's own code.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
 //! Writes over a log on a real disk: answered when they are on it, refused or failed otherwise.
+//! Must never wait without a bound.
 
 use bytes::Bytes;
 use tempfile::TempDir;

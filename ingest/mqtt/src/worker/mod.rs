@@ -1,7 +1,8 @@
 //! One worker thread: its appender, its sessions, and the acknowledgements that leave together.
 //!
 //! All of it lives on one thread; the committer reaches it through `Signal` alone, once per group,
-//! and secondaries' reports only while a message waits for one.
+//! and secondaries' reports only while a message waits for one. Must never block: all its connections
+//! would wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

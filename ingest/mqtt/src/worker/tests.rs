@@ -1,5 +1,5 @@
 //! A worker's promises about sessions that wait for secondaries: they cost the others nothing, and
-//! none is forgotten. Groups and reports are what the test says they are.
+//! none is forgotten. Groups and reports are what the test says they are; must never wait for a clock.
 
 use std::num::NonZeroU16;
 

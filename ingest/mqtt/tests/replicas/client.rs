@@ -1,5 +1,5 @@
 //! MQTT by the byte, and a listener on a log of its own: what the promises of this crate are tested
-//! with.
+//! with. Must never use the crate's own codec: a mistake in it would hide itself.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

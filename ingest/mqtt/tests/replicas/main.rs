@@ -1,6 +1,6 @@
 //! The promises about acknowledgements: they come in order, not before the secondaries that a
 //! message asks for have it, and say what was reached. A listener on a real log; secondaries are
-//! what the test says they have flushed.
+//! what the test says they have flushed. Must never sleep: a fence tells what has been taken in.
 
 mod client;
 
