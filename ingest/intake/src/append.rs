@@ -15,17 +15,17 @@ use crate::record::Record;
 use crate::timestamp::Unit;
 use crate::write::{Fault, Format, Target};
 
-/// Takes rows of one table, all or none, once there is room for them.
-pub(crate) trait Take {
-    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError>;
+/// Appends rows of one table, all or none, once the log takes them.
+pub(crate) trait AppendRows {
+    fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError>;
 }
 
 /// Rows by the table that they go to.
 type Tables<'a> = Vec<(Cow<'a, str>, Vec<Record<'a>>)>;
 
-/// What has been handed over.
+/// What has been handed over, and which lines have not.
 #[derive(Debug, Default)]
-pub(crate) struct Stored {
+pub(crate) struct Appended {
     pub(crate) rows: usize,
     /// Of the last rows; none when there are none.
     pub(crate) group: Option<GroupId>,
@@ -34,14 +34,14 @@ pub(crate) struct Stored {
 }
 
 /// Hands everything in `bytes` that can be stored to `log`.
-pub(crate) fn store(
+pub(crate) fn append_body(
     target: &Target,
     unit: Unit,
     bytes: &[u8],
     arrival: i64,
-    log: &mut impl Take,
-) -> Result<Stored, IntakeError> {
-    let mut stored = Stored::default();
+    log: &mut impl AppendRows,
+) -> Result<Appended, IntakeError> {
+    let mut appended = Appended::default();
     match target {
         Target::Table {
             table,
@@ -49,18 +49,19 @@ pub(crate) fn store(
             tags,
         } => {
             let records = records(*format, unit, bytes, tags, arrival)?;
-            stored.all(table, &records, log)?;
+            appended.append_all(table, &records, log)?;
         }
         Target::Lines => {
-            let tables = lines(unit, bytes, arrival, &mut stored)?;
+            let tables = lines(unit, bytes, arrival, &mut appended)?;
             for (table, records) in tables {
-                stored.most(&table, &records, log)?;
+                appended.append_valid(&table, &records, log)?;
             }
-            stored.faults.sort_by_key(|fault| fault.line);
-            stored.quote(bytes);
+            appended.faults.sort_by_key(|fault| fault.line);
+            appended.add_texts(bytes);
         }
     }
-    Ok(stored)
+    assert_eq!(appended.rows > 0, appended.group.is_some());
+    Ok(appended)
 }
 
 /// The rows of one table.
@@ -94,17 +95,17 @@ fn lines<'a>(
     unit: Unit,
     bytes: &'a [u8],
     arrival: i64,
-    stored: &mut Stored,
+    appended: &mut Appended,
 ) -> Result<Tables<'a>, PayloadError> {
     let text = str::from_utf8(bytes).map_err(|error| PayloadError::Utf8 {
         at: error.valid_up_to(),
     })?;
     let mut tables: Tables<'a> = Vec::new();
     let mut places: HashMap<Cow<'a, str>, usize> = HashMap::new();
-    let mut seen = 0;
+    let mut count = 0;
     for line in line::read(text, unit, arrival) {
-        seen += 1;
-        if seen > MAX_ROWS {
+        count += 1;
+        if count > MAX_ROWS {
             return Err(PayloadError::TooManyRows { limit: MAX_ROWS });
         }
         match line {
@@ -115,46 +116,46 @@ fn lines<'a>(
                 });
                 tables[place].1.push(line.record);
             }
-            Err(BadLine { line, text, reason }) => stored.fault(line, text, reason),
+            Err(BadLine { line, text, reason }) => appended.add_fault(line, text, reason),
         }
     }
-    if seen == 0 {
+    if count == 0 {
         return Err(PayloadError::Empty);
     }
     Ok(tables)
 }
 
-impl Stored {
-    /// Those records that fit; halves what is refused until it is known which do not.
-    fn most(
+impl Appended {
+    /// Appends those records that fit; halves what is refused until it is known which do not.
+    fn append_valid(
         &mut self,
         table: &str,
         records: &[Record<'_>],
-        log: &mut impl Take,
+        log: &mut impl AppendRows,
     ) -> Result<(), IntakeError> {
-        match (self.all(table, records, log), records) {
+        match (self.append_all(table, records, log), records) {
             (Err(IntakeError::Refused(refusal)), [_] | []) => self.refuse(records, &refusal),
             (Err(IntakeError::Refused(refusal)), _) if concerns_all(&refusal) => {
                 self.refuse(records, &refusal);
             }
             (Err(IntakeError::Refused(_)), _) => {
                 let (left, right) = records.split_at(records.len() / 2);
-                self.most(table, left, log)?;
-                self.most(table, right, log)?;
+                self.append_valid(table, left, log)?;
+                self.append_valid(table, right, log)?;
             }
             (outcome, _) => outcome?,
         }
         Ok(())
     }
 
-    /// All records, or an error.
-    fn all(
+    /// Appends all records, or none of them.
+    fn append_all(
         &mut self,
         table: &str,
         records: &[Record<'_>],
-        log: &mut impl Take,
+        log: &mut impl AppendRows,
     ) -> Result<(), IntakeError> {
-        match append(table, records, log) {
+        match append_records(table, records, log) {
             Ok(group) => {
                 self.rows += records.len();
                 self.group = self.group.max(Some(group));
@@ -169,12 +170,12 @@ impl Stored {
 
     fn refuse(&mut self, records: &[Record<'_>], refusal: &Refusal) {
         for record in records {
-            self.fault(record.line, "", refusal.to_string());
+            self.add_fault(record.line, "", refusal.to_string());
         }
     }
 
     /// Gives those lines that were read and refused their text.
-    fn quote(&mut self, bytes: &[u8]) {
+    fn add_texts(&mut self, bytes: &[u8]) {
         let mut lines = bytes.split(|byte| *byte == b'\n').zip(1..);
         for fault in &mut self.faults {
             let Some((line, _)) = lines.find(|(_, number)| *number == fault.line) else {
@@ -184,7 +185,7 @@ impl Stored {
         }
     }
 
-    fn fault(&mut self, line: usize, text: &str, reason: String) {
+    fn add_fault(&mut self, line: usize, text: &str, reason: String) {
         self.faulty += 1;
         if self.faults.len() < MAX_FAULTS {
             let (text, reason) = (shortened(text), shortened(&reason));
@@ -205,10 +206,10 @@ fn concerns_all(refusal: &Refusal) -> bool {
     )
 }
 
-fn append(
+fn append_records(
     table: &str,
     records: &[Record<'_>],
-    log: &mut impl Take,
+    log: &mut impl AppendRows,
 ) -> Result<GroupId, AppendError> {
     if table == wal::DEAD_LETTERS {
         let (name, reason) = (table.to_owned(), "is reserved");
@@ -227,7 +228,8 @@ fn append(
         }
     });
     let rows: Vec<Row<'_>> = rows.collect();
-    log.take(table, &rows)
+    assert!(rest.is_empty(), "every tag belongs to a row");
+    log.append(table, &rows)
 }
 
 /// What some programs put before UTF-8.
@@ -254,8 +256,8 @@ mod tests {
         taken: Vec<(String, usize)>,
     }
 
-    impl Take for Fake {
-        fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
+    impl AppendRows for Fake {
+        fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
             self.calls += 1;
             let odd = |row: &Row<'_>| matches!(row.fields[0].1, Value::Text(_));
             if table == "no" {
@@ -270,9 +272,9 @@ mod tests {
         }
     }
 
-    fn lines_of(text: &str) -> (Fake, Result<Stored, IntakeError>) {
+    fn lines_of(text: &str) -> (Fake, Result<Appended, IntakeError>) {
         let mut log = Fake::default();
-        let stored = store(&Target::Lines, Unit::Auto, text.as_bytes(), 1, &mut log);
+        let stored = append_body(&Target::Lines, Unit::Auto, text.as_bytes(), 1, &mut log);
         (log, stored)
     }
 
@@ -327,7 +329,7 @@ mod tests {
         };
         let mut log = Fake::default();
         let mut write = |format, text: &str| {
-            let stored = store(&target(format), Unit::Auto, text.as_bytes(), 1, &mut log);
+            let stored = append_body(&target(format), Unit::Auto, text.as_bytes(), 1, &mut log);
             stored.map(|stored| stored.rows)
         };
         assert_eq!(

@@ -10,15 +10,18 @@ use crate::decoded::{Decoded, TIME_FIELDS};
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
 
-/// Decodes a payload, whole or not at all; at most `most` rows. What is in `tags` stays the text it is.
+/// Decodes a payload, whole or not at all; at most `max_rows`. What is in `tags` stays the text it is.
 pub(crate) fn decode(
     payload: &[u8],
     unit: Unit,
     tags: &[String],
-    most: usize,
+    max_rows: usize,
 ) -> Result<Decoded<'static>, PayloadError> {
     let mut reader = ReaderBuilder::new().from_reader(payload);
-    let header = reader.headers().map_err(|error| fault(&error))?.clone();
+    let header = reader
+        .headers()
+        .map_err(|error| payload_error(&error))?
+        .clone();
     if header.is_empty() {
         return Err(PayloadError::Empty);
     }
@@ -30,11 +33,11 @@ pub(crate) fn decode(
         .iter()
         .map(|name| tags.iter().any(|tag| tag == name.trim()))
         .collect();
-    let mut out = Decoded::new(unit, Some(most));
+    let mut out = Decoded::new(unit, Some(max_rows));
     let mut record = StringRecord::new();
     while reader
         .read_record(&mut record)
-        .map_err(|error| fault(&error))?
+        .map_err(|error| payload_error(&error))?
     {
         let start = out.fields.len();
         for ((name, cell), is_tag) in header.iter().zip(&record).zip(&is_tag) {
@@ -86,7 +89,7 @@ fn value(cell: &str) -> Result<Value<'static>, String> {
     })
 }
 
-fn fault(error: &csv::Error) -> PayloadError {
+fn payload_error(error: &csv::Error) -> PayloadError {
     let line = error.position().map_or(0, csv::Position::line);
     let reason = match error.kind() {
         ErrorKind::UnequalLengths {

@@ -14,15 +14,15 @@ use crate::timestamp::{self, Unit};
 pub struct Decoded<'a> {
     pub(crate) fields: Vec<(Cow<'a, str>, Value<'a>)>,
     rows: Vec<Span>,
-    /// Most rows there may be.
-    most: Option<usize>,
+    max_rows: Option<usize>,
     /// What numbers mean where a time is expected.
     unit: Unit,
     /// A number too large for 64 bits came by as a float.
-    pub(crate) huge: bool,
+    pub(crate) has_huge_numbers: bool,
     /// Values of `TIME_FIELDS` in the row that is being read.
     pub(crate) times: [Option<Value<'a>>; TIME_FIELDS.len()],
-    pub(crate) fault: Option<PayloadError>,
+    /// Why a row could not be finished.
+    pub(crate) error: Option<PayloadError>,
 }
 
 #[derive(Debug)]
@@ -32,10 +32,10 @@ struct Span {
 }
 
 impl<'a> Decoded<'a> {
-    pub(crate) fn new(unit: Unit, most: Option<usize>) -> Self {
+    pub(crate) fn new(unit: Unit, max_rows: Option<usize>) -> Self {
         Self {
             unit,
-            most,
+            max_rows,
             ..Self::default()
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Decoded<'a> {
     /// Ends the row whose fields begin at `start`: the first time field that was given is its time,
     /// the others stay ordinary fields.
     pub(crate) fn finish_row(&mut self, start: usize) -> Result<(), PayloadError> {
-        if let Some(limit) = self.most.filter(|most| self.rows.len() >= *most) {
+        if let Some(limit) = self.max_rows.filter(|max| self.rows.len() >= *max) {
             return Err(PayloadError::TooManyRows { limit });
         }
         let mut time = None;

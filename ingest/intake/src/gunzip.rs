@@ -10,9 +10,8 @@ use crate::error::PayloadError;
 /// Unpacks to at most `limit` bytes.
 pub(crate) fn gunzip(packed: &[u8], limit: usize) -> Result<Vec<u8>, PayloadError> {
     let mut out = Vec::new();
-    let most = limit as u64 + 1;
     MultiGzDecoder::new(packed)
-        .take(most)
+        .take(limit as u64 + 1)
         .read_to_end(&mut out)
         .map_err(|error| PayloadError::Gzip(error.to_string()))?;
     if out.len() > limit {

@@ -24,9 +24,9 @@ pub fn decode(payload: &[u8]) -> Result<Decoded<'_>, PayloadError> {
 pub(crate) fn decode_as(
     payload: &[u8],
     unit: Unit,
-    most: Option<usize>,
+    max_rows: Option<usize>,
 ) -> Result<Decoded<'_>, PayloadError> {
-    let mut out = Decoded::new(unit, most);
+    let mut out = Decoded::new(unit, max_rows);
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
     let mut json = serde_json::Deserializer::from_slice(payload);
     let result = match first {
@@ -37,14 +37,14 @@ pub(crate) fn decode_as(
             .and_then(|()| json.end()),
         Some(_) => return Err(PayloadError::NotJson),
     };
-    if let Some(fault) = out.fault.take() {
-        return Err(fault);
+    if let Some(error) = out.error.take() {
+        return Err(error);
     }
     result.map_err(|error| PayloadError::Json(error.to_string()))?;
     if out.is_empty() {
         return Err(PayloadError::NoRows);
     }
-    if out.huge {
+    if out.has_huge_numbers {
         refuse_huge_integers(payload)?;
     }
     Ok(out)
@@ -145,9 +145,9 @@ impl<'a> Visitor<'a> for Object<'_, 'a> {
                 time,
             })?;
         }
-        out.finish_row(start).map_err(|fault| {
-            let text = fault.to_string();
-            out.fault = Some(fault);
+        out.finish_row(start).map_err(|error| {
+            let text = error.to_string();
+            out.error = Some(error);
             A::Error::custom(text)
         })
     }
@@ -204,7 +204,7 @@ impl<'a> Visitor<'a> for Field<'_, 'a> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.out.huge |= value.abs() >= 9.2e18;
+        self.out.has_huge_numbers |= value.abs() >= 9.2e18;
         self.put(Value::Float(value));
         Ok(())
     }

@@ -25,11 +25,13 @@ impl<'a> Record<'a> {
         tags: &[String],
     ) -> Self {
         let is_tag = |name: &str| tags.iter().any(|tag| tag == name);
-        let (said, mut fields): (Vec<_>, Vec<_>) =
+        let (tag_fields, mut fields): (Vec<_>, Vec<_>) =
             fields.into_iter().partition(|(name, _)| is_tag(name));
         // Most rows are small: what a vector takes in advance would be more than what is in it.
         fields.shrink_to_fit();
-        let tags = said.into_iter().map(|(name, value)| (name, text(value)));
+        let tags = tag_fields
+            .into_iter()
+            .map(|(name, value)| (name, text(value)));
         Self {
             line,
             time,

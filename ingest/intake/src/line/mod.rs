@@ -35,11 +35,11 @@ pub(crate) fn read(
 ) -> impl Iterator<Item = Result<Line<'_>, BadLine<'_>>> {
     let mut at = 0;
     let mut number = 0;
-    let mut tries = OPEN_QUOTES;
+    let mut open_quotes_left = OPEN_QUOTES;
     std::iter::from_fn(move || {
         while at < text.len() {
-            let (line, open) = one_line(&text[at..], tries > 0);
-            tries -= usize::from(open);
+            let (line, open) = one_line(&text[at..], open_quotes_left > 0);
+            open_quotes_left -= usize::from(open);
             let first = number + 1;
             at += line.len() + 1;
             number += 1 + line.matches('\n').count();
@@ -65,10 +65,10 @@ pub(crate) fn read(
 
 /// Up to the first end of a line that is not inside quotes; where the quotes never end, which comes
 /// second, or need not be looked at, the first one at all.
-fn one_line(text: &str, look: bool) -> (&str, bool) {
+fn one_line(text: &str, follow_quotes: bool) -> (&str, bool) {
     let simple = text.find('\n').unwrap_or(text.len());
     let begun = text.trim_start_matches([' ', '\t', '\r']);
-    if !look || !text[..simple].contains('"') || begun.starts_with('#') {
+    if !follow_quotes || !text[..simple].contains('"') || begun.starts_with('#') {
         return (&text[..simple], false);
     }
     let before = text.len() - begun.len();
@@ -181,7 +181,7 @@ impl<'a> Scan<'a> {
         let rest = &self.text[self.at..];
         let raw = &rest[..rest.find([',', ' ']).unwrap_or(rest.len())];
         self.at += raw.len();
-        number_or_truth(raw)
+        number_or_boolean(raw)
             .ok_or_else(|| format!("field {name:?}: {raw:?} is no number, boolean or quoted text"))
     }
 
@@ -264,7 +264,7 @@ fn unescape(raw: &str, special: &[u8]) -> String {
     out
 }
 
-fn number_or_truth(raw: &str) -> Option<Value<'static>> {
+fn number_or_boolean(raw: &str) -> Option<Value<'static>> {
     let truth = match raw {
         "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "f" | "F" | "false" | "False" | "FALSE" => Some(false),

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row};
 
-use crate::append::{self, Stored, Take};
+use crate::append::{AppendRows, Appended, append_body};
 use crate::error::IntakeError;
 use crate::gunzip::gunzip;
 use crate::stats::{Counters, End, IntakeStats};
@@ -44,17 +44,17 @@ impl Intake {
     }
 
     /// Writes rows and waits until they are on disk. Whoever drops the future does not know whether
-    /// they are. `hold` is kept for as long as the rows take memory of their own.
+    /// they are. `permit` is kept for as long as the rows take memory of their own.
     ///
     /// # Errors
     /// Why nothing was written, or not for certain.
     pub async fn write(
         self: &Arc<Self>,
         write: Write,
-        hold: impl Send + 'static,
+        permit: impl Send + 'static,
     ) -> Result<Written, IntakeError> {
         let begun = self.counters.begin(write.body.len());
-        let result = self.attempt(write, hold, Instant::now() + LIMIT).await;
+        let result = self.attempt(write, permit, Instant::now() + MAX_WAIT).await;
         begun.ended(match &result {
             Ok(written) if written.rows > 0 => End::Written,
             Ok(_) | Err(IntakeError::Payload(_) | IntakeError::Refused(_)) => End::Refused,
@@ -71,7 +71,7 @@ impl Intake {
     async fn attempt(
         self: &Arc<Self>,
         write: Write,
-        hold: impl Send + 'static,
+        permit: impl Send + 'static,
         deadline: Instant,
     ) -> Result<Written, IntakeError> {
         self.check_open()?;
@@ -80,22 +80,22 @@ impl Intake {
         let parser = timeout_at(deadline, parser).await.map_err(late)?;
         let (intake, runtime) = (Arc::clone(self), Handle::current());
         let parsing = spawn_blocking(move || {
-            let stored = intake.store(&write, runtime, deadline);
-            drop((write, hold, parser));
-            stored
+            let appended = intake.append(&write, runtime, deadline);
+            drop((write, permit, parser));
+            appended
         });
-        let stored = parsing
+        let appended = parsing
             .await
             .map_err(|error| IntakeError::Internal(error.to_string()))??;
-        let lsn = match stored.group {
-            Some(group) => self.on_disk(group, deadline).await?,
+        let lsn = match appended.group {
+            Some(group) => self.durable_lsn(group, deadline).await?,
             None => Lsn(0),
         };
         Ok(Written {
-            rows: stored.rows,
+            rows: appended.rows,
             lsn,
-            faults: stored.faults,
-            faulty: stored.faulty,
+            faults: appended.faults,
+            faulty: appended.faulty,
         })
     }
 
@@ -110,36 +110,38 @@ impl Intake {
         }
     }
 
-    fn store(
+    fn append(
         &self,
         write: &Write,
         runtime: Handle,
         deadline: Instant,
-    ) -> Result<Stored, IntakeError> {
+    ) -> Result<Appended, IntakeError> {
         let arrival = unix_nanos();
-        let mut log = Patient {
+        let mut log = WaitingAppender {
             intake: self,
             runtime,
             deadline,
-            why: None,
+            gave_up: None,
         };
-        let stored = match write.encoding {
+        let appended = match write.encoding {
             Encoding::Plain => {
-                append::store(&write.target, write.unit, &write.body, arrival, &mut log)
+                append_body(&write.target, write.unit, &write.body, arrival, &mut log)
             }
             Encoding::Gzip => {
                 let bytes = gunzip(&write.body, write.max_bytes)?;
-                append::store(&write.target, write.unit, &bytes, arrival, &mut log)
+                append_body(&write.target, write.unit, &bytes, arrival, &mut log)
             }
         };
-        match stored {
-            Err(IntakeError::Closed(closed)) => Err(log.why.unwrap_or(IntakeError::Closed(closed))),
-            stored => stored,
+        match appended {
+            Err(IntakeError::Closed(closed)) => {
+                Err(log.gave_up.unwrap_or(IntakeError::Closed(closed)))
+            }
+            appended => appended,
         }
     }
 
     /// The LSN above the rows of this group, once they are on disk.
-    async fn on_disk(&self, group: GroupId, deadline: Instant) -> Result<Lsn, IntakeError> {
+    async fn durable_lsn(&self, group: GroupId, deadline: Instant) -> Result<Lsn, IntakeError> {
         let mut durable = self.durable.clone();
         let there = async {
             let covers = |newest: &Option<Durable>| newest.is_some_and(|one| one.group >= group);
@@ -171,26 +173,26 @@ impl Intake {
             value = wanted => Ok(value),
             reason = failure => Err(IntakeError::Closed(reason)),
             () = tokio::time::sleep_until(deadline) => {
-                Err(IntakeError::NotDurable { limit: LIMIT })
+                Err(IntakeError::NotDurable { limit: MAX_WAIT })
             }
         }
     }
 }
 
-/// Waits for room where there is none, on a thread that may wait.
-struct Patient<'a> {
+/// Waits until the log takes rows again where it is full, on a thread that may wait.
+struct WaitingAppender<'a> {
     intake: &'a Intake,
     runtime: Handle,
     deadline: Instant,
     /// Why it gave up.
-    why: Option<IntakeError>,
+    gave_up: Option<IntakeError>,
 }
 
-impl Take for Patient<'_> {
-    fn take(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
+impl AppendRows for WaitingAppender<'_> {
+    fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
         loop {
             if Instant::now() >= self.deadline {
-                self.why = Some(IntakeError::NotDurable { limit: LIMIT });
+                self.gave_up = Some(IntakeError::NotDurable { limit: MAX_WAIT });
                 return Err(AppendError::Closed);
             }
             // Before the attempt: a group that ends after it is news.
@@ -203,10 +205,10 @@ impl Take for Patient<'_> {
             };
             match appended {
                 Err(AppendError::Full) => {
-                    let room = self.intake.unless_failed(durable.changed(), self.deadline);
+                    let free = self.intake.unless_failed(durable.changed(), self.deadline);
                     // A group came, or the log is closed, as the next attempt will find.
-                    if let Err(why) = self.runtime.block_on(room) {
-                        self.why = Some(why);
+                    if let Err(why) = self.runtime.block_on(free) {
+                        self.gave_up = Some(why);
                         return Err(AppendError::Closed);
                     }
                 }
@@ -229,7 +231,7 @@ fn unix_nanos() -> i64 {
 }
 
 /// How long rows may take from their arrival until they are on disk.
-const LIMIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Writes that are parsed at once.
 const PARSERS: usize = 2;
