@@ -114,7 +114,9 @@ fn lines<'a>(
                     tables.push((table.clone(), Vec::new()));
                     tables.len() - 1
                 });
-                tables[place].1.push(line.record);
+                if let Some((_, records)) = tables.get_mut(place) {
+                    records.push(line.record);
+                }
             }
             Err(BadLine { line, text, reason }) => appended.add_fault(line, text, reason),
         }
@@ -122,6 +124,12 @@ fn lines<'a>(
     if count == 0 {
         return Err(PayloadError::Empty);
     }
+    let records: usize = tables.iter().map(|(_, records)| records.len()).sum();
+    assert_eq!(
+        records + appended.faulty,
+        count,
+        "each line is a row or a fault"
+    );
     Ok(tables)
 }
 
@@ -215,19 +223,24 @@ fn append_records(
         let (name, reason) = (table.to_owned(), "is reserved");
         return Err(Refusal::TableName { name, reason }.into());
     }
-    let all = records.iter().flat_map(|record| &record.tags);
-    let tags: Vec<(&str, &str)> = all.map(|(name, value)| (&**name, &**value)).collect();
+    let tags: Vec<(&str, &str)> = records
+        .iter()
+        .flat_map(|record| &record.tags)
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
     let mut rest = tags.as_slice();
-    let rows = records.iter().map(|record| {
-        let (own, after) = rest.split_at(record.tags.len());
-        rest = after;
-        Row {
-            time: record.time,
-            tags: own,
-            fields: &record.fields,
-        }
-    });
-    let rows: Vec<Row<'_>> = rows.collect();
+    let rows: Vec<Row<'_>> = records
+        .iter()
+        .map(|record| {
+            let (tags, after) = rest.split_at(record.tags.len());
+            rest = after;
+            Row {
+                time: record.time,
+                tags,
+                fields: &record.fields,
+            }
+        })
+        .collect();
     assert!(rest.is_empty(), "every tag belongs to a row");
     log.append(table, &rows)
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use wal::Value;
 
-use crate::decoded::{Decoded, TIME_FIELDS};
+use crate::decoded::Decoded;
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
 
@@ -39,7 +39,6 @@ pub(crate) fn decode(
         .read_record(&mut record)
         .map_err(|error| payload_error(&error))?
     {
-        let start = out.fields.len();
         for ((name, cell), is_tag) in header.iter().zip(&record).zip(&is_tag) {
             let (name, cell) = (name.trim(), cell.trim());
             if cell.is_empty() {
@@ -53,12 +52,9 @@ pub(crate) fn decode(
                     reason,
                 })?
             };
-            match TIME_FIELDS.iter().position(|field| *field == name) {
-                Some(at) => out.times[at] = Some(value),
-                None => out.fields.push((Cow::Owned(name.to_owned()), value)),
-            }
+            out.put(Cow::Owned(name.to_owned()), value);
         }
-        out.finish_row(start)?;
+        out.finish_row()?;
     }
     if out.is_empty() {
         return Err(PayloadError::NoRows);

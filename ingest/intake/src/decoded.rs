@@ -2,7 +2,6 @@
 //! out a row that is not finished.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use wal::{Row, Value};
 
@@ -12,23 +11,26 @@ use crate::timestamp::{self, Unit};
 /// The rows of one payload.
 #[derive(Debug, Default)]
 pub struct Decoded<'a> {
-    pub(crate) fields: Vec<(Cow<'a, str>, Value<'a>)>,
-    rows: Vec<Span>,
+    fields: Vec<(Cow<'a, str>, Value<'a>)>,
+    rows: Vec<DecodedRow>,
+    /// How many of the fields are in those rows.
+    finished: usize,
     max_rows: Option<usize>,
     /// What numbers mean where a time is expected.
     unit: Unit,
     /// A number too large for 64 bits came by as a float.
     pub(crate) has_huge_numbers: bool,
     /// Values of `TIME_FIELDS` in the row that is being read.
-    pub(crate) times: [Option<Value<'a>>; TIME_FIELDS.len()],
+    times: [Option<Value<'a>>; TIME_FIELDS.len()],
     /// Why a row could not be finished.
     pub(crate) error: Option<PayloadError>,
 }
 
 #[derive(Debug)]
-struct Span {
+struct DecodedRow {
     time: Option<i64>,
-    fields: Range<usize>,
+    /// How many of the fields are its own; they follow those of the row before.
+    fields: usize,
 }
 
 impl<'a> Decoded<'a> {
@@ -54,10 +56,15 @@ impl<'a> Decoded<'a> {
         tags: &'s [(&'s str, &'s str)],
         arrival: i64,
     ) -> impl Iterator<Item = Row<'s>> {
-        self.rows.iter().map(move |span| Row {
-            time: span.time.unwrap_or(arrival),
-            tags,
-            fields: &self.fields[span.fields.clone()],
+        let mut rest = self.fields.as_slice();
+        self.rows.iter().map(move |row| {
+            let (fields, after) = rest.split_at(row.fields);
+            rest = after;
+            Row {
+                time: row.time.unwrap_or(arrival),
+                tags,
+                fields,
+            }
         })
     }
 
@@ -66,15 +73,28 @@ impl<'a> Decoded<'a> {
         self,
     ) -> impl Iterator<Item = (Option<i64>, Vec<(Cow<'a, str>, Value<'a>)>)> {
         let mut fields = self.fields.into_iter();
-        self.rows.into_iter().map(move |span| {
-            let fields = fields.by_ref().take(span.fields.len()).collect();
-            (span.time, fields)
-        })
+        self.rows
+            .into_iter()
+            .map(move |row| (row.time, fields.by_ref().take(row.fields).collect()))
     }
 
-    /// Ends the row whose fields begin at `start`: the first time field that was given is its time,
+    /// Adds a value to the row that is being read, one of its fields or its time.
+    pub(crate) fn put(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+        let mut times = TIME_FIELDS.into_iter().zip(&mut self.times);
+        match times.find(|(field, _)| *field == name) {
+            Some((_, time)) => *time = Some(value),
+            None => self.fields.push((name, value)),
+        }
+    }
+
+    /// Adds a value from inside an object: never a time.
+    pub(crate) fn put_nested(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+        self.fields.push((name, value));
+    }
+
+    /// Ends the row that is being read: the first time field that was given is its time,
     /// the others stay ordinary fields.
-    pub(crate) fn finish_row(&mut self, start: usize) -> Result<(), PayloadError> {
+    pub(crate) fn finish_row(&mut self) -> Result<(), PayloadError> {
         if let Some(limit) = self.max_rows.filter(|max| self.rows.len() >= *max) {
             return Err(PayloadError::TooManyRows { limit });
         }
@@ -88,13 +108,14 @@ impl<'a> Decoded<'a> {
             let parsed = timestamp::parse(&value, self.unit);
             time = Some(parsed.map_err(|reason| PayloadError::Time { field, reason })?);
         }
-        self.rows.push(Span {
+        self.rows.push(DecodedRow {
             time,
-            fields: start..self.fields.len(),
+            fields: self.fields.len() - self.finished,
         });
+        self.finished = self.fields.len();
         Ok(())
     }
 }
 
 /// Payload fields that say when, the first one present wins.
-pub(crate) const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];
+const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];

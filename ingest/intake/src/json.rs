@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::de::SliceRead;
 use wal::Value;
 
-use crate::decoded::{Decoded, TIME_FIELDS};
+use crate::decoded::Decoded;
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
 
@@ -66,28 +66,29 @@ fn lines<'a>(
 /// JSON numbers beyond 64 bits arrive as floats; an integer must not lose digits unnoticed.
 fn refuse_huge_integers(payload: &[u8]) -> Result<(), PayloadError> {
     let mut in_text = false;
-    let mut at = 0;
-    while at < payload.len() {
-        match payload[at] {
-            b'\\' if in_text => at += 1,
-            b'"' => in_text = !in_text,
+    let mut rest = payload;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'\\' if in_text => after.get(1..).unwrap_or_default(),
+            b'"' => {
+                in_text = !in_text;
+                after
+            }
             b'0'..=b'9' if !in_text => {
-                let rest = &payload[at..];
                 let part =
                     |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-                let len = rest.iter().take_while(|byte| part(byte)).count();
-                if len >= 19 && rest[..len].iter().all(u8::is_ascii_digit) {
-                    let number = String::from_utf8_lossy(&rest[..len.min(40)]);
+                let (number, after) =
+                    rest.split_at(rest.iter().take_while(|byte| part(byte)).count());
+                if number.len() >= 19 && number.iter().all(u8::is_ascii_digit) {
+                    let digits: String = number.iter().take(40).copied().map(char::from).collect();
                     return Err(PayloadError::Json(format!(
-                        "integer {number} exceeds 64 bits"
+                        "integer {digits} exceeds 64 bits"
                     )));
                 }
-                at += len;
-                continue;
+                after
             }
-            _ => {}
-        }
-        at += 1;
+            _ => after,
+        };
     }
     Ok(())
 }
@@ -136,16 +137,14 @@ impl<'a> Visitor<'a> for Object<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let out = self.0;
-        let start = out.fields.len();
         while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
-            let time = TIME_FIELDS.iter().position(|field| *field == name);
             map.next_value_seed(Field {
                 out: &mut *out,
                 name,
-                time,
+                top_level: true,
             })?;
         }
-        out.finish_row(start).map_err(|error| {
+        out.finish_row().map_err(|error| {
             let text = error.to_string();
             out.error = Some(error);
             A::Error::custom(text)
@@ -157,15 +156,16 @@ impl<'a> Visitor<'a> for Object<'_, 'a> {
 struct Field<'o, 'a> {
     out: &'o mut Decoded<'a>,
     name: Cow<'a, str>,
-    /// Which time field this is, at the top level.
-    time: Option<usize>,
+    /// Only here a field can be the time.
+    top_level: bool,
 }
 
 impl<'a> Field<'_, 'a> {
     fn put(self, value: Value<'a>) {
-        match self.time {
-            Some(at) => self.out.times[at] = Some(value),
-            None => self.out.fields.push((self.name, value)),
+        if self.top_level {
+            self.out.put(self.name, value);
+        } else {
+            self.out.put_nested(self.name, value);
         }
     }
 }
@@ -233,7 +233,7 @@ impl<'a> Visitor<'a> for Field<'_, 'a> {
             map.next_value_seed(Field {
                 out: &mut *self.out,
                 name,
-                time: None,
+                top_level: false,
             })?;
         }
         Ok(())

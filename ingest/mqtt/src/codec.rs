@@ -118,21 +118,21 @@ impl Codec {
 
 /// The version a CONNECT asks for; `None` while too little of it is there.
 fn sniff(src: &[u8]) -> Result<Option<Version>, ReadError> {
-    match src.first() {
+    let rest = match src.split_first() {
         None => return Ok(None),
-        Some(0x10) => {}
+        Some((0x10, rest)) => rest,
         Some(_) => return Err(ReadError::Protocol),
-    }
-    let length_bytes = src[1..].iter().take_while(|byte| *byte & 0x80 != 0).count() + 1;
+    };
+    let length_bytes = rest.iter().take_while(|byte| *byte & 0x80 != 0).count() + 1;
     if length_bytes > 4 {
         return Err(ReadError::Protocol);
     }
-    let Some(name) = src.get(1 + length_bytes..8 + length_bytes) else {
+    let Some(name_and_level) = rest.get(length_bytes..7 + length_bytes) else {
         return Ok(None);
     };
-    match (&name[..6], name[6]) {
-        (b"\x00\x04MQTT", 4) => Ok(Some(Version::V3)),
-        (b"\x00\x04MQTT", 5) => Ok(Some(Version::V5)),
+    match name_and_level {
+        b"\x00\x04MQTT\x04" => Ok(Some(Version::V3)),
+        b"\x00\x04MQTT\x05" => Ok(Some(Version::V5)),
         _ => Err(ReadError::Protocol),
     }
 }

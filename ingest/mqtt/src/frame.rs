@@ -42,30 +42,25 @@ pub fn frame_len(bytes: &[u8], limit: u32, version: Version) -> Result<Option<us
         });
     }
     let (head, remaining) = (1 + used, remaining as usize);
-    if bytes.len() < head + remaining {
+    let Some(body) = bytes.get(head..head + remaining) else {
         return Ok(None);
-    }
+    };
     if first >> 4 == 3 {
-        check_publish(*first, &bytes[head..head + remaining], version)?;
+        check_publish(*first, body, version)?;
     }
     Ok(Some(head + remaining))
 }
 
 fn check_publish(first: u8, body: &[u8], version: Version) -> Result<(), FrameError> {
-    let inside = |at: usize| {
-        if at <= body.len() {
-            Ok(at)
-        } else {
-            Err(FrameError::Publish)
-        }
-    };
-    inside(2)?;
-    let topic = usize::from(u16::from(body[0]) << 8 | u16::from(body[1]));
+    let (topic, rest) = body.split_first_chunk().ok_or(FrameError::Publish)?;
+    let topic = usize::from(u16::from_be_bytes(*topic));
     let packet_id = if first & 0b0110 == 0 { 0 } else { 2 };
-    let at = inside(2 + topic + packet_id)?;
+    let rest = rest.get(topic + packet_id..).ok_or(FrameError::Publish)?;
     if version == Version::V5 {
-        let (len, used) = varint(&body[at..])?.ok_or(FrameError::Publish)?;
-        inside(at + used + len as usize)?;
+        let (properties, used) = varint(rest)?.ok_or(FrameError::Publish)?;
+        if rest.len() < used + properties as usize {
+            return Err(FrameError::Publish);
+        }
     }
     Ok(())
 }

@@ -22,13 +22,14 @@ pub(crate) struct Properties {
 
 impl Properties {
     pub(crate) fn new(lsn: Lsn, ack: Option<Ack>) -> Self {
-        // Reason code 0, then the length of all properties.
-        let mut bytes = vec![0, 0];
-        user_property(&mut bytes, "lsn", &lsn.to_string());
+        let mut properties = Vec::new();
+        user_property(&mut properties, "lsn", &lsn.to_string());
         if let Some(ack) = ack {
-            user_property(&mut bytes, PROPERTY, &ack.to_string());
+            user_property(&mut properties, PROPERTY, &ack.to_string());
         }
-        bytes[1] = (bytes.len() - 2).to_le_bytes()[0];
+        // Reason code 0, then the length of all properties.
+        let mut bytes = vec![0, length(&properties)];
+        bytes.extend_from_slice(&properties);
         Self { lsn, ack, bytes }
     }
 
@@ -42,24 +43,22 @@ impl Properties {
     }
 }
 
-/// Both texts are short.
 fn user_property(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(0x26);
     for text in [name, value] {
-        out.extend_from_slice(&[0, text.len().to_le_bytes()[0]]);
+        out.extend_from_slice(&[0, length(text.as_bytes())]);
         out.extend_from_slice(text.as_bytes());
     }
 }
 
 /// Appends the PUBACK or PUBREC of a message that is not stored: MQTT 5 only.
 pub(crate) fn refuse(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, with_reason: bool) {
-    let length = |text: &str| text.len().to_le_bytes()[0];
-    let reason = REFUSED_BECAUSE;
+    let reason = REFUSED_BECAUSE.as_bytes();
     if with_reason {
         header(out, kind, id, 7 + length(reason));
         // Reason string, after the length of all properties.
         out.extend_from_slice(&[REFUSED, 3 + length(reason), 0x1f, 0, length(reason)]);
-        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(reason);
     } else {
         header(out, kind, id, 3);
         out.push(REFUSED);
@@ -83,8 +82,15 @@ pub(crate) fn acknowledge(
     properties: Option<&Properties>,
 ) {
     let properties = properties.map_or(&[][..], |properties| &properties.bytes);
-    header(out, kind, id, 2 + properties.len().to_le_bytes()[0]);
+    header(out, kind, id, 2 + length(properties));
     out.extend_from_slice(properties);
+}
+
+/// The length of what is short, as all that is written here is: one byte says it.
+fn length(bytes: &[u8]) -> u8 {
+    assert!(bytes.len() <= usize::from(MAX_SHORT));
+    let [length, ..] = bytes.len().to_le_bytes();
+    length
 }
 
 /// PUBCOMP; on MQTT 5 with "packet identifier not found" when it was not.
@@ -169,6 +175,9 @@ pub(crate) const MAX_ACK_WITH_OUTCOME: u32 = 60;
 
 /// Longest negative acknowledgement with its reason.
 pub(crate) const MAX_REFUSAL: u32 = 80;
+
+/// Longest part of a packet: with its header it still has one byte of length.
+const MAX_SHORT: u8 = 0x7f - 7;
 
 /// "Implementation specific error": the request is none of this server's.
 const REFUSED: u8 = 0x83;

@@ -33,26 +33,22 @@ pub(crate) fn read(
     unit: Unit,
     arrival: i64,
 ) -> impl Iterator<Item = Result<Line<'_>, BadLine<'_>>> {
-    let mut at = 0;
+    let mut rest = text;
     let mut number = 0;
     let mut open_quotes_left = OPEN_QUOTES;
     std::iter::from_fn(move || {
-        while at < text.len() {
-            let (line, open) = one_line(&text[at..], open_quotes_left > 0);
+        while !rest.is_empty() {
+            let (line, after, open) = split_line(rest, open_quotes_left > 0);
             open_quotes_left -= usize::from(open);
             let first = number + 1;
-            at += line.len() + 1;
+            rest = after.strip_prefix('\n').unwrap_or(after);
             number += 1 + line.matches('\n').count();
             let line = line.strip_suffix('\r').unwrap_or(line);
             let trimmed = line.trim_start();
             if trimmed.is_empty() || trimmed.starts_with('#') {
                 continue;
             }
-            let mut scan = Scan {
-                text: trimmed,
-                at: 0,
-            };
-            let read = scan.line(first, unit, arrival);
+            let read = Scan { rest: trimmed }.line(first, unit, arrival);
             return Some(read.map_err(|reason| BadLine {
                 line: first,
                 text: line,
@@ -63,13 +59,14 @@ pub(crate) fn read(
     })
 }
 
-/// Up to the first end of a line that is not inside quotes; where the quotes never end, which comes
-/// second, or need not be looked at, the first one at all.
-fn one_line(text: &str, follow_quotes: bool) -> (&str, bool) {
+/// Splits before the first end of a line that is not inside quotes; where the quotes never end, which
+/// comes third, or are not to be followed, before the first one at all.
+fn split_line(text: &str, follow_quotes: bool) -> (&str, &str, bool) {
     let simple = text.find('\n').unwrap_or(text.len());
+    let (line, after) = text.split_at(simple);
     let begun = text.trim_start_matches([' ', '\t', '\r']);
-    if !follow_quotes || !text[..simple].contains('"') || begun.starts_with('#') {
-        return (&text[..simple], false);
+    if !follow_quotes || !line.contains('"') || begun.starts_with('#') {
+        return (line, after, false);
     }
     let before = text.len() - begun.len();
     // Quotes mean something only behind the first blank, where a field's value begins or ends.
@@ -81,23 +78,25 @@ fn one_line(text: &str, follow_quotes: bool) -> (&str, bool) {
             _ if ordinary => {}
             b'\\' => escaped = true,
             b'"' if quoted || value_begins => quoted = !quoted,
-            b'\n' if !quoted => return (&text[..at], false),
+            b'\n' if !quoted => {
+                let (line, after) = text.split_at(at);
+                return (line, after, false);
+            }
             b' ' => fields = true,
             b'=' => begins = fields,
             _ => {}
         }
     }
     if quoted {
-        (&text[..simple], true)
+        (line, after, true)
     } else {
-        (text, false)
+        (text, "", false)
     }
 }
 
-/// A place in one line.
+/// What is left of one line.
 struct Scan<'a> {
-    text: &'a str,
-    at: usize,
+    rest: &'a str,
 }
 
 impl<'a> Scan<'a> {
@@ -146,20 +145,19 @@ impl<'a> Scan<'a> {
 
     /// Everything up to one of these bytes; a backslash before one of them makes it part of the name.
     fn name(&mut self, ends: &'static [u8]) -> Cow<'a, str> {
-        let bytes = self.text.as_bytes();
-        let start = self.at;
-        let mut escaped = false;
-        while let Some(byte) = bytes.get(self.at) {
-            let next = bytes.get(self.at + 1);
+        let bytes = self.rest.as_bytes();
+        let (mut at, mut escaped) = (0, false);
+        while let Some(byte) = bytes.get(at) {
+            let next = bytes.get(at + 1);
             if *byte == b'\\' && next.is_some_and(|next| ends.contains(next)) {
                 escaped = true;
-                self.at += 1;
+                at += 1;
             } else if ends.contains(byte) {
                 break;
             }
-            self.at += 1;
+            at += 1;
         }
-        let raw = &self.text[start..self.at];
+        let raw = self.take(at);
         if escaped {
             Cow::Owned(unescape(raw, ends))
         } else {
@@ -178,38 +176,31 @@ impl<'a> Scan<'a> {
         if self.skip(b'"') {
             return self.quoted(name).map(Value::Text);
         }
-        let rest = &self.text[self.at..];
-        let raw = &rest[..rest.find([',', ' ']).unwrap_or(rest.len())];
-        self.at += raw.len();
+        let raw = self.take(self.rest.find([',', ' ']).unwrap_or(self.rest.len()));
         number_or_boolean(raw)
             .ok_or_else(|| format!("field {name:?}: {raw:?} is no number, boolean or quoted text"))
     }
 
     /// The text up to the closing quote; `\"` and `\\` stand for what is behind the backslash.
     fn quoted(&mut self, name: &str) -> Result<Cow<'a, str>, String> {
-        let bytes = self.text.as_bytes();
-        let start = self.at;
-        let mut escaped = false;
-        while let Some(byte) = bytes.get(self.at) {
+        let bytes = self.rest.as_bytes();
+        let (mut at, mut escaped) = (0, false);
+        while let Some(byte) = bytes.get(at) {
             match byte {
                 b'"' => {
-                    let raw = &self.text[start..self.at];
-                    self.at += 1;
+                    let raw = self.take(at);
+                    self.skip(b'"');
                     return Ok(if escaped {
                         Cow::Owned(unescape(raw, QUOTED))
                     } else {
                         Cow::Borrowed(raw)
                     });
                 }
-                b'\\'
-                    if bytes
-                        .get(self.at + 1)
-                        .is_some_and(|next| QUOTED.contains(next)) =>
-                {
+                b'\\' if bytes.get(at + 1).is_some_and(|next| QUOTED.contains(next)) => {
                     escaped = true;
-                    self.at += 2;
+                    at += 2;
                 }
-                _ => self.at += 1,
+                _ => at += 1,
             }
         }
         Err(format!("field {name:?}: the closing quote is missing"))
@@ -217,7 +208,7 @@ impl<'a> Scan<'a> {
 
     fn time(&mut self, unit: Unit) -> Result<Option<i64>, String> {
         let spaced = self.blanks();
-        let rest = self.text[self.at..].trim_end();
+        let rest = self.rest.trim_end();
         if rest.is_empty() {
             return Ok(None);
         }
@@ -227,17 +218,26 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The next so many bytes, which end before an ASCII byte.
+    fn take(&mut self, len: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        taken
+    }
+
     fn skip(&mut self, byte: u8) -> bool {
-        let found = self.text.as_bytes().get(self.at) == Some(&byte);
-        self.at += usize::from(found);
-        found
+        match self.rest.strip_prefix(char::from(byte)) {
+            Some(rest) => self.rest = rest,
+            None => return false,
+        }
+        true
     }
 
     /// Skips spaces; whether there was one.
     fn blanks(&mut self) -> bool {
-        let before = self.at;
+        let found = self.skip(b' ');
         while self.skip(b' ') {}
-        self.at > before
+        found
     }
 }
 
@@ -245,14 +245,13 @@ impl<'a> Scan<'a> {
 fn unescape(raw: &str, special: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        match behind.bytes().next() {
-            // An ASCII byte: what is behind it is the next character.
-            Some(byte) if special.contains(&byte) => {
-                out.push(char::from(byte));
-                rest = &behind[1..];
+    while let Some((before, behind)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut chars = behind.chars();
+        match chars.next() {
+            Some(next) if special.iter().any(|byte| char::from(*byte) == next) => {
+                out.push(next);
+                rest = chars.as_str();
             }
             _ => {
                 out.push('\\');

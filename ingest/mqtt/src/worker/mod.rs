@@ -207,6 +207,11 @@ impl Worker {
             (1, Some(row)) => appender.append(table, &[row]),
             (_, Some(first)) => {
                 let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
+                assert_eq!(
+                    rows.len(),
+                    decoded.len(),
+                    "rows handed over are rows counted"
+                );
                 appender.append(table, &rows)
             }
             (_, None) => return Err(PayloadError::NoRows.into()),
