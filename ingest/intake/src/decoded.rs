@@ -42,10 +42,12 @@ impl<'a> Decoded<'a> {
         }
     }
 
+    #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -45,6 +45,7 @@ pub(crate) enum End {
 }
 
 /// A write that has begun; counted as dropped unless it is told how it ended.
+#[must_use = "dropped at once it counts as dropped"]
 pub(crate) struct Begun<'a> {
     counters: &'a Counters,
     end: Option<End>,

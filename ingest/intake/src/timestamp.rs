@@ -21,6 +21,7 @@ impl Unit {
     pub const NAMES: &[&str] = &["auto", "ns", "us", "ms", "s", "m", "h"];
 
     /// The unit of this name.
+    #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "auto" => Self::Auto,

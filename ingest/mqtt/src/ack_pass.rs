@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::stats::{Counters, add};
 
 /// A pass that has begun.
+#[must_use = "a pass counts what it did when it is finished"]
 pub(crate) struct AckPass<'a> {
     durable: Option<Durable>,
     too_few: TooFew,

@@ -13,6 +13,7 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Registers a connection; an older one of the same id is told to go.
+    #[must_use = "the flag is how the connection learns that it must go"]
     pub(crate) fn enter(&self, client: &str) -> Arc<AtomicBool> {
         let flag = Arc::new(AtomicBool::new(false));
         let mut connected = self

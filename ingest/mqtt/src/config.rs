@@ -28,6 +28,7 @@ pub struct Config {
 
 impl Config {
     /// When a message is acknowledged that does not say itself when it wants to be.
+    #[must_use]
     pub fn ack_for(&self, topic: &str) -> Ack {
         let mut routes = self.routes.iter();
         routes

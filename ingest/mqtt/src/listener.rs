@@ -35,7 +35,8 @@ struct Shared {
     workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
 }
 
-/// A running MQTT listener.
+/// A running MQTT listener; dropped, it stops.
+#[must_use = "a listener stops when it is dropped"]
 pub struct Listener {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -89,11 +90,13 @@ impl Listener {
     }
 
     /// The address in use, with the port chosen when the configured one was 0.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// The sum of all workers' counters.
+    #[must_use]
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
         let workers = self

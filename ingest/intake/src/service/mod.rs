@@ -29,6 +29,7 @@ pub struct Intake {
 }
 
 impl Intake {
+    #[must_use]
     pub fn new(appenders: &Appenders, log: Log) -> Self {
         let (sender, durable) = watch::channel(None);
         let appender = appenders.appender(Box::new(move |group| {
@@ -64,6 +65,7 @@ impl Intake {
     }
 
     /// What has come in this way.
+    #[must_use]
     pub fn stats(&self) -> IntakeStats {
         self.counters.stats()
     }
