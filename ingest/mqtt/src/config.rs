@@ -30,8 +30,8 @@ impl Config {
     /// When a message is acknowledged that does not say itself when it wants to be.
     #[must_use]
     pub fn ack_for(&self, topic: &str) -> Ack {
-        let mut routes = self.routes.iter();
-        routes
+        self.routes
+            .iter()
             .find(|route| filter::matches(&route.filter, topic))
             .map_or(self.ack, |route| route.ack)
     }

@@ -142,10 +142,10 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
     }
 }
 
-/// Resolves once the session may have another message in flight, or is at its end. Until then
+/// Waits until the session may have another message in flight, or is at its end. Until then
 /// nothing more is read; a client that keeps to Receive Maximum never gets there, so its pings are
 /// answered however long its messages wait.
-async fn may_take_another(session: &Session, worker: &Worker) -> Option<End> {
+async fn await_window(session: &Session, worker: &Worker) -> Option<End> {
     let limit = usize::from(worker.config.max_inflight);
     if session.in_flight() < limit {
         return None;
@@ -227,7 +227,7 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
         (QoS::AtLeastOnce, Some(id)) => (id, AckKind::Ack),
         (QoS::ExactlyOnce, Some(id)) => (id, AckKind::Received),
     };
-    if let Some(end) = may_take_another(session, worker).await {
+    if let Some(end) = await_window(session, worker).await {
         return Some(end);
     }
     let need = match ack_for(publish.ack, &topic, worker) {

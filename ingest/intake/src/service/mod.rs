@@ -77,18 +77,17 @@ impl Intake {
         deadline: Instant,
     ) -> Result<Written, IntakeError> {
         self.check_open()?;
-        let late = |_| IntakeError::Stalled("too many rows are on their way in".to_owned());
-        let parser = Arc::clone(&self.parsers).acquire_owned();
-        let parser = timeout_at(deadline, parser).await.map_err(late)?;
+        let parser = timeout_at(deadline, Arc::clone(&self.parsers).acquire_owned())
+            .await
+            .map_err(|_| IntakeError::Stalled("too many rows are on their way in".to_owned()))?;
         let (intake, runtime) = (Arc::clone(self), Handle::current());
-        let parsing = spawn_blocking(move || {
+        let appended = spawn_blocking(move || {
             let appended = intake.append(&write, runtime, deadline);
             drop((write, permit, parser));
             appended
-        });
-        let appended = parsing
-            .await
-            .map_err(|error| IntakeError::Internal(error.to_string()))??;
+        })
+        .await
+        .map_err(|error| IntakeError::Internal(error.to_string()))??;
         let lsn = match appended.group {
             Some(group) => self.durable_lsn(group, deadline).await?,
             None => Lsn(0),
@@ -145,14 +144,15 @@ impl Intake {
     /// The LSN above the rows of this group, once they are on disk.
     async fn durable_lsn(&self, group: GroupId, deadline: Instant) -> Result<Lsn, IntakeError> {
         let mut durable = self.durable.clone();
-        let there = async {
+        let covered = async {
             let covers = |newest: &Option<Durable>| newest.is_some_and(|one| one.group >= group);
             let newest = durable.wait_for(covers).await;
             newest.ok().and_then(|newest| *newest)
         };
-        let newest = self.unless_failed(there, deadline).await?;
-        let closed = || IntakeError::Closed("it is closed".to_owned());
-        Ok(newest.ok_or_else(closed)?.lsn)
+        match self.unless_failed(covered, deadline).await? {
+            Some(newest) => Ok(newest.lsn),
+            None => Err(IntakeError::Closed("it is closed".to_owned())),
+        }
     }
 
     /// What `wanted` resolves to, unless the log fails or time is up before.

@@ -249,6 +249,11 @@ impl Worker {
         .await;
     }
 
+    fn wake_appends(&self) {
+        let mut wakers = self.append_wakers.borrow_mut();
+        wakers.drain(..).for_each(Waker::wake);
+    }
+
     /// Acknowledges whatever has become durable, for ever; ends when the worker stops. Messages that
     /// wait for secondaries then are not waited for: their clients send them again.
     pub(crate) async fn acknowledge_groups(self: Rc<Self>) {
@@ -269,10 +274,7 @@ impl Worker {
         });
         stopped.await;
         self.close_all();
-        self.append_wakers
-            .borrow_mut()
-            .drain(..)
-            .for_each(Waker::wake);
+        self.wake_appends();
         self.replica_waker.wake();
         self.stop_waker.wake();
     }
@@ -290,10 +292,7 @@ impl Worker {
             }
         }
         pass.finish(&self.counters);
-        self.append_wakers
-            .borrow_mut()
-            .drain(..)
-            .for_each(Waker::wake);
+        self.wake_appends();
     }
 
     fn ack_pass(&self, durable: Option<Durable>) -> AckPass<'_> {
