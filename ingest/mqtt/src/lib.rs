@@ -25,7 +25,6 @@ mod ack;
 mod ack_pass;
 mod aliases;
 mod clients;
-mod clock;
 mod codec;
 mod config;
 mod connection;

@@ -3,12 +3,13 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
+use wal::clock::unix_nanos;
 use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row};
 
 use crate::append::{AppendRows, Appended, append_body};
@@ -161,19 +162,10 @@ impl Intake {
         wanted: impl Future<Output = T>,
         deadline: Instant,
     ) -> Result<T, IntakeError> {
-        let mut failed = self.log.failed();
-        let failure = async {
-            let reason = failed.wait_for(Option::is_some).await;
-            match reason.ok().and_then(|reason| reason.clone()) {
-                Some(reason) => reason,
-                // The writer is gone without having failed: what waits for it knows.
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             value = wanted => Ok(value),
-            reason = failure => Err(IntakeError::Closed(reason)),
+            reason = self.log.until_failed() => Err(IntakeError::Closed(reason)),
             () = tokio::time::sleep_until(deadline) => {
                 Err(IntakeError::NotDurable { limit: MAX_WAIT })
             }
@@ -222,14 +214,6 @@ impl AppendRows for WaitingAppender<'_> {
             }
         }
     }
-}
-
-/// This machine's clock.
-fn unix_nanos() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-    })
 }
 
 /// How long rows may take from their arrival until they are on disk.

@@ -20,11 +20,11 @@ use intake::PayloadError;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
+use wal::clock::unix_nanos;
 use wal::{AppendError, Appender, Durable, GroupId, Lsn, Replicated, Row};
 
 use crate::ack_pass::AckPass;
 use crate::clients::Clients;
-use crate::clock::unix_nanos;
 use crate::config::Config;
 use crate::dead_letter;
 use crate::error::Rejection;
