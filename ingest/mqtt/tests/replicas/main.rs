@@ -2,6 +2,8 @@
 //! message asks for have it, and say what was reached. A listener on a real log; secondaries are
 //! what the test says they have flushed. Must never sleep: a fence tells what has been taken in.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on ends")]
+
 mod client;
 
 use client::{Client, Node, Reply};
