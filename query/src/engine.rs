@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -32,7 +33,9 @@ use wal::{Log, Lsn, Snapshot};
 use crate::admit::{Admission, Admitted};
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
+use crate::encode::Encoder;
 use crate::error::{self, QueryError};
+use crate::format::Format;
 use crate::guard;
 use crate::names;
 use crate::node::Node;
@@ -70,13 +73,13 @@ impl Engine {
         sql: &str,
         params: Params,
     ) -> Result<SendableRecordBatchStream, QueryError> {
-        let request = Request {
+        let statement = Statement {
             sql: sql.to_owned(),
             params,
             as_of: None,
             timeout: None,
         };
-        let mut transfer = self.start(request, Batches);
+        let mut transfer = self.start(statement, Batches);
         let head = transfer.head().await?;
         let batches = transfer.map_err(DataFusionError::from);
         Ok(Box::pin(RecordBatchStreamAdapter::new(
@@ -85,16 +88,23 @@ impl Engine {
         )))
     }
 
-    /// Starts a query whose rows go through `sink`.
-    pub(crate) fn start<S: Sink>(&self, request: Request, sink: S) -> Transfer<S::Item> {
-        let (sender, receiver) = pump::channel();
-        let work = pump::pump(Arc::clone(&self.core), request, sink, sender);
-        Transfer::new(receiver, AbortOnDropHandle::new(self.threads.spawn(work)))
+    /// Answers one statement as the bytes of a format. Dropping the transfer stops the query.
+    #[must_use]
+    pub fn encoded(&self, statement: Statement, format: Format) -> Transfer<Bytes> {
+        self.start(statement, Encoder::new(format))
     }
 
     /// The time a query that asks for `requested` gets.
-    pub(crate) fn limit(&self, requested: Option<Duration>) -> Duration {
+    #[must_use]
+    pub fn limit(&self, requested: Option<Duration>) -> Duration {
         self.core.limit(requested)
+    }
+
+    /// Starts a query whose rows go through `sink`.
+    fn start<S: Sink>(&self, statement: Statement, sink: S) -> Transfer<S::Item> {
+        let (sender, receiver) = pump::channel();
+        let work = pump::pump(Arc::clone(&self.core), statement, sink, sender);
+        Transfer::new(receiver, AbortOnDropHandle::new(self.threads.spawn(work)))
     }
 }
 
@@ -115,13 +125,15 @@ impl Drop for Engine {
 
 /// One statement to answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) sql: String,
-    pub(crate) params: Params,
+pub struct Statement {
+    /// Its text.
+    pub sql: String,
+    /// Values for its placeholders.
+    pub params: Params,
     /// Answers as of this LSN, instead of the newest.
-    pub(crate) as_of: Option<Lsn>,
+    pub as_of: Option<Lsn>,
     /// May only shorten the configured timeout.
-    pub(crate) timeout: Option<Duration>,
+    pub timeout: Option<Duration>,
 }
 
 /// The rows of a statement, and the snapshot they are of.
@@ -150,12 +162,12 @@ impl Core {
     }
 
     /// Plans a statement over one snapshot and starts it.
-    pub(crate) async fn open(&self, request: &Request) -> Result<Answer, QueryError> {
-        guard::inspect(&request.sql)?;
+    pub(crate) async fn open(&self, asked: &Statement) -> Result<Answer, QueryError> {
+        guard::inspect(&asked.sql)?;
         let log = self.node.log().ok_or_else(error::no_log)?;
         // Before the snapshot, which may be fresher than that, never staler.
         let lag_ms = self.node.lag_ms();
-        let snapshot = snapshot(&log, request.as_of)?;
+        let snapshot = snapshot(&log, asked.as_of)?;
         let mut state = self.session.clone();
         state.register_catalog_list(Arc::new(Catalogs::new(View {
             snapshot: Arc::clone(&snapshot),
@@ -163,8 +175,8 @@ impl Core {
             running: self.admission.running(),
         })));
         state.mark_start_execution();
-        let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &request.sql);
-        let plan = logical_plan(&state, request).await?;
+        let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
+        let plan = logical_plan(&state, asked).await?;
         let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
         let rows = execute_stream(plan, state.task_ctx()).map_err(translate)?;
         Ok(Answer {
@@ -185,11 +197,11 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
     }
 }
 
-async fn logical_plan(state: &SessionState, request: &Request) -> Result<LogicalPlan, QueryError> {
-    let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &request.sql);
+async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<LogicalPlan, QueryError> {
+    let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state
-        .sql_to_statement(&request.sql, &dialect)
+        .sql_to_statement(&asked.sql, &dialect)
         .map_err(translate)?;
     guard::check(&statement)?;
     let tables = state
@@ -208,7 +220,7 @@ async fn logical_plan(state: &SessionState, request: &Request) -> Result<Logical
         .map_err(|_| QueryError::ReadOnly {
             what: "a statement that writes".to_owned(),
         })?;
-    match request.params.values() {
+    match asked.params.values() {
         Some(values) => plan.with_param_values(values.clone()).map_err(translate),
         None => Ok(plan),
     }

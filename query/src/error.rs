@@ -253,7 +253,8 @@ pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
 }
 
 /// A node without a log has nothing to answer from.
-pub(crate) fn no_log() -> QueryError {
+#[must_use]
+pub fn no_log() -> QueryError {
     QueryError::NotReady("this node has no data yet: it never reached its primary".to_owned())
 }
 

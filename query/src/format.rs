@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Format {
+pub enum Format {
     /// One array of objects.
     #[default]
     Json,
@@ -30,7 +30,8 @@ pub(crate) enum Format {
 
 impl Format {
     /// The format called `name` in a request.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
         FORMATS
             .iter()
             .find(|(known, _, _)| *known == name)
@@ -38,12 +39,13 @@ impl Format {
     }
 
     /// Names that a request may use.
-    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    pub fn names() -> impl Iterator<Item = &'static str> {
         FORMATS.iter().map(|(name, _, _)| *name)
     }
 
     /// The first format that an `Accept` header asks for by name.
-    pub(crate) fn from_accept(accept: &str) -> Option<Self> {
+    #[must_use]
+    pub fn from_accept(accept: &str) -> Option<Self> {
         accept.split(',').find_map(|choice| {
             let media = choice
                 .split(';')
@@ -62,7 +64,8 @@ impl Format {
     }
 
     /// Value of the `Content-Type` header.
-    pub(crate) fn content_type(self) -> &'static str {
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::JsonLines => "application/jsonl",

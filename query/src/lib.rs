@@ -1,7 +1,7 @@
-//! SQL over one snapshot of the log, and the HTTP server in front of it.
+//! SQL over one snapshot of the log, and the formats that its answers take.
 //!
-//! Owns everything that knows DataFusion or HTTP. Must never write to the log, open a file or
-//! address that a query names, or depend on how a snapshot came to be.
+//! Owns everything that knows DataFusion. Must never write to the log, open a file or address that a
+//! query names, know who asks and over which protocol, or depend on how a snapshot came to be.
 
 mod admit;
 mod catalog;
@@ -11,7 +11,6 @@ mod engine;
 mod error;
 mod format;
 mod guard;
-mod http;
 mod locate;
 mod names;
 mod node;
@@ -29,8 +28,10 @@ mod work;
 pub use arrow;
 pub use config::Config;
 pub use datafusion::execution::SendableRecordBatchStream;
-pub use engine::Engine;
-pub use error::{Mark, QueryError};
-pub use http::HttpServer;
+pub use engine::{Engine, Statement};
+pub use error::{Mark, QueryError, no_log};
+pub use format::Format;
+pub use names::nearest;
 pub use node::{Forget, Node, ReplicationRow};
 pub use params::Params;
+pub use pump::{Head, Transfer};

@@ -2,10 +2,7 @@
 //! means.
 
 /// The known name nearest to `wanted`, if any shares at least half of its letters.
-pub(crate) fn nearest<'a>(
-    wanted: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     known
         .into_iter()

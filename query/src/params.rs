@@ -44,7 +44,9 @@ impl Params {
         }
     }
 
-    pub(crate) fn values(&self) -> Option<&ParamValues> {
+    /// None where there are none.
+    #[must_use]
+    pub fn values(&self) -> Option<&ParamValues> {
         self.0.as_ref()
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wal::{Epoch, Position};
 
 use crate::admit::Admitted;
-use crate::engine::{Answer, Core, Request};
+use crate::engine::{Answer, Core, Statement};
 use crate::error::QueryError;
 
 /// What a batch of rows becomes before it leaves the query threads.
@@ -38,12 +38,15 @@ pub(crate) trait Sink: Send + 'static {
 /// What the answer is of. Sent once the first item is ready, so that an early failure comes
 /// alone.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
-    pub(crate) schema: SchemaRef,
-    pub(crate) position: Position,
-    pub(crate) epoch: Epoch,
+pub struct Head {
+    /// Its columns, before a format changes them.
+    pub schema: SchemaRef,
+    /// Where the snapshot ends.
+    pub position: Position,
+    /// Of the snapshot.
+    pub epoch: Epoch,
     /// How far the node was behind when the snapshot was taken.
-    pub(crate) lag_ms: Option<u64>,
+    pub lag_ms: Option<u64>,
 }
 
 /// One step of an answer: a head, then items, then the end; or a failure at any point.
@@ -57,7 +60,7 @@ pub(crate) enum Event<T> {
 
 /// The receiving side. Dropping it stops the query.
 #[derive(Debug)]
-pub(crate) struct Transfer<T> {
+pub struct Transfer<T> {
     events: mpsc::Receiver<Event<T>>,
     closed: bool,
     _task: AbortOnDropHandle<()>,
@@ -73,7 +76,7 @@ impl<T> Transfer<T> {
     }
 
     /// Waits until the answer has begun.
-    pub(crate) async fn head(&mut self) -> Result<Head, QueryError> {
+    pub async fn head(&mut self) -> Result<Head, QueryError> {
         match self.events.recv().await {
             Some(Event::Head(head)) => Ok(head),
             Some(Event::Failed(error)) => Err(error),
@@ -109,16 +112,16 @@ pub(crate) fn channel<T>() -> (mpsc::Sender<Event<T>>, mpsc::Receiver<Event<T>>)
 /// Runs one query to its end. Lives on the query threads, as one task per query.
 pub(crate) async fn pump<S: Sink>(
     core: Arc<Core>,
-    request: Request,
+    asked: Statement,
     mut sink: S,
     events: mpsc::Sender<Event<S::Item>>,
 ) {
-    let admitted = match core.admit(&request.sql) {
+    let admitted = match core.admit(&asked.sql) {
         Ok(admitted) => admitted,
         Err(error) => return farewell(&events, error).await,
     };
-    let limit = core.limit(request.timeout);
-    let work = transfer(&core, &request, &mut sink, &events, &admitted);
+    let limit = core.limit(asked.timeout);
+    let work = transfer(&core, &asked, &mut sink, &events, &admitted);
     let result = match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(QueryError::Timeout { limit }),
@@ -131,7 +134,7 @@ pub(crate) async fn pump<S: Sink>(
 
 async fn transfer<S: Sink>(
     core: &Core,
-    request: &Request,
+    asked: &Statement,
     sink: &mut S,
     events: &mpsc::Sender<Event<S::Item>>,
     admitted: &Admitted,
@@ -141,7 +144,7 @@ async fn transfer<S: Sink>(
         mut rows,
         snapshot,
         lag_ms,
-    } = Box::pin(core.open(request)).await?;
+    } = Box::pin(core.open(asked)).await?;
     let schema = rows.schema();
     sink.start(&schema)?;
     let mut head = Some(Head {
@@ -151,7 +154,7 @@ async fn transfer<S: Sink>(
         lag_ms,
     });
     while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &request.sql))?;
+        let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &asked.sql))?;
         admitted.add_rows(batch.num_rows());
         for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
             let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));

@@ -1,7 +1,8 @@
 //! The product as one program: conf, roles, wiring, shutdown and the command line.
 //!
-//! This crate joins the others and knows how none of them works: what MQTT is, how a log is shipped
-//! and how SQL is answered is theirs. It alone reads files of settings and the environment.
+//! This crate joins the others: what MQTT is, how a log is shipped and how SQL is answered is theirs,
+//! and it must never know how. It alone reads files of settings and the environment, and it alone
+//! knows HTTP.
 
 mod accounting;
 mod chore;
@@ -11,6 +12,7 @@ pub mod conf;
 mod data_dir;
 mod digest;
 mod error;
+mod http;
 mod members;
 mod memory;
 mod metrics;

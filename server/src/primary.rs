@@ -14,6 +14,7 @@ use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
+use crate::http::HttpServer;
 use crate::members::{self, Keeper};
 use crate::memory::{self, Budget};
 use crate::node::{PrimaryNode, Who};
@@ -26,7 +27,7 @@ pub struct Primary {
     committer: wal::Committer,
     upstream: Option<replica::Listener>,
     members: Option<Keeper>,
-    http: Option<query::HttpServer>,
+    http: Option<HttpServer>,
     mqtt_addr: SocketAddr,
     data_dir: DataDir,
 }
@@ -91,7 +92,7 @@ impl Primary {
 
     /// Where SQL is asked, if anywhere.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(query::HttpServer::local_addr)
+        self.http.as_ref().map(HttpServer::local_addr)
     }
 
     /// Where secondaries connect, if anywhere.
@@ -154,7 +155,7 @@ impl Primary {
         }
         if let Some(http) = &conf.http {
             let node = Arc::clone(&self.node);
-            self.http = Some(query::HttpServer::start(query_config(http, budget), node)?);
+            self.http = Some(HttpServer::start(query_config(http, budget), node)?);
         }
         let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
         let log = self.committer.log().clone();

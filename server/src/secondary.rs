@@ -13,6 +13,7 @@ use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
+use crate::http::HttpServer;
 use crate::members::{self, Keeper};
 use crate::memory::{self, Budget};
 use crate::node::{SecondaryNode, Who};
@@ -25,7 +26,7 @@ pub struct Secondary {
     /// On a relay.
     relay: Option<replica::Listener>,
     members: Option<Keeper>,
-    http: Option<query::HttpServer>,
+    http: Option<HttpServer>,
     data_dir: DataDir,
 }
 
@@ -90,7 +91,7 @@ impl Secondary {
 
     /// Where SQL is asked.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(query::HttpServer::local_addr)
+        self.http.as_ref().map(HttpServer::local_addr)
     }
 
     /// Where other secondaries connect, on a relay.
@@ -132,7 +133,7 @@ impl Secondary {
         }
         let asked = Arc::clone(&self.node);
         let config = query_config(&conf.http, budget);
-        self.http = Some(query::HttpServer::start(config, asked)?);
+        self.http = Some(HttpServer::start(config, asked)?);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! The paths that take rows: `/api/v1/ingest/{table}` and the three of line protocol. Owns what they
 //! answer; must never say that rows are written before the intake does.
 
+mod memory;
 mod request;
-mod room;
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use axum::{extract::DefaultBodyLimit, routing::post};
 use intake::{Encoding, Target, Write, Written};
+use query::QueryError;
 use serde_json::json;
 
 use super::App;
 use super::error::Failure;
-use super::{body, decorate};
-use crate::error::QueryError;
+use super::{body, headers};
+pub(crate) use memory::WriteMemory;
 use request::Ask;
-pub(crate) use room::Room;
 
 /// The paths, with bodies of at most `max_body` bytes.
 pub(crate) fn routes(max_body: usize) -> Router<Arc<App>> {
@@ -72,20 +72,20 @@ async fn lines(app: &App, ask: Ask, request: Request) -> Result<Response, Failur
 async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, QueryError> {
     let intake = app.node.intake().ok_or(QueryError::NotPrimary)?;
     let encoding = request::encoding(request.headers())?;
-    let max_body = app.room.max_body();
-    let (body, max_bytes, room) = match request::length(request.headers()) {
+    let max_body = app.memory.max_body();
+    let (body, max_bytes, held) = match request::length(request.headers()) {
         Some(length) => {
-            let place = app.room.place(length, encoding)?;
-            let room = app.room.take(place).await?;
-            (body::read(request, max_body).await?, place, room)
+            let place = app.memory.place(length, encoding)?;
+            let held = app.memory.take(place).await?;
+            (body::read(request, max_body).await?, place, held)
         }
         None => {
-            let stream = app.room.stream().await?;
+            let stream = app.memory.stream().await?;
             let body = body::read(request, max_body).await?;
-            let place = app.room.place(body.len(), encoding)?;
-            let room = app.room.take(place).await?;
+            let place = app.memory.place(body.len(), encoding)?;
+            let held = app.memory.take(place).await?;
             drop(stream);
-            (body, place, room)
+            (body, place, held)
         }
     };
     let write = Write {
@@ -95,13 +95,13 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, QueryEr
         body,
         max_bytes,
     };
-    Ok(intake.write(write, room).await?)
+    Ok(intake.write(write, held).await?)
 }
 
 /// Names the LSN of what was written in place of the node's newest.
 fn at(app: &App, written: &Written, mut response: Response) -> Response {
     if let Some(log) = app.node.log() {
-        decorate::set_position(response.headers_mut(), written.lsn, log.epoch());
+        headers::set_position(response.headers_mut(), written.lsn, log.epoch());
     }
     response
 }

@@ -3,12 +3,8 @@
 
 use std::time::Duration;
 
+use query::{Format, Params, QueryError, nearest};
 use serde_json::Value;
-
-use crate::error::QueryError;
-use crate::format::Format;
-use crate::names;
-use crate::params::Params;
 
 /// A request to `/api/v3/query_sql`.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +172,7 @@ fn checked_form(body: &[u8]) -> Result<Pairs, QueryError> {
 pub(crate) fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), QueryError> {
     for (index, (name, _)) in pairs.iter().enumerate() {
         if !known.contains(&name.as_str()) {
-            let hint = names::nearest(name, known.iter().copied()).map_or_else(
+            let hint = nearest(name, known.iter().copied()).map_or_else(
                 || format!("known are {}", known.join(", ")),
                 |near| format!("did you mean {near}?"),
             );

@@ -2,16 +2,16 @@
 //! never run a query on the threads that serve connections.
 
 mod body;
-mod decorate;
 mod digest;
 mod error;
 mod freshness;
+mod headers;
 mod health;
 mod ingest;
-mod query;
 mod request;
 mod secondaries;
 mod serve;
+mod sql;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -26,22 +26,19 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get};
+use query::{Config, Engine, Node, QueryError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
-use crate::engine::Engine;
-use crate::error::QueryError;
-use crate::node::Node;
 use error::Failure;
-use ingest::Room;
+use ingest::WriteMemory;
 use verify::Verifier;
 
 /// A listening HTTP server with its query engine.
-pub struct HttpServer {
+pub(crate) struct HttpServer {
     address: SocketAddr,
     stopping: CancellationToken,
     killed: CancellationToken,
@@ -52,7 +49,7 @@ pub struct HttpServer {
 impl HttpServer {
     /// Binds `config.listen` and serves on the Tokio runtime this is called in; queries run on
     /// threads of their own.
-    pub fn start(config: Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
+    pub(crate) fn start(config: Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
         let runtime = Handle::try_current().map_err(|e| QueryError::Start(e.to_string()))?;
         let listener = bind(config.listen)?;
         let address = listener
@@ -60,7 +57,7 @@ impl HttpServer {
             .map_err(|e| cannot_listen(config.listen, &e))?;
         let engine = Engine::new(&config, Arc::clone(&node))?;
         let router = router(Arc::new(App {
-            room: Room::new(config.write_memory),
+            memory: WriteMemory::new(config.write_memory),
             node,
             engine,
             verifier: Verifier::default(),
@@ -85,12 +82,12 @@ impl HttpServer {
     }
 
     /// The address in use, with the port that was taken for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// Takes no more requests, lets those in flight end for a while, then cuts them off.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stopping.cancel();
         if let Err(error) = self.accepting.await {
             tracing::warn!(%error, "the HTTP listener had already failed");
@@ -120,15 +117,15 @@ pub(crate) struct App {
     pub(crate) node: Arc<dyn Node>,
     pub(crate) engine: Engine,
     verifier: Verifier,
-    room: Room,
+    memory: WriteMemory,
 }
 
 fn router(app: Arc<App>) -> Router {
-    let taking = ingest::routes(app.room.max_body());
+    let taking = ingest::routes(app.memory.max_body());
     Router::new()
         .route(
             "/api/v3/query_sql",
-            get(query::query_sql).post(query::query_sql),
+            get(sql::query_sql).post(sql::query_sql),
         )
         .route("/api/v1/status", get(health::status))
         .route("/api/v1/verify", get(verify::verify))
@@ -146,7 +143,7 @@ fn router(app: Arc<App>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(request::MAX_BODY_BYTES))
-        .layer(from_fn_with_state(Arc::clone(&app), decorate::decorate))
+        .layer(from_fn_with_state(Arc::clone(&app), headers::set_headers))
         .with_state(app)
 }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use query::{Forget, QueryError};
 
 use super::App;
 use super::error::Failure;
-use crate::error::QueryError;
-use crate::node::Forget;
 
 /// Strikes one secondary off the list.
 pub(crate) async fn forget(

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use intake::Encoding;
+use query::QueryError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::QueryError;
 use crate::http::body;
 
 /// Places for bodies, in KiB.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct WriteMemory {
     places: Arc<Semaphore>,
     /// For bodies of unknown length, which have no place while they are read.
     streams: Arc<Semaphore>,
@@ -20,7 +20,7 @@ pub(crate) struct Room {
     patience: Duration,
 }
 
-impl Room {
+impl WriteMemory {
     /// All writes together take at most `bytes`.
     pub(crate) fn new(bytes: u64) -> Self {
         let bytes = usize::try_from(bytes)
@@ -102,22 +102,22 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_have_a_place_or_are_refused() {
-        let mut room = Room::new(4 << 20);
-        room.patience = Duration::from_millis(20);
-        assert_eq!(room.max_body(), 256 << 10);
-        let small = room.take(10).await.expect("a place");
-        let half = room.take(128 << 10).await.expect("a place");
-        let full = room.take(room.max_body()).await.expect_err("no place");
+        let mut memory = WriteMemory::new(4 << 20);
+        memory.patience = Duration::from_millis(20);
+        assert_eq!(memory.max_body(), 256 << 10);
+        let small = memory.take(10).await.expect("a place");
+        let half = memory.take(128 << 10).await.expect("a place");
+        let full = memory.take(memory.max_body()).await.expect_err("no place");
         assert!(matches!(full, QueryError::Busy(_)));
         drop((small, half));
-        drop(room.take(room.max_body()).await.expect("a place"));
-        assert_eq!(Room::new(u64::MAX).max_body(), MAX_BODY_BYTES);
+        drop(memory.take(memory.max_body()).await.expect("a place"));
+        assert_eq!(WriteMemory::new(u64::MAX).max_body(), MAX_BODY_BYTES);
     }
 
     #[test]
     fn a_body_is_given_room_for_what_it_may_hold() {
-        let room = Room::new(256 << 20);
-        let place = |length, encoding| room.place(length, encoding);
+        let memory = WriteMemory::new(256 << 20);
+        let place = |length, encoding| memory.place(length, encoding);
         assert_eq!(place(7, Encoding::Plain), Ok(7));
         assert_eq!(place(7, Encoding::Gzip), Ok(1 << 20));
         assert_eq!(place(100 << 10, Encoding::Gzip), Ok(6400 << 10));

@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, Request};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use intake::Intake;
+use query::{Forget, ReplicationRow};
 use serde_json::{Value, json};
 use wal::{Committer, Lsn, OsDisk, Row};
 
 use super::*;
-use crate::node::{Forget, ReplicationRow};
 
 /// A node that says what it is told to say; a secondary unless it takes rows.
 #[derive(Default)]
@@ -90,7 +90,7 @@ fn paths_of(fake: Fake) -> Router {
     router(Arc::new(App {
         node,
         engine,
-        room: Room::new(config.write_memory),
+        memory: WriteMemory::new(config.write_memory),
         verifier: Verifier::default(),
     }))
 }

@@ -14,19 +14,15 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use futures::Stream;
+use query::{Format, Head, QueryError, Statement, Transfer};
 use wal::Lsn;
 
 use super::App;
 use super::body;
-use super::decorate::{self, RequestId};
 use super::error::{self, Failure};
 use super::freshness;
+use super::headers::{self, RequestId};
 use super::request::{self, Given, QueryRequest};
-use crate::encode::Encoder;
-use crate::engine;
-use crate::error::QueryError;
-use crate::format::Format;
-use crate::pump::{Head, Transfer};
 
 /// Answers one statement.
 pub(crate) async fn query_sql(
@@ -37,13 +33,13 @@ pub(crate) async fn query_sql(
     let query = read(request).await?;
     let limit = app.engine.limit(query.timeout);
     let left = settle(&app, &query, limit).await?;
-    let statement = engine::Request {
+    let statement = Statement {
         sql: query.sql,
         params: query.params,
         as_of: query.as_of_lsn.map(Lsn),
         timeout: Some(left),
     };
-    let mut transfer = app.engine.start(statement, Encoder::new(query.format));
+    let mut transfer = app.engine.encoded(statement, query.format);
     // The query threads keep the time; this catches a plan that does not let go of its thread.
     let head = match tokio::time::timeout(left + GRACE, transfer.head()).await {
         Ok(head) => head?,
@@ -82,10 +78,10 @@ async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Dura
 fn answer(head: &Head, download: Download) -> Response {
     let content_type = HeaderValue::from_static(download.format.content_type());
     let mut response = Response::new(Body::from_stream(download));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content_type);
-    decorate::set_position(headers, head.position.lsn, head.epoch);
-    decorate::set_lag(headers, head.lag_ms);
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, content_type);
+    headers::set_position(fields, head.position.lsn, head.epoch);
+    headers::set_lag(fields, head.lag_ms);
     response
 }
 

@@ -9,11 +9,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use query::Node;
 use wal::{Epoch, Lsn};
 
 use super::App;
 use super::error::Failure;
-use crate::node::Node;
 
 /// The id of one request: the client's where it is sane, else a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn is_sane(id: &str) -> bool {
 }
 
 /// Gives a request its id, and its response the headers and, where it failed, the body.
-pub(crate) async fn decorate(
+pub(crate) async fn set_headers(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,

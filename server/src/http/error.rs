@@ -8,11 +8,9 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use intake::{IntakeError, PayloadError, Written};
+use query::{Mark, Node, QueryError};
 use serde_json::{Map, Value, json};
 use wal::Refusal;
-
-use crate::error::{Mark, QueryError};
-use crate::node::Node;
 
 /// An error on its way out. The body is written last, where the request's id is known.
 #[derive(Debug, Clone)]

@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use query::{Node, QueryError, no_log};
 use wal::Lsn;
-
-use crate::error::{self, QueryError};
-use crate::node::Node;
 
 /// Waits until the node has a log and that includes everything below `min_lsn`.
 pub(crate) async fn await_lsn(
@@ -20,7 +18,7 @@ pub(crate) async fn await_lsn(
             Some(log) => break log,
             // A secondary that has just been started gets its log from its primary.
             None if begun.elapsed() < limit => tokio::time::sleep(LOOK).await,
-            None => return Err(error::no_log()),
+            None => return Err(no_log()),
         }
     };
     let mut durable = log.durable();

@@ -7,13 +7,13 @@ use std::thread;
 
 use axum::Json;
 use axum::extract::State;
+use query::{QueryError, no_log};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 use wal::VerifyReport;
 
 use super::App;
 use super::error::Failure;
-use crate::error::{self, QueryError};
 
 /// The right to read everything that is stored, held by whoever does.
 pub(crate) struct Verifier(Arc<Semaphore>);
@@ -53,7 +53,7 @@ impl Verifier {
 
 /// The state of all that is stored. Damage is an answer, not a failure.
 pub(crate) async fn verify(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
-    let log = app.node.log().ok_or_else(error::no_log)?;
+    let log = app.node.log().ok_or_else(no_log)?;
     let report = app.verifier.run(move || log.verify()).await?;
     Ok(Json(body(&report)))
 }

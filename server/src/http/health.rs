@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use query::QueryError;
 use serde_json::{Value, json};
 
 use super::App;
-use super::decorate;
 use super::error::Failure;
 use super::freshness;
+use super::headers;
 use super::request;
-use crate::error::QueryError;
 
 /// The process lives.
 pub(crate) async fn alive() -> &'static str {
@@ -35,7 +35,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
     let role = app.node.role();
     let body = Json(json!({ "ready": true, "role": role, "lag_ms": lag_ms }));
     let mut response = body.into_response();
-    decorate::set_lag(response.headers_mut(), lag_ms);
+    headers::set_lag(response.headers_mut(), lag_ms);
     Ok(response)
 }
 

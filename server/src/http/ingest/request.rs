@@ -5,9 +5,9 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName};
 use intake::{Format, Unit};
+use query::QueryError;
 
 use super::{Encoding, Target};
-use crate::error::QueryError;
 use crate::http::request::{Pairs, check_names, form_pairs, text};
 
 /// Where rows go and what their times mean.

@@ -5,8 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-
-use crate::error::QueryError;
+use query::QueryError;
 
 /// The whole body; `limit` is that of the route.
 pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, QueryError> {

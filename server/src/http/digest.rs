@@ -7,15 +7,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
+use query::{Mark, QueryError, no_log};
 use serde_json::{Value, json};
 use wal::{Digest, DigestError, FilesMark, Lsn, PartitionDigest, RangeDigest};
 
 use super::App;
-use super::decorate;
 use super::error::{self, Failure};
 use super::freshness;
+use super::headers;
 use super::request::{self, DigestRequest};
-use crate::error::{Mark, QueryError, no_log};
 
 /// Reads everything below an LSN, and the Parquet files of one mark. Damage is an answer, not a
 /// failure.
@@ -30,7 +30,7 @@ pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     let read = app.verifier.run(move || log.digest(upto, mark)).await?;
     let digest = read.map_err(|refused| failure(refused, upto))?;
     let mut response = Json(body(&digest)).into_response();
-    decorate::set_position(response.headers_mut(), digest.upto.lsn, digest.epoch);
+    headers::set_position(response.headers_mut(), digest.upto.lsn, digest.epoch);
     Ok(response)
 }
 
