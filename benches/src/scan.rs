@@ -53,10 +53,6 @@ pub struct Options {
 struct Node(wal::Log);
 
 impl query::Node for Node {
-    fn role(&self) -> &'static str {
-        "secondary"
-    }
-
     fn log(&self) -> Option<wal::Log> {
         Some(self.0.clone())
     }
@@ -65,28 +61,8 @@ impl query::Node for Node {
         Some(0)
     }
 
-    fn primary_address(&self) -> Option<String> {
-        None
-    }
-
-    fn not_ready(&self) -> Option<String> {
-        None
-    }
-
-    fn status(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-
-    fn metrics(&self) -> String {
-        String::new()
-    }
-
     fn replication(&self) -> Vec<query::ReplicationRow> {
         Vec::new()
-    }
-
-    fn forget(&self, _: &str) -> query::Forget {
-        query::Forget::NotHere
     }
 }
 

@@ -32,6 +32,6 @@ pub use engine::{Engine, Statement};
 pub use error::{Mark, QueryError, no_log};
 pub use format::Format;
 pub use names::nearest;
-pub use node::{Forget, Node, ReplicationRow};
+pub use node::{Node, ReplicationRow};
 pub use params::Params;
 pub use pump::{Head, Transfer};

@@ -8,9 +8,11 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use intake::{IntakeError, PayloadError, Written};
-use query::{Mark, Node, QueryError};
+use query::{Mark, QueryError};
 use serde_json::{Map, Value, json};
 use wal::Refusal;
+
+use super::node::HttpNode;
 
 /// An error on its way out. The body is written last, where the request's id is known.
 #[derive(Debug, Clone)]
@@ -32,7 +34,12 @@ impl IntoResponse for Failure {
 
 impl Failure {
     /// Gives `response`, which carries this failure, its body.
-    pub(crate) fn render(&self, response: Response, request_id: &str, node: &dyn Node) -> Response {
+    pub(crate) fn render(
+        &self,
+        response: Response,
+        request_id: &str,
+        node: &dyn HttpNode,
+    ) -> Response {
         // Refusals are the client's business; only our own faults belong in our log.
         if status(&self.0) == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::warn!(request_id, error = %self.0, "a request failed");
@@ -106,7 +113,7 @@ pub(crate) fn mark(mark: &Mark) -> Value {
 }
 
 /// Where a refused write would be taken.
-fn primary(error: &QueryError, node: &dyn Node) -> Option<String> {
+fn primary(error: &QueryError, node: &dyn HttpNode) -> Option<String> {
     match error {
         QueryError::ReadOnly { .. } | QueryError::NotPrimary if node.role() == "secondary" => {
             node.primary_address()

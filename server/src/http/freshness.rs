@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use query::{Node, QueryError, no_log};
+use query::{QueryError, no_log};
 use wal::Lsn;
+
+use super::node::HttpNode;
 
 /// Waits until the node has a log and that includes everything below `min_lsn`.
 pub(crate) async fn await_lsn(
-    node: &dyn Node,
+    node: &dyn HttpNode,
     min_lsn: u64,
     limit: Duration,
 ) -> Result<(), QueryError> {
@@ -37,7 +39,7 @@ pub(crate) async fn await_lsn(
 }
 
 /// A secondary may have put a fresher log in the place of the one that was waited for.
-fn newest(node: &dyn Node) -> Lsn {
+fn newest(node: &dyn HttpNode) -> Lsn {
     node.log()
         .map_or(Lsn(0), |log| log.snapshot().position().lsn)
 }
@@ -67,7 +69,7 @@ pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), Quer
 
 /// Refuses unless the node surely lags no more than `max_lag_ms`. Between two words of the primary
 /// nobody knows, so the next one is waited for.
-pub(crate) async fn await_fresh(node: &dyn Node, max_lag_ms: u64) -> Result<(), QueryError> {
+pub(crate) async fn await_fresh(node: &dyn HttpNode, max_lag_ms: u64) -> Result<(), QueryError> {
     let begun = Instant::now();
     loop {
         let checked = check_lag(node.lag_bound_ms(), max_lag_ms);

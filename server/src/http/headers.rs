@@ -9,11 +9,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use query::Node;
 use wal::{Epoch, Lsn};
 
 use super::App;
 use super::error::Failure;
+use super::node::HttpNode;
 
 /// The id of one request: the client's where it is sane, else a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(crate) async fn set_headers(
 }
 
 /// What the node holds: without a log nothing, in no epoch yet.
-fn held(node: &dyn Node) -> (Lsn, Epoch) {
+fn held(node: &dyn HttpNode) -> (Lsn, Epoch) {
     node.log().map_or((Lsn(0), Epoch(0)), |log| {
         let snapshot = log.snapshot();
         (snapshot.position().lsn, snapshot.epoch())

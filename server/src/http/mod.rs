@@ -8,6 +8,7 @@ mod freshness;
 mod headers;
 mod health;
 mod ingest;
+mod node;
 mod request;
 mod secondaries;
 mod serve;
@@ -26,7 +27,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get};
-use query::{Config, Engine, Node, QueryError};
+use query::{Config, Engine, QueryError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use error::Failure;
 use ingest::WriteMemory;
+pub(crate) use node::HttpNode;
 use verify::Verifier;
 
 /// A listening HTTP server with its query engine.
@@ -49,13 +51,14 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     /// Binds `config.listen` and serves on the Tokio runtime this is called in; queries run on
     /// threads of their own.
-    pub(crate) fn start(config: Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
+    pub(crate) fn start(config: Config, node: Arc<dyn HttpNode>) -> Result<Self, QueryError> {
         let runtime = Handle::try_current().map_err(|e| QueryError::Start(e.to_string()))?;
         let listener = bind(config.listen)?;
         let address = listener
             .local_addr()
             .map_err(|e| cannot_listen(config.listen, &e))?;
-        let engine = Engine::new(&config, Arc::clone(&node))?;
+        let asked: Arc<dyn query::Node> = Arc::<dyn HttpNode>::clone(&node);
+        let engine = Engine::new(&config, asked)?;
         let router = router(Arc::new(App {
             memory: WriteMemory::new(config.write_memory),
             node,
@@ -114,7 +117,7 @@ impl fmt::Debug for HttpServer {
 
 /// What all handlers share.
 pub(crate) struct App {
-    pub(crate) node: Arc<dyn Node>,
+    pub(crate) node: Arc<dyn HttpNode>,
     pub(crate) engine: Engine,
     verifier: Verifier,
     memory: WriteMemory,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use query::{Forget, QueryError};
+use query::QueryError;
+use replica::Forgotten;
 
 use super::App;
 use super::error::Failure;
@@ -20,14 +21,14 @@ pub(crate) async fn forget(
     outcome(app.node.forget(&name), name).map_err(Failure::from)
 }
 
-fn outcome(forget: Forget, name: String) -> Result<StatusCode, QueryError> {
-    match forget {
-        Forget::Done => Ok(StatusCode::NO_CONTENT),
-        Forget::Connected => Err(QueryError::Connected { name }),
-        Forget::Unknown => Err(QueryError::NotFound(format!(
+fn outcome(forgotten: Option<Forgotten>, name: String) -> Result<StatusCode, QueryError> {
+    match forgotten {
+        Some(Forgotten::Done) => Ok(StatusCode::NO_CONTENT),
+        Some(Forgotten::Connected) => Err(QueryError::Connected { name }),
+        Some(Forgotten::Unknown) => Err(QueryError::NotFound(format!(
             "no secondary called {name} has been seen here"
         ))),
-        Forget::NotHere => Err(QueryError::NotFound(
+        None => Err(QueryError::NotFound(
             "this node keeps no list of secondaries".to_owned(),
         )),
     }

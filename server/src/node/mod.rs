@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use intake::Intake;
-use query::{Forget, Node, ReplicationRow};
+use query::{Node, ReplicationRow};
 use tokio::sync::watch;
 
 use crate::accounting::{Accounting, AtRisk, Heard, MessageCounts, RowCounts, Stages};
 use crate::chore::{Compaction, DamageWatch, Scrub};
+use crate::http::HttpNode;
 use crate::metrics::Exposition;
 use crate::slot::Slot;
 use crate::status::{LogStatus, MqttStatus, Status};
@@ -128,16 +129,23 @@ impl PrimaryNode {
 }
 
 impl Node for PrimaryNode {
-    fn role(&self) -> &'static str {
-        PRIMARY
-    }
-
     fn log(&self) -> Option<wal::Log> {
         Some(self.log.clone())
     }
 
     fn lag_ms(&self) -> Option<u64> {
         Some(0)
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        let durable = self.log.durable().borrow().lsn.0;
+        rows::followers(&self.who, durable, self.secondaries().unwrap_or_default())
+    }
+}
+
+impl HttpNode for PrimaryNode {
+    fn role(&self) -> &'static str {
+        PRIMARY
     }
 
     fn primary_address(&self) -> Option<String> {
@@ -190,13 +198,8 @@ impl Node for PrimaryNode {
         text.finish()
     }
 
-    fn replication(&self) -> Vec<ReplicationRow> {
-        let durable = self.log.durable().borrow().lsn.0;
-        rows::followers(&self.who, durable, self.secondaries().unwrap_or_default())
-    }
-
-    fn forget(&self, name_or_id: &str) -> Forget {
-        forget(&self.registry, name_or_id)
+    fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
+        self.registry.with(|registry| registry.forget(name_or_id))
     }
 }
 
@@ -243,16 +246,30 @@ impl SecondaryNode {
 }
 
 impl Node for SecondaryNode {
-    fn role(&self) -> &'static str {
-        SECONDARY
-    }
-
     fn log(&self) -> Option<wal::Log> {
         self.log.borrow().clone()
     }
 
     fn lag_ms(&self) -> Option<u64> {
         self.follow()?.lag_ms
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        let follow = self.follow();
+        let primary = follow.as_ref().map_or(0, |follow| follow.primary_durable.0);
+        let mut rows: Vec<ReplicationRow> = follow
+            .map(|follow| rows::upstream(&self.who, follow))
+            .into_iter()
+            .collect();
+        let secondaries = self.secondaries().unwrap_or_default();
+        rows.extend(rows::followers(&self.who, primary, secondaries));
+        rows
+    }
+}
+
+impl HttpNode for SecondaryNode {
+    fn role(&self) -> &'static str {
+        SECONDARY
     }
 
     fn lag_bound_ms(&self) -> Option<u64> {
@@ -324,20 +341,8 @@ impl Node for SecondaryNode {
         text.finish()
     }
 
-    fn replication(&self) -> Vec<ReplicationRow> {
-        let follow = self.follow();
-        let primary = follow.as_ref().map_or(0, |follow| follow.primary_durable.0);
-        let mut rows: Vec<ReplicationRow> = follow
-            .map(|follow| rows::upstream(&self.who, follow))
-            .into_iter()
-            .collect();
-        let secondaries = self.secondaries().unwrap_or_default();
-        rows.extend(rows::followers(&self.who, primary, secondaries));
-        rows
-    }
-
-    fn forget(&self, name_or_id: &str) -> Forget {
-        forget(&self.registry, name_or_id)
+    fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
+        self.registry.with(|registry| registry.forget(name_or_id))
     }
 }
 
@@ -346,16 +351,6 @@ fn followed(view: &View, secondaries: Option<&[replica::SecondaryStatus]>) -> Ac
     Accounting {
         lsn: Stages::of(view, secondaries),
         ..Accounting::default()
-    }
-}
-
-/// Strikes a secondary off the list of those seen, where there is one.
-fn forget(registry: &Slot<replica::Registry>, name_or_id: &str) -> Forget {
-    match registry.with(|registry| registry.forget(name_or_id)) {
-        Some(replica::Forgotten::Done) => Forget::Done,
-        Some(replica::Forgotten::Connected) => Forget::Connected,
-        Some(replica::Forgotten::Unknown) => Forget::Unknown,
-        None => Forget::NotHere,
     }
 }
 

@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, Request};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use intake::Intake;
-use query::{Forget, ReplicationRow};
+use query::{Node, ReplicationRow};
+use replica::Forgotten;
 use serde_json::{Value, json};
 use wal::{Committer, Lsn, OsDisk, Row};
 
@@ -26,6 +27,25 @@ struct Fake {
 }
 
 impl Node for Fake {
+    fn log(&self) -> Option<wal::Log> {
+        self.log.clone()
+    }
+
+    fn lag_ms(&self) -> Option<u64> {
+        self.lag_ms
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        vec![ReplicationRow {
+            id: "id-1".to_owned(),
+            via: "relay-1".to_owned(),
+            hops: 2,
+            ..ReplicationRow::default()
+        }]
+    }
+}
+
+impl HttpNode for Fake {
     fn role(&self) -> &'static str {
         match self.intake {
             Some(_) => "primary",
@@ -35,14 +55,6 @@ impl Node for Fake {
 
     fn intake(&self) -> Option<Arc<Intake>> {
         self.intake.clone()
-    }
-
-    fn log(&self) -> Option<wal::Log> {
-        self.log.clone()
-    }
-
-    fn lag_ms(&self) -> Option<u64> {
-        self.lag_ms
     }
 
     fn primary_address(&self) -> Option<String> {
@@ -61,21 +73,12 @@ impl Node for Fake {
         String::new()
     }
 
-    fn replication(&self) -> Vec<ReplicationRow> {
-        vec![ReplicationRow {
-            id: "id-1".to_owned(),
-            via: "relay-1".to_owned(),
-            hops: 2,
-            ..ReplicationRow::default()
-        }]
-    }
-
-    fn forget(&self, name_or_id: &str) -> Forget {
+    fn forget(&self, name_or_id: &str) -> Option<Forgotten> {
         match name_or_id {
-            "gone" => Forget::Done,
-            "a/b ü" => Forget::Connected,
-            "elsewhere" => Forget::NotHere,
-            _ => Forget::Unknown,
+            "gone" => Some(Forgotten::Done),
+            "a/b ü" => Some(Forgotten::Connected),
+            "elsewhere" => None,
+            _ => Some(Forgotten::Unknown),
         }
     }
 }
@@ -85,8 +88,8 @@ fn paths_of(fake: Fake) -> Router {
         threads: 1,
         ..Config::default()
     };
-    let node: Arc<dyn Node> = Arc::new(fake);
-    let engine = Engine::new(&config, Arc::clone(&node)).expect("an engine");
+    let node = Arc::new(fake);
+    let engine = Engine::new(&config, Arc::<Fake>::clone(&node)).expect("an engine");
     router(Arc::new(App {
         node,
         engine,
