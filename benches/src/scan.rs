@@ -193,12 +193,10 @@ fn moment(row: u64) -> String {
 
 fn engine(options: &Options, log: wal::Log) -> Result<query::Engine, BenchError> {
     let config = query::Config {
-        listen: ([127, 0, 0, 1], 0).into(),
         memory_limit: 4 << 30,
         query_timeout: Duration::from_secs(600),
         max_concurrent_queries: 8,
         threads: options.threads.max(1),
-        ..query::Config::default()
     };
     query::Engine::new(&config, Arc::new(Node(log))).context("start the engine")
 }

@@ -1,22 +1,17 @@
-//! What the query side is told at start. Owns the limits and their defaults; must never read a
+//! What the engine is told at start. Owns the limits and their defaults; must never read a
 //! file or the environment: only `server` does that.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Settings of the SQL engine and of the HTTP server.
+/// Settings of the SQL engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Address the HTTP server listens on; port 0 takes any free port.
-    pub listen: SocketAddr,
     /// Bytes that all running queries together may hold for sorts, joins and aggregates.
     pub memory_limit: u64,
     /// Longest time a query may take from its arrival to the last byte of its answer.
     pub query_timeout: Duration,
     /// Queries that may run at once; one more is refused.
     pub max_concurrent_queries: usize,
-    /// Bytes that rows on their way in may take together, where the node takes any.
-    pub write_memory: u64,
     /// Threads that run queries, and partitions one query is split into.
     pub threads: usize,
 }
@@ -25,11 +20,9 @@ impl Default for Config {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7440)),
             memory_limit: 1 << 30,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
-            write_memory: 256 << 20,
             threads,
         }
     }

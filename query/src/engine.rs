@@ -164,7 +164,7 @@ impl Core {
     /// Plans a statement over one snapshot and starts it.
     pub(crate) async fn open(&self, asked: &Statement) -> Result<Answer, QueryError> {
         guard::inspect(&asked.sql)?;
-        let log = self.node.log().ok_or_else(error::no_log)?;
+        let log = self.node.log().ok_or(QueryError::NoLog)?;
         // Before the snapshot, which may be fresher than that, never staler.
         let lag_ms = self.node.lag_ms();
         let snapshot = snapshot(&log, asked.as_of)?;

@@ -1,28 +1,23 @@
 //! Every way a query can fail. Owns the translation from engine errors to what a client can act
-//! on; must never know an HTTP status: that mapping is in `http::error`.
+//! on; must never know what a failure is on a protocol, such as an HTTP status.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
-use intake::{IntakeError, Written};
 use wal::{AsOf, Lsn};
 
 use crate::locate;
 
-/// Why a query, a request or the server failed.
+/// Why a query failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// The text is no SQL.
+    /// The text is no SQL; `position` is a byte offset in it, where known.
     #[error("{message}")]
     Syntax {
-        /// What the parser expected and found.
         message: String,
-        /// Byte offset in the SQL text, where known.
         position: Option<usize>,
     },
     /// The SQL means nothing here: unknown column or function, wrong types.
@@ -34,150 +29,48 @@ pub enum QueryError {
     /// The rows broke the query: overflow, bad cast, division by zero.
     #[error("{0}")]
     Execution(String),
-    /// A request parameter is unknown or malformed.
+    /// The values for placeholders are malformed.
     #[error("{0}")]
     Parameter(String),
-    /// The statement writes.
+    /// The statement, such as `INSERT`, writes.
     #[error("{what} is refused: SQL here only reads")]
-    ReadOnly {
-        /// The statement, such as `INSERT`.
-        what: String,
-    },
-    /// Rows were sent to a node that takes none.
-    #[error("this node takes no rows: only a primary does")]
-    NotPrimary,
-    /// Rows were not written, or not for certain.
-    #[error(transparent)]
-    Ingest(#[from] IntakeError),
-    /// Some lines, or all, were not written.
-    #[error(
-        "partial write of line protocol occurred: {} of {} lines are stored",
-        .0.rows, .0.rows.saturating_add(.0.faulty)
-    )]
-    PartialWrite(Written),
+    ReadOnly { what: String },
     /// The statement neither reads nor writes rows, and is not for clients.
     #[error("{0}")]
     NotAllowed(String),
-    /// No such table.
+    /// `hint` is what may have been meant; empty, or it starts with a separator.
     #[error("table {name} does not exist{hint}")]
-    UnknownTable {
-        /// The table as the query names it.
-        name: String,
-        /// What may have been meant; empty or starting with a separator.
-        hint: String,
-    },
-    /// No such HTTP path.
-    #[error("there is nothing at {0}")]
-    UnknownPath(String),
-    /// The path exists, the method does not.
-    #[error("{path} does not take {method}")]
-    Method {
-        /// Method of the request.
-        method: String,
-        /// Path of the request.
-        path: String,
-    },
-    /// The query ran out of time.
+    UnknownTable { name: String, hint: String },
     #[error("the query took longer than {} ms", .limit.as_millis())]
-    Timeout {
-        /// The time it had.
-        limit: Duration,
-    },
-    /// The request is too big.
-    #[error("{what} is larger than {limit} bytes")]
-    TooLarge {
-        /// The part that is too big.
-        what: &'static str,
-        /// Largest size taken.
-        limit: usize,
-    },
+    Timeout { limit: Duration },
+    #[error("the SQL text is larger than {limit} bytes")]
+    TooLarge { limit: usize },
     /// The memory pool is exhausted.
     #[error("the query needs more memory than `http.memory_limit` leaves: {0}")]
     Memory(String),
-    /// As many queries as allowed are running.
     #[error("{limit} queries are running already (http.max_concurrent_queries)")]
-    TooMany {
-        /// The limit.
-        limit: usize,
-    },
-    /// The node is not as fresh as the request demands.
-    #[error("{0}")]
-    Lagging(String),
+    TooMany { limit: usize },
+    /// The answer as of that LSN cannot be given yet.
+    #[error("this node is at LSN {at}, not at {lsn} yet")]
+    LsnAhead { lsn: u64, at: u64 },
     /// The rows of that LSN cannot be told from later ones any more.
     #[error(
         "the answer as of LSN {lsn} is gone here: the oldest that can be asked for is {oldest}"
     )]
-    LsnGone {
-        /// What was asked for.
-        lsn: u64,
-        /// The oldest that this node can answer for.
-        oldest: u64,
-    },
-    /// The files of that mark are not known here, neither now nor lately.
-    #[error("the files of that mark are not known here: the newest mark is {newest}")]
-    UnknownMark {
-        /// What can be asked for.
-        newest: Mark,
-    },
-    /// What a path names is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// The secondary that is to be forgotten is connected.
-    #[error("{name} is connected: a secondary can be forgotten once it is gone")]
-    Connected {
-        /// Name or id, as asked for.
-        name: String,
-    },
-    /// The node cannot serve yet.
-    #[error("{0}")]
-    NotReady(String),
-    /// A role check asked for the other role.
-    #[error("this node is a {role}")]
-    WrongRole {
-        /// The role it has.
-        role: &'static str,
-    },
-    /// The log could not be read.
+    LsnGone { lsn: u64, oldest: u64 },
+    /// There is nothing to answer from.
+    #[error("this node has no data yet: it never reached its primary")]
+    NoLog,
     #[error("cannot read the log: {0}")]
     Storage(String),
     /// Nobody waits for the answer any more.
     #[error("the query was cancelled")]
     Cancelled,
-    /// The HTTP address cannot be used.
-    #[error("cannot listen on http.listen = {address}: {reason}")]
-    Listen {
-        /// The configured address.
-        address: SocketAddr,
-        /// What the system said.
-        reason: String,
-    },
-    /// The engine or its threads could not be started.
     #[error("cannot start the query engine: {0}")]
     Start(String),
-    /// Something that runs alone is running already.
-    #[error("{0}")]
-    Busy(&'static str),
     /// A bug.
     #[error("internal error: {0}")]
     Internal(String),
-}
-
-/// Which Parquet files a log has: how far it is compacted, the ordinal of its next file, and the
-/// digest of its manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Everything below is in files.
-    pub compacted: u64,
-    /// Ordinal of the next file.
-    pub next: u64,
-    /// Digest of the manifest's bytes.
-    pub digest: u64,
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.compacted, self.next)
-    }
 }
 
 impl QueryError {
@@ -242,20 +135,15 @@ impl From<QueryError> for DataFusionError {
 /// Why there is no answer as of `lsn`.
 pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
     match refused {
-        AsOf::Ahead { at } => {
-            QueryError::Lagging(format!("this node is at LSN {at}, not at {lsn} yet"))
-        }
+        AsOf::Ahead { at } => QueryError::LsnAhead {
+            lsn: lsn.0,
+            at: at.0,
+        },
         AsOf::Gone { oldest } => QueryError::LsnGone {
             lsn: lsn.0,
             oldest: oldest.0,
         },
     }
-}
-
-/// A node without a log has nothing to answer from.
-#[must_use]
-pub fn no_log() -> QueryError {
-    QueryError::NotReady("this node has no data yet: it never reached its primary".to_owned())
 }
 
 /// An error of the log on its way through the engine.
@@ -283,8 +171,7 @@ mod tests {
         assert_eq!(gone, QueryError::LsnGone { lsn: 3, oldest: 7 });
         assert!(gone.to_string().ends_with("can be asked for is 7"));
         let ahead = as_of(Lsn(9), &AsOf::Ahead { at: Lsn(7) });
-        let expected = "this node is at LSN 7, not at 9 yet".to_owned();
-        assert_eq!(ahead, QueryError::Lagging(expected));
+        assert_eq!(ahead.to_string(), "this node is at LSN 7, not at 9 yet");
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::locate;
 pub(crate) fn inspect(sql: &str) -> Result<(), QueryError> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(QueryError::TooLarge {
-            what: "the SQL text",
             limit: MAX_SQL_BYTES,
         });
     }

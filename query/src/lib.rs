@@ -29,7 +29,7 @@ pub use arrow;
 pub use config::Config;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use engine::{Engine, Statement};
-pub use error::{Mark, QueryError, no_log};
+pub use error::QueryError;
 pub use format::Format;
 pub use names::nearest;
 pub use node::{Node, ReplicationRow};

@@ -1,6 +1,7 @@
 //! Why a node cannot start, and why it did not stop well.
 
 use crate::data_dir::DataDirError;
+use crate::http::HttpError;
 use crate::memory::MemoryError;
 
 /// A node that could not start. Nothing was acknowledged.
@@ -15,7 +16,7 @@ pub enum StartError {
     #[error("replication cannot start: {0}")]
     Replication(#[from] replica::ReplicaError),
     #[error("HTTP cannot start: {0}")]
-    Http(#[from] query::QueryError),
+    Http(#[from] HttpError),
     #[error("MQTT cannot start: {0}")]
     Mqtt(#[from] mqtt::MqttError),
 }

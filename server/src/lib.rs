@@ -34,6 +34,7 @@ pub use accounting::{Accounting, AtRisk, MessageCounts, RowCounts, Stages};
 pub use cli::run;
 pub use data_dir::DataDirError;
 pub use error::{StartError, StopError};
+pub use http::HttpError;
 pub use memory::MemoryError;
 pub use primary::Primary;
 pub use running::Running;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::conf;
+use crate::http::HttpConfig;
 use crate::memory::Budget;
 
 /// Runs work that waits for the disk where it delays nobody.
@@ -92,14 +93,16 @@ pub(crate) fn listen_config(
     }
 }
 
-pub(crate) fn query_config(http: &conf::Http, budget: &Budget) -> query::Config {
-    query::Config {
+pub(crate) fn http_config(http: &conf::Http, budget: &Budget) -> HttpConfig {
+    HttpConfig {
         listen: http.listen,
-        memory_limit: budget.queries,
-        query_timeout: http.query_timeout,
-        max_concurrent_queries: http.max_concurrent_queries,
         write_memory: budget.writes,
-        threads: cores(),
+        query: query::Config {
+            memory_limit: budget.queries,
+            query_timeout: http.query_timeout,
+            max_concurrent_queries: http.max_concurrent_queries,
+            threads: cores(),
+        },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::HttpServer;
 use crate::members::{self, Keeper};
 use crate::memory::{self, Budget};
 use crate::node::{PrimaryNode, Who};
-use crate::parts::{blocking, cores, failure, listen_config, opening, query_config, report, step};
+use crate::parts::{blocking, cores, failure, http_config, listen_config, opening, report, step};
 use crate::slot::Slot;
 
 /// A primary that takes messages.
@@ -155,7 +155,7 @@ impl Primary {
         }
         if let Some(http) = &conf.http {
             let node = Arc::clone(&self.node);
-            self.http = Some(HttpServer::start(query_config(http, budget), node)?);
+            self.http = Some(HttpServer::start(&http_config(http, budget), node)?);
         }
         let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
         let log = self.committer.log().clone();

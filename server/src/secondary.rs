@@ -17,7 +17,7 @@ use crate::http::HttpServer;
 use crate::members::{self, Keeper};
 use crate::memory::{self, Budget};
 use crate::node::{SecondaryNode, Who};
-use crate::parts::{blocking, listen_config, opening, query_config, report, step};
+use crate::parts::{blocking, http_config, listen_config, opening, report, step};
 use crate::slot::Slot;
 
 /// A secondary that follows.
@@ -132,8 +132,8 @@ impl Secondary {
             self.serve(serving, identity, source).await?;
         }
         let asked = Arc::clone(&self.node);
-        let config = query_config(&conf.http, budget);
-        self.http = Some(HttpServer::start(config, asked)?);
+        let config = http_config(&conf.http, budget);
+        self.http = Some(HttpServer::start(&config, asked)?);
         Ok(())
     }
 

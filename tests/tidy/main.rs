@@ -52,7 +52,7 @@ fn crates_know_only_what_they_may() {
         ("ingest/intake", &["wal"]),
         ("ingest/mqtt", &["wal", "intake"]),
         ("replica", &["wal"]),
-        ("query", &["wal", "intake"]),
+        ("query", &["wal"]),
         ("server", &["wal", "intake", "mqtt", "replica", "query"]),
     ] {
         let known = dependencies(package);

@@ -5,20 +5,19 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use query::QueryError;
+
+use super::error::ApiError;
 
 /// The whole body; `limit` is that of the route.
-pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, QueryError> {
+pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     let reading = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
     match reading {
-        Err(_) => Err(QueryError::Timeout {
-            limit: BODY_TIMEOUT,
-        }),
+        Err(_) => Err(ApiError::timeout(BODY_TIMEOUT)),
         Ok(Ok(body)) => Ok(body),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(too_large(limit))
         }
-        Ok(Err(rejection)) => Err(QueryError::Parameter(format!(
+        Ok(Err(rejection)) => Err(ApiError::Parameter(format!(
             "cannot read the body: {}",
             rejection.body_text()
         ))),
@@ -26,11 +25,8 @@ pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, QueryE
 }
 
 /// A body of more than `limit` bytes.
-pub(crate) fn too_large(limit: usize) -> QueryError {
-    QueryError::TooLarge {
-        what: "the body",
-        limit,
-    }
+pub(crate) fn too_large(limit: usize) -> ApiError {
+    ApiError::TooLarge { limit }
 }
 
 /// How long a client may take to send a body.

@@ -7,12 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use query::{Mark, QueryError, no_log};
+use query::QueryError;
 use serde_json::{Value, json};
-use wal::{Digest, DigestError, FilesMark, Lsn, PartitionDigest, RangeDigest};
+use wal::{Digest, DigestError, Lsn, PartitionDigest, RangeDigest};
 
 use super::App;
-use super::error::{self, Failure};
+use super::error::{self, ApiError, Failure};
 use super::freshness;
 use super::headers;
 use super::request::{self, DigestRequest};
@@ -24,7 +24,7 @@ pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     if let Some(lsn) = upto {
         freshness::await_lsn(app.node.as_ref(), lsn, freshness::MAX_WAIT).await?;
     }
-    let log = app.node.log().ok_or_else(no_log)?;
+    let log = app.node.log().ok_or(QueryError::NoLog)?;
     let upto = upto.map_or_else(|| log.snapshot().position().lsn, Lsn);
     let mark = mark.map(|(compacted, next)| (Lsn(compacted), next));
     let read = app.verifier.run(move || log.digest(upto, mark)).await?;
@@ -34,27 +34,18 @@ pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Ok(response)
 }
 
-fn failure(refused: DigestError, upto: Lsn) -> QueryError {
-    match refused {
-        DigestError::UnknownMark { newest } => QueryError::UnknownMark {
-            newest: shown(newest),
+fn failure(refused: DigestError, upto: Lsn) -> ApiError {
+    ApiError::Query(match refused {
+        DigestError::UnknownMark { newest } => return ApiError::UnknownMark { newest },
+        DigestError::Ahead { at } => QueryError::LsnAhead {
+            lsn: upto.0,
+            at: at.0,
         },
-        DigestError::Ahead { at } => {
-            QueryError::Lagging(format!("this node is at LSN {at}, not at {upto} yet"))
-        }
         DigestError::Gone { oldest } => QueryError::LsnGone {
             lsn: upto.0,
             oldest: oldest.0,
         },
-    }
-}
-
-fn shown(mark: FilesMark) -> Mark {
-    Mark {
-        compacted: mark.compacted.0,
-        next: mark.next,
-        digest: mark.digest,
-    }
+    })
 }
 
 fn body(digest: &Digest) -> Value {
@@ -66,7 +57,7 @@ fn body(digest: &Digest) -> Value {
             "chain": hex(digest.upto.chain),
         },
         "oldest": digest.oldest.0,
-        "mark": error::mark(&shown(digest.mark)),
+        "mark": error::mark(&digest.mark),
         "ranges": digest.ranges.iter().map(range).collect::<Vec<Value>>(),
         "partitions": digest.partitions.iter().map(partition).collect::<Vec<Value>>(),
     })
@@ -101,7 +92,7 @@ fn hex(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wal::{Epoch, LogId, Position};
+    use wal::{Epoch, FilesMark, LogId, Position};
 
     fn mark() -> FilesMark {
         FilesMark {
@@ -156,12 +147,10 @@ mod tests {
     #[test]
     fn an_unknown_mark_tells_the_newest_and_an_lsn_out_of_reach_says_where() {
         let unknown = failure(DigestError::UnknownMark { newest: mark() }, Lsn(9));
-        let newest = shown(mark());
-        assert_eq!(unknown, QueryError::UnknownMark { newest });
+        assert_eq!(unknown, ApiError::UnknownMark { newest: mark() });
         let ahead = failure(DigestError::Ahead { at: Lsn(7) }, Lsn(9));
-        let expected = "this node is at LSN 7, not at 9 yet".to_owned();
-        assert_eq!(ahead, QueryError::Lagging(expected));
+        assert_eq!(ahead, QueryError::LsnAhead { lsn: 9, at: 7 }.into());
         let gone = failure(DigestError::Gone { oldest: Lsn(7) }, Lsn(3));
-        assert_eq!(gone, QueryError::LsnGone { lsn: 3, oldest: 7 });
+        assert_eq!(gone, QueryError::LsnGone { lsn: 3, oldest: 7 }.into());
     }
 }

@@ -1,26 +1,91 @@
-//! Errors as clients see them: the one mapping to status, code and JSON body. Must never decide
-//! what went wrong: `QueryError` says that.
+//! Errors as clients see them: what a request can suffer, and the one mapping to status, code and JSON
+//! body. Must never decide what went wrong in a query: `QueryError` says that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use intake::{IntakeError, PayloadError, Written};
-use query::{Mark, QueryError};
+use query::QueryError;
 use serde_json::{Map, Value, json};
-use wal::Refusal;
+use wal::{FilesMark, Refusal};
 
 use super::node::HttpNode;
 
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A parameter is unknown or malformed.
+    #[error("{0}")]
+    Parameter(String),
+    #[error("not supported: {0}")]
+    NotSupported(String),
+    #[error("there is nothing at {0}")]
+    UnknownPath(String),
+    /// The path exists, the method does not.
+    #[error("{path} does not take {method}")]
+    Method { method: String, path: String },
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+    /// Rows were sent to a node that takes none.
+    #[error("this node takes no rows: only a primary does")]
+    NotPrimary,
+    /// Rows were not written, or not for certain.
+    #[error(transparent)]
+    Ingest(#[from] IntakeError),
+    /// Some lines, or all, were not written.
+    #[error(
+        "partial write of line protocol occurred: {} of {} lines are stored",
+        .0.rows, .0.rows.saturating_add(.0.faulty)
+    )]
+    PartialWrite(Written),
+    /// The node is not as fresh as the request demands.
+    #[error("{0}")]
+    Lagging(String),
+    /// The files of that mark are not known here, neither now nor lately.
+    #[error(
+        "the files of that mark are not known here: the newest mark is {}/{}",
+        .newest.compacted, .newest.next
+    )]
+    UnknownMark { newest: FilesMark },
+    /// What a path names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The secondary that is to be forgotten, by its name or id.
+    #[error("{name} is connected: a secondary can be forgotten once it is gone")]
+    Connected { name: String },
+    #[error("{0}")]
+    NotReady(String),
+    /// A role check asked for the other role.
+    #[error("this node is a {role}")]
+    WrongRole { role: &'static str },
+    /// Something that runs alone is running already.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// A bug.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl ApiError {
+    /// What took longer than `limit`.
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::Query(QueryError::Timeout { limit })
+    }
+}
+
 /// An error on its way out. The body is written last, where the request's id is known.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure(Arc<QueryError>);
+pub(crate) struct Failure(Arc<ApiError>);
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
-        Self(Arc::new(error))
+impl<E: Into<ApiError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Arc::new(error.into()))
     }
 }
 
@@ -59,7 +124,7 @@ impl Failure {
 }
 
 /// The JSON object that tells a client what went wrong.
-pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>) -> Value {
+pub(crate) fn body(error: &ApiError, request_id: &str, primary: Option<String>) -> Value {
     let mut fields = Map::new();
     fields.insert("error".to_owned(), json!(error.to_string()));
     fields.insert("code".to_owned(), json!(code(error)));
@@ -74,15 +139,15 @@ pub(crate) fn body(error: &QueryError, request_id: &str, primary: Option<String>
 }
 
 /// What a program needs to know to ask better.
-fn details(error: &QueryError) -> Vec<(&'static str, Value)> {
+fn details(error: &ApiError) -> Vec<(&'static str, Value)> {
     match error {
-        QueryError::Syntax {
+        ApiError::Query(QueryError::Syntax {
             position: Some(position),
             ..
-        } => vec![("position", json!(position))],
-        QueryError::LsnGone { oldest, .. } => vec![("oldest", json!(oldest))],
-        QueryError::UnknownMark { newest } => vec![("newest", mark(newest))],
-        QueryError::PartialWrite(written) => partial(written),
+        }) => vec![("position", json!(position))],
+        ApiError::Query(QueryError::LsnGone { oldest, .. }) => vec![("oldest", json!(oldest))],
+        ApiError::UnknownMark { newest } => vec![("newest", mark(newest))],
+        ApiError::PartialWrite(written) => partial(written),
         _ => Vec::new(),
     }
 }
@@ -104,84 +169,80 @@ fn partial(written: &Written) -> Vec<(&'static str, Value)> {
 }
 
 /// A mark as every body shows it.
-pub(crate) fn mark(mark: &Mark) -> Value {
+pub(crate) fn mark(mark: &FilesMark) -> Value {
     json!({
-        "compacted": mark.compacted,
+        "compacted": mark.compacted.0,
         "next": mark.next,
         "digest": format!("{:016x}", mark.digest),
     })
 }
 
 /// Where a refused write would be taken.
-fn primary(error: &QueryError, node: &dyn HttpNode) -> Option<String> {
+fn primary(error: &ApiError, node: &dyn HttpNode) -> Option<String> {
     match error {
-        QueryError::ReadOnly { .. } | QueryError::NotPrimary if node.role() == "secondary" => {
+        ApiError::Query(QueryError::ReadOnly { .. }) | ApiError::NotPrimary
+            if node.role() == "secondary" =>
+        {
             node.primary_address()
         }
         _ => None,
     }
 }
 
-fn status(error: &QueryError) -> StatusCode {
+fn status(error: &ApiError) -> StatusCode {
+    kind(error).0
+}
+
+fn code(error: &ApiError) -> &'static str {
+    kind(error).1
+}
+
+/// What a request that failed is to a client.
+fn kind(error: &ApiError) -> (StatusCode, &'static str) {
     match error {
-        QueryError::Syntax { .. }
-        | QueryError::Plan(_)
-        | QueryError::NotSupported(_)
-        | QueryError::Execution(_)
-        | QueryError::Parameter(_)
-        | QueryError::PartialWrite(_)
-        | QueryError::NotAllowed(_) => StatusCode::BAD_REQUEST,
-        QueryError::Ingest(error) => ingest(error).0,
-        QueryError::ReadOnly { .. } | QueryError::NotPrimary => StatusCode::FORBIDDEN,
-        QueryError::UnknownTable { .. } | QueryError::UnknownPath(_) | QueryError::NotFound(_) => {
-            StatusCode::NOT_FOUND
-        }
-        QueryError::UnknownMark { .. } | QueryError::Connected { .. } => StatusCode::CONFLICT,
-        QueryError::LsnGone { .. } => StatusCode::GONE,
-        QueryError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-        QueryError::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
-        QueryError::TooLarge { .. } | QueryError::Memory(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        QueryError::TooMany { .. } | QueryError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-        QueryError::Lagging(_) | QueryError::NotReady(_) | QueryError::WrongRole { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        QueryError::Storage(_)
-        | QueryError::Cancelled
-        | QueryError::Listen { .. }
-        | QueryError::Start(_)
-        | QueryError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ApiError::Query(error) => query(error),
+        ApiError::Ingest(error) => ingest(error),
+        ApiError::Parameter(_) => (StatusCode::BAD_REQUEST, "parameter"),
+        ApiError::NotSupported(_) => (StatusCode::BAD_REQUEST, "not_supported"),
+        ApiError::PartialWrite(_) => (StatusCode::BAD_REQUEST, "partial_write"),
+        ApiError::NotPrimary => (StatusCode::FORBIDDEN, "read_only"),
+        ApiError::UnknownPath(_) => (StatusCode::NOT_FOUND, "path"),
+        ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+        ApiError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+        ApiError::UnknownMark { .. } => (StatusCode::CONFLICT, "unknown_mark"),
+        ApiError::Connected { .. } => (StatusCode::CONFLICT, "connected"),
+        ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        ApiError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        ApiError::Lagging(_) => (StatusCode::SERVICE_UNAVAILABLE, "lagging"),
+        ApiError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        ApiError::WrongRole { .. } => (StatusCode::SERVICE_UNAVAILABLE, "role"),
+        ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }
 
-fn code(error: &QueryError) -> &'static str {
+/// What a query that failed is to a client.
+fn query(error: &QueryError) -> (StatusCode, &'static str) {
     match error {
-        QueryError::Syntax { .. } => "syntax",
-        QueryError::Plan(_) => "plan",
-        QueryError::NotSupported(_) => "not_supported",
-        QueryError::Execution(_) => "execution",
-        QueryError::Parameter(_) => "parameter",
-        QueryError::NotAllowed(_) => "not_allowed",
-        QueryError::ReadOnly { .. } | QueryError::NotPrimary => "read_only",
-        QueryError::Ingest(error) => ingest(error).1,
-        QueryError::PartialWrite(_) => "partial_write",
-        QueryError::UnknownTable { .. } => "table",
-        QueryError::UnknownPath(_) => "path",
-        QueryError::Method { .. } => "method",
-        QueryError::Timeout { .. } => "timeout",
-        QueryError::TooLarge { .. } => "too_large",
-        QueryError::Memory(_) => "memory_limit",
-        QueryError::TooMany { .. } => "too_many_queries",
-        QueryError::Busy(_) => "busy",
-        QueryError::Lagging(_) => "lagging",
-        QueryError::LsnGone { .. } => "lsn_gone",
-        QueryError::UnknownMark { .. } => "unknown_mark",
-        QueryError::NotFound(_) => "not_found",
-        QueryError::Connected { .. } => "connected",
-        QueryError::NotReady(_) => "not_ready",
-        QueryError::WrongRole { .. } => "role",
-        QueryError::Storage(_) => "storage",
-        QueryError::Cancelled => "cancelled",
-        QueryError::Listen { .. } | QueryError::Start(_) | QueryError::Internal(_) => "internal",
+        QueryError::Syntax { .. } => (StatusCode::BAD_REQUEST, "syntax"),
+        QueryError::Plan(_) => (StatusCode::BAD_REQUEST, "plan"),
+        QueryError::NotSupported(_) => (StatusCode::BAD_REQUEST, "not_supported"),
+        QueryError::Execution(_) => (StatusCode::BAD_REQUEST, "execution"),
+        QueryError::Parameter(_) => (StatusCode::BAD_REQUEST, "parameter"),
+        QueryError::NotAllowed(_) => (StatusCode::BAD_REQUEST, "not_allowed"),
+        QueryError::ReadOnly { .. } => (StatusCode::FORBIDDEN, "read_only"),
+        QueryError::UnknownTable { .. } => (StatusCode::NOT_FOUND, "table"),
+        QueryError::Timeout { .. } => (StatusCode::REQUEST_TIMEOUT, "timeout"),
+        QueryError::LsnGone { .. } => (StatusCode::GONE, "lsn_gone"),
+        QueryError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        QueryError::Memory(_) => (StatusCode::PAYLOAD_TOO_LARGE, "memory_limit"),
+        QueryError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_queries"),
+        QueryError::LsnAhead { .. } => (StatusCode::SERVICE_UNAVAILABLE, "lagging"),
+        QueryError::NoLog => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        QueryError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
+        QueryError::Cancelled => (StatusCode::INTERNAL_SERVER_ERROR, "cancelled"),
+        QueryError::Start(_) | QueryError::Internal(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+        }
     }
 }
 
@@ -202,14 +263,16 @@ fn ingest(error: &IntakeError) -> (StatusCode, &'static str) {
 }
 
 /// Whether the same request may well succeed in a moment.
-fn is_temporary(error: &QueryError) -> bool {
+fn is_temporary(error: &ApiError) -> bool {
     matches!(
         error,
-        QueryError::TooMany { .. }
-            | QueryError::Busy(_)
-            | QueryError::Lagging(_)
-            | QueryError::NotReady(_)
-            | QueryError::Ingest(
+        ApiError::Busy(_)
+            | ApiError::Lagging(_)
+            | ApiError::NotReady(_)
+            | ApiError::Query(
+                QueryError::TooMany { .. } | QueryError::LsnAhead { .. } | QueryError::NoLog
+            )
+            | ApiError::Ingest(
                 IntakeError::Stalled(_) | IntakeError::Closed(_) | IntakeError::NotDurable { .. }
             )
     )
@@ -219,21 +282,23 @@ const RETRY_SECONDS: &str = "1";
 
 #[cfg(test)]
 mod tests {
+    use wal::Lsn;
+
     use super::*;
 
     #[test]
     fn a_body_names_what_there_is_and_nothing_else() {
-        let error = QueryError::Syntax {
+        let error = ApiError::Query(QueryError::Syntax {
             message: "odd".to_owned(),
             position: Some(7),
-        };
+        });
         let expected = json!({
             "error": "odd", "code": "syntax", "position": 7, "request_id": "r1",
         });
         assert_eq!(body(&error, "r1", None), expected);
-        let error = QueryError::ReadOnly {
+        let error = ApiError::Query(QueryError::ReadOnly {
             what: "INSERT".to_owned(),
-        };
+        });
         let expected = json!({
             "error": "INSERT is refused: SQL here only reads", "code": "read_only",
             "primary": "p:7440", "request_id": "r2",
@@ -243,18 +308,20 @@ mod tests {
 
     #[test]
     fn refusals_tell_what_can_be_asked_for() {
-        let gone = QueryError::LsnGone { lsn: 3, oldest: 7 };
+        let gone = ApiError::Query(QueryError::LsnGone { lsn: 3, oldest: 7 });
         let expected = json!({
             "error": "the answer as of LSN 3 is gone here: the oldest that can be asked for is 7",
             "code": "lsn_gone", "oldest": 7, "request_id": "r1",
         });
         assert_eq!(body(&gone, "r1", None), expected);
-        let newest = Mark {
-            compacted: 90,
+        let newest = FilesMark {
+            compacted: Lsn(90),
             next: 4,
             digest: 0xab,
         };
-        let body = body(&QueryError::UnknownMark { newest }, "r2", None);
+        let body = body(&ApiError::UnknownMark { newest }, "r2", None);
+        let told = "the files of that mark are not known here: the newest mark is 90/4";
+        assert_eq!(body["error"], told);
         assert_eq!(body["code"], "unknown_mark");
         let expected = json!({"compacted": 90, "next": 4, "digest": "00000000000000ab"});
         assert_eq!(body["newest"], expected);
@@ -266,35 +333,36 @@ mod tests {
             name: "t".to_owned(),
             hint: String::new(),
         };
-        let newest = Mark {
-            compacted: 0,
+        let what = String::new();
+        for (error, expected) in [
+            (QueryError::Plan(String::new()), 400),
+            (QueryError::ReadOnly { what }, 403),
+            (table, 404),
+            (
+                QueryError::Timeout {
+                    limit: Duration::ZERO,
+                },
+                408,
+            ),
+            (QueryError::LsnGone { lsn: 1, oldest: 2 }, 410),
+            (QueryError::Memory(String::new()), 413),
+            (QueryError::TooMany { limit: 1 }, 429),
+            (QueryError::LsnAhead { lsn: 2, at: 1 }, 503),
+        ] {
+            assert_eq!(query(&error).0.as_u16(), expected, "{error:?}");
+        }
+        let newest = FilesMark {
+            compacted: Lsn(0),
             next: 0,
             digest: 0,
         };
         let name = String::new();
         for (error, expected) in [
-            (QueryError::Plan(String::new()), 400),
-            (
-                QueryError::ReadOnly {
-                    what: String::new(),
-                },
-                403,
-            ),
-            (table, 404),
-            (
-                QueryError::Timeout {
-                    limit: std::time::Duration::ZERO,
-                },
-                408,
-            ),
-            (QueryError::NotFound(String::new()), 404),
-            (QueryError::UnknownMark { newest }, 409),
-            (QueryError::Connected { name }, 409),
-            (QueryError::LsnGone { lsn: 1, oldest: 2 }, 410),
-            (QueryError::Memory(String::new()), 413),
-            (QueryError::TooMany { limit: 1 }, 429),
-            (QueryError::Busy("busy"), 429),
-            (QueryError::Lagging(String::new()), 503),
+            (ApiError::NotFound(String::new()), 404),
+            (ApiError::UnknownMark { newest }, 409),
+            (ApiError::Connected { name }, 409),
+            (ApiError::Busy("busy"), 429),
+            (ApiError::Lagging(String::new()), 503),
         ] {
             assert_eq!(status(&error).as_u16(), expected, "{error:?}");
         }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use query::{QueryError, no_log};
+use query::QueryError;
 use wal::Lsn;
 
+use super::error::ApiError;
 use super::node::HttpNode;
 
 /// Waits until the node has a log and that includes everything below `min_lsn`.
@@ -13,14 +14,14 @@ pub(crate) async fn await_lsn(
     node: &dyn HttpNode,
     min_lsn: u64,
     limit: Duration,
-) -> Result<(), QueryError> {
+) -> Result<(), ApiError> {
     let begun = Instant::now();
     let log = loop {
         match node.log() {
             Some(log) => break log,
             // A secondary that has just been started gets its log from its primary.
             None if begun.elapsed() < limit => tokio::time::sleep(LOOK).await,
-            None => return Err(no_log()),
+            None => return Err(QueryError::NoLog.into()),
         }
     };
     let mut durable = log.durable();
@@ -31,7 +32,7 @@ pub(crate) async fn await_lsn(
         .map(|result| result.is_ok());
     match waited {
         Ok(true) => Ok(()),
-        Ok(false) => Err(QueryError::NotReady(
+        Ok(false) => Err(ApiError::NotReady(
             "the log of this node is closed".to_owned(),
         )),
         Err(_) => has_reached(newest(node), min_lsn, limit),
@@ -44,24 +45,24 @@ fn newest(node: &dyn HttpNode) -> Lsn {
         .map_or(Lsn(0), |log| log.snapshot().position().lsn)
 }
 
-fn has_reached(at: Lsn, min_lsn: u64, limit: Duration) -> Result<(), QueryError> {
+fn has_reached(at: Lsn, min_lsn: u64, limit: Duration) -> Result<(), ApiError> {
     if at.0 >= min_lsn {
         return Ok(());
     }
-    Err(QueryError::Lagging(format!(
+    Err(ApiError::Lagging(format!(
         "this node is at LSN {at} and did not reach {min_lsn} within {} ms",
         limit.as_millis()
     )))
 }
 
 /// Refuses a lag of more than `max_lag_ms`, or one that is not known.
-pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), QueryError> {
+pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), ApiError> {
     match lag_ms {
         Some(lag_ms) if lag_ms <= max_lag_ms => Ok(()),
-        Some(lag_ms) => Err(QueryError::Lagging(format!(
+        Some(lag_ms) => Err(ApiError::Lagging(format!(
             "this node lags {lag_ms} ms, more than the {max_lag_ms} ms asked for"
         ))),
-        None => Err(QueryError::Lagging(
+        None => Err(ApiError::Lagging(
             "this node does not know its lag yet".to_owned(),
         )),
     }
@@ -69,7 +70,7 @@ pub(crate) fn check_lag(lag_ms: Option<u64>, max_lag_ms: u64) -> Result<(), Quer
 
 /// Refuses unless the node surely lags no more than `max_lag_ms`. Between two words of the primary
 /// nobody knows, so the next one is waited for.
-pub(crate) async fn await_fresh(node: &dyn HttpNode, max_lag_ms: u64) -> Result<(), QueryError> {
+pub(crate) async fn await_fresh(node: &dyn HttpNode, max_lag_ms: u64) -> Result<(), ApiError> {
     let begun = Instant::now();
     loop {
         let checked = check_lag(node.lag_bound_ms(), max_lag_ms);
@@ -97,11 +98,11 @@ mod tests {
         assert_eq!(check_lag(Some(500), 500), Ok(()));
         assert!(matches!(
             check_lag(Some(501), 500),
-            Err(QueryError::Lagging(_))
+            Err(ApiError::Lagging(_))
         ));
         assert!(matches!(
             check_lag(None, u64::MAX),
-            Err(QueryError::Lagging(_))
+            Err(ApiError::Lagging(_))
         ));
     }
 

@@ -8,11 +8,10 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use query::QueryError;
 use serde_json::{Value, json};
 
 use super::App;
-use super::error::Failure;
+use super::error::{ApiError, Failure};
 use super::freshness;
 use super::headers;
 use super::request;
@@ -26,7 +25,7 @@ pub(crate) async fn alive() -> &'static str {
 pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
     let max_lag_ms = request::parse_ready(uri.query())?;
     if let Some(reason) = app.node.not_ready() {
-        return Err(QueryError::NotReady(reason).into());
+        return Err(ApiError::NotReady(reason).into());
     }
     if let Some(max_lag_ms) = max_lag_ms {
         freshness::await_fresh(app.node.as_ref(), max_lag_ms).await?;
@@ -67,6 +66,6 @@ fn has_role(app: &App, wanted: &str) -> Result<&'static str, Failure> {
     if role == wanted {
         Ok("OK")
     } else {
-        Err(QueryError::WrongRole { role }.into())
+        Err(ApiError::WrongRole { role }.into())
     }
 }

@@ -27,17 +27,37 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get};
-use query::{Config, Engine, QueryError};
+use query::{Engine, QueryError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use error::Failure;
+use error::{ApiError, Failure};
 use ingest::WriteMemory;
 pub(crate) use node::HttpNode;
 use verify::Verifier;
+
+/// What the HTTP server is told at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpConfig {
+    /// Port 0 takes any free port.
+    pub(crate) listen: SocketAddr,
+    /// Bytes that rows on their way in may take together, where the node takes any.
+    pub(crate) write_memory: u64,
+    /// For its engine.
+    pub(crate) query: query::Config,
+}
+
+/// Why the HTTP server cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    #[error("cannot listen on http.listen = {address}: {reason}")]
+    Listen { address: SocketAddr, reason: String },
+    #[error(transparent)]
+    Engine(#[from] QueryError),
+}
 
 /// A listening HTTP server with its query engine.
 pub(crate) struct HttpServer {
@@ -51,14 +71,17 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     /// Binds `config.listen` and serves on the Tokio runtime this is called in; queries run on
     /// threads of their own.
-    pub(crate) fn start(config: Config, node: Arc<dyn HttpNode>) -> Result<Self, QueryError> {
+    ///
+    /// # Errors
+    /// When the address cannot be used, or the engine cannot start.
+    pub(crate) fn start(config: &HttpConfig, node: Arc<dyn HttpNode>) -> Result<Self, HttpError> {
         let runtime = Handle::try_current().map_err(|e| QueryError::Start(e.to_string()))?;
         let listener = bind(config.listen)?;
         let address = listener
             .local_addr()
             .map_err(|e| cannot_listen(config.listen, &e))?;
         let asked: Arc<dyn query::Node> = Arc::<dyn HttpNode>::clone(&node);
-        let engine = Engine::new(&config, asked)?;
+        let engine = Engine::new(&config.query, asked)?;
         let router = router(Arc::new(App {
             memory: WriteMemory::new(config.write_memory),
             node,
@@ -151,25 +174,25 @@ fn router(app: Arc<App>) -> Router {
 }
 
 async fn unknown_path(uri: Uri) -> Failure {
-    Failure::from(QueryError::UnknownPath(uri.path().to_owned()))
+    Failure::from(ApiError::UnknownPath(uri.path().to_owned()))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Failure {
-    Failure::from(QueryError::Method {
+    Failure::from(ApiError::Method {
         method: method.to_string(),
         path: uri.path().to_owned(),
     })
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, QueryError> {
+fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     StdListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .and_then(TcpListener::from_std)
         .map_err(|error| cannot_listen(address, &error))
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> QueryError {
-    QueryError::Listen {
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> HttpError {
+    HttpError::Listen {
         address,
         reason: error.to_string(),
     }

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use query::{Format, Params, QueryError, nearest};
+use query::{Format, Params, nearest};
 use serde_json::Value;
+
+use super::error::ApiError;
 
 /// A request to `/api/v3/query_sql`.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +33,7 @@ pub(crate) struct Given<'a> {
 }
 
 /// Parameters from URL and body together; one given twice is refused.
-pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, QueryError> {
+pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, ApiError> {
     let mut pairs = form_pairs(given.query.unwrap_or_default().as_bytes());
     pairs.extend(body_pairs(given)?);
     check_names(&pairs, QUERY_NAMES)?;
@@ -53,16 +55,16 @@ pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, QueryError> 
             "as_of_lsn" => request.as_of_lsn = Some(number(name, value)?),
             "max_lag_ms" => request.max_lag_ms = Some(number(name, value)?),
             "timeout_ms" => request.timeout = Some(timeout(name, value)?),
-            _ => return Err(QueryError::NotSupported(format!("{name} in this version"))),
+            _ => return Err(ApiError::NotSupported(format!("{name} in this version"))),
         }
     }
     request.sql = sql.ok_or_else(|| {
-        QueryError::Parameter("q is missing: send the SQL as q=... or as a text/plain body".into())
+        ApiError::Parameter("q is missing: send the SQL as q=... or as a text/plain body".into())
     })?;
     if let (Some(min), Some(as_of)) = (request.min_lsn, request.as_of_lsn)
         && min > as_of
     {
-        return Err(QueryError::Parameter(format!(
+        return Err(ApiError::Parameter(format!(
             "min_lsn = {min} is above as_of_lsn = {as_of}: no answer is of both"
         )));
     }
@@ -79,7 +81,7 @@ pub(crate) struct DigestRequest {
 }
 
 /// What a request to `/api/v1/digest` asks for.
-pub(crate) fn parse_digest(query: Option<&str>) -> Result<DigestRequest, QueryError> {
+pub(crate) fn parse_digest(query: Option<&str>) -> Result<DigestRequest, ApiError> {
     let pairs = form_pairs(query.unwrap_or_default().as_bytes());
     check_names(&pairs, DIGEST_NAMES)?;
     let given = |wanted: &str| {
@@ -90,7 +92,7 @@ pub(crate) fn parse_digest(query: Option<&str>) -> Result<DigestRequest, QueryEr
         (Some(compacted), Some(next)) => Some((compacted, next)),
         (None, None) => None,
         _ => {
-            return Err(QueryError::Parameter(
+            return Err(ApiError::Parameter(
                 "compacted and next name a set of files together: send both or neither".to_owned(),
             ));
         }
@@ -100,7 +102,7 @@ pub(crate) fn parse_digest(query: Option<&str>) -> Result<DigestRequest, QueryEr
 }
 
 /// The `max_lag_ms` of a request to `/ready`.
-pub(crate) fn parse_ready(query: Option<&str>) -> Result<Option<u64>, QueryError> {
+pub(crate) fn parse_ready(query: Option<&str>) -> Result<Option<u64>, ApiError> {
     let pairs = form_pairs(query.unwrap_or_default().as_bytes());
     check_names(&pairs, READY_NAMES)?;
     pairs
@@ -117,7 +119,7 @@ pub(crate) fn form_pairs(text: &[u8]) -> Pairs {
         .collect()
 }
 
-fn body_pairs(given: Given<'_>) -> Result<Pairs, QueryError> {
+fn body_pairs(given: Given<'_>) -> Result<Pairs, ApiError> {
     if given.body.is_empty() {
         return Ok(Pairs::new());
     }
@@ -133,89 +135,89 @@ fn body_pairs(given: Given<'_>) -> Result<Pairs, QueryError> {
         "application/x-www-form-urlencoded" => checked_form(given.body),
         "text/plain" | "application/sql" => {
             let sql = std::str::from_utf8(given.body)
-                .map_err(|_| QueryError::Parameter("the body is not UTF-8".to_owned()))?;
+                .map_err(|_| ApiError::Parameter("the body is not UTF-8".to_owned()))?;
             Ok(vec![("q".to_owned(), Value::String(sql.to_owned()))])
         }
-        other => Err(QueryError::Parameter(format!(
+        other => Err(ApiError::Parameter(format!(
             "Content-Type {other} is not known: use application/json, text/plain (the SQL itself) \
              or application/x-www-form-urlencoded"
         ))),
     }
 }
 
-fn json_pairs(body: &[u8]) -> Result<Pairs, QueryError> {
+fn json_pairs(body: &[u8]) -> Result<Pairs, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields.into_iter().collect()),
-        Ok(_) => Err(QueryError::Parameter(
+        Ok(_) => Err(ApiError::Parameter(
             "the JSON body must be an object".to_owned(),
         )),
-        Err(error) => Err(QueryError::Parameter(format!(
+        Err(error) => Err(ApiError::Parameter(format!(
             "the body is not JSON: {error}"
         ))),
     }
 }
 
 /// `curl -d 'SELECT ...'` claims to send a form: say so rather than blame a strange name.
-fn checked_form(body: &[u8]) -> Result<Pairs, QueryError> {
+fn checked_form(body: &[u8]) -> Result<Pairs, ApiError> {
     let pairs = form_pairs(body);
     if pairs
         .iter()
         .any(|(name, _)| name.contains(char::is_whitespace))
     {
-        return Err(QueryError::Parameter(
+        return Err(ApiError::Parameter(
             "the body is no form: to send SQL itself, use Content-Type: text/plain".to_owned(),
         ));
     }
     Ok(pairs)
 }
 
-pub(crate) fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), QueryError> {
+pub(crate) fn check_names(pairs: &[(String, Value)], known: &[&str]) -> Result<(), ApiError> {
     for (index, (name, _)) in pairs.iter().enumerate() {
         if !known.contains(&name.as_str()) {
             let hint = nearest(name, known.iter().copied()).map_or_else(
                 || format!("known are {}", known.join(", ")),
                 |near| format!("did you mean {near}?"),
             );
-            return Err(QueryError::Parameter(format!(
+            return Err(ApiError::Parameter(format!(
                 "unknown parameter {name:?}; {hint}"
             )));
         }
         if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
-            return Err(QueryError::Parameter(format!("{name} is given twice")));
+            return Err(ApiError::Parameter(format!("{name} is given twice")));
         }
     }
     Ok(())
 }
 
-pub(crate) fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, QueryError> {
+pub(crate) fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, ApiError> {
     value
         .as_str()
-        .ok_or_else(|| QueryError::Parameter(format!("{name} must be a string")))
+        .ok_or_else(|| ApiError::Parameter(format!("{name} must be a string")))
 }
 
-fn number(name: &str, value: &Value) -> Result<u64, QueryError> {
+fn number(name: &str, value: &Value) -> Result<u64, ApiError> {
     let number = match value {
         Value::String(digits) => digits.trim().parse().ok(),
         other => other.as_u64(),
     };
     number.ok_or_else(|| {
-        QueryError::Parameter(format!(
+        ApiError::Parameter(format!(
             "{name} must be a whole number of 0 or more, not {value}"
         ))
     })
 }
 
-fn timeout(name: &str, value: &Value) -> Result<Duration, QueryError> {
+fn timeout(name: &str, value: &Value) -> Result<Duration, ApiError> {
     match number(name, value)? {
-        0 => Err(QueryError::Parameter(format!("{name} must be 1 or more"))),
+        0 => Err(ApiError::Parameter(format!("{name} must be 1 or more"))),
         milliseconds => Ok(Duration::from_millis(milliseconds)),
     }
 }
 
-fn format(name: &str) -> Result<Format, QueryError> {
+fn format(name: &str) -> Result<Format, ApiError> {
     Format::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = Format::names().collect();
-        QueryError::Parameter(format!(
+        ApiError::Parameter(format!(
             "format must be one of {}, not {name:?}",
             known.join(", ")
         ))
@@ -223,14 +225,14 @@ fn format(name: &str) -> Result<Format, QueryError> {
 }
 
 /// In a URL or form, the JSON comes as text.
-fn params(value: &Value) -> Result<Params, QueryError> {
+fn params(value: &Value) -> Result<Params, ApiError> {
     match value {
         Value::String(text) => {
             let value = serde_json::from_str(text)
-                .map_err(|error| QueryError::Parameter(format!("params is not JSON: {error}")))?;
-            Params::from_json(&value)
+                .map_err(|error| ApiError::Parameter(format!("params is not JSON: {error}")))?;
+            Ok(Params::from_json(&value)?)
         }
-        value => Params::from_json(value),
+        value => Ok(Params::from_json(value)?),
     }
 }
 
@@ -252,7 +254,7 @@ const DIGEST_NAMES: &[&str] = &["upto", "compacted", "next"];
 mod tests {
     use super::*;
 
-    fn post<'a>(content_type: &'a str, body: &'a str) -> Result<QueryRequest, QueryError> {
+    fn post<'a>(content_type: &'a str, body: &'a str) -> Result<QueryRequest, ApiError> {
         let body = body.as_bytes();
         parse_query(Given {
             content_type: Some(content_type),
@@ -261,14 +263,14 @@ mod tests {
         })
     }
 
-    fn get(query: &str) -> Result<QueryRequest, QueryError> {
+    fn get(query: &str) -> Result<QueryRequest, ApiError> {
         parse_query(Given {
             query: Some(query),
             ..Given::default()
         })
     }
 
-    fn refusal(result: Result<QueryRequest, QueryError>) -> String {
+    fn refusal(result: Result<QueryRequest, ApiError>) -> String {
         result.expect_err("a refusal").to_string()
     }
 

@@ -6,29 +6,28 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use query::QueryError;
 use replica::Forgotten;
 
 use super::App;
-use super::error::Failure;
+use super::error::{ApiError, Failure};
 
 /// Strikes one secondary off the list.
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Failure> {
-    let Path(name) = name.map_err(|rejection| QueryError::Parameter(rejection.body_text()))?;
+    let Path(name) = name.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
     outcome(app.node.forget(&name), name).map_err(Failure::from)
 }
 
-fn outcome(forgotten: Option<Forgotten>, name: String) -> Result<StatusCode, QueryError> {
+fn outcome(forgotten: Option<Forgotten>, name: String) -> Result<StatusCode, ApiError> {
     match forgotten {
         Some(Forgotten::Done) => Ok(StatusCode::NO_CONTENT),
-        Some(Forgotten::Connected) => Err(QueryError::Connected { name }),
-        Some(Forgotten::Unknown) => Err(QueryError::NotFound(format!(
+        Some(Forgotten::Connected) => Err(ApiError::Connected { name }),
+        Some(Forgotten::Unknown) => Err(ApiError::NotFound(format!(
             "no secondary called {name} has been seen here"
         ))),
-        None => Err(QueryError::NotFound(
+        None => Err(ApiError::NotFound(
             "this node keeps no list of secondaries".to_owned(),
         )),
     }

@@ -19,7 +19,7 @@ use wal::Lsn;
 
 use super::App;
 use super::body;
-use super::error::{self, Failure};
+use super::error::{self, ApiError, Failure};
 use super::freshness;
 use super::headers::{self, RequestId};
 use super::request::{self, Given, QueryRequest};
@@ -43,7 +43,7 @@ pub(crate) async fn query_sql(
     // The query threads keep the time; this catches a plan that does not let go of its thread.
     let head = match tokio::time::timeout(left + GRACE, transfer.head()).await {
         Ok(head) => head?,
-        Err(_) => return Err(QueryError::Timeout { limit }.into()),
+        Err(_) => return Err(ApiError::timeout(limit).into()),
     };
     if let Some(max_lag_ms) = query.max_lag_ms {
         freshness::check_lag(head.lag_ms, max_lag_ms)?;
@@ -60,7 +60,7 @@ pub(crate) async fn query_sql(
 }
 
 /// Waits until the node is as fresh as asked, or refuses; gives what is left of `limit`.
-async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Duration, QueryError> {
+async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Duration, ApiError> {
     let mut left = limit;
     if let Some(lsn) = query.as_of_lsn.max(query.min_lsn) {
         let begun = Instant::now();
@@ -85,7 +85,7 @@ fn answer(head: &Head, download: Download) -> Response {
     response
 }
 
-async fn read(request: Request) -> Result<QueryRequest, QueryError> {
+async fn read(request: Request) -> Result<QueryRequest, ApiError> {
     let query = request.uri().query().map(str::to_owned);
     let accept = header(request.headers(), &ACCEPT);
     let content_type = header(request.headers(), &CONTENT_TYPE);
@@ -137,7 +137,7 @@ impl Stream for Download {
             // part for the whole.
             Ok(Bytes::from(format!(
                 "{}\n",
-                error::body(&failure, id, None)
+                error::body(&ApiError::Query(failure), id, None)
             )))
         } else {
             Err(failure)

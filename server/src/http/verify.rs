@@ -7,13 +7,13 @@ use std::thread;
 
 use axum::Json;
 use axum::extract::State;
-use query::{QueryError, no_log};
+use query::QueryError;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 use wal::VerifyReport;
 
 use super::App;
-use super::error::Failure;
+use super::error::{ApiError, Failure};
 
 /// The right to read everything that is stored, held by whoever does.
 pub(crate) struct Verifier(Arc<Semaphore>);
@@ -29,9 +29,9 @@ impl Verifier {
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, QueryError> {
+    ) -> Result<T, ApiError> {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
-            return Err(QueryError::Busy("the log is being verified already"));
+            return Err(ApiError::Busy("the log is being verified already"));
         };
         let (sender, receiver) = oneshot::channel();
         let work = move || {
@@ -44,16 +44,16 @@ impl Verifier {
         thread::Builder::new()
             .name("verify".to_owned())
             .spawn(work)
-            .map_err(|error| QueryError::Internal(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| ApiError::Internal(format!("cannot start a thread: {error}")))?;
         receiver
             .await
-            .map_err(|_| QueryError::Internal("verifying ended without a report".to_owned()))
+            .map_err(|_| ApiError::Internal("verifying ended without a report".to_owned()))
     }
 }
 
 /// The state of all that is stored. Damage is an answer, not a failure.
 pub(crate) async fn verify(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
-    let log = app.node.log().ok_or_else(no_log)?;
+    let log = app.node.log().ok_or(QueryError::NoLog)?;
     let report = app.verifier.run(move || log.verify()).await?;
     Ok(Json(body(&report)))
 }
@@ -123,7 +123,7 @@ mod tests {
         let mut first = Box::pin(verifier.run(move || held.recv().is_ok()));
         assert!(futures::poll!(&mut first).is_pending());
         let refused = verifier.run(|| ()).await.expect_err("one at a time");
-        assert!(matches!(refused, QueryError::Busy(_)));
+        assert!(matches!(refused, ApiError::Busy(_)));
         release.send(()).expect("the first still waits");
         assert_eq!(first.await, Ok(true));
         assert_eq!(verifier.run(|| 7).await, Ok(7));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use intake::Encoding;
-use query::QueryError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::body;
+use crate::http::error::ApiError;
 
 /// Places for bodies, in KiB.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl WriteMemory {
     }
 
     /// Most bytes that a body of this length may have once it is unpacked.
-    pub(crate) fn place(&self, length: usize, encoding: Encoding) -> Result<usize, QueryError> {
+    pub(crate) fn place(&self, length: usize, encoding: Encoding) -> Result<usize, ApiError> {
         if length > self.max_body {
             return Err(body::too_large(self.max_body));
         }
@@ -54,12 +54,12 @@ impl WriteMemory {
     }
 
     /// The right to read a body of unknown length: only a few at a time, since it may be the largest.
-    pub(crate) async fn stream(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+    pub(crate) async fn stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.wait(&self.streams, 1).await
     }
 
     /// Memory for so many bytes of text, as long as it is held.
-    pub(crate) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueryError> {
+    pub(crate) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let kib = (bytes.saturating_mul(WEIGHT) >> 10).max(1);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         self.wait(&self.places, kib).await
@@ -69,11 +69,11 @@ impl WriteMemory {
         &self,
         places: &Arc<Semaphore>,
         count: u32,
-    ) -> Result<OwnedSemaphorePermit, QueryError> {
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
         let place = Arc::clone(places).acquire_many_owned(count);
         match tokio::time::timeout(self.patience, place).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(QueryError::Busy(
+            _ => Err(ApiError::Busy(
                 "too many rows are on their way in: send again in a moment",
             )),
         }
@@ -108,7 +108,7 @@ mod tests {
         let small = memory.take(10).await.expect("a place");
         let half = memory.take(128 << 10).await.expect("a place");
         let full = memory.take(memory.max_body()).await.expect_err("no place");
-        assert!(matches!(full, QueryError::Busy(_)));
+        assert!(matches!(full, ApiError::Busy(_)));
         drop((small, half));
         drop(memory.take(memory.max_body()).await.expect("a place"));
         assert_eq!(WriteMemory::new(u64::MAX).max_body(), MAX_BODY_BYTES);

@@ -13,11 +13,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use axum::{extract::DefaultBodyLimit, routing::post};
 use intake::{Encoding, Target, Write, Written};
-use query::QueryError;
 use serde_json::json;
 
 use super::App;
-use super::error::Failure;
+use super::error::{ApiError, Failure};
 use super::{body, headers};
 pub(crate) use memory::WriteMemory;
 use request::Ask;
@@ -38,7 +37,7 @@ async fn table(
     table: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let Path(table) = table.map_err(|rejection| QueryError::Parameter(rejection.body_text()))?;
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
     let ask = request::table(table, &request)?;
     let written = write(&app, ask, request).await?;
     let answer = Json(json!({ "rows": written.rows, "lsn": written.lsn.0 }));
@@ -64,13 +63,13 @@ async fn write_v1(State(app): State<Arc<App>>, request: Request) -> Result<Respo
 async fn lines(app: &App, ask: Ask, request: Request) -> Result<Response, Failure> {
     let written = write(app, ask, request).await?;
     if written.faulty > 0 {
-        return Err(QueryError::PartialWrite(written).into());
+        return Err(ApiError::PartialWrite(written).into());
     }
     Ok(at(app, &written, StatusCode::NO_CONTENT.into_response()))
 }
 
-async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, QueryError> {
-    let intake = app.node.intake().ok_or(QueryError::NotPrimary)?;
+async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiError> {
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let encoding = request::encoding(request.headers())?;
     let max_body = app.memory.max_body();
     let (body, max_bytes, held) = match request::length(request.headers()) {

@@ -5,9 +5,9 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName};
 use intake::{Format, Unit};
-use query::QueryError;
 
 use super::{Encoding, Target};
+use crate::http::error::ApiError;
 use crate::http::request::{Pairs, check_names, form_pairs, text};
 
 /// Where rows go and what their times mean.
@@ -18,7 +18,7 @@ pub(super) struct Ask {
 }
 
 /// Rows of one table.
-pub(super) fn table(table: String, request: &Request) -> Result<Ask, QueryError> {
+pub(super) fn table(table: String, request: &Request) -> Result<Ask, ApiError> {
     let pairs = form_pairs(request.uri().query().unwrap_or_default().as_bytes());
     check_names(&pairs, TABLE_NAMES)?;
     let format = match find(&pairs, "format")? {
@@ -29,7 +29,7 @@ pub(super) fn table(table: String, request: &Request) -> Result<Ask, QueryError>
     let tags = tags.map(str::trim).filter(|tag| !tag.is_empty());
     let tags: Vec<String> = tags.map(str::to_owned).collect();
     if tags.len() > MAX_TAGS {
-        return Err(QueryError::Parameter(format!(
+        return Err(ApiError::Parameter(format!(
             "tags names {} fields, at most {MAX_TAGS} can be",
             tags.len()
         )));
@@ -46,10 +46,10 @@ pub(super) fn table(table: String, request: &Request) -> Result<Ask, QueryError>
 
 /// Line protocol as `InfluxDB` 3 takes it. There is one database, and every write is synced: `db` and
 /// `no_sync` change nothing.
-pub(super) fn write_lp(query: Option<&str>) -> Result<Ask, QueryError> {
+pub(super) fn write_lp(query: Option<&str>) -> Result<Ask, ApiError> {
     let pairs = pairs(query, V3_NAMES)?;
     if find(&pairs, "accept_partial")?.is_some_and(|value| value != "true") {
-        return Err(QueryError::NotSupported(
+        return Err(ApiError::NotSupported(
             "accept_partial=false: lines are stored one by one".to_owned(),
         ));
     }
@@ -57,16 +57,16 @@ pub(super) fn write_lp(query: Option<&str>) -> Result<Ask, QueryError> {
 }
 
 /// As `InfluxDB` 2 takes it.
-pub(super) fn write_v2(query: Option<&str>) -> Result<Ask, QueryError> {
+pub(super) fn write_v2(query: Option<&str>) -> Result<Ask, ApiError> {
     lines(&pairs(query, V2_NAMES)?, Unit::NANOSECOND)
 }
 
 /// As `InfluxDB` 1 takes it.
-pub(super) fn write_v1(query: Option<&str>) -> Result<Ask, QueryError> {
+pub(super) fn write_v1(query: Option<&str>) -> Result<Ask, ApiError> {
     lines(&pairs(query, V1_NAMES)?, Unit::NANOSECOND)
 }
 
-fn lines(pairs: &Pairs, default: Unit) -> Result<Ask, QueryError> {
+fn lines(pairs: &Pairs, default: Unit) -> Result<Ask, ApiError> {
     Ok(Ask {
         target: Target::Lines,
         unit: unit(pairs, default)?,
@@ -74,12 +74,12 @@ fn lines(pairs: &Pairs, default: Unit) -> Result<Ask, QueryError> {
 }
 
 /// How the body is packed.
-pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, QueryError> {
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let named = header(headers, &CONTENT_ENCODING).map(str::to_ascii_lowercase);
     match named.as_deref() {
         None | Some("" | "identity") => Ok(Encoding::Plain),
         Some("gzip" | "x-gzip") => Ok(Encoding::Gzip),
-        Some(other) => Err(QueryError::Parameter(format!(
+        Some(other) => Err(ApiError::Parameter(format!(
             "Content-Encoding {other} is not known: use gzip or none"
         ))),
     }
@@ -90,13 +90,13 @@ pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
     header(headers, &CONTENT_LENGTH)?.parse().ok()
 }
 
-fn pairs(query: Option<&str>, known: &[&str]) -> Result<Pairs, QueryError> {
+fn pairs(query: Option<&str>, known: &[&str]) -> Result<Pairs, ApiError> {
     let pairs = form_pairs(query.unwrap_or_default().as_bytes());
     check_names(&pairs, known)?;
     Ok(pairs)
 }
 
-fn find<'a>(pairs: &'a Pairs, wanted: &str) -> Result<Option<&'a str>, QueryError> {
+fn find<'a>(pairs: &'a Pairs, wanted: &str) -> Result<Option<&'a str>, ApiError> {
     let found = pairs.iter().find(|(name, _)| name == wanted);
     found.map(|(name, value)| text(name, value)).transpose()
 }
@@ -105,31 +105,31 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-fn unit(pairs: &Pairs, default: Unit) -> Result<Unit, QueryError> {
+fn unit(pairs: &Pairs, default: Unit) -> Result<Unit, ApiError> {
     let Some(name) = find(pairs, "precision")? else {
         return Ok(default);
     };
     Unit::from_name(name).ok_or_else(|| {
-        QueryError::Parameter(format!(
+        ApiError::Parameter(format!(
             "precision must be one of {}, not {name:?}",
             Unit::NAMES.join(", ")
         ))
     })
 }
 
-fn format(name: &str) -> Result<Format, QueryError> {
+fn format(name: &str) -> Result<Format, ApiError> {
     match name {
         "auto" => Ok(Format::Auto),
         "json" | "jsonl" => Ok(Format::Json),
         "csv" => Ok(Format::Csv),
-        other => Err(QueryError::Parameter(format!(
+        other => Err(ApiError::Parameter(format!(
             "format must be one of auto, json, jsonl, csv, not {other:?}"
         ))),
     }
 }
 
 /// What a body of this media type is. `curl -d` says that everything is a form.
-fn media(content_type: Option<&str>) -> Result<Format, QueryError> {
+fn media(content_type: Option<&str>) -> Result<Format, ApiError> {
     let media = content_type.unwrap_or_default().split(';').next();
     match media
         .unwrap_or_default()
@@ -146,7 +146,7 @@ fn media(content_type: Option<&str>) -> Result<Format, QueryError> {
         | "application/ndjson"
         | "application/json-lines" => Ok(Format::Json),
         "text/csv" | "application/csv" => Ok(Format::Csv),
-        other => Err(QueryError::Parameter(format!(
+        other => Err(ApiError::Parameter(format!(
             "Content-Type {other} is not known: use application/json, application/x-ndjson or text/csv"
         ))),
     }
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(uri: &str, content_type: &str) -> Result<Ask, QueryError> {
+    fn ask(uri: &str, content_type: &str) -> Result<Ask, ApiError> {
         let request = Request::builder().uri(uri);
         let request = request.header(CONTENT_TYPE, content_type);
         table("t".to_owned(), &request.body(Body::empty()).expect("one"))
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_refused_by_name() {
-        let refusal = |result: Result<Ask, QueryError>| result.expect_err("refused").to_string();
+        let refusal = |result: Result<Ask, ApiError>| result.expect_err("refused").to_string();
         assert!(refusal(ask("/?fromat=csv", "")).contains("did you mean format?"));
         assert!(refusal(ask("/?format=xml", "")).contains("not \"xml\""));
         assert!(refusal(ask("/?precision=days", "")).contains("auto, ns, us, ms, s, m, h"));

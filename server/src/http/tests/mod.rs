@@ -84,16 +84,16 @@ impl HttpNode for Fake {
 }
 
 fn paths_of(fake: Fake) -> Router {
-    let config = Config {
+    let config = query::Config {
         threads: 1,
-        ..Config::default()
+        ..query::Config::default()
     };
     let node = Arc::new(fake);
     let engine = Engine::new(&config, Arc::<Fake>::clone(&node)).expect("an engine");
     router(Arc::new(App {
         node,
         engine,
-        memory: WriteMemory::new(config.write_memory),
+        memory: WriteMemory::new(256 << 20),
         verifier: Verifier::default(),
     }))
 }
