@@ -13,10 +13,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use wal::{Snapshot, TableSchema, Wanted};
 
 use crate::error::storage;
-use crate::prune;
-use crate::scan::{BlockScan, ScanSpec};
-use crate::tags::tag_filters;
-use crate::work::{Search, Work};
+use crate::scan::tags::tag_filters;
+use crate::scan::units::{Search, Work};
+use crate::scan::{BlockScan, ScanSpec, times};
 
 /// A table of the log, at one snapshot.
 pub(crate) struct LogTable {
@@ -37,7 +36,7 @@ impl LogTable {
 
     /// What `filters` let readers leave out.
     fn wanted(&self, filters: &[Expr]) -> Wanted {
-        let range = prune::time_range(filters);
+        let range = times::time_range(filters);
         let tags = filters
             .iter()
             .flat_map(|filter| tag_filters(filter, &self.schema.columns));
@@ -74,7 +73,7 @@ impl TableProvider for LogTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
-            let helps = !prune::bounds(filter).is_all()
+            let helps = !times::bounds(filter).is_all()
                 || !tag_filters(filter, &self.schema.columns).is_empty();
             if helps {
                 TableProviderFilterPushDown::Inexact

@@ -17,9 +17,9 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use futures::Stream;
 use wal::{BlockRef, FileRef, MergePart, RowGroup, TableSchema, WalError, Wanted};
 
+use super::progress::Progress;
+use super::units::{Counts, Group, TIME_INDEX, Unit};
 use crate::error::storage;
-use crate::progress::Progress;
-use crate::work::{Counts, Group, TIME_INDEX, Unit};
 
 /// What one partition reads.
 pub(crate) struct Source {

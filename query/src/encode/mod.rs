@@ -1,6 +1,8 @@
 //! Rows to bytes, piece by piece. Owns one writer per format; must never hold a whole result,
 //! except the bounded table for people.
 
+pub(crate) mod format;
+
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::SchemaRef;
@@ -15,8 +17,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::error::QueryError;
-use crate::format::{Format, Shape};
 use crate::pump::Sink;
+use format::{Format, Shape};
 
 /// Encodes one result.
 pub(crate) struct Encoder {

@@ -6,7 +6,7 @@ use datafusion::physical_plan::metrics::{
 };
 use metrics::counter;
 
-use crate::work::Counts;
+use super::units::Counts;
 
 /// Counters of one partition.
 pub(crate) struct Progress {

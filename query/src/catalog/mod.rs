@@ -1,6 +1,9 @@
 //! The names that SQL sees: catalog `headwater` with the schemas `public` and `system`, over one
 //! snapshot. Owns how a name finds its table; must never look at another snapshot half-way.
 
+mod system;
+mod table;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,8 +14,7 @@ use wal::{Snapshot, TableSchema};
 
 use crate::admit::Running;
 use crate::node::Node;
-use crate::system;
-use crate::table::LogTable;
+use table::LogTable;
 
 /// What one query sees.
 #[derive(Clone)]

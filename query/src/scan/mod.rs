@@ -2,6 +2,12 @@
 //! that let `count(*)` and `min(time)` be answered without reading; must never decode rows itself
 //! (`stream` does), nor promise an order of them.
 
+mod progress;
+mod stream;
+pub(crate) mod tags;
+pub(crate) mod times;
+pub(crate) mod units;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +31,8 @@ use datafusion::physical_plan::{
 use metrics::counter;
 use wal::{Dedup, TableSchema, Wanted};
 
-use crate::stream::{BlockStream, Source};
-use crate::work::{Counts, TIME_INDEX, Unit, Work};
+use stream::{BlockStream, Source};
+use units::{Counts, TIME_INDEX, Unit, Work};
 
 /// What to scan.
 pub(crate) struct ScanSpec {

@@ -7,8 +7,8 @@ use std::ops::AddAssign;
 use datafusion::error::Result;
 use wal::{BlockRef, Dedup, FileRef, MergePart, RowGroup, TableSchema, Wanted, merge_parts};
 
+use super::times::TimeRange;
 use crate::error::storage;
-use crate::prune::TimeRange;
 
 /// What is looked for.
 pub(crate) struct Search<'a> {
