@@ -16,14 +16,16 @@ mod node;
 mod params;
 mod pump;
 mod scan;
+mod statement;
 
 pub use arrow;
 pub use config::Config;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use encode::format::Format;
-pub use engine::{Engine, Statement};
+pub use engine::Engine;
 pub use error::QueryError;
 pub use names::nearest;
 pub use node::{Node, ReplicationRow};
 pub use params::Params;
 pub use pump::{Head, Transfer};
+pub use statement::Statement;

@@ -15,8 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use wal::{Epoch, Position};
 
 use crate::admit::Admitted;
-use crate::engine::{Answer, Core, Statement};
 use crate::error::QueryError;
+use crate::statement::{Answer, Core, Statement};
 
 /// What a batch of rows becomes before it leaves the query threads.
 pub(crate) trait Sink: Send + 'static {

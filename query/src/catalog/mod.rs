@@ -3,35 +3,17 @@
 
 mod system;
 mod table;
+mod view;
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use wal::{Snapshot, TableSchema};
+use wal::TableSchema;
 
-use crate::admit::Running;
-use crate::node::Node;
 use table::LogTable;
-
-/// What one query sees.
-#[derive(Clone)]
-pub(crate) struct View {
-    pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) node: Arc<dyn Node>,
-    pub(crate) running: Running,
-}
-
-impl fmt::Debug for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lsn = self.snapshot.position().lsn;
-        f.debug_struct("View")
-            .field("lsn", &lsn)
-            .finish_non_exhaustive()
-    }
-}
+pub(crate) use view::View;
 
 /// The one catalog there is.
 #[derive(Debug)]

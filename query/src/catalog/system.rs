@@ -14,8 +14,8 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use wal::{Dedup, FileInfo, SegmentInfo, Snapshot};
 
+use super::view::View;
 use crate::admit::RunningQuery;
-use crate::catalog::View;
 use crate::node::ReplicationRow;
 
 /// Tables that are always there.

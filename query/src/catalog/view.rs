@@ -1,0 +1,27 @@
+//! What one query sees: a snapshot, and the node and the running queries as they are meanwhile. Must
+//! never be given another snapshot half-way.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wal::Snapshot;
+
+use crate::admit::Running;
+use crate::node::Node;
+
+/// What one query sees.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) node: Arc<dyn Node>,
+    pub(crate) running: Running,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lsn = self.snapshot.position().lsn;
+        f.debug_struct("View")
+            .field("lsn", &lsn)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! One statement, from its text to a running plan over one snapshot. Owns the order of checks: the
+//! guard, the freshness of what is read, the planner, the guard again. Must never let two tables of one
+//! statement be read from two snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::common::TableReference;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use wal::{Log, Lsn, Snapshot};
+
+use crate::admit::{Admission, Admitted};
+use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
+use crate::config::Config;
+use crate::error::{self, QueryError};
+use crate::guard;
+use crate::names;
+use crate::node::Node;
+use crate::params::Params;
+
+/// One statement to answer.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Its text.
+    pub sql: String,
+    /// Values for its placeholders.
+    pub params: Params,
+    /// Answers as of this LSN, instead of the newest.
+    pub as_of: Option<Lsn>,
+    /// May only shorten the configured timeout.
+    pub timeout: Option<Duration>,
+}
+
+/// The rows of a statement, and the snapshot they are of.
+pub(crate) struct Answer {
+    pub(crate) rows: SendableRecordBatchStream,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// How far the node was behind when the snapshot was taken.
+    pub(crate) lag_ms: Option<u64>,
+}
+
+/// What the tasks on the query threads share.
+pub(crate) struct Core {
+    node: Arc<dyn Node>,
+    session: SessionState,
+    admission: Admission,
+    query_timeout: Duration,
+}
+
+impl Core {
+    pub(crate) fn new(node: Arc<dyn Node>, session: SessionState, config: &Config) -> Self {
+        Self {
+            node,
+            session,
+            admission: Admission::new(config.max_concurrent_queries),
+            query_timeout: config.query_timeout,
+        }
+    }
+
+    pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
+        self.admission.admit(sql)
+    }
+
+    pub(crate) fn limit(&self, requested: Option<Duration>) -> Duration {
+        requested.map_or(self.query_timeout, |limit| limit.min(self.query_timeout))
+    }
+
+    /// Plans a statement over one snapshot and starts it.
+    pub(crate) async fn open(&self, asked: &Statement) -> Result<Answer, QueryError> {
+        guard::inspect(&asked.sql)?;
+        let log = self.node.log().ok_or(QueryError::NoLog)?;
+        // Before the snapshot, which may be fresher than that, never staler.
+        let lag_ms = self.node.lag_ms();
+        let snapshot = snapshot(&log, asked.as_of)?;
+        let mut state = self.session.clone();
+        state.register_catalog_list(Arc::new(Catalogs::new(View {
+            snapshot: Arc::clone(&snapshot),
+            node: Arc::clone(&self.node),
+            running: self.admission.running(),
+        })));
+        state.mark_start_execution();
+        let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
+        let plan = logical_plan(&state, asked).await?;
+        let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
+        let rows = execute_stream(plan, state.task_ctx()).map_err(translate)?;
+        Ok(Answer {
+            rows,
+            snapshot,
+            lag_ms,
+        })
+    }
+}
+
+/// What all tables of one statement are read from.
+fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> {
+    match as_of {
+        None => Ok(log.snapshot()),
+        Some(lsn) => log
+            .snapshot_at(lsn)
+            .map_err(|refused| error::as_of(lsn, &refused)),
+    }
+}
+
+async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<LogicalPlan, QueryError> {
+    let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
+    let dialect = state.config_options().sql_parser.dialect;
+    let statement = state
+        .sql_to_statement(&asked.sql, &dialect)
+        .map_err(translate)?;
+    guard::check(&statement)?;
+    let tables = state
+        .resolve_table_references(&statement)
+        .map_err(translate)?;
+    let plan = match state.statement_to_plan(statement).await {
+        Ok(plan) => plan,
+        Err(error) => return Err(unknown_table(state, &tables).unwrap_or_else(|| translate(error))),
+    };
+    // A second lock behind `guard`: whatever a new parser version lets through stops here.
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(|_| QueryError::ReadOnly {
+            what: "a statement that writes".to_owned(),
+        })?;
+    match asked.params.values() {
+        Some(values) => plan.with_param_values(values.clone()).map_err(translate),
+        None => Ok(plan),
+    }
+}
+
+/// The first of `tables` that does not exist. Asked only when planning failed: a name may also be
+/// that of a table function.
+fn unknown_table(state: &SessionState, tables: &[TableReference]) -> Option<QueryError> {
+    tables.iter().find_map(|table| {
+        let resolved = table.clone().resolve(CATALOG, PUBLIC);
+        let name = resolved.table.to_string();
+        let Ok(schema) = state.schema_for_ref(resolved) else {
+            return Some(QueryError::UnknownTable {
+                name: table.to_string(),
+                hint: String::new(),
+            });
+        };
+        if schema.table_exist(&name) || state.table_functions().contains_key(&name) {
+            return None;
+        }
+        let known = schema.table_names();
+        let hint = if name.contains(['/', '\\']) {
+            "; files and addresses cannot be queried".to_owned()
+        } else {
+            names::nearest(&name, known.iter().map(String::as_str))
+                .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"))
+        };
+        Some(QueryError::UnknownTable {
+            name: table.to_string(),
+            hint,
+        })
+    })
+}
