@@ -1,7 +1,7 @@
 //! `headwater forget`: strikes a secondary that is gone off a node's list. Must never touch what a
 //! secondary holds.
 
-use crate::client::{self, Client, ClientError};
+use crate::cli::client::{self, Client, ClientError};
 
 /// Why it is still on the list.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ fn told(error: client::ForgetError, url: &str, name_or_id: &str) -> ForgetError 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Refusal;
+    use crate::cli::client::Refusal;
 
     #[test]
     fn refusals_say_what_to_do() {

@@ -2,17 +2,18 @@
 //! does, only which there are.
 
 mod against;
-mod below;
 mod certs;
 mod check_conf;
+mod client;
 mod compare;
 mod dump;
 mod forget;
+mod quickstart;
 mod serve;
 mod show;
 mod sql;
 mod status;
-mod tree;
+mod table;
 mod verify;
 
 use std::ffi::OsString;
@@ -23,7 +24,6 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::quickstart;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Parser)]

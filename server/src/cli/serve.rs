@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::{BAD_INPUT, FAILURE, fail};
 use crate::conf::{self, Conf};
-use crate::running::Running;
+use crate::node::running::Running;
 use crate::signals::Signals;
 use crate::telemetry::{self, LogFormat};
 

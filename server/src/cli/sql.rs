@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::client::{Client, ClientError};
-use crate::table::{self, Row};
+use crate::cli::client::{Client, ClientError};
+use crate::cli::table::{self, Row};
 
 /// How an answer looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use super::FAILURE;
 use super::show::{count, show_bytes};
-use crate::client::{Client, ClientError};
-use crate::data_dir::{DataDirError, Held};
-use crate::verification::Verification;
+use crate::api::verification::Verification;
+use crate::cli::client::{Client, ClientError};
+use crate::node::data_dir::{DataDirError, Held};
 
 /// Why nothing could be verified.
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +101,8 @@ fn show(found: &Verification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_dir::DataDir;
-    use crate::verification::Fault;
+    use crate::api::verification::Fault;
+    use crate::node::data_dir::DataDir;
 
     const BODY: &str = r#"{"log": "00", "lsn": 9, "segments": 1, "blocks": 3, "rows": 8,
         "files": 2, "file_rows": 5, "bytes": 3145728, "torn_tail": null, "faults": []}"#;

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::client::Refusal;
-use crate::digest::End;
+use crate::api::digest::End;
+use crate::cli::client::Refusal;
 
 /// A node that gets a row further each time its status is asked, with as many files in force as
 /// `files` says of its LSN.

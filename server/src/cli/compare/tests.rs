@@ -1,7 +1,7 @@
 //! What differs between two digests is told once, with its node and place.
 
 use super::*;
-use crate::digest::End;
+use crate::api::digest::End;
 
 fn range(first: u64, end: u64, chain: &str) -> Range {
     Range {

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use wal::{Lsn, Position};
 
-use crate::data_dir::{DataDirError, write_durably};
-use crate::parts::blocking;
+use crate::node::data_dir::{DataDirError, write_durably};
+use crate::node::parts::blocking;
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]

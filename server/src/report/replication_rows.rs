@@ -4,10 +4,10 @@
 use query::ReplicationRow;
 use replica::NodeSummary;
 
-use super::{PRIMARY, SECONDARY, Who};
+use crate::node::answers::{PRIMARY, SECONDARY, Who};
 
 /// Those that follow this node, directly or through relays; `durable` is where its log ends.
-pub(super) fn followers(
+pub(crate) fn followers(
     own: &Who,
     durable: u64,
     secondaries: Vec<replica::SecondaryStatus>,
@@ -78,7 +78,7 @@ fn follower_of(
 }
 
 /// Whom this node follows.
-pub(super) fn upstream(own: &Who, follow: replica::FollowStatus) -> ReplicationRow {
+pub(crate) fn upstream(own: &Who, follow: replica::FollowStatus) -> ReplicationRow {
     // Who it is is known with the first contact.
     let next = follow.route.first();
     let peer = next.map_or_else(|| follow.upstream.clone(), |hop| hop.name.clone());

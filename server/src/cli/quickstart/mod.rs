@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 
-use crate::client::ClientError;
-use crate::error::{StartError, StopError};
+use crate::cli::client::ClientError;
+use crate::node::error::{StartError, StopError};
 use crate::signals::Signals;
 
 use board::Board;

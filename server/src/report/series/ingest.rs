@@ -1,10 +1,10 @@
 //! The metrics of what comes in, by MQTT and by HTTP. Must never keep a number from one scrape to the
 //! next.
 
-use crate::metrics::Exposition;
+use crate::report::metrics::Exposition;
 
 /// What came in by MQTT.
-pub(in crate::node) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
+pub(crate) fn mqtt(text: &mut Exposition, stats: &mqtt::Stats) {
     text.gauge(
         "headwater_mqtt_connections",
         "Connections open now.",
@@ -85,7 +85,7 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
 }
 
 /// What came in by HTTP.
-pub(in crate::node) fn intake(text: &mut Exposition, stats: &intake::IntakeStats) {
+pub(crate) fn intake(text: &mut Exposition, stats: &intake::IntakeStats) {
     text.counters([
         (
             "headwater_ingest_requests_total",

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::FAILURE;
 use super::compare::compare;
-use crate::client::{Client, ClientError, DigestError};
-use crate::digest::{Digest, Mark};
-use crate::status::Status;
+use crate::api::digest::{Digest, Mark};
+use crate::api::status::Status;
+use crate::cli::client::{Client, ClientError, DigestError};
 
 /// Why nothing could be compared.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! Why a node cannot start, and why it did not stop well.
 
-use crate::data_dir::DataDirError;
 use crate::http::HttpError;
-use crate::memory::MemoryError;
+use crate::node::data_dir::DataDirError;
+use crate::node::memory::MemoryError;
 
 /// A node that could not start. Nothing was acknowledged.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, warn};
 use wal::Damaged;
 
-use crate::parts::blocking;
-use crate::slot::Slot;
+use crate::node::parts::blocking;
+use crate::node::slot::Slot;
 
 /// Work in the background on one log.
 pub(crate) trait Chore: Sized + Send + 'static {

@@ -9,9 +9,9 @@ use tempfile::TempDir;
 
 use super::QuickstartError;
 use crate::conf::{self, Following, Http, Mqtt, Serving, Shipping, Storage};
-use crate::memory::half_of_machine;
-use crate::primary::Primary;
-use crate::secondary::Secondary;
+use crate::node::memory::half_of_machine;
+use crate::node::primary::Primary;
+use crate::node::secondary::Secondary;
 
 /// Running nodes and where their data is.
 pub(super) struct Cluster {

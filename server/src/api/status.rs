@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounting::Accounting;
-use crate::view::View;
+use crate::report::accounting::Accounting;
+use crate::report::view::View;
 
 /// What a node tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

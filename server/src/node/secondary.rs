@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
-use crate::data_dir::DataDir;
-use crate::error::StartError;
 use crate::http::HttpServer;
-use crate::members::{self, Keeper};
-use crate::memory::{self, Budget};
-use crate::node::{SecondaryNode, Who};
-use crate::parts::{blocking, http_config, listen_config, opening, report, step};
-use crate::slot::Slot;
+use crate::node::answers::{SecondaryNode, Who};
+use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::data_dir::DataDir;
+use crate::node::error::StartError;
+use crate::node::members::{self, Keeper};
+use crate::node::memory::{self, Budget};
+use crate::node::parts::{blocking, http_config, listen_config, opening, report, step};
+use crate::node::slot::Slot;
 
 /// A secondary that follows.
 pub struct Secondary {
@@ -42,7 +42,7 @@ impl Secondary {
         conf: &conf::Secondary,
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
-        crate::metrics::install();
+        crate::report::metrics::install();
         // It has no MQTT workers, and its segments are as long as the primary says.
         let budget = memory::share_out(node, 0, Some(&conf.http), u64::MAX)?;
         let data_dir = DataDir::open(&node.data_dir)?;

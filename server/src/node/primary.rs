@@ -10,16 +10,18 @@ use std::time::Instant;
 use intake::Intake;
 use tracing::info;
 
-use crate::chore::{Compaction, DamageWatch, Scrub};
 use crate::conf;
-use crate::data_dir::DataDir;
-use crate::error::{StartError, StopError};
 use crate::http::HttpServer;
-use crate::members::{self, Keeper};
-use crate::memory::{self, Budget};
-use crate::node::{PrimaryNode, Who};
-use crate::parts::{blocking, cores, failure, http_config, listen_config, opening, report, step};
-use crate::slot::Slot;
+use crate::node::answers::{PrimaryNode, Who};
+use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::data_dir::DataDir;
+use crate::node::error::{StartError, StopError};
+use crate::node::members::{self, Keeper};
+use crate::node::memory::{self, Budget};
+use crate::node::parts::{
+    blocking, cores, failure, http_config, listen_config, opening, report, step,
+};
+use crate::node::slot::Slot;
 
 /// A primary that takes messages.
 pub struct Primary {
@@ -44,7 +46,7 @@ impl Primary {
         conf: &conf::Primary,
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
-        crate::metrics::install();
+        crate::report::metrics::install();
         let http = conf.http.as_ref();
         let appenders = workers(&conf.mqtt) + usize::from(http.is_some());
         let budget = memory::share_out(node, appenders, http, conf.log.segment_size)?;

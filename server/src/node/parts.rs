@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::conf;
 use crate::http::HttpConfig;
-use crate::memory::Budget;
+use crate::node::memory::Budget;
 
 /// Runs work that waits for the disk where it delays nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -40,7 +40,7 @@ pub(crate) fn opening(data_dir: &Path) -> Instant {
 }
 
 /// Logs what opening a log found. Which files are damaged is left to
-/// [`DamageWatch`](crate::chore::DamageWatch), which tells of each once, whenever it is found.
+/// [`DamageWatch`](crate::node::background::DamageWatch), which tells of each once, whenever it is found.
 pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
     let snapshot = log.snapshot();
     info!(

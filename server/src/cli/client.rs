@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::digest::{Digest, Mark};
-use crate::status::Status;
-use crate::verification::Verification;
+use crate::api::digest::{Digest, Mark};
+use crate::api::status::Status;
+use crate::api::verification::Verification;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,16 @@
 //! `headwater status`: the cluster as a tree, as far as the node that was asked knows it. Owns what
 //! is said of each node; must never hide that something is wrong.
 
+mod below;
+mod tree;
+
 use std::io::Write as _;
 
-use super::below;
 use super::show::{count, show_bytes, show_moment, show_time};
-use super::tree::Branch;
-use crate::accounting::{AtRisk, Stages};
-use crate::client::{Client, ClientError};
-use crate::status::{LogStatus, Status, UpstreamStatus};
+use crate::api::status::{LogStatus, Status, UpstreamStatus};
+use crate::cli::client::{Client, ClientError};
+use crate::report::accounting::{AtRisk, Stages};
+use tree::Branch;
 
 /// Asks and prints.
 pub(super) fn run(url: &str) -> Result<(), ClientError> {

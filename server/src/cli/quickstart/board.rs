@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientError};
-use crate::table::{self, Row};
+use crate::cli::client::{Client, ClientError};
+use crate::cli::table::{self, Row};
 
 /// Asks one node, again and again.
 pub(super) struct Board {
@@ -89,7 +89,7 @@ impl Board {
 
     async fn ask(&self, sql: &'static str) -> Result<Rows, ClientError> {
         let client = self.client.clone();
-        crate::parts::blocking(move || -> Result<Rows, ClientError> {
+        crate::node::parts::blocking(move || -> Result<Rows, ClientError> {
             let begun = std::time::Instant::now();
             let answer = client.sql(sql, "json")?;
             let (lsn, lag_ms) = (answer.lsn, answer.lag_ms);

@@ -3,12 +3,12 @@
 
 mod ingest;
 
-use crate::accounting::{Accounting, AtRisk, RowCounts, Stages};
-use crate::metrics::{Exposition, seconds};
-use crate::view::View;
-pub(super) use ingest::{intake, mqtt};
+use crate::report::accounting::{Accounting, AtRisk, RowCounts, Stages};
+use crate::report::metrics::{Exposition, seconds};
+use crate::report::view::View;
+pub(crate) use ingest::{intake, mqtt};
 
-pub(super) fn log(text: &mut Exposition, view: &View) {
+pub(crate) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
     text.gauge(
         "headwater_log_durable_lsn",
@@ -106,7 +106,7 @@ fn files(text: &mut Exposition, snapshot: &wal::Snapshot) {
     );
 }
 
-pub(super) fn compaction(text: &mut Exposition, stats: &wal::CompactionStats) {
+pub(crate) fn compaction(text: &mut Exposition, stats: &wal::CompactionStats) {
     text.counter(
         "headwater_compaction_steps_total",
         "Segments turned into Parquet files.",
@@ -149,7 +149,7 @@ pub(super) fn compaction(text: &mut Exposition, stats: &wal::CompactionStats) {
     );
 }
 
-pub(super) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
+pub(crate) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
     text.counter(
         "headwater_scrub_passes_total",
         "Times that everything stored was read and found to be what was written, or reported.",
@@ -173,7 +173,7 @@ pub(super) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
 }
 
 /// Where rows are. What becomes of messages stands beside the other counts of MQTT.
-pub(super) fn accounting(text: &mut Exposition, accounting: &Accounting) {
+pub(crate) fn accounting(text: &mut Exposition, accounting: &Accounting) {
     if let Some(counts) = &accounting.rows {
         rows(text, counts);
     }
@@ -245,7 +245,7 @@ fn risk(text: &mut Exposition, at_risk: &AtRisk) {
     );
 }
 
-pub(super) fn secondaries(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
+pub(crate) fn secondaries(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
     let label = ["secondary", "id"];
     let all = |value: fn(&replica::SecondaryStatus) -> u64| {
         secondaries
@@ -310,7 +310,7 @@ fn who(secondary: &replica::SecondaryStatus) -> [String; 2] {
     [secondary.name.clone(), secondary.id.clone()]
 }
 
-pub(super) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
+pub(crate) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
     let connected = u64::from(CONNECTED.contains(&follow.state));
     text.gauge(
         "headwater_upstream_connected",

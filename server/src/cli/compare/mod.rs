@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::show::{count, show_bytes};
-use crate::digest::{Digest, Mark, Partition, Range};
+use crate::api::digest::{Digest, Mark, Partition, Range};
 
 /// What two digests have in common.
 #[derive(Debug, Default, PartialEq, Eq)]

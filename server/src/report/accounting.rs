@@ -7,7 +7,7 @@ use replica::{Member, SecondaryStatus};
 use serde::{Deserialize, Serialize};
 use wal::Lsn;
 
-use crate::view::View;
+use crate::report::view::View;
 
 /// Counts since the node started, and how far its log has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! A node of either role, for those who do not care which.
 
 use crate::conf::{Conf, Role};
-use crate::error::{StartError, StopError};
-use crate::primary::Primary;
-use crate::secondary::Secondary;
+use crate::node::error::{StartError, StopError};
+use crate::node::primary::Primary;
+use crate::node::secondary::Secondary;
 
 /// One running node.
 #[derive(Debug)]

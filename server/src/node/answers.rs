@@ -1,0 +1,378 @@
+//! What the HTTP surface asks of the node it runs on, answered for both roles from the parts that
+//! know. Must never keep a number of its own.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use intake::Intake;
+use query::{Node, ReplicationRow};
+use tokio::sync::watch;
+
+use crate::api::status::{LogStatus, MqttStatus, Status};
+use crate::http::HttpNode;
+use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::slot::Slot;
+use crate::report::accounting::{Accounting, AtRisk, Heard, MessageCounts, RowCounts, Stages};
+use crate::report::metrics::Exposition;
+use crate::report::view::View;
+use crate::report::{replication_rows, series};
+
+/// Who a node is.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) started: Instant,
+}
+
+impl Who {
+    /// As replication calls it.
+    pub(crate) fn hop(&self) -> replica::Hop {
+        replica::Hop {
+            id: self.id.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    fn status(&self, role: &str) -> Status {
+        Status {
+            node: self.name.clone(),
+            node_id: self.id.clone(),
+            role: role.to_owned(),
+            version: VERSION.to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            not_ready: None,
+            log: None,
+            mqtt: None,
+            secondaries: None,
+            upstream: None,
+            accounting: None,
+        }
+    }
+
+    fn metrics(&self, role: &str) -> Exposition {
+        let mut text = Exposition::default();
+        let labels = [
+            ("version", VERSION),
+            ("node", self.name.as_str()),
+            ("role", role),
+        ];
+        text.info("headwater_node_info", "This node.", &labels);
+        let uptime = self.started.elapsed().as_secs();
+        text.gauge(
+            "headwater_uptime_seconds",
+            "Time since this node started.",
+            uptime,
+        );
+        text
+    }
+}
+
+/// A running primary, seen from HTTP.
+pub(crate) struct PrimaryNode {
+    pub(crate) who: Who,
+    pub(crate) log: wal::Log,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) damage: DamageWatch,
+    pub(crate) compaction: Compaction,
+    pub(crate) scrub: Scrub,
+    pub(crate) mqtt: Slot<mqtt::Listener>,
+    pub(crate) registry: Slot<replica::Registry>,
+}
+
+impl PrimaryNode {
+    fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
+        self.registry.with(replica::Registry::secondaries)
+    }
+
+    fn heard(&self) -> Heard {
+        // A look of its own: nothing else may wait while it is held.
+        let connected = self.log.replicated().borrow().by(1);
+        let secondaries = self.secondaries();
+        let members = self.registry.with(replica::Registry::members);
+        Heard {
+            connected,
+            secondaries,
+            members: members.unwrap_or_default(),
+        }
+    }
+
+    fn accounting(&self, view: &View, heard: &Heard) -> Accounting {
+        // Before the others: what is on disk was taken.
+        let durable = self.log.stats().rows;
+        let stats = self.mqtt.with(mqtt::Listener::stats);
+        let messages = stats.map(|stats| MessageCounts {
+            received: stats.received,
+            acknowledged: stats.acknowledged,
+            qos0: stats.qos0,
+            duplicates: stats.duplicates,
+            refused: stats.refused_messages,
+            waiting: stats.waiting,
+            dropped: stats.dropped,
+            dead_lettered: stats.dead_letters,
+        });
+        let writes = self.intake.stats();
+        Accounting {
+            messages,
+            writes: Some(writes.into()),
+            rows: Some(RowCounts {
+                taken: stats.map(|stats| stats.rows + writes.rows),
+                dead_lettered: stats.map(|stats| stats.dead_letters),
+                durable,
+            }),
+            lsn: Stages::of(view, heard.secondaries.as_deref()),
+            at_risk: Some(AtRisk::of(view, heard, unix_ns())),
+        }
+    }
+}
+
+impl Node for PrimaryNode {
+    fn log(&self) -> Option<wal::Log> {
+        Some(self.log.clone())
+    }
+
+    fn lag_ms(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        let durable = self.log.durable().borrow().lsn.0;
+        replication_rows::followers(&self.who, durable, self.secondaries().unwrap_or_default())
+    }
+}
+
+impl HttpNode for PrimaryNode {
+    fn role(&self) -> &'static str {
+        PRIMARY
+    }
+
+    fn primary_address(&self) -> Option<String> {
+        None
+    }
+
+    fn intake(&self) -> Option<Arc<Intake>> {
+        Some(Arc::clone(&self.intake))
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let failed = self.log.failed().borrow().clone();
+        let stalled = self.log.stalled().borrow().clone();
+        let closed = || "MQTT is not listening".to_owned();
+        failed
+            .or(stalled)
+            .or_else(|| self.mqtt.with(|_| ()).is_none().then(closed))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let heard = self.heard();
+        let view = View::of(self.log.clone());
+        let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
+        let accounting = self.accounting(&view, &heard);
+        let secondaries = heard.secondaries;
+        let status = Status {
+            not_ready: self.not_ready(),
+            log: Some(LogStatus::of(&view, &compaction, scrub)),
+            mqtt: self.mqtt.with(MqttStatus::of),
+            accounting: Some(accounting),
+            secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
+            ..self.who.status(PRIMARY)
+        };
+        json(&status)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = self.who.metrics(PRIMARY);
+        let heard = self.heard();
+        let view = View::of(self.log.clone());
+        series::log(&mut text, &view);
+        series::compaction(&mut text, &self.compaction.stats());
+        series::scrub(&mut text, &self.scrub.stats());
+        if let Some(stats) = self.mqtt.with(mqtt::Listener::stats) {
+            series::mqtt(&mut text, &stats);
+        }
+        series::intake(&mut text, &self.intake.stats());
+        series::accounting(&mut text, &self.accounting(&view, &heard));
+        series::secondaries(&mut text, &heard.secondaries.unwrap_or_default());
+        text.finish()
+    }
+
+    fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
+        self.registry.with(|registry| registry.forget(name_or_id))
+    }
+}
+
+/// A running secondary, seen from HTTP.
+pub(crate) struct SecondaryNode {
+    pub(crate) who: Who,
+    /// `host:port` of each upstream, as it is in the conf.
+    pub(crate) upstreams: Vec<String>,
+    pub(crate) downstream: Slot<replica::FollowTask>,
+    /// The log in force: another one once a snapshot has been taken in.
+    pub(crate) log: watch::Receiver<Option<wal::Log>>,
+    pub(crate) damage: DamageWatch,
+    pub(crate) compaction: Compaction,
+    pub(crate) scrub: Scrub,
+    /// On a relay.
+    pub(crate) registry: Slot<replica::Registry>,
+}
+
+impl SecondaryNode {
+    fn follow(&self) -> Option<replica::FollowStatus> {
+        self.downstream.with(replica::FollowTask::status)
+    }
+
+    fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
+        self.registry.with(replica::Registry::secondaries)
+    }
+
+    /// Why it has nothing to answer from.
+    fn nothing(&self, what: &str, follow: Option<&replica::FollowStatus>) -> String {
+        match follow {
+            Some(follow) if follow.state == BOOTSTRAPPING => {
+                format!(
+                    "no {what} yet: a snapshot is on its way from {}",
+                    follow.upstream
+                )
+            }
+            Some(follow) => format!("no {what} yet: {} has not been reached", follow.upstream),
+            None => format!(
+                "no {what} yet: {} has not been reached",
+                self.upstreams.join(", ")
+            ),
+        }
+    }
+}
+
+impl Node for SecondaryNode {
+    fn log(&self) -> Option<wal::Log> {
+        self.log.borrow().clone()
+    }
+
+    fn lag_ms(&self) -> Option<u64> {
+        self.follow()?.lag_ms
+    }
+
+    fn replication(&self) -> Vec<ReplicationRow> {
+        let follow = self.follow();
+        let primary = follow.as_ref().map_or(0, |follow| follow.primary_durable.0);
+        let mut rows: Vec<ReplicationRow> = follow
+            .map(|follow| replication_rows::upstream(&self.who, follow))
+            .into_iter()
+            .collect();
+        let secondaries = self.secondaries().unwrap_or_default();
+        rows.extend(replication_rows::followers(&self.who, primary, secondaries));
+        rows
+    }
+}
+
+impl HttpNode for SecondaryNode {
+    fn role(&self) -> &'static str {
+        SECONDARY
+    }
+
+    fn lag_bound_ms(&self) -> Option<u64> {
+        self.follow()?.lag_bound_ms
+    }
+
+    /// Through a relay only the primary's name is known.
+    fn primary_address(&self) -> Option<String> {
+        let follow = self.follow();
+        let through = |follow: &replica::FollowStatus| match follow.route.as_slice() {
+            [_, .., last] if follow.rooted => format!("{} (behind {})", last.name, follow.upstream),
+            _ => follow.upstream.clone(),
+        };
+        let known = follow.as_ref().map(through);
+        known.or_else(|| self.upstreams.first().cloned())
+    }
+
+    /// An empty log alone does not make a node ready: before the first contact nobody knows whether
+    /// it is empty on the primary too. A log that takes nothing more still answers, but balancers
+    /// had better ask another node. A full disk only makes it lag, which they can ask about.
+    fn not_ready(&self) -> Option<String> {
+        let follow = self.follow();
+        if let Some(follow) = follow.as_ref().filter(|follow| follow.state == FAILED) {
+            let unsaid = || "the local log has failed".to_owned();
+            return Some(follow.reason.clone().unwrap_or_else(unsaid));
+        }
+        let Some(log) = self.log() else {
+            return Some(self.nothing("log", follow.as_ref()));
+        };
+        if let Some(reason) = log.failed().borrow().clone() {
+            return Some(reason);
+        }
+        let empty = log.snapshot().position().lsn == wal::Lsn(0);
+        let unmet = follow
+            .as_ref()
+            .is_none_or(|follow| follow.lag_rows.is_none());
+        (empty && unmet).then(|| self.nothing("rows", follow.as_ref()))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let secondaries = self.secondaries();
+        let view = self.log().map(View::of);
+        let view = view.as_ref();
+        let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
+        let status = Status {
+            not_ready: self.not_ready(),
+            log: view.map(|view| LogStatus::of(view, &compaction, scrub)),
+            upstream: self.follow().map(Into::into),
+            accounting: view.map(|view| followed(view, secondaries.as_deref())),
+            secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
+            ..self.who.status(SECONDARY)
+        };
+        json(&status)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = self.who.metrics(SECONDARY);
+        let secondaries = self.secondaries();
+        if let Some(view) = self.log().map(View::of) {
+            series::log(&mut text, &view);
+            series::compaction(&mut text, &self.compaction.stats());
+            series::scrub(&mut text, &self.scrub.stats());
+            series::accounting(&mut text, &followed(&view, secondaries.as_deref()));
+        }
+        if let Some(follow) = self.follow() {
+            series::follow(&mut text, &follow);
+        }
+        series::secondaries(&mut text, &secondaries.unwrap_or_default());
+        text.finish()
+    }
+
+    fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
+        self.registry.with(|registry| registry.forget(name_or_id))
+    }
+}
+
+/// What a secondary knows of where rows are.
+fn followed(view: &View, secondaries: Option<&[replica::SecondaryStatus]>) -> Accounting {
+    Accounting {
+        lsn: Stages::of(view, secondaries),
+        ..Accounting::default()
+    }
+}
+
+/// This machine's clock, unix nanoseconds.
+fn unix_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}
+
+/// A status that cannot be written as JSON would be a slip in this crate: shown, not hidden.
+fn json(status: &Status) -> serde_json::Value {
+    serde_json::to_value(status)
+        .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
+}
+
+pub(crate) const PRIMARY: &str = "primary";
+pub(crate) const SECONDARY: &str = "secondary";
+
+/// State of a secondary whose own log takes nothing more.
+const FAILED: &str = "failed";
+
+/// State of a secondary that brings in a snapshot and has nothing older.
+const BOOTSTRAPPING: &str = "bootstrapping";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
