@@ -11,7 +11,7 @@ use query::QueryError;
 use serde_json::{Value, json};
 use wal::{Digest, DigestError, Lsn, PartitionDigest, RangeDigest};
 
-use super::App;
+use super::app::App;
 use super::error::{self, ApiError, Failure};
 use super::freshness;
 use super::headers;

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use wal::{Epoch, Lsn};
 
-use super::App;
+use super::app::App;
 use super::error::Failure;
 use super::node::HttpNode;
 

@@ -1,6 +1,7 @@
 //! The HTTP server: paths, listening and shutting down. Owns which handler answers what; must
 //! never run a query on the threads that serve connections.
 
+mod app;
 mod body;
 mod digest;
 mod error;
@@ -15,7 +16,9 @@ mod serve;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod verifier;
 mod verify;
+mod write_memory;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -34,10 +37,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use app::App;
 use error::{ApiError, Failure};
-use ingest::WriteMemory;
 pub(crate) use node::HttpNode;
-use verify::Verifier;
+use verifier::Verifier;
+use write_memory::WriteMemory;
 
 /// What the HTTP server is told at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,14 +140,6 @@ impl fmt::Debug for HttpServer {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
-}
-
-/// What all handlers share.
-pub(crate) struct App {
-    pub(crate) node: Arc<dyn HttpNode>,
-    pub(crate) engine: Engine,
-    verifier: Verifier,
-    memory: WriteMemory,
 }
 
 fn router(app: Arc<App>) -> Router {

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use replica::Forgotten;
 
-use super::App;
+use super::app::App;
 use super::error::{ApiError, Failure};
 
 /// Strikes one secondary off the list.

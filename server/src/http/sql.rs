@@ -17,7 +17,7 @@ use futures::Stream;
 use query::{Format, Head, QueryError, Statement, Transfer};
 use wal::Lsn;
 
-use super::App;
+use super::app::App;
 use super::body;
 use super::error::{self, ApiError, Failure};
 use super::freshness;

@@ -1,7 +1,6 @@
 //! The paths that take rows: `/api/v1/ingest/{table}` and the three of line protocol. Owns what they
 //! answer; must never say that rows are written before the intake does.
 
-mod memory;
 mod request;
 
 use std::sync::Arc;
@@ -12,13 +11,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use axum::{extract::DefaultBodyLimit, routing::post};
-use intake::{Encoding, Target, Write, Written};
+use intake::{Write, Written};
 use serde_json::json;
 
-use super::App;
+use super::app::App;
 use super::error::{ApiError, Failure};
 use super::{body, headers};
-pub(crate) use memory::WriteMemory;
 use request::Ask;
 
 /// The paths, with bodies of at most `max_body` bytes.

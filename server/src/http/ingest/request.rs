@@ -4,9 +4,8 @@
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName};
-use intake::{Format, Unit};
+use intake::{Encoding, Format, Target, Unit};
 
-use super::{Encoding, Target};
 use crate::http::error::ApiError;
 use crate::http::request::{Pairs, check_names, form_pairs, text};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use intake::Encoding;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::body;
-use crate::http::error::ApiError;
+use super::body;
+use super::error::ApiError;
 
 /// Places for bodies, in KiB.
 #[derive(Debug)]
