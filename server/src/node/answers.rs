@@ -2,7 +2,7 @@
 //! know. Must never keep a number of its own.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use intake::Intake;
 use query::{Node, ReplicationRow};
@@ -15,25 +15,10 @@ use crate::node::slot::Slot;
 use crate::report::accounting::{Accounting, AtRisk, Heard, MessageCounts, RowCounts, Stages};
 use crate::report::metrics::Exposition;
 use crate::report::view::View;
+use crate::report::who::{PRIMARY, SECONDARY, Who};
 use crate::report::{replication_rows, series};
 
-/// Who a node is.
-#[derive(Clone, Debug)]
-pub(crate) struct Who {
-    pub(crate) name: String,
-    pub(crate) id: String,
-    pub(crate) started: Instant,
-}
-
 impl Who {
-    /// As replication calls it.
-    pub(crate) fn hop(&self) -> replica::Hop {
-        replica::Hop {
-            id: self.id.clone(),
-            name: self.name.clone(),
-        }
-    }
-
     fn status(&self, role: &str) -> Status {
         Status {
             node: self.name.clone(),
@@ -365,9 +350,6 @@ fn json(status: &Status) -> serde_json::Value {
     serde_json::to_value(status)
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }
-
-pub(crate) const PRIMARY: &str = "primary";
-pub(crate) const SECONDARY: &str = "secondary";
 
 /// State of a secondary whose own log takes nothing more.
 const FAILED: &str = "failed";

@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::conf;
 use crate::http::HttpServer;
-use crate::node::answers::{PrimaryNode, Who};
+use crate::node::answers::PrimaryNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
@@ -22,6 +22,7 @@ use crate::node::parts::{
     blocking, cores, failure, http_config, listen_config, opening, report, step,
 };
 use crate::node::slot::Slot;
+use crate::report::who::Who;
 
 /// A primary that takes messages.
 pub struct Primary {

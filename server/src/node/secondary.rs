@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::conf;
 use crate::http::HttpServer;
-use crate::node::answers::{SecondaryNode, Who};
+use crate::node::answers::SecondaryNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::StartError;
@@ -19,6 +19,7 @@ use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{blocking, http_config, listen_config, opening, report, step};
 use crate::node::slot::Slot;
+use crate::report::who::Who;
 
 /// A secondary that follows.
 pub struct Secondary {

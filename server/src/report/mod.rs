@@ -6,3 +6,4 @@ pub(crate) mod metrics;
 pub(crate) mod replication_rows;
 pub(crate) mod series;
 pub(crate) mod view;
+pub(crate) mod who;

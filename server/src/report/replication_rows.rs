@@ -4,7 +4,7 @@
 use query::ReplicationRow;
 use replica::NodeSummary;
 
-use crate::node::answers::{PRIMARY, SECONDARY, Who};
+use super::who::{PRIMARY, SECONDARY, Who};
 
 /// Those that follow this node, directly or through relays; `durable` is where its log ends.
 pub(crate) fn followers(
