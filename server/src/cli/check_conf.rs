@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::{BAD_INPUT, FAILURE, fail};
+use super::exit::{BAD_INPUT, FAILURE, fail};
 use crate::conf;
 
 /// Checks, and prints what was found. `message` is a topic and a payload.

@@ -7,6 +7,7 @@ mod check_conf;
 mod client;
 mod compare;
 mod dump;
+mod exit;
 mod forget;
 mod quickstart;
 mod serve;
@@ -17,14 +18,14 @@ mod table;
 mod verify;
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::LogFormat;
+use exit::{BAD_INPUT, NOT_COMPARED, fail, judged, judged_or, quietly};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -202,51 +203,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Runs a command that logs little and reports its one error.
-fn quietly<E: Display>(command: impl FnOnce() -> Result<(), E>) -> ExitCode {
-    judged(|| command().map(|()| ExitCode::SUCCESS))
-}
-
-/// The same for a command whose answer is an exit code too.
-fn judged<E: Display>(command: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
-    judged_or(FAILURE, command)
-}
-
-/// The same with the exit code of its error.
-fn judged_or<E: Display>(failure: u8, command: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
-    if let Err(error) = telemetry::init(LogFormat::Text, telemetry::COMMAND_FILTER) {
-        return fail(&error, BAD_INPUT);
-    }
-    match command() {
-        Ok(code) => code,
-        Err(error) => fail(&error, failure),
-    }
-}
-
-fn fail(error: &impl Display, code: u8) -> ExitCode {
-    error
-        .to_string()
-        .lines()
-        .for_each(|line| eprintln!("headwater: {line}"));
-    ExitCode::from(code)
-}
-
-/// The runtime of everything that waits. Queries and MQTT workers have their own threads.
-pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("headwater")
-        .build()
-}
-
-const FAILURE: u8 = 1;
-
-/// A conf or a command line that cannot be meant.
-const BAD_INPUT: u8 = 2;
-
-/// Two nodes were not compared; [`FAILURE`] says that they were, and are not alike.
-const NOT_COMPARED: u8 = 2;
-
 const DEFAULT_URL: &str = "http://127.0.0.1:7440";
 
 #[cfg(test)]
@@ -254,6 +210,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use super::exit::FAILURE;
 
     #[test]
     fn the_command_line_is_sound() {

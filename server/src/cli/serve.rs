@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use tracing::{error, info, warn};
 
-use super::{BAD_INPUT, FAILURE, fail};
+use super::exit::{BAD_INPUT, FAILURE, fail};
 use crate::conf::{self, Conf};
+use crate::node::parts::runtime;
 use crate::node::running::Running;
 use crate::signals::Signals;
 use crate::telemetry::{self, LogFormat};
@@ -21,7 +22,7 @@ pub(super) fn run(file: &Path, overrides: &[String], format: LogFormat) -> ExitC
     if let Err(error) = telemetry::init(format, telemetry::NODE_FILTER) {
         return fail(&error, BAD_INPUT);
     }
-    let runtime = match super::runtime() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, FAILURE),
     };

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::FAILURE;
+use super::exit::FAILURE;
 use super::show::{count, show_bytes};
 use crate::api::verification::Verification;
 use crate::cli::client::{Client, ClientError};

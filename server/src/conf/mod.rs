@@ -13,12 +13,12 @@ mod tests;
 mod units;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use problem::{ConfError, Origin, Problem, RoleName};
-use reader::Reader;
+use reader::{Reader, loopback};
 pub use replication::{Following, Serving, Shipping};
 use source::Source;
 
@@ -401,10 +401,6 @@ fn host_name() -> String {
     } else {
         name
     }
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
 const MAX_NAME: usize = 128;

@@ -2,7 +2,7 @@
 //! unknown at the end. Must never stop at the first problem.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -325,6 +325,11 @@ impl<'a> Reader<'a> {
 fn size_rule(range: &RangeInclusive<u64>) -> String {
     let (least, most) = (show_size(*range.start()), show_size(*range.end()));
     format!("must be a size with its unit, from \"{least}\" to \"{most}\"")
+}
+
+/// This machine alone.
+pub(super) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// What a time within `range` must look like.

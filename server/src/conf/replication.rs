@@ -8,8 +8,7 @@ use std::time::Duration;
 use mqtt::TooFew;
 use replica::Compression;
 
-use super::loopback;
-use super::reader::Reader;
+use super::reader::{Reader, loopback};
 
 /// Who may follow a primary.
 #[derive(Clone, Debug, PartialEq, Eq)]

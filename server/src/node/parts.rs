@@ -10,6 +10,14 @@ use crate::conf;
 use crate::http::HttpConfig;
 use crate::node::memory::Budget;
 
+/// The runtime of everything that waits. Queries and MQTT workers have their own threads.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("headwater")
+        .build()
+}
+
 /// Runs work that waits for the disk where it delays nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {

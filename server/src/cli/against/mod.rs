@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FAILURE;
 use super::compare::compare;
+use super::exit::FAILURE;
 use crate::api::digest::{Digest, Mark};
 use crate::api::status::Status;
 use crate::cli::client::{Client, ClientError, DigestError};

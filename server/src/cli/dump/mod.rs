@@ -15,7 +15,7 @@ use query::arrow::error::ArrowError;
 use query::arrow::json::writer::{LineDelimited, WriterBuilder as JsonBuilder};
 use wal::{Disk, OsDisk, TableSchema};
 
-use super::FAILURE;
+use super::exit::FAILURE;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use replica::certs::Authority;
 use tempfile::TempDir;
 
-use super::QuickstartError;
+use super::error::QuickstartError;
 use crate::conf::{self, Following, Http, Mqtt, Serving, Shipping, Storage};
 use crate::node::memory::half_of_machine;
 use crate::node::primary::Primary;

@@ -3,6 +3,7 @@
 
 mod board;
 mod cluster;
+mod error;
 mod fleet;
 
 use std::path::PathBuf;
@@ -11,12 +12,12 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 
-use crate::cli::client::ClientError;
-use crate::node::error::{StartError, StopError};
+use crate::node::parts::runtime;
 use crate::signals::Signals;
 
 use board::Board;
 use cluster::Cluster;
+use error::QuickstartError;
 use fleet::{Fleet, Totals};
 
 /// What a user may choose.
@@ -54,28 +55,9 @@ pub(crate) struct Options {
     data: Option<PathBuf>,
 }
 
-/// Why the quickstart ended badly.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum QuickstartError {
-    #[error("cannot start: {0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("certificates cannot be made: {0}")]
-    Certs(#[from] replica::certs::CertsError),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Stop(#[from] StopError),
-    #[error("the log has failed: {0}")]
-    Failed(String),
-    #[error("{acknowledged} messages were acknowledged, only {stored} rows arrived")]
-    Missing { acknowledged: u64, stored: u64 },
-}
-
 /// Runs until `--seconds` or Ctrl-C.
 pub(crate) fn run(options: &Options) -> Result<(), QuickstartError> {
-    let runtime = crate::cli::runtime()?;
+    let runtime = runtime()?;
     let result = runtime.block_on(start(options));
     runtime.shutdown_background();
     result

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::show_lag;
 use super::tree::Branch;
 use crate::api::status::{DescendantStatus, SecondaryStatus, Status};
-use crate::cli::show::{count, show_bytes, show_moment};
+use crate::cli::show::{count, show_bytes, show_lag, show_moment};
 
 /// One node that is known of, and where it stands.
 struct Known<'a> {

@@ -6,7 +6,7 @@ mod tree;
 
 use std::io::Write as _;
 
-use super::show::{count, show_bytes, show_moment, show_time};
+use super::show::{count, show_bytes, show_lag, show_moment, show_time};
 use crate::api::status::{LogStatus, Status, UpstreamStatus};
 use crate::cli::client::{Client, ClientError};
 use crate::report::accounting::{AtRisk, Stages};
@@ -225,10 +225,6 @@ fn risk_line(risk: AtRisk) -> String {
         show_bytes(risk.bytes),
         risk.ms
     )
-}
-
-pub(super) fn show_lag(lag_ms: Option<u64>) -> String {
-    lag_ms.map_or_else(|| "unknown ms".to_owned(), |ms| format!("{ms} ms"))
 }
 
 /// States in which there is an upstream that answers.
