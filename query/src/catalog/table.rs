@@ -14,7 +14,7 @@ use wal::{Snapshot, TableSchema, Wanted};
 
 use crate::error::storage;
 use crate::scan::tags::tag_filters;
-use crate::scan::units::{Search, Work};
+use crate::scan::units::{Search, Units};
 use crate::scan::{BlockScan, ScanSpec, times};
 
 /// A table of the log, at one snapshot.
@@ -106,12 +106,12 @@ impl TableProvider for LogTable {
             limit,
         };
         let (files, blocks) = (self.snapshot.files(id), self.snapshot.blocks(id));
-        let work = Work::find(files, blocks, &search).await?;
+        let units = Units::find(files, blocks, &search).await?;
         let scan = BlockScan::try_new(ScanSpec {
             table: Arc::clone(&self.schema),
             projection: projection
                 .map_or_else(|| (0..self.arrow.fields().len()).collect(), Vec::clone),
-            work,
+            units,
             wanted,
             dedup,
             limit,

@@ -1,4 +1,4 @@
-//! The physical scan of one table: which units of work, in how many partitions. Owns the statistics
+//! The physical scan of one table: which units, in how many partitions. Owns the statistics
 //! that let `count(*)` and `min(time)` be answered without reading; must never decode rows itself
 //! (`stream` does), nor promise an order of them.
 
@@ -32,7 +32,7 @@ use metrics::counter;
 use wal::{Dedup, TableSchema, Wanted};
 
 use stream::{BlockStream, Source};
-use units::{Counts, TIME_INDEX, Unit, Work};
+use units::{Counts, TIME_INDEX, Unit, Units};
 
 /// What to scan.
 pub(crate) struct ScanSpec {
@@ -40,7 +40,7 @@ pub(crate) struct ScanSpec {
     /// Indices into the table's columns, in output order.
     pub(crate) projection: Vec<usize>,
     /// What is left after pruning.
-    pub(crate) work: Work,
+    pub(crate) units: Units,
     /// Rows that the readers of files may leave out.
     pub(crate) wanted: Wanted,
     /// How the table treats rows of the same key.
@@ -70,7 +70,7 @@ pub(crate) struct BlockScan {
 impl BlockScan {
     pub(crate) fn try_new(spec: ScanSpec) -> Result<Self> {
         let schema = Arc::new(spec.table.arrow().project(&spec.projection)?);
-        let rows: Vec<usize> = spec.work.units.iter().map(Unit::rows).collect();
+        let rows: Vec<usize> = spec.units.list.iter().map(Unit::rows).collect();
         let worth = rows.iter().sum::<usize>() / MIN_PARTITION_ROWS;
         let partitions = split(&rows, spec.partitions.min(worth));
         let properties = PlanProperties::new(
@@ -81,15 +81,15 @@ impl BlockScan {
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         let mut sources = Counts::default();
-        for unit in &spec.work.units {
+        for unit in &spec.units.list {
             sources += unit.counts();
         }
         Ok(Self {
             table: spec.table,
             projection: spec.projection.into(),
             schema,
-            pruned: spec.work.pruned,
-            units: spec.work.units.into(),
+            pruned: spec.units.pruned,
+            units: spec.units.list.into(),
             partitions,
             wanted: Arc::new(spec.wanted),
             dedup: spec.dedup,

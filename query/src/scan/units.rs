@@ -162,15 +162,15 @@ impl Unit {
 }
 
 /// The units of one scan.
-pub(crate) struct Work {
-    pub(crate) units: Vec<Unit>,
+pub(crate) struct Units {
+    pub(crate) list: Vec<Unit>,
     /// What was left out: row groups only of files that were looked into.
     pub(crate) pruned: Counts,
     /// Rows that are sure to leave the scan.
     sure: usize,
 }
 
-impl Work {
+impl Units {
     /// Looks for what may hold wanted rows, and stops where there are enough. Opens files, but reads
     /// none of their rows.
     pub(crate) async fn find(
@@ -182,8 +182,8 @@ impl Work {
         let (all_files, all_blocks) = (files.len(), blocks.len());
         files.retain(|file| range.overlaps(file.min_time(), file.max_time()));
         blocks.retain(|block| range.overlaps(block.min_time(), block.max_time()));
-        let mut work = Self {
-            units: Vec::new(),
+        let mut found = Self {
+            list: Vec::new(),
             pruned: Counts {
                 blocks: all_blocks - blocks.len(),
                 files: all_files - files.len(),
@@ -192,10 +192,10 @@ impl Work {
             sure: 0,
         };
         match search.dedup {
-            Dedup::None => work.add_apart(files, blocks, search).await?,
-            Dedup::Key => work.add_merged(files, blocks, search).await?,
+            Dedup::None => found.add_apart(files, blocks, search).await?,
+            Dedup::Key => found.add_merged(files, blocks, search).await?,
         }
-        Ok(work)
+        Ok(found)
     }
 
     async fn add_apart(
@@ -276,7 +276,7 @@ impl Work {
         if unit.has_exact_rows() {
             self.sure = self.sure.saturating_add(unit.rows());
         }
-        self.units.push(unit);
+        self.list.push(unit);
     }
 
     /// Counts only rows that will surely come, so that no limit is missed.

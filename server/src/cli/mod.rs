@@ -209,8 +209,8 @@ const DEFAULT_URL: &str = "http://127.0.0.1:7440";
 mod tests {
     use clap::CommandFactory;
 
-    use super::*;
     use super::exit::FAILURE;
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
