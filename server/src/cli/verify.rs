@@ -10,7 +10,7 @@ use super::exit::FAILURE;
 use super::show::{count, show_bytes};
 use crate::api::verification::Verification;
 use crate::cli::client::{Client, ClientError};
-use crate::node::data_dir::{DataDirError, Held};
+use crate::node::data_dir::{DataDirError, DirLock};
 
 /// Why nothing could be verified.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<Verification, VerifyError> {
     if wal::find_log(&wal::OsDisk, path)?.is_none() {
         return Err(VerifyError::NoLog(path.to_owned()));
     }
-    let _held = Held::lock(path)?;
+    let _held = DirLock::take(path)?;
     Ok(wal::verify_dir(&wal::OsDisk::new(), path)?.into())
 }
 

@@ -59,16 +59,16 @@ impl DataDir {
 
 /// Keeps nodes off a data directory while somebody looks at it from outside.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct DirLock {
     _lock: File,
 }
 
-impl Held {
+impl DirLock {
     /// Locks a directory that is there; makes nothing in it but the lock's file.
     ///
     /// # Errors
     /// When another process holds the directory, or the file system refuses.
-    pub(crate) fn lock(path: &Path) -> Result<Self, DataDirError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, DataDirError> {
         Ok(Self { _lock: lock(path)? })
     }
 }
@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn a_directory_looked_at_takes_no_node() {
         let dir = tempfile::tempdir().unwrap();
-        let held = Held::lock(dir.path()).unwrap();
+        let held = DirLock::take(dir.path()).unwrap();
         assert!(matches!(
             DataDir::open(dir.path()),
             Err(DataDirError::InUse { .. })
         ));
         drop(held);
         assert!(!dir.path().join("node-id").exists());
-        assert!(Held::lock(&dir.path().join("nowhere")).is_err());
+        assert!(DirLock::take(&dir.path().join("nowhere")).is_err());
         assert!(!dir.path().join("nowhere").exists());
     }
 
