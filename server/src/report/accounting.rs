@@ -184,23 +184,23 @@ impl AtRisk {
         }
         let segments = view.segments();
         let oldest = segments.first().map_or(end, |segment| segment.first);
-        let logged = segments.iter().map(|segment| Piece {
+        let logged = segments.iter().map(|segment| Span {
             first: segment.first.0,
             end: segment.end.0,
             rows: segment.rows,
             bytes: segment.bytes,
         });
-        let logged = logged.map(|piece| piece.beyond(safe.0));
+        let logged = logged.map(|span| span.beyond(safe.0));
         let (mut rows, mut bytes) = logged.fold((0, 0), add);
         if safe < oldest {
             let files = view.snapshot().file_infos();
-            let only = files.iter().map(|file| Piece {
+            let only = files.iter().map(|file| Span {
                 first: file.first.0,
                 end: file.end.0,
                 rows: file.rows,
                 bytes: file.bytes,
             });
-            let only = only.map(|piece| piece.between(safe.0, oldest.0));
+            let only = only.map(|span| span.between(safe.0, oldest.0));
             (rows, bytes) = only.fold((rows, bytes), add);
         }
         let committed = committed_at(view.log(), safe).unwrap_or(now_ns);
@@ -215,14 +215,14 @@ impl AtRisk {
 
 /// A run of the log: a segment or a file.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct Span {
     first: u64,
     end: u64,
     rows: u64,
     bytes: u64,
 }
 
-impl Piece {
+impl Span {
     /// Rows and bytes at or behind `lsn`; of rows rather too many than too few.
     fn beyond(self, lsn: u64) -> (u64, u64) {
         let behind = self.end.saturating_sub(self.first.max(lsn));
@@ -239,9 +239,9 @@ impl Piece {
     }
 
     fn share(self, whole: u64, part: u64) -> u64 {
-        let span = u128::from(self.end.saturating_sub(self.first));
+        let length = u128::from(self.end.saturating_sub(self.first));
         let share = u128::from(whole) * u128::from(part);
-        let share = share.checked_div(span).unwrap_or(0);
+        let share = share.checked_div(length).unwrap_or(0);
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 }
@@ -359,20 +359,20 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_never_counted_too_small_and_never_twice() {
-        let piece = Piece {
+    fn a_span_is_never_counted_too_small_and_never_twice() {
+        let span = Span {
             first: 100,
             end: 200,
             rows: 98,
             bytes: 1_000,
         };
-        assert_eq!(piece.beyond(0), (98, 1_000));
-        assert_eq!(piece.beyond(150), (50, 500));
-        assert_eq!(piece.beyond(200), (0, 0));
-        assert_eq!(piece.between(0, 150), (49, 500));
-        assert_eq!(piece.between(0, 1_000), (98, 1_000));
-        assert_eq!(piece.between(200, 1_000), (0, 0));
-        let empty = Piece {
+        assert_eq!(span.beyond(0), (98, 1_000));
+        assert_eq!(span.beyond(150), (50, 500));
+        assert_eq!(span.beyond(200), (0, 0));
+        assert_eq!(span.between(0, 150), (49, 500));
+        assert_eq!(span.between(0, 1_000), (98, 1_000));
+        assert_eq!(span.between(200, 1_000), (0, 0));
+        let empty = Span {
             first: 5,
             end: 5,
             rows: 0,
