@@ -12,7 +12,7 @@ use crate::api::status::{LogStatus, MqttStatus, Status};
 use crate::http::HttpNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::slot::Slot;
-use crate::report::accounting::{Accounting, AtRisk, Heard, MessageCounts, RowCounts, Stages};
+use crate::report::accounting::{Accounting, AtRisk, Copies, MessageCounts, RowCounts, Stages};
 use crate::report::metrics::Exposition;
 use crate::report::view::View;
 use crate::report::who::{PRIMARY, SECONDARY, Who};
@@ -70,19 +70,19 @@ impl PrimaryNode {
         self.registry.with(replica::Registry::secondaries)
     }
 
-    fn heard(&self) -> Heard {
+    fn copies(&self) -> Copies {
         // A look of its own: nothing else may wait while it is held.
         let connected = self.log.replicated().borrow().by(1);
         let secondaries = self.secondaries();
         let members = self.registry.with(replica::Registry::members);
-        Heard {
+        Copies {
             connected,
             secondaries,
             members: members.unwrap_or_default(),
         }
     }
 
-    fn accounting(&self, view: &View, heard: &Heard) -> Accounting {
+    fn accounting(&self, view: &View, copies: &Copies) -> Accounting {
         // Before the others: what is on disk was taken.
         let durable = self.log.stats().rows;
         let stats = self.mqtt.with(mqtt::Listener::stats);
@@ -105,8 +105,8 @@ impl PrimaryNode {
                 dead_lettered: stats.map(|stats| stats.dead_letters),
                 durable,
             }),
-            lsn: Stages::of(view, heard.secondaries.as_deref()),
-            at_risk: Some(AtRisk::of(view, heard, unix_ns())),
+            lsn: Stages::of(view, copies.secondaries.as_deref()),
+            at_risk: Some(AtRisk::of(view, copies, unix_ns())),
         }
     }
 }
@@ -149,11 +149,11 @@ impl HttpNode for PrimaryNode {
     }
 
     fn status(&self) -> serde_json::Value {
-        let heard = self.heard();
+        let copies = self.copies();
         let view = View::of(self.log.clone());
         let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
-        let accounting = self.accounting(&view, &heard);
-        let secondaries = heard.secondaries;
+        let accounting = self.accounting(&view, &copies);
+        let secondaries = copies.secondaries;
         let status = Status {
             not_ready: self.not_ready(),
             log: Some(LogStatus::of(&view, &compaction, scrub)),
@@ -167,7 +167,7 @@ impl HttpNode for PrimaryNode {
 
     fn metrics(&self) -> String {
         let mut text = self.who.metrics(PRIMARY);
-        let heard = self.heard();
+        let copies = self.copies();
         let view = View::of(self.log.clone());
         series::log(&mut text, &view);
         series::compaction(&mut text, &self.compaction.stats());
@@ -176,8 +176,8 @@ impl HttpNode for PrimaryNode {
             series::mqtt(&mut text, &stats);
         }
         series::intake(&mut text, &self.intake.stats());
-        series::accounting(&mut text, &self.accounting(&view, &heard));
-        series::secondaries(&mut text, &heard.secondaries.unwrap_or_default());
+        series::accounting(&mut text, &self.accounting(&view, &copies));
+        series::secondaries(&mut text, &copies.secondaries.unwrap_or_default());
         text.finish()
     }
 

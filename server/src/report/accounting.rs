@@ -144,10 +144,10 @@ impl Stages {
     }
 }
 
-/// What was heard of copies of a primary's log. Comes before the [`View`] that it is held against:
-/// then only a log that is not this one can reach beyond its end.
+/// What is known of the copies of a primary's log. Comes before the [`View`] that it is held
+/// against: then only a log that is not this one can reach beyond its end.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Copies {
     /// On the disk of at least one that is connected, those behind relays included. Replication has
     /// held its chain against the log.
     pub(crate) connected: Lsn,
@@ -157,28 +157,28 @@ pub(crate) struct Heard {
     pub(crate) members: Vec<Member>,
 }
 
-impl Heard {
+impl Copies {
     /// Everything below is surely on another disk.
     fn safe(&self, view: &View) -> Lsn {
         let end = view.snapshot().position().lsn;
         let secondaries = self.secondaries.iter().flatten();
-        let copies = secondaries.filter_map(|secondary| {
+        let told = secondaries.filter_map(|secondary| {
             let mut members = self.members.iter();
             let position = members.find(|one| one.id == secondary.id)?.position;
             let own = view.log().chain_at(position.lsn);
             let sure = kept(secondary)?.min(position.lsn);
             (position.lsn <= end && agrees(own, position.chain)).then_some(sure)
         });
-        let known = copies.chain([self.connected]).filter(|lsn| *lsn <= end);
+        let known = told.chain([self.connected]).filter(|lsn| *lsn <= end);
         known.max().unwrap_or_default()
     }
 }
 
 impl AtRisk {
     /// What of a primary's log no secondary has on its disk, at `now_ns` by this machine's clock.
-    pub(crate) fn of(view: &View, heard: &Heard, now_ns: i64) -> Self {
+    pub(crate) fn of(view: &View, copies: &Copies, now_ns: i64) -> Self {
         let end = view.snapshot().position().lsn;
-        let safe = heard.safe(view);
+        let safe = copies.safe(view);
         if safe >= end {
             return Self::default();
         }
@@ -388,14 +388,14 @@ mod tests {
         let committer = open(&dir);
         let view = View::of(committer.log().clone());
         let (end, later) = (view.snapshot().position().lsn, later(&view));
-        let risk = AtRisk::of(&view, &Heard::default(), later);
+        let risk = AtRisk::of(&view, &Copies::default(), later);
         assert_eq!(risk.rows, 1);
         assert!(risk.bytes > 0 && risk.ms >= 5_000);
-        let heard = Heard {
+        let copies = Copies {
             connected: end,
-            ..Heard::default()
+            ..Copies::default()
         };
-        assert_eq!(AtRisk::of(&view, &heard, later), AtRisk::default());
+        assert_eq!(AtRisk::of(&view, &copies, later), AtRisk::default());
         committer.stop().unwrap();
     }
 
@@ -413,7 +413,7 @@ mod tests {
                 applied: lsn,
                 ..secondary(state)
             };
-            let heard = Heard {
+            let copies = Copies {
                 connected: Lsn(0),
                 members: vec![Member {
                     id: known.id.clone(),
@@ -425,9 +425,9 @@ mod tests {
                 }],
                 secondaries: Some(vec![known]),
             };
-            AtRisk::of(&view, &heard, later)
+            AtRisk::of(&view, &copies, later)
         };
-        let all = AtRisk::of(&view, &Heard::default(), later);
+        let all = AtRisk::of(&view, &Copies::default(), later);
         assert_ne!(all, AtRisk::default());
         for state in ["streaming", "disconnected"] {
             assert_eq!(risk(state, end.lsn, end.chain), AtRisk::default());
