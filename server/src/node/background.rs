@@ -15,7 +15,7 @@ use crate::node::parts::blocking;
 use crate::node::slot::Slot;
 
 /// Work in the background on one log.
-pub(crate) trait Chore: Sized + Send + 'static {
+pub(crate) trait Background: Sized + Send + 'static {
     type Stats: Default;
     /// What is so when it cannot start.
     const UNDONE: &'static str;
@@ -27,7 +27,7 @@ pub(crate) trait Chore: Sized + Send + 'static {
     fn stop(self);
 }
 
-impl Chore for wal::Compactor {
+impl Background for wal::Compactor {
     type Stats = wal::CompactionStats;
     const UNDONE: &'static str = "the log is not compacted; it stays in segments";
 
@@ -44,7 +44,7 @@ impl Chore for wal::Compactor {
     }
 }
 
-impl Chore for wal::Scrubber {
+impl Background for wal::Scrubber {
     type Stats = wal::ScrubStats;
     const UNDONE: &'static str = "what is stored is not looked through for damage";
 
@@ -66,7 +66,7 @@ pub(crate) struct DamageTeller {
     task: JoinHandle<()>,
 }
 
-impl Chore for DamageTeller {
+impl Background for DamageTeller {
     type Stats = ();
     const UNDONE: &'static str = "what is found damaged is not logged";
 
@@ -117,21 +117,21 @@ pub(crate) type Compaction = OnLog<wal::Compactor>;
 /// Reads all that is stored, slowly, to find damage before a query does.
 pub(crate) type Scrub = OnLog<wal::Scrubber>;
 
-/// One chore, whether it runs yet or not.
-pub(crate) struct OnLog<C> {
+/// One work, whether it runs yet or not.
+pub(crate) struct OnLog<W> {
     /// Bytes per second.
     rate: u64,
-    running: Arc<Slot<C>>,
+    running: Arc<Slot<W>>,
     following: Slot<Following>,
 }
 
-/// A task that keeps the chore on the log in force.
+/// A task that keeps the work on the log in force.
 struct Following {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl<C: Chore> OnLog<C> {
+impl<W: Background> OnLog<W> {
     /// Not started yet.
     pub(crate) fn new(rate: u64) -> Self {
         Self {
@@ -158,8 +158,8 @@ impl<C: Chore> OnLog<C> {
     }
 
     /// What it has done on the log in force; zeros while it does not run.
-    pub(crate) fn stats(&self) -> C::Stats {
-        self.running.with(C::stats).unwrap_or_default()
+    pub(crate) fn stats(&self) -> W::Stats {
+        self.running.with(W::stats).unwrap_or_default()
     }
 
     /// Returns once nothing is done any more.
@@ -173,11 +173,11 @@ impl<C: Chore> OnLog<C> {
     }
 }
 
-async fn keep<C: Chore>(
+async fn keep<W: Background>(
     mut logs: watch::Receiver<Option<wal::Log>>,
     mut stopped: oneshot::Receiver<()>,
     rate: u64,
-    running: Arc<Slot<C>>,
+    running: Arc<Slot<W>>,
 ) {
     loop {
         // Every change is another log, even under the same id: a copy that was brought in anew.
@@ -186,7 +186,7 @@ async fn keep<C: Chore>(
         if let Some(log) = log
             && let Err(error) = start(log, rate, &running).await
         {
-            error!(%error, "{}", C::UNDONE);
+            error!(%error, "{}", W::UNDONE);
         }
         let changed = tokio::select! {
             changed = logs.changed() => changed.is_ok(),
@@ -198,15 +198,19 @@ async fn keep<C: Chore>(
     }
 }
 
-async fn start<C: Chore>(log: wal::Log, rate: u64, running: &Slot<C>) -> Result<(), wal::WalError> {
-    let chore = blocking(move || C::start(&log, rate)).await?;
-    running.put(chore);
+async fn start<W: Background>(
+    log: wal::Log,
+    rate: u64,
+    running: &Slot<W>,
+) -> Result<(), wal::WalError> {
+    let work = blocking(move || W::start(&log, rate)).await?;
+    running.put(work);
     Ok(())
 }
 
-async fn end<C: Chore>(running: &Slot<C>) {
-    if let Some(chore) = running.take() {
-        blocking(move || chore.stop()).await;
+async fn end<W: Background>(running: &Slot<W>) {
+    if let Some(work) = running.take() {
+        blocking(move || work.stop()).await;
     }
 }
 
@@ -223,7 +227,7 @@ mod tests {
 
     struct Probe(wal::LogId);
 
-    impl Chore for Probe {
+    impl Background for Probe {
         type Stats = Option<wal::LogId>;
         const UNDONE: &'static str = "";
 
@@ -251,10 +255,10 @@ mod tests {
         committer
     }
 
-    /// Waits until the chore says `wanted`.
-    async fn until<C: Chore>(chore: &OnLog<C>, wanted: impl Fn(&C::Stats) -> bool) {
+    /// Waits until the work says `wanted`.
+    async fn until<W: Background>(work: &OnLog<W>, wanted: impl Fn(&W::Stats) -> bool) {
         let said = async {
-            while !wanted(&chore.stats()) {
+            while !wanted(&work.stats()) {
                 tokio::task::yield_now().await;
             }
         };
@@ -335,17 +339,17 @@ mod tests {
         let committers = dirs.each_ref().map(open);
         let [first, second] = committers.each_ref().map(|one| one.log().clone());
         let (logs, receiver) = watch::channel(Some(first.clone()));
-        let chore: OnLog<Probe> = OnLog::new(0);
-        chore.follow(receiver);
-        until(&chore, |id| *id == Some(first.id())).await;
+        let work: OnLog<Probe> = OnLog::new(0);
+        work.follow(receiver);
+        until(&work, |id| *id == Some(first.id())).await;
         logs.send(Some(second.clone())).unwrap();
-        until(&chore, |id| *id == Some(second.id())).await;
+        until(&work, |id| *id == Some(second.id())).await;
         // Another copy of the same log is another log.
         logs.send(Some(second.clone())).unwrap();
-        until(&chore, |_| STARTS.load(Ordering::SeqCst) == 3).await;
+        until(&work, |_| STARTS.load(Ordering::SeqCst) == 3).await;
         logs.send(None).unwrap();
-        until(&chore, Option::is_none).await;
-        chore.stop().await;
+        until(&work, Option::is_none).await;
+        work.stop().await;
         assert_eq!(ENDS.load(Ordering::SeqCst), 3);
         for committer in committers {
             committer.stop().unwrap();
