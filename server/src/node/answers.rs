@@ -53,8 +53,8 @@ impl Who {
     }
 }
 
-/// A running primary, seen from HTTP.
-pub(crate) struct PrimaryNode {
+/// The parts of a running primary that HTTP asks.
+pub(crate) struct PrimaryParts {
     pub(crate) who: Who,
     pub(crate) log: wal::Log,
     pub(crate) intake: Arc<Intake>,
@@ -65,7 +65,7 @@ pub(crate) struct PrimaryNode {
     pub(crate) registry: Slot<replica::Registry>,
 }
 
-impl PrimaryNode {
+impl PrimaryParts {
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
         self.registry.with(replica::Registry::secondaries)
     }
@@ -111,7 +111,7 @@ impl PrimaryNode {
     }
 }
 
-impl Node for PrimaryNode {
+impl Node for PrimaryParts {
     fn log(&self) -> Option<wal::Log> {
         Some(self.log.clone())
     }
@@ -126,7 +126,7 @@ impl Node for PrimaryNode {
     }
 }
 
-impl HttpNode for PrimaryNode {
+impl HttpNode for PrimaryParts {
     fn role(&self) -> &'static str {
         PRIMARY
     }
@@ -186,12 +186,12 @@ impl HttpNode for PrimaryNode {
     }
 }
 
-/// A running secondary, seen from HTTP.
-pub(crate) struct SecondaryNode {
+/// The parts of a running secondary that HTTP asks.
+pub(crate) struct SecondaryParts {
     pub(crate) who: Who,
     /// `host:port` of each upstream, as it is in the conf.
     pub(crate) upstreams: Vec<String>,
-    pub(crate) downstream: Slot<replica::FollowTask>,
+    pub(crate) follow_task: Slot<replica::FollowTask>,
     /// The log in force: another one once a snapshot has been taken in.
     pub(crate) log: watch::Receiver<Option<wal::Log>>,
     pub(crate) damage: DamageWatch,
@@ -201,9 +201,9 @@ pub(crate) struct SecondaryNode {
     pub(crate) registry: Slot<replica::Registry>,
 }
 
-impl SecondaryNode {
+impl SecondaryParts {
     fn follow(&self) -> Option<replica::FollowStatus> {
-        self.downstream.with(replica::FollowTask::status)
+        self.follow_task.with(replica::FollowTask::status)
     }
 
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
@@ -228,7 +228,7 @@ impl SecondaryNode {
     }
 }
 
-impl Node for SecondaryNode {
+impl Node for SecondaryParts {
     fn log(&self) -> Option<wal::Log> {
         self.log.borrow().clone()
     }
@@ -250,7 +250,7 @@ impl Node for SecondaryNode {
     }
 }
 
-impl HttpNode for SecondaryNode {
+impl HttpNode for SecondaryParts {
     fn role(&self) -> &'static str {
         SECONDARY
     }

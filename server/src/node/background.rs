@@ -117,7 +117,7 @@ pub(crate) type Compaction = OnLog<wal::Compactor>;
 /// Reads all that is stored, slowly, to find damage before a query does.
 pub(crate) type Scrub = OnLog<wal::Scrubber>;
 
-/// One work, whether it runs yet or not.
+/// Work in the background, whether it runs yet or not.
 pub(crate) struct OnLog<W> {
     /// Bytes per second.
     rate: u64,

@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::conf;
 use crate::http::HttpServer;
-use crate::node::answers::PrimaryNode;
+use crate::node::answers::PrimaryParts;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
@@ -26,9 +26,9 @@ use crate::report::who::Who;
 
 /// A primary that takes messages.
 pub struct Primary {
-    node: Arc<PrimaryNode>,
+    parts: Arc<PrimaryParts>,
     committer: wal::Committer,
-    upstream: Option<replica::Listener>,
+    replication: Option<replica::Listener>,
     members: Option<Keeper>,
     http: Option<HttpServer>,
     mqtt_addr: SocketAddr,
@@ -60,7 +60,7 @@ impl Primary {
             id: data_dir.node_id().to_owned(),
             started: Instant::now(),
         };
-        let node = Arc::new(PrimaryNode {
+        let parts = Arc::new(PrimaryParts {
             who,
             log: committer.log().clone(),
             intake: Arc::new(Intake::new(&committer.appenders(), committer.log().clone())),
@@ -71,9 +71,9 @@ impl Primary {
             registry: Slot::empty(),
         });
         let mut primary = Self {
-            node,
+            parts,
             committer,
-            upstream: None,
+            replication: None,
             members: None,
             http: None,
             mqtt_addr: conf.mqtt.listen,
@@ -100,7 +100,7 @@ impl Primary {
 
     /// Where secondaries connect, if anywhere.
     pub fn replication_addr(&self) -> Option<SocketAddr> {
-        self.upstream.as_ref().map(replica::Listener::local_addr)
+        self.replication.as_ref().map(replica::Listener::local_addr)
     }
 
     /// The log's read side.
@@ -119,20 +119,20 @@ impl Primary {
     /// # Errors
     /// When the log failed; everything acknowledged is on disk even then.
     pub async fn stop(self) -> Result<wal::Position, StopError> {
-        if let Some(mut mqtt) = self.node.mqtt.take() {
+        if let Some(mut mqtt) = self.parts.mqtt.take() {
             step("MQTT", blocking(move || mqtt.stop())).await;
         }
-        step("compaction", self.node.compaction.stop()).await;
-        step("scrubbing", self.node.scrub.stop()).await;
-        step("the watch for damage", self.node.damage.stop()).await;
+        step("compaction", self.parts.compaction.stop()).await;
+        step("scrubbing", self.parts.scrub.stop()).await;
+        step("the watch for damage", self.parts.damage.stop()).await;
         let committer = self.committer;
         let end = blocking(move || committer.stop()).await;
         if let Ok(position) = &end {
             info!(%position, "the log is closed");
         }
-        self.node.registry.take();
-        if let Some(upstream) = self.upstream {
-            step("replication", upstream.stop()).await;
+        self.parts.registry.take();
+        if let Some(listener) = self.replication {
+            step("replication", listener.stop()).await;
         }
         if let Some(members) = self.members {
             step("the list of secondaries", members.stop()).await;
@@ -150,21 +150,21 @@ impl Primary {
         identity: Option<replica::Identity>,
         budget: &Budget,
     ) -> Result<(), StartError> {
-        self.node.damage.start(self.node.log.clone()).await?;
-        self.node.compaction.start(self.node.log.clone()).await?;
-        self.node.scrub.start(self.node.log.clone()).await?;
+        self.parts.damage.start(self.parts.log.clone()).await?;
+        self.parts.compaction.start(self.parts.log.clone()).await?;
+        self.parts.scrub.start(self.parts.log.clone()).await?;
         if let Some(shipping) = &conf.replication {
             self.ship(shipping, identity).await?;
         }
         if let Some(http) = &conf.http {
-            let node = Arc::clone(&self.node);
-            self.http = Some(HttpServer::start(&http_config(http, budget), node)?);
+            let parts = Arc::clone(&self.parts);
+            self.http = Some(HttpServer::start(&http_config(http, budget), parts)?);
         }
         let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
         let log = self.committer.log().clone();
         let listener = blocking(move || mqtt::Listener::start(config, appenders, log)).await?;
         self.mqtt_addr = listener.local_addr();
-        self.node.mqtt.put(listener);
+        self.parts.mqtt.put(listener);
         Ok(())
     }
 
@@ -180,14 +180,14 @@ impl Primary {
         };
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
-        let own = self.node.who.hop();
+        let own = self.parts.who.hop();
         let config = listen_config(&shipping.serving, own.clone(), members);
         let source = replica::Source::primary(self.committer.log().clone(), own);
-        let upstream = replica::Listener::bind(config, &identity, source)?;
-        let keeper = Keeper::start(self.data_dir.path(), upstream.registry());
+        let listener = replica::Listener::bind(config, &identity, source)?;
+        let keeper = Keeper::start(self.data_dir.path(), listener.registry());
         self.members = Some(keeper);
-        self.node.registry.put(upstream.registry());
-        self.upstream = Some(upstream);
+        self.parts.registry.put(listener.registry());
+        self.replication = Some(listener);
         Ok(())
     }
 
@@ -195,8 +195,8 @@ impl Primary {
         let show =
             |addr: Option<SocketAddr>| addr.map_or("off".to_owned(), |addr| addr.to_string());
         info!(
-            node = %self.node.who.name,
-            id = %self.node.who.id,
+            node = %self.parts.who.name,
+            id = %self.parts.who.id,
             mqtt = %self.mqtt_addr,
             replication = %show(self.replication_addr()),
             http = %show(self.http_addr()),
@@ -208,7 +208,7 @@ impl Primary {
 impl fmt::Debug for Primary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Primary")
-            .field("node", &self.node.who)
+            .field("node", &self.parts.who)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::conf;
 use crate::http::HttpServer;
-use crate::node::answers::SecondaryNode;
+use crate::node::answers::SecondaryParts;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::StartError;
@@ -23,7 +23,7 @@ use crate::report::who::Who;
 
 /// A secondary that follows.
 pub struct Secondary {
-    node: Arc<SecondaryNode>,
+    parts: Arc<SecondaryParts>,
     /// On a relay.
     relay: Option<replica::Listener>,
     members: Option<Keeper>,
@@ -58,24 +58,24 @@ impl Secondary {
             started: Instant::now(),
         };
         let config = follow_config(&conf.following, &who);
-        let downstream = replica::FollowTask::start(config, identity.clone(), store, existing);
-        let node = Arc::new(SecondaryNode {
+        let follow_task = replica::FollowTask::start(config, identity.clone(), store, existing);
+        let parts = Arc::new(SecondaryParts {
             who,
             upstreams: conf.following.upstreams.clone(),
-            log: downstream.log(),
+            log: follow_task.log(),
             damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
             scrub: Scrub::new(conf.storage.scrub_rate),
-            downstream: Slot::empty(),
+            follow_task: Slot::empty(),
             registry: Slot::empty(),
         });
-        node.damage.follow(downstream.log());
-        node.compaction.follow(downstream.log());
-        node.scrub.follow(downstream.log());
-        let source = downstream.source();
-        node.downstream.put(downstream);
+        parts.damage.follow(follow_task.log());
+        parts.compaction.follow(follow_task.log());
+        parts.scrub.follow(follow_task.log());
+        let source = follow_task.source();
+        parts.follow_task.put(follow_task);
         let mut secondary = Self {
-            node,
+            parts,
             relay: None,
             members: None,
             http: None,
@@ -103,13 +103,13 @@ impl Secondary {
     /// Ends the work on the log, puts what has been received on disk, tells those that follow this
     /// node, says goodbye, and ends.
     pub async fn stop(self) {
-        step("compaction", self.node.compaction.stop()).await;
-        step("scrubbing", self.node.scrub.stop()).await;
-        step("the watch for damage", self.node.damage.stop()).await;
-        if let Some(downstream) = self.node.downstream.take() {
-            step("following", downstream.stop()).await;
+        step("compaction", self.parts.compaction.stop()).await;
+        step("scrubbing", self.parts.scrub.stop()).await;
+        step("the watch for damage", self.parts.damage.stop()).await;
+        if let Some(follow_task) = self.parts.follow_task.take() {
+            step("following", follow_task.stop()).await;
         }
-        self.node.registry.take();
+        self.parts.registry.take();
         if let Some(relay) = self.relay {
             step("replication", relay.stop()).await;
         }
@@ -132,7 +132,7 @@ impl Secondary {
         if let Some(serving) = &conf.following.relay {
             self.serve(serving, identity, source).await?;
         }
-        let asked = Arc::clone(&self.node);
+        let asked = Arc::clone(&self.parts);
         let config = http_config(&conf.http, budget);
         self.http = Some(HttpServer::start(&config, asked)?);
         Ok(())
@@ -147,14 +147,14 @@ impl Secondary {
     ) -> Result<(), StartError> {
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
-        let config = listen_config(serving, self.node.who.hop(), members);
+        let config = listen_config(serving, self.parts.who.hop(), members);
         let relay = replica::Listener::bind(config, identity, source)?;
         let registry = relay.registry();
         let told = |following: &replica::FollowTask| following.downstreams(registry.summaries());
-        self.node.downstream.with(told);
+        self.parts.follow_task.with(told);
         let keeper = Keeper::start(self.data_dir.path(), registry.clone());
         self.members = Some(keeper);
-        self.node.registry.put(registry);
+        self.parts.registry.put(registry);
         self.relay = Some(relay);
         Ok(())
     }
@@ -163,9 +163,9 @@ impl Secondary {
         let show =
             |addr: Option<SocketAddr>| addr.map_or("off".to_owned(), |addr| addr.to_string());
         info!(
-            node = %self.node.who.name,
-            id = %self.node.who.id,
-            upstream = %self.node.upstreams.join(", "),
+            node = %self.parts.who.name,
+            id = %self.parts.who.id,
+            upstream = %self.parts.upstreams.join(", "),
             replication = %show(self.replication_addr()),
             http = %show(self.http_addr()),
             "the secondary is up"
@@ -176,7 +176,7 @@ impl Secondary {
 impl fmt::Debug for Secondary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secondary")
-            .field("node", &self.node.who)
+            .field("node", &self.parts.who)
             .finish_non_exhaustive()
     }
 }
