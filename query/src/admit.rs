@@ -1,16 +1,15 @@
-//! Which queries run right now. Owns the concurrency cap, the list behind `system.queries` and
-//! the metrics of a query's life; must never wait for a slot: one query too many is refused at
-//! once.
+//! Which queries run right now. Owns the concurrency cap and the list behind `system.queries`; must
+//! never wait for a slot: one query too many is refused at once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::QueryError;
+use crate::stats::{Counters, Outcome};
 
 /// The gate every query passes.
 #[derive(Debug, Clone)]
@@ -18,30 +17,33 @@ pub(crate) struct Admission {
     slots: Arc<Semaphore>,
     limit: usize,
     running: Running,
+    counters: Arc<Counters>,
 }
 
 impl Admission {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, counters: Arc<Counters>) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             slots: Arc::new(Semaphore::new(limit)),
             limit,
             running: Running::default(),
+            counters,
         }
     }
 
     /// Takes a slot and lists the query, or refuses it.
     pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
-            counter!("headwater_queries_total", "result" => "refused").increment(1);
+            self.counters.refused();
             return Err(QueryError::TooMany { limit: self.limit });
         };
         let query = self.running.enter(sql);
-        gauge!("headwater_queries_running").increment(1.0);
+        self.counters.begun();
         Ok(Admitted {
             query,
             running: self.running.clone(),
-            result: "cancelled",
+            counters: Arc::clone(&self.counters),
+            outcome: Outcome::Cancelled,
             _permit: permit,
         })
     }
@@ -116,7 +118,8 @@ impl RunningQuery {
 pub(crate) struct Admitted {
     query: Arc<RunningQuery>,
     running: Running,
-    result: &'static str,
+    counters: Arc<Counters>,
+    outcome: Outcome,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -126,22 +129,14 @@ impl Admitted {
     }
 
     pub(crate) fn finish(mut self, result: &Result<(), QueryError>) {
-        self.result = match result {
-            Ok(()) => "ok",
-            Err(QueryError::Timeout { .. }) => "timeout",
-            Err(QueryError::Memory(_)) => "memory",
-            Err(QueryError::Cancelled) => "cancelled",
-            Err(_) => "error",
-        };
+        self.outcome = Outcome::of(result);
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.running.leave(self.query.id);
-        gauge!("headwater_queries_running").decrement(1.0);
-        counter!("headwater_queries_total", "result" => self.result).increment(1);
-        histogram!("headwater_query_seconds").record(self.query.begun.elapsed().as_secs_f64());
+        self.counters.ended(self.outcome, self.query.begun);
     }
 }
 
@@ -167,7 +162,8 @@ mod tests {
 
     #[test]
     fn one_too_many_is_refused_and_a_slot_comes_back() {
-        let admission = Admission::new(1);
+        let counters = Arc::new(Counters::default());
+        let admission = Admission::new(1, Arc::clone(&counters));
         let first = admission.admit("SELECT 1").expect("the first fits");
         assert_eq!(admission.running().list().len(), 1);
         let refused = admission
@@ -177,6 +173,8 @@ mod tests {
         first.finish(&Ok(()));
         assert!(admission.running().list().is_empty());
         admission.admit("SELECT 3").expect("the slot is free again");
+        let stats = counters.stats();
+        assert_eq!((stats.running, stats.count), (0, 2));
     }
 
     #[test]

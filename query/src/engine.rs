@@ -34,6 +34,7 @@ use crate::node::Node;
 use crate::params::Params;
 use crate::pump::{self, Sink, Transfer};
 use crate::statement::{Core, Statement};
+use crate::stats::QueryStats;
 
 /// SQL over the log of one node, on threads of its own.
 pub struct Engine {
@@ -85,6 +86,12 @@ impl Engine {
     #[must_use]
     pub fn limit(&self, requested: Option<Duration>) -> Duration {
         self.core.limit(requested)
+    }
+
+    /// What it has counted since it started.
+    #[must_use]
+    pub fn stats(&self) -> QueryStats {
+        self.core.stats()
     }
 
     /// Starts a query whose rows go through `sink`.

@@ -17,6 +17,7 @@ mod params;
 mod pump;
 mod scan;
 mod statement;
+mod stats;
 
 pub use arrow;
 pub use config::Config;
@@ -29,3 +30,4 @@ pub use node::{Node, ReplicationRow};
 pub use params::Params;
 pub use pump::{Head, Transfer};
 pub use statement::Statement;
+pub use stats::{Outcome, QueryStats};

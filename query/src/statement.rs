@@ -21,6 +21,7 @@ use crate::guard;
 use crate::names;
 use crate::node::Node;
 use crate::params::Params;
+use crate::stats::{Counters, QueryStats};
 
 /// One statement to answer.
 #[derive(Debug, Clone)]
@@ -49,16 +50,23 @@ pub(crate) struct Core {
     session: SessionState,
     admission: Admission,
     query_timeout: Duration,
+    counters: Arc<Counters>,
 }
 
 impl Core {
     pub(crate) fn new(node: Arc<dyn Node>, session: SessionState, config: &Config) -> Self {
+        let counters = Arc::new(Counters::default());
         Self {
             node,
             session,
-            admission: Admission::new(config.max_concurrent_queries),
+            admission: Admission::new(config.max_concurrent_queries, Arc::clone(&counters)),
             query_timeout: config.query_timeout,
+            counters,
         }
+    }
+
+    pub(crate) fn stats(&self) -> QueryStats {
+        self.counters.stats()
     }
 
     pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
@@ -81,6 +89,7 @@ impl Core {
             snapshot: Arc::clone(&snapshot),
             node: Arc::clone(&self.node),
             running: self.admission.running(),
+            counters: Arc::clone(&self.counters),
         })));
         state.mark_start_execution();
         let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);

@@ -151,7 +151,8 @@ impl SchemaProvider for SystemSchema {
 }
 
 fn log_table(schema: Arc<TableSchema>, view: &View) -> Arc<dyn TableProvider> {
-    Arc::new(LogTable::new(schema, Arc::clone(&view.snapshot)))
+    let (snapshot, counters) = (Arc::clone(&view.snapshot), Arc::clone(&view.counters));
+    Arc::new(LogTable::new(schema, snapshot, counters))
 }
 
 /// The name that equals `wanted`; else the only one that does so when case is ignored, because

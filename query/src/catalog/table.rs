@@ -16,21 +16,28 @@ use crate::error::storage;
 use crate::scan::tags::tag_filters;
 use crate::scan::units::{Search, Units};
 use crate::scan::{BlockScan, ScanSpec, times};
+use crate::stats::Counters;
 
 /// A table of the log, at one snapshot.
 pub(crate) struct LogTable {
     schema: Arc<TableSchema>,
     arrow: SchemaRef,
     snapshot: Arc<Snapshot>,
+    counters: Arc<Counters>,
 }
 
 impl LogTable {
-    pub(crate) fn new(schema: Arc<TableSchema>, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(
+        schema: Arc<TableSchema>,
+        snapshot: Arc<Snapshot>,
+        counters: Arc<Counters>,
+    ) -> Self {
         let arrow = schema.arrow();
         Self {
             schema,
             arrow,
             snapshot,
+            counters,
         }
     }
 
@@ -116,6 +123,7 @@ impl TableProvider for LogTable {
             dedup,
             limit,
             partitions: state.config().target_partitions(),
+            counters: Arc::clone(&self.counters),
         })?;
         Ok(Arc::new(scan))
     }

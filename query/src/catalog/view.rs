@@ -8,6 +8,7 @@ use wal::Snapshot;
 
 use crate::admit::Running;
 use crate::node::Node;
+use crate::stats::Counters;
 
 /// What one query sees.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) node: Arc<dyn Node>,
     pub(crate) running: Running,
+    /// Of all queries.
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl fmt::Debug for View {

@@ -28,9 +28,9 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
     PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
 };
-use metrics::counter;
 use wal::{Dedup, TableSchema, Wanted};
 
+use crate::stats::Counters;
 use stream::{BlockStream, Source};
 use units::{Counts, TIME_INDEX, Unit, Units};
 
@@ -49,6 +49,8 @@ pub(crate) struct ScanSpec {
     pub(crate) limit: Option<usize>,
     /// Partitions wanted.
     pub(crate) partitions: usize,
+    /// Of all queries.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Reads the files and blocks of one table.
@@ -65,6 +67,7 @@ pub(crate) struct BlockScan {
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    counters: Arc<Counters>,
 }
 
 impl BlockScan {
@@ -97,6 +100,7 @@ impl BlockScan {
             limit: spec.limit,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            counters: spec.counters,
         })
     }
 
@@ -184,8 +188,8 @@ impl BlockScan {
                 .global_counter(name)
                 .add(count);
         }
-        counter!("headwater_blocks_pruned_total").increment(self.pruned.blocks as u64);
-        counter!("headwater_row_groups_pruned_total").increment(self.pruned.row_groups as u64);
+        self.counters
+            .pruned(self.pruned.blocks, self.pruned.row_groups);
     }
 }
 
@@ -304,6 +308,7 @@ impl ExecutionPlan for BlockScan {
             limit: self.limit,
             batch_rows: context.session_config().batch_size(),
             memory: Arc::clone(context.memory_pool()),
+            counters: Arc::clone(&self.counters),
         };
         Ok(Box::pin(cooperative(BlockStream::new(
             source,

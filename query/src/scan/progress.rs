@@ -1,22 +1,30 @@
-//! What one partition of a scan has read so far. Owns the counters of `EXPLAIN ANALYZE` and
-//! Prometheus; must never count what was answered without reading.
+//! What one partition of a scan has read so far. Owns the counters of `EXPLAIN ANALYZE`; must never
+//! count what was answered without reading.
+
+use std::sync::Arc;
 
 use datafusion::physical_plan::metrics::{
     Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType,
 };
-use metrics::counter;
 
 use super::units::Counts;
+use crate::stats::Counters;
 
 /// Counters of one partition.
 pub(crate) struct Progress {
     blocks: Count,
     files: Count,
     row_groups: Count,
+    /// Of all queries, told at the end.
+    counters: Arc<Counters>,
 }
 
 impl Progress {
-    pub(crate) fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+    pub(crate) fn new(
+        metrics: &ExecutionPlanMetricsSet,
+        partition: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
         let count = |name: &'static str| {
             MetricBuilder::new(metrics)
                 .with_type(MetricType::Summary)
@@ -26,6 +34,7 @@ impl Progress {
             blocks: count("blocks_read"),
             files: count("files_read"),
             row_groups: count("row_groups_read"),
+            counters,
         }
     }
 
@@ -38,8 +47,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        let count = |count: &Count| count.value() as u64;
-        counter!("headwater_blocks_read_total").increment(count(&self.blocks));
-        counter!("headwater_row_groups_read_total").increment(count(&self.row_groups));
+        self.counters
+            .read(self.blocks.value(), self.row_groups.value());
     }
 }

@@ -20,6 +20,7 @@ use wal::{BlockRef, FileRef, MergePart, RowGroup, TableSchema, WalError, Wanted}
 use super::progress::Progress;
 use super::units::{Counts, Group, TIME_INDEX, Unit};
 use crate::error::storage;
+use crate::stats::Counters;
 
 /// What one partition reads.
 pub(crate) struct Source {
@@ -40,6 +41,8 @@ pub(crate) struct Source {
     pub(crate) batch_rows: usize,
     /// What merges take their memory from.
     pub(crate) memory: Arc<dyn MemoryPool>,
+    /// Of all queries.
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Source {
@@ -96,6 +99,7 @@ pub(crate) struct BlockStream {
 impl BlockStream {
     pub(crate) fn new(source: Source, metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
         let small = BatchCoalescer::new(Arc::clone(&source.schema), source.batch_rows);
+        let progress = Progress::new(metrics, partition, Arc::clone(&source.counters));
         Self {
             wanted: source.limit.unwrap_or(usize::MAX),
             source,
@@ -104,7 +108,7 @@ impl BlockStream {
             ready: VecDeque::new(),
             done: false,
             baseline: BaselineMetrics::new(metrics, partition),
-            progress: Progress::new(metrics, partition),
+            progress,
         }
     }
 

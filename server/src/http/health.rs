@@ -57,7 +57,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        app.node.metrics(),
+        app.node.metrics(&app.engine.stats()),
     )
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use intake::Intake;
-use query::Node;
+use query::{Node, QueryStats};
 
 /// The node as HTTP sees it, beyond what SQL asks of it. Every method is cheap and never blocks.
 pub(crate) trait HttpNode: Node {
@@ -24,8 +24,8 @@ pub(crate) trait HttpNode: Node {
     fn not_ready(&self) -> Option<String>;
     /// Body of `/api/v1/status`.
     fn status(&self) -> serde_json::Value;
-    /// Body of `/metrics`, in Prometheus text format.
-    fn metrics(&self) -> String;
+    /// Body of `/metrics`, in Prometheus text format; `queries` is what its engine has counted.
+    fn metrics(&self, queries: &QueryStats) -> String;
     /// Strikes a secondary, called by its name or its id, off the list of those seen here; `None`
     /// where the node keeps no such list.
     fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten>;

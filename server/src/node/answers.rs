@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use intake::Intake;
-use query::{Node, ReplicationRow};
+use query::{Node, QueryStats, ReplicationRow};
 use tokio::sync::watch;
 
 use crate::api::status::{LogStatus, MqttStatus, Status};
@@ -165,7 +165,7 @@ impl HttpNode for PrimaryParts {
         json(&status)
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, queries: &QueryStats) -> String {
         let mut text = self.who.metrics(PRIMARY);
         let copies = self.copies();
         let view = View::of(self.log.clone());
@@ -178,6 +178,7 @@ impl HttpNode for PrimaryParts {
         series::intake(&mut text, &self.intake.stats());
         series::accounting(&mut text, &self.accounting(&view, &copies));
         series::secondaries(&mut text, &copies.secondaries.unwrap_or_default());
+        series::queries(&mut text, queries);
         text.finish()
     }
 
@@ -308,7 +309,7 @@ impl HttpNode for SecondaryParts {
         json(&status)
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, queries: &QueryStats) -> String {
         let mut text = self.who.metrics(SECONDARY);
         let secondaries = self.secondaries();
         if let Some(view) = self.log().map(View::of) {
@@ -321,6 +322,7 @@ impl HttpNode for SecondaryParts {
             series::follow(&mut text, &follow);
         }
         series::secondaries(&mut text, &secondaries.unwrap_or_default());
+        series::queries(&mut text, queries);
         text.finish()
     }
 

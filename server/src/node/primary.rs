@@ -47,7 +47,6 @@ impl Primary {
         conf: &conf::Primary,
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
-        crate::report::metrics::install();
         let http = conf.http.as_ref();
         let appenders = workers(&conf.mqtt) + usize::from(http.is_some());
         let budget = memory::share_out(node, appenders, http, conf.log.segment_size)?;

@@ -43,7 +43,6 @@ impl Secondary {
         conf: &conf::Secondary,
         identity: Option<replica::Identity>,
     ) -> Result<Self, StartError> {
-        crate::report::metrics::install();
         // It has no MQTT workers, and its segments are as long as the primary says.
         let budget = memory::share_out(node, 0, Some(&conf.http), u64::MAX)?;
         let data_dir = DataDir::open(&node.data_dir)?;

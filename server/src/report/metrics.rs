@@ -1,11 +1,8 @@
-//! The body of `/metrics`: what one node knows about itself, rendered when asked, and after it what
-//! the libraries of this process have counted. Must never keep a series of a peer that is gone.
+//! The body of `/metrics`, rendered when asked. Owns the text format; must never keep a series of a
+//! peer that is gone.
 
 use std::fmt::{Display, Write};
-use std::sync::OnceLock;
 use std::time::Duration;
-
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// Prometheus text, family by family.
 #[derive(Debug, Default)]
@@ -25,6 +22,37 @@ impl Exposition {
         for (name, help, count) in counts {
             self.counter(name, help, count);
         }
+    }
+
+    /// Numbers that only rise, one for each text of `label`.
+    pub(crate) fn counters_by<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (&'a str, u64)>,
+    ) {
+        self.family(name, "counter", help);
+        for (text, count) in samples {
+            self.sample(name, &[(label, text)], count);
+        }
+    }
+
+    /// How values are spread: `(quantile, value)` of late, sum and count of all there were.
+    pub(crate) fn summary(
+        &mut self,
+        name: &str,
+        help: &str,
+        quantiles: &[(f64, f64)],
+        sum: f64,
+        count: u64,
+    ) {
+        self.family(name, "summary", help);
+        for (quantile, value) in quantiles {
+            self.sample(name, &[("quantile", &quantile.to_string())], value);
+        }
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], count);
     }
 
     /// A number that rises and falls.
@@ -59,11 +87,8 @@ impl Exposition {
         self.sample(name, labels, 1);
     }
 
-    /// The whole text, with the process's own counts.
-    pub(crate) fn finish(mut self) -> String {
-        if let Some(handle) = process_counts() {
-            self.text.push_str(&handle.render());
-        }
+    /// The whole text.
+    pub(crate) fn finish(self) -> String {
         self.text
     }
 
@@ -90,40 +115,11 @@ pub(crate) fn seconds(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64()
 }
 
-/// Starts counting for the libraries of this process; further calls do nothing.
-pub(crate) fn install() {
-    process_counts();
-}
-
-/// One recorder per process, whatever the number of nodes in it. `None` when somebody else has
-/// installed one: then the counts are theirs to show.
-fn process_counts() -> Option<&'static PrometheusHandle> {
-    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    let handle = HANDLE.get_or_init(|| {
-        let handle = PrometheusBuilder::new().install_recorder().ok()?;
-        let upkeep = handle.clone();
-        // Between two scrapes histograms would gather samples without end.
-        let upkeep = move || {
-            loop {
-                std::thread::sleep(UPKEEP);
-                upkeep.run_upkeep();
-            }
-        };
-        let spawned = std::thread::Builder::new()
-            .name("metrics".to_owned())
-            .spawn(upkeep);
-        spawned.ok().map(|_| handle)
-    });
-    handle.as_ref()
-}
-
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
-
-const UPKEEP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -142,20 +138,20 @@ mod tests {
         text.gauges("none", "None.", ["secondary"], none);
         text.gauges("lsn", "LSN.", ["stage"], [(["durable".to_owned()], 3_u64)]);
         text.info("build", "Build.", &[("version", "1"), ("role", "primary")]);
+        text.counters_by("b_total", "All b.", "result", [("ok", 1), ("error", 0)]);
+        text.summary("c_seconds", "C.", &[(0.0, 0.5), (1.0, 2.5)], 3.0, 2);
         assert_eq!(
             text.text,
             "# HELP a_total All a.\n# TYPE a_total counter\na_total 7\n\
              # HELP lag Lag.\n# TYPE lag gauge\n\
              lag{secondary=\"x\\\"\\\\\\n\",id=\"1\"} 1.5\nlag{secondary=\"x\",id=\"2\"} 2\n\
              # HELP lsn LSN.\n# TYPE lsn gauge\nlsn{stage=\"durable\"} 3\n\
-             # HELP build Build.\n# TYPE build gauge\nbuild{version=\"1\",role=\"primary\"} 1\n"
+             # HELP build Build.\n# TYPE build gauge\nbuild{version=\"1\",role=\"primary\"} 1\n\
+             # HELP b_total All b.\n# TYPE b_total counter\n\
+             b_total{result=\"ok\"} 1\nb_total{result=\"error\"} 0\n\
+             # HELP c_seconds C.\n# TYPE c_seconds summary\n\
+             c_seconds{quantile=\"0\"} 0.5\nc_seconds{quantile=\"1\"} 2.5\n\
+             c_seconds_sum 3\nc_seconds_count 2\n"
         );
-    }
-
-    #[test]
-    fn installing_twice_is_installing_once() {
-        install();
-        install();
-        assert!(process_counts().is_some());
     }
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use intake::Intake;
-use query::{Node, ReplicationRow};
+use query::{Node, QueryStats, ReplicationRow};
 use replica::Forgotten;
 use serde_json::{Value, json};
 use wal::{Committer, Lsn, OsDisk, Row};
@@ -69,8 +69,8 @@ impl HttpNode for Fake {
         json!({})
     }
 
-    fn metrics(&self) -> String {
-        String::new()
+    fn metrics(&self, queries: &QueryStats) -> String {
+        queries.count.to_string()
     }
 
     fn forget(&self, name_or_id: &str) -> Option<Forgotten> {
@@ -246,6 +246,28 @@ async fn an_answer_is_never_staler_than_it_may_be_and_tells_the_lag_it_was_judge
             assert_eq!(answer.header("x-headwater-lag-ms"), "600");
         }
     }
+    committer.stop().expect("a clean stop");
+}
+
+#[tokio::test]
+async fn what_queries_did_is_told_to_whoever_renders_the_metrics() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, _) = filled(dir.path(), 1);
+    let paths = paths_of(Fake {
+        log: Some(committer.log().clone()),
+        lag_ms: Some(0),
+        ..Fake::default()
+    });
+    assert_eq!(get_from(&paths, "/metrics").await.body, json!(0));
+    get_from(&paths, "/api/v3/query_sql?q=SELECT+v+FROM+plant").await;
+    // A query is counted when it lets go of its slot, a moment after its last byte.
+    let counted = async {
+        while get_from(&paths, "/metrics").await.body != json!(1) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, counted).await.expect("counted");
     committer.stop().expect("a clean stop");
 }
 

@@ -2,11 +2,13 @@
 //! number from one scrape to the next.
 
 mod ingest;
+mod queries;
 
 use crate::report::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::report::metrics::{Exposition, seconds};
 use crate::report::view::View;
 pub(crate) use ingest::{intake, mqtt};
+pub(crate) use queries::queries;
 
 pub(crate) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
