@@ -45,6 +45,9 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the query threads.
+    ///
+    /// # Errors
+    /// When there can be no threads, or no session with this much memory.
     pub fn new(config: &Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
         let session = session(config).map_err(|e| QueryError::Start(e.strip_backtrace()))?;
         let runtime = runtime(config.threads)?;
@@ -56,6 +59,9 @@ impl Engine {
     }
 
     /// Answers one statement. Dropping the stream stops the query.
+    ///
+    /// # Errors
+    /// Whatever ends the query before its first rows; what comes later is in the stream.
     pub async fn sql(
         &self,
         sql: &str,

@@ -20,6 +20,9 @@ impl Params {
     }
 
     /// An array gives `$1`, `$2` …; an object gives `$name`; null gives none.
+    ///
+    /// # Errors
+    /// When a value is itself an array or an object, or all of it is a bare value.
     pub fn from_json(value: &Value) -> Result<Self, QueryError> {
         match value {
             Value::Null => Ok(Self(None)),

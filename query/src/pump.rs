@@ -76,6 +76,9 @@ impl<T> Transfer<T> {
     }
 
     /// Waits until the answer has begun.
+    ///
+    /// # Errors
+    /// When the query ended before that.
     pub async fn head(&mut self) -> Result<Head, QueryError> {
         match self.events.recv().await {
             Some(Event::Head(head)) => Ok(head),

@@ -1,4 +1,4 @@
-//! The program `headwater`: the allocator and the way into `server::run`. Nothing else.
+//! The program `headwater`: the allocator and the way into `server::run`. Must never do more.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as one stream of requests to stop.
+//! SIGTERM and SIGINT as one stream of requests to stop. Must never stop anything itself.
 
 use std::io;
 

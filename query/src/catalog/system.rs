@@ -18,16 +18,6 @@ use super::view::View;
 use crate::admit::RunningQuery;
 use crate::node::ReplicationRow;
 
-/// Tables that are always there.
-pub(crate) const TABLES: &[&str] = &[
-    DEAD_LETTERS,
-    FILES,
-    QUERIES,
-    REPLICATION,
-    SEGMENTS,
-    STORED_TABLES,
-];
-
 /// Whether `name` shows the state of the node rather than stored rows.
 pub(crate) fn is_live(name: &str) -> bool {
     TABLES.contains(&name) && name != DEAD_LETTERS
@@ -227,6 +217,16 @@ fn time<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> Option<i64>) -> ArrayRef 
     let times = rows.iter().map(value).collect::<TimestampNanosecondArray>();
     Arc::new(times.with_timezone(UTC))
 }
+
+/// Tables that are always there.
+pub(crate) const TABLES: &[&str] = &[
+    DEAD_LETTERS,
+    FILES,
+    QUERIES,
+    REPLICATION,
+    SEGMENTS,
+    STORED_TABLES,
+];
 
 const DEAD_LETTERS: &str = "dead_letters";
 const FILES: &str = "files";

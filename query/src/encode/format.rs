@@ -82,20 +82,6 @@ impl Format {
     }
 }
 
-/// Name, media type, format.
-const FORMATS: &[(&str, &str, Format)] = &[
-    ("json", "application/json", Format::Json),
-    ("jsonl", "application/jsonl", Format::JsonLines),
-    ("csv", "text/csv", Format::Csv),
-    (
-        "arrow",
-        "application/vnd.apache.arrow.stream",
-        Format::Arrow,
-    ),
-    ("parquet", "application/vnd.apache.parquet", Format::Parquet),
-    ("pretty", "text/plain", Format::Pretty),
-];
-
 /// The shape in which the rows of one result leave.
 #[derive(Debug)]
 pub(crate) struct Shape {
@@ -163,6 +149,20 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     }
     candidate
 }
+
+/// Name, media type, format.
+const FORMATS: &[(&str, &str, Format)] = &[
+    ("json", "application/json", Format::Json),
+    ("jsonl", "application/jsonl", Format::JsonLines),
+    ("csv", "text/csv", Format::Csv),
+    (
+        "arrow",
+        "application/vnd.apache.arrow.stream",
+        Format::Arrow,
+    ),
+    ("parquet", "application/vnd.apache.parquet", Format::Parquet),
+    ("pretty", "text/plain", Format::Pretty),
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! `headwater certs`: a cluster's authority and its nodes' certificates, as files.
+//! `headwater certs`: a cluster's authority and its nodes' certificates, as files. Must never
+//! print what a key file holds.
 
 use std::path::Path;
 

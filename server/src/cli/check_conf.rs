@@ -1,5 +1,5 @@
-//! `headwater check-conf`: whether a conf is good, and what a message would become. Opens nothing
-//! but the conf file.
+//! `headwater check-conf`: whether a conf is good, and what a message would become. Must never
+//! open anything but the conf file.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! `headwater sql`: one statement, its answer on standard output, its refusal on standard error.
+//! Must never mix the two.
 
 use std::io::{self, Write};
 

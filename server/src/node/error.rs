@@ -1,4 +1,5 @@
-//! Why a node cannot start, and why it did not stop well.
+//! Why a node cannot start, and why it did not stop well. Must never know what is done
+//! about it.
 
 use crate::http::HttpError;
 use crate::node::data_dir::DataDirError;

@@ -1,4 +1,4 @@
-//! A node of either role, for those who do not care which.
+//! A node of either role, for those who do not care which. Must never do more than ask it.
 
 use crate::conf::{Conf, Role};
 use crate::node::error::{StartError, StopError};

@@ -1,4 +1,4 @@
-//! A moment that both nodes hold is found, or it is said why not.
+//! A moment that both nodes hold is found, or it is said why not. Must never need a node.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,18 +96,6 @@ impl Node for Fake {
     }
 }
 
-/// Looks again at once.
-const EAGER: Pace = Pace {
-    give_up: Duration::from_secs(20),
-    look: Duration::ZERO,
-    refusal: Duration::from_secs(10),
-};
-
-const HASTY: Pace = Pace {
-    give_up: Duration::ZERO,
-    ..EAGER
-};
-
 #[test]
 fn nodes_that_stand_still_are_read_once() {
     let (a, b) = (fake(57, 0, 0), fake(57, 0, 0));
@@ -181,3 +169,15 @@ fn two_logs_are_not_compared() {
         "there is nothing to compare: http://fake holds log abab, http://fake log cdcd"
     );
 }
+
+/// Looks again at once.
+const EAGER: Pace = Pace {
+    give_up: Duration::from_secs(20),
+    look: Duration::ZERO,
+    refusal: Duration::from_secs(10),
+};
+
+const HASTY: Pace = Pace {
+    give_up: Duration::ZERO,
+    ..EAGER
+};

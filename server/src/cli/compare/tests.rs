@@ -1,4 +1,5 @@
-//! What differs between two digests is told once, with its node and place.
+//! What differs between two digests is told once, with its node and place. Must never
+//! need a node.
 
 use super::*;
 use crate::api::digest::End;

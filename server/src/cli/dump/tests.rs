@@ -1,4 +1,5 @@
-//! Every row of every segment that can be read is printed once, and the rest is complained of.
+//! Every row of every segment that can be read is printed once, and the rest is complained of. Must
+//! never need a running node.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
 //! What the quickstart shows while it runs: an answer of the secondary, asked over HTTP like anyone
-//! would, with how fresh it is.
+//! would, with how fresh it is. Must never look into the node by another way.
 
 use std::time::Duration;
 

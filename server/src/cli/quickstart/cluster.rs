@@ -1,5 +1,5 @@
 //! The quickstart's nodes: a primary and its secondaries in one process, known to each other by
-//! certificates that exist in memory only.
+//! certificates that exist in memory only. Must never write a key to a disk.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -200,11 +200,6 @@ fn url(addr: SocketAddr) -> String {
     format!("http://{addr}")
 }
 
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const MQTT_PORT: u16 = 1883;
-const SECONDARY_HTTP_PORT: u16 = 7440;
-const PRIMARY_HTTP_PORT: u16 = 7460;
-
 /// A demonstration needs no gigabyte in reserve.
 fn storage() -> Storage {
     Storage {
@@ -212,3 +207,8 @@ fn storage() -> Storage {
         ..Storage::default()
     }
 }
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const MQTT_PORT: u16 = 1883;
+const SECONDARY_HTTP_PORT: u16 = 7440;
+const PRIMARY_HTTP_PORT: u16 = 7460;

@@ -1,5 +1,5 @@
 //! Simulated sensors: each its own MQTT connection over TCP, QoS 1, a random walk of three values.
-//! Counts what the server acknowledged, which is all that a device may rely on.
+//! Must never count more than what the server acknowledged, which is all that a device may rely on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! `headwater quickstart`: a whole cluster with simulated devices in one process, for a first look.
-//! It uses real ports, real MQTT and real HTTP; must leave nothing behind unless told where.
+//! It uses real ports, real MQTT and real HTTP; must never leave anything behind unless told where.
 
 mod board;
 mod cluster;

@@ -1,5 +1,5 @@
 //! Who follows whom below the node that was asked: its secondaries, and those that relays tell of.
-//! Every node that is known stands in the tree once, whatever the relays say.
+//! Must never leave out a node that is known, nor show it twice, whatever the relays say.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Whole trees, as a user sees them.
+//! Whole trees, as a user sees them. Must never need a node.
 
 use serde_json::{Map, Value, json};
 

@@ -1,9 +1,8 @@
-//! One test for each way a `[[table]]` is refused, and for what the shipped example says.
+//! One test for each way a `[[table]]` is refused, and for what the shipped example says. Must
+//! never need a node.
 
 use super::*;
 use crate::conf::{Role, parse};
-
-const PRIMARY: &str = "[node]\nrole = \"primary\"\n";
 
 fn declared(text: &str) -> Vec<TableDef> {
     match parse("node.toml", text, [], &[]).unwrap().role {
@@ -277,3 +276,5 @@ fn tables_belong_to_a_primary() {
         ["node.toml: table belongs to a primary, and node.role is \"secondary\""]
     );
 }
+
+const PRIMARY: &str = "[node]\nrole = \"primary\"\n";

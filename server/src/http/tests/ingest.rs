@@ -1,4 +1,5 @@
-//! Rows as a client sends them: what is answered, and that it can be asked for at once.
+//! Rows as a client sends them: what is answered, and that it can be asked for at once. Must never
+//! need a network.
 
 use std::io::Write;
 
