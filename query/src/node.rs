@@ -13,15 +13,13 @@ pub trait Node: Send + Sync + 'static {
 /// One row of `system.replication`: this node's view of one of its peers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplicationRow {
-    /// Name of this node.
+    /// This node.
     pub node: String,
-    /// Name of the peer.
     pub peer: String,
-    /// Role of the peer.
+    /// Of the peer, like the address and the id.
     pub role: String,
-    /// Address of the peer.
     pub address: String,
-    /// State of the link, such as `streaming`.
+    /// Of the link, such as `streaming`.
     pub state: String,
     /// End of what has been sent to the peer.
     pub sent_lsn: Option<u64>,
@@ -31,15 +29,11 @@ pub struct ReplicationRow {
     pub flushed_lsn: Option<u64>,
     /// End of what queries on the follower see.
     pub applied_lsn: Option<u64>,
-    /// Rows the follower is behind.
     pub lag_rows: Option<u64>,
-    /// Bytes the follower is behind.
     pub lag_bytes: Option<u64>,
-    /// Milliseconds the follower is behind.
     pub lag_ms: Option<u64>,
     /// Why the link is not streaming, where it is not.
     pub reason: Option<String>,
-    /// Id of the peer.
     pub id: String,
     /// The node that the peer is connected to: this one, or a relay below it.
     pub via: String,
