@@ -35,17 +35,16 @@ pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
 }
 
 fn failure(refused: DigestError, upto: Lsn) -> ApiError {
-    ApiError::Query(match refused {
-        DigestError::UnknownMark { newest } => return ApiError::UnknownMark { newest },
-        DigestError::Ahead { at } => QueryError::LsnAhead {
-            lsn: upto.0,
-            at: at.0,
-        },
+    let lsn = upto.0;
+    match refused {
+        DigestError::UnknownMark { newest } => ApiError::UnknownMark { newest },
+        DigestError::Ahead { at } => QueryError::LsnAhead { lsn, at: at.0 }.into(),
         DigestError::Gone { oldest } => QueryError::LsnGone {
-            lsn: upto.0,
+            lsn,
             oldest: oldest.0,
-        },
-    })
+        }
+        .into(),
+    }
 }
 
 fn body(digest: &Digest) -> Value {
