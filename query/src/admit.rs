@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -74,7 +74,7 @@ impl Running {
         let query = Arc::new(RunningQuery {
             id: list.next_id,
             sql: shortened(sql),
-            started_ns: now_ns(),
+            started_ns: wal::clock::unix_nanos(),
             begun: Instant::now(),
             rows: AtomicU64::new(0),
         });
@@ -143,14 +143,6 @@ impl Drop for Admitted {
 fn shortened(sql: &str) -> String {
     let end = sql.floor_char_boundary(MAX_LISTED_SQL);
     sql[..end].to_owned()
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|elapsed| i64::try_from(elapsed.as_nanos()).ok())
-        .unwrap_or(0)
 }
 
 /// Bytes of a statement that `system.queries` shows.

@@ -2,7 +2,6 @@
 //! know. Must never keep a number of its own.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use intake::Intake;
 use query::{Node, QueryStats, ReplicationRow};
@@ -106,7 +105,7 @@ impl PrimaryParts {
                 durable,
             }),
             lsn: Stages::of(view, copies.secondaries.as_deref()),
-            at_risk: Some(AtRisk::of(view, copies, unix_ns())),
+            at_risk: Some(AtRisk::of(view, copies, wal::clock::unix_nanos())),
         }
     }
 }
@@ -337,14 +336,6 @@ fn followed(view: &View, secondaries: Option<&[replica::SecondaryStatus]>) -> Ac
         lsn: Stages::of(view, secondaries),
         ..Accounting::default()
     }
-}
-
-/// This machine's clock, unix nanoseconds.
-fn unix_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-    })
 }
 
 /// A status that cannot be written as JSON would be a slip in this crate: shown, not hidden.

@@ -14,6 +14,8 @@ pub enum DataDirError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error(transparent)]
+    Replace(#[from] wal::WalError),
     #[error(
         "data directory {} is in use by process {holder}; every node needs its own node.data_dir",
         .path.display()
@@ -115,7 +117,7 @@ fn node_id(dir: &Path) -> Result<String, DataDirError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = format!("{:032x}", fastrand::u128(..));
-            write_durably(dir, &path, &id)?;
+            write_durably(&path, &id)?;
             Ok(id)
         }
         Err(error) => Err(io_error("read", &path)(error)),
@@ -123,16 +125,10 @@ fn node_id(dir: &Path) -> Result<String, DataDirError> {
 }
 
 /// The file is there whole or not at all after a crash, and there once this has returned.
-pub(crate) fn write_durably(dir: &Path, path: &Path, text: &str) -> Result<(), DataDirError> {
+pub(crate) fn write_durably(path: &Path, text: &str) -> Result<(), DataDirError> {
+    let disk: &dyn wal::Disk = &wal::OsDisk;
     let draft = path.with_extension("new");
-    let mut file = File::create(&draft).map_err(io_error("create", &draft))?;
-    writeln!(file, "{text}")
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &draft))?;
-    fs::rename(&draft, path).map_err(io_error("rename", &draft))?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error("sync", dir))
+    Ok(disk.replace(&draft, path, format!("{text}\n").as_bytes())?)
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {

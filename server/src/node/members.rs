@@ -117,7 +117,7 @@ fn save(data_dir: &Path, members: Vec<Member>) -> Result<(), DataDirError> {
         path: path.clone(),
         source: error.into(),
     })?;
-    write_durably(data_dir, &path, &text)
+    write_durably(&path, &text)
 }
 
 /// Keeps the list on disk as it changes.

@@ -1,4 +1,4 @@
-//! What both roles do with their parts: run blocking work, watch the log, stop a part within a
+//! What both roles do with their parts: run blocking work, open a log, stop a part within a
 //! bound. Must never hide that a part did not stop in time.
 
 use std::path::Path;
@@ -23,21 +23,6 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// Returns the reason once `log` has failed.
-pub(crate) async fn failure(log: &wal::Log) -> String {
-    let mut failed = log.failed();
-    let reason = failed
-        .wait_for(Option::is_some)
-        .await
-        .ok()
-        .and_then(|reason| reason.clone());
-    match reason {
-        Some(reason) => reason,
-        // The writer is gone without having failed.
-        None => std::future::pending().await,
     }
 }
 

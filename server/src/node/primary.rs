@@ -18,9 +18,7 @@ use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
-use crate::node::parts::{
-    blocking, cores, failure, http_config, listen_config, opening, report, step,
-};
+use crate::node::parts::{blocking, cores, http_config, listen_config, opening, report, step};
 use crate::node::slot::Slot;
 use crate::report::who::Who;
 
@@ -109,7 +107,7 @@ impl Primary {
 
     /// Returns the reason once the log has failed: nothing will be acknowledged any more.
     pub async fn failed(&self) -> String {
-        failure(self.committer.log()).await
+        self.committer.log().until_failed().await
     }
 
     /// Takes no more messages, ends the work on the log, commits and acknowledges what has come in,
