@@ -14,9 +14,10 @@ mod signals;
 mod telemetry;
 
 pub use api::status::{
-    BootstrapStatus, DamagedStatus, DescendantStatus, DivergedStatus, HopStatus, LogStatus,
-    MqttStatus, ScrubStatus, SecondaryStatus, Status, UpstreamStatus,
+    DamagedStatus, DescendantStatus, LogStatus, MqttStatus, ScrubStatus, SecondaryStatus, Status,
+    UpstreamStatus,
 };
+pub use api::upstream::{BootstrapStatus, DivergedStatus, HopStatus};
 pub use cli::run;
 pub use http::HttpError;
 pub use node::data_dir::DataDirError;

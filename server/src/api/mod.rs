@@ -3,4 +3,5 @@
 
 pub(crate) mod digest;
 pub(crate) mod status;
+pub(crate) mod upstream;
 pub(crate) mod verification;
