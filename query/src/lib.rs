@@ -1,7 +1,7 @@
 //! SQL over one snapshot of the log, and the formats that its answers take.
 //!
-//! Owns everything that knows DataFusion. Must never write to the log, open a file or address that a
-//! query names, know who asks and over which protocol, or depend on how a snapshot came to be.
+//! Owns everything that knows DataFusion. Must never write to the log, open a file or address that
+//! a query names, know who asks and over which protocol, or depend on how a snapshot came to be.
 
 mod admit;
 mod catalog;

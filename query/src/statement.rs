@@ -1,6 +1,6 @@
 //! One statement, from its text to a running plan over one snapshot. Owns the order of checks: the
-//! guard, the freshness of what is read, the planner, the guard again. Must never let two tables of one
-//! statement be read from two snapshots.
+//! guard, the freshness of what is read, the planner, the guard again. Must never let two tables
+//! of one statement be read from two snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The product as one program: conf, roles, wiring, shutdown and the command line.
 //!
-//! This crate joins the others: what MQTT is, how a log is shipped and how SQL is answered is theirs,
-//! and it must never know how. It alone reads files of settings and the environment, and it alone
-//! knows HTTP.
+//! This crate joins the others: what MQTT is, how a log is shipped and how SQL is answered is
+//! theirs, and it must never know how. It alone reads files of settings and the environment, and
+//! it alone knows HTTP.
 
 mod api;
 mod cli;

@@ -1,5 +1,5 @@
-//! What one query sees: a snapshot, and the node and the running queries as they are meanwhile. Must
-//! never be given another snapshot half-way.
+//! What one query sees: a snapshot, and the node and the running queries as they are meanwhile.
+//! Must never be given another snapshot half-way.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Parts of what a secondary says of its upstream: the way to the primary, a snapshot that is brought
-//! in, what has diverged. Must never hold what is not in the node at that moment.
+//! Parts of what a secondary says of its upstream: the way to the primary, a snapshot that is
+//! brought in, what has diverged. Must never hold what is not in the node at that moment.
 
 use serde::{Deserialize, Serialize};
 

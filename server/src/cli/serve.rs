@@ -1,6 +1,6 @@
 //! `headwater serve`: one node, from its conf to its exit code. A conf that is refused ends with 2
-//! and one line for each problem; a primary's log that has failed ends with 1. Must never end before
-//! the node has stopped, but at a second signal.
+//! and one line for each problem; a primary's log that has failed ends with 1. Must never end
+//! before the node has stopped, but at a second signal.
 
 use std::path::Path;
 use std::process::ExitCode;

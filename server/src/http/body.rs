@@ -1,4 +1,5 @@
-//! Reading a request's body. Owns how long that may take; must never hold more than the route's limit.
+//! Reading a request's body. Owns how long that may take; must never hold more than the route's
+//! limit.
 
 use std::time::Duration;
 

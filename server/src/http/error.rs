@@ -1,5 +1,5 @@
-//! Errors as clients see them: what a request can suffer, and the one mapping to status, code and JSON
-//! body. Must never decide what went wrong in a query: `QueryError` says that.
+//! Errors as clients see them: what a request can suffer, and the one mapping to status, code and
+//! JSON body. Must never decide what went wrong in a query: `QueryError` says that.
 
 use std::sync::Arc;
 use std::time::Duration;

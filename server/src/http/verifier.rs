@@ -1,5 +1,5 @@
-//! The one thread that reads everything that is stored. Must never let a second one start beside it, nor
-//! hold up a connection or the end of the process.
+//! The one thread that reads everything that is stored. Must never let a second one start beside
+//! it, nor hold up a connection or the end of the process.
 
 use std::sync::Arc;
 use std::thread;

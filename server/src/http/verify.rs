@@ -1,5 +1,5 @@
-//! `/api/v1/verify`: reads everything that is stored and says what is damaged. Owns the shape of that
-//! answer; must never take damage for a failure.
+//! `/api/v1/verify`: reads everything that is stored and says what is damaged. Owns the shape of
+//! that answer; must never take damage for a failure.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Memory for rows on their way in. Owns how much all writes together may take; must never let a body
-//! be read that has no place.
+//! Memory for rows on their way in. Owns how much all writes together may take; must never let a
+//! body be read that has no place.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The secondaries that this node has seen, kept over its restarts in `secondaries.json`. Must never
-//! stop a node from starting, nor keep the disk busy: the list can be made again by waiting.
+//! The secondaries that this node has seen, kept over its restarts in `secondaries.json`. Must
+//! never stop a node from starting, nor keep the disk busy: the list can be made again by waiting.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;

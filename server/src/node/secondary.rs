@@ -1,6 +1,7 @@
 //! A running secondary: follows an upstream's log and answers SQL from what it holds, whether the
-//! upstream can be reached or not, and even when its own log takes nothing more; as a relay it serves
-//! the same bytes to others. Must never write a byte to the log that the primary did not send.
+//! upstream can be reached or not, and even when its own log takes nothing more; as a relay it
+//! serves the same bytes to others. Must never write a byte to the log that the primary did not
+//! send.
 
 use std::fmt;
 use std::net::SocketAddr;

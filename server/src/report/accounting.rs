@@ -1,6 +1,6 @@
 //! Where every message and every row is: counts that add up, positions that can be held against
-//! those of other nodes, and what would be lost if this node vanished now. Must never show more than
-//! is certain: a row counts as shipped once it was, and as safe once another disk holds it.
+//! those of other nodes, and what would be lost if this node vanished now. Must never show more
+//! than is certain: a row counts as shipped once it was, and as safe once another disk holds it.
 
 use intake::IntakeStats;
 use replica::{Member, SecondaryStatus};

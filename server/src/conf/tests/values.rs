@@ -1,5 +1,5 @@
-//! One test for each kind of value that a conf refuses: sizes, times, numbers, flags, addresses. Must
-//! never need a node.
+//! One test for each kind of value that a conf refuses: sizes, times, numbers, flags, addresses.
+//! Must never need a node.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! The paths that take rows: `/api/v1/ingest/{table}` and the three of line protocol. Owns what they
-//! answer; must never say that rows are written before the intake does.
+//! The paths that take rows: `/api/v1/ingest/{table}` and the three of line protocol. Owns what
+//! they answer; must never say that rows are written before the intake does.
 
 mod request;
 

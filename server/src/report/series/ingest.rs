@@ -1,5 +1,5 @@
-//! The metrics of what comes in, by MQTT and by HTTP. Must never keep a number from one scrape to the
-//! next.
+//! The metrics of what comes in, by MQTT and by HTTP. Must never keep a number from one scrape to
+//! the next.
 
 use crate::report::metrics::Exposition;
 
