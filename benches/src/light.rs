@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
-use replica::codec::{self, FrameReader, Hello, MAX_MESSAGE_LEN, Message, Status, WirePlan};
+use replica::wire::{FrameReader, Hello, MAX_MESSAGE_LEN, Message, Status, WirePlan, codec};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use wal::{BLOCK_HEADER_LEN, BlockHeader, LogId, Position};

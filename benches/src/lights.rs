@@ -327,7 +327,7 @@ fn client_config(certs: &Path) -> Result<ClientConfig, BenchError> {
             .with_root_certificates(roots)
             .with_client_auth_cert(certificates("cert.pem")?, key)
             .context("use the certificate")?;
-    tls.alpn_protocols = vec![replica::codec::ALPN.to_vec()];
+    tls.alpn_protocols = vec![replica::wire::ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).context("configure QUIC")?;
     let mut config = ClientConfig::new(Arc::new(crypto));

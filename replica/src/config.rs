@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::agree::GREET_TIMEOUT;
-use crate::greet::HELLO_TIMEOUT;
-use crate::pack::Compression;
-use crate::registry::Member;
-use crate::shipper::SILENCE;
-use crate::source::Hop;
+use crate::follow::handshake::GREET_TIMEOUT;
+use crate::serve::handshake::HELLO_TIMEOUT;
+use crate::serve::registry::Member;
+use crate::serve::session::SILENCE;
+use crate::serve::source::Hop;
+use crate::wire::blocks::Compression;
 
 /// How a primary listens for secondaries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::codec::CodecError;
+use crate::wire::CodecError;
 
 /// Why log shipping cannot be set up.
 #[derive(Debug, thiserror::Error)]

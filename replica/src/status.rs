@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn};
 
-use crate::codec::NodeSummary;
-use crate::source::Hop;
+use crate::serve::source::Hop;
+use crate::wire::NodeSummary;
 
 /// What a primary knows of one secondary, connected or remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]

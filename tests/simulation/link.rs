@@ -4,14 +4,14 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use replica::assemble::Assembler;
-use replica::codec::{
+use replica::reconcile::{Before, Meeting, Parting, cut_at, parting};
+use replica::wire::assembler::Assembler;
+use replica::wire::blocks::{Compression, Unpacker};
+use replica::wire::common_point::{Search, has_parted, retired};
+use replica::wire::{
     Common, FetchFrom, FrameReader, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe,
-    Route, Welcome, WirePlan, encode,
+    Route, Welcome, WirePlan, codec::encode,
 };
-use replica::compare::{Search, has_parted, retired};
-use replica::mend::{Before, Meeting, Parting, cut_at, parting};
-use replica::pack::{Compression, Unpacker};
 use wal::{CHUNK_LEN, Epoch, LogId, Lsn, Position};
 
 use crate::network::Streams;

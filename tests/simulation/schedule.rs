@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use replica::codec::{Route, WireHop};
-use replica::pack::Compression;
+use replica::wire::blocks::Compression;
+use replica::wire::{Route, WireHop};
 use wal::Bundle;
 
 use crate::link::Link;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fastrand::Rng;
 use replica::Store;
-use replica::mend::{Before, Fate, LANDMARKS, before_blocks, fate, introduced};
+use replica::reconcile::{Before, Fate, LANDMARKS, before_blocks, fate, introduced};
 use tests::crash_disk::CrashDisk;
 use tests::workload::numbers;
 use wal::{

@@ -2,13 +2,13 @@
 //! and ships blocks. The decisions are the product's own; only the streams are ours.
 
 use bytes::Bytes;
-use replica::codec::{
+use replica::wire::blocks::{Compression, Packer};
+use replica::wire::common_point::find_common;
+use replica::wire::plan::{Plan, RefuseReason, negotiate, plan, upstream_state};
+use replica::wire::{
     CaughtUp, Common, FetchFrom, File, FrameReader, Hello, Message, Refuse, Route, Welcome,
-    WirePlan, encode,
+    WirePlan, codec::encode,
 };
-use replica::compare::find_common;
-use replica::handshake::{Plan, RefuseReason, negotiate, plan, upstream_state};
-use replica::pack::{Compression, Packer};
 use wal::{Bundle, Cursor, Log, Position, WalError};
 
 use crate::network::Streams;

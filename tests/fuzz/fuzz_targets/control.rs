@@ -1,7 +1,7 @@
 //! Any bytes on the control stream: messages or an error; what decodes encodes to itself again.
 #![no_main]
 
-use replica::codec::{FrameReader, decode, encode};
+use replica::wire::codec::{FrameReader, decode, encode};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(message) = decode(bytes) {

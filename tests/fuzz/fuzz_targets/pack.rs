@@ -2,7 +2,7 @@
 //! hold.
 #![no_main]
 
-use replica::pack::{MAX_RAW_LEN, Unpacker};
+use replica::wire::blocks::{MAX_RAW_LEN, Unpacker};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for framed in [false, true] {

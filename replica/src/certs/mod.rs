@@ -1,0 +1,11 @@
+//! Certificates of a cluster: the CA, what it has signed and revoked, and what a node makes of its
+//! own. It must never know what a connection is for.
+
+pub(crate) mod authority;
+pub(crate) mod crl;
+pub(crate) mod identity;
+pub(crate) mod revocations;
+pub(crate) mod revoke;
+
+pub use authority::{Authority, CertsError, init, node};
+pub use revoke::{Revoked, revoke};

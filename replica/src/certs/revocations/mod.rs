@@ -1,0 +1,307 @@
+//! Which certificates are revoked, as a running node knows it. It owns the list in force and the
+//! task that follows the file `crl.pem`; it must never take an older list for a newer one, forget a
+//! list because the file is gone, or end a connection itself (links do, `quic`).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::certs::crl::{self, Crl};
+use crate::certs::identity::Identity;
+use crate::error::ReplicaError;
+use crate::quic::Endpoint;
+use crate::quiet::Quiet;
+
+/// The revoked certificates of a cluster; all clones share one list.
+///
+/// A certificate is known by its serial number alone: they are random, so one number names one
+/// certificate even while a cluster has two CAs.
+#[derive(Clone)]
+pub(crate) struct Revocations {
+    list: Arc<watch::Sender<List>>,
+    source: Option<Arc<Source>>,
+}
+
+/// The lists in force.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    lists: Vec<Crl>,
+    serials: HashSet<Box<[u8]>>,
+}
+
+/// Where lists come from, and who must have signed them.
+struct Source {
+    path: PathBuf,
+    ca: Vec<CertificateDer<'static>>,
+}
+
+impl Revocations {
+    /// Nothing is revoked, now or later: for certificates that no file holds.
+    pub(crate) fn none() -> Self {
+        Self {
+            list: Arc::new(watch::Sender::new(List::default())),
+            source: None,
+        }
+    }
+
+    /// What the file lists now; nothing if there is none yet.
+    pub(crate) fn load(
+        path: PathBuf,
+        ca: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, ReplicaError> {
+        let source = Source { path, ca };
+        let list = source.read()?.unwrap_or_default();
+        Ok(Self {
+            list: Arc::new(watch::Sender::new(list)),
+            source: Some(Arc::new(source)),
+        })
+    }
+
+    /// Whether the certificate with this serial number is revoked.
+    pub(crate) fn is_revoked(&self, serial: &[u8]) -> bool {
+        self.list.borrow().holds(serial)
+    }
+
+    /// Waits until the certificate with this serial number is revoked.
+    pub(crate) async fn revoked(&self, serial: &[u8]) {
+        // The sender lives as long as `self` is borrowed, so waiting cannot fail.
+        let _ = self
+            .list
+            .subscribe()
+            .wait_for(|list| list.holds(serial))
+            .await;
+    }
+
+    /// Tells of every new list.
+    pub(crate) fn changed(&self) -> watch::Receiver<List> {
+        self.list.subscribe()
+    }
+
+    /// The lists in force, for the TLS library.
+    pub(crate) fn crls(&self) -> Vec<CertificateRevocationListDer<'static>> {
+        self.list.borrow().lists.iter().map(Crl::der).collect()
+    }
+
+    /// Follows the file until `shutdown`.
+    pub(crate) async fn watch_task(&self, shutdown: CancellationToken) {
+        self.watch_every(LOOK_EVERY, shutdown).await;
+    }
+
+    async fn watch_every(&self, pause: Duration, shutdown: CancellationToken) {
+        let Some(source) = &self.source else { return };
+        let (mut seen, mut quiet) = (None, Quiet::default());
+        loop {
+            match self.look(source, &mut seen).await {
+                Ok(true) => {
+                    quiet.reset();
+                    let revoked = self.list.borrow().serials.len();
+                    let path = source.path.display();
+                    tracing::info!(%path, revoked, "a new revocation list is in force");
+                }
+                Ok(false) => {}
+                Err(error) => complain(&mut quiet, &error),
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes what the file lists, if the file is another than the one `seen`. True: that was news.
+    async fn look(
+        &self,
+        source: &Arc<Source>,
+        seen: &mut Option<Stamp>,
+    ) -> Result<bool, ReplicaError> {
+        // Whatever fails below is tried again at the next look.
+        let last = seen.take();
+        let reader = Arc::clone(source);
+        let found = spawn_blocking(move || reader.read_unless(last)).await;
+        let (stamp, list) = found.map_err(|error| source.unread(io::Error::other(error)))??;
+        let news = match (stamp, list) {
+            (_, Some(list)) => self.take(list).map_err(|reason| source.unusable(reason))?,
+            (None, None) if !self.list.borrow().lists.is_empty() => {
+                let reason = "the revocation list is gone; what it revokes stays revoked until this node restarts";
+                return Err(source.unusable(reason.to_owned()));
+            }
+            (_, None) => false,
+        };
+        *seen = stamp;
+        Ok(news)
+    }
+
+    /// Puts a list in force, unless it is older than the one that is.
+    fn take(&self, list: List) -> Result<bool, String> {
+        let mut outcome = Ok(false);
+        self.list.send_if_modified(|held| {
+            outcome = held.may_become(&list).map(|()| held.lists != list.lists);
+            let news = outcome == Ok(true);
+            if news {
+                *held = list;
+            }
+            news
+        });
+        outcome
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations")
+            .field("revoked", &self.list.borrow().serials.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keeps what a node checks its peers by up to `crl.pem`, until `shutdown`: the list itself, which
+/// links and the next connection look at, and the TLS settings of an endpoint that listens.
+pub(crate) async fn keep(
+    identity: Identity,
+    listening: Option<Arc<Endpoint>>,
+    shutdown: CancellationToken,
+) {
+    let renewing = async {
+        if let Some(endpoint) = &listening {
+            renew(&identity, endpoint).await;
+        }
+    };
+    let watching = identity.revocations().watch_task(shutdown.clone());
+    tokio::select! {
+        _ = async { tokio::join!(renewing, watching) } => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn renew(identity: &Identity, endpoint: &Endpoint) {
+    let mut changed = identity.revocations().changed();
+    // Whatever came between binding and now counts as news.
+    changed.mark_changed();
+    while changed.changed().await.is_ok() {
+        if let Err(error) = endpoint.set_identity(identity) {
+            // Revoked peers are still turned away, after the TLS handshake.
+            tracing::error!(%error, "the new revocation list cannot be used for TLS");
+        }
+    }
+}
+
+impl List {
+    fn new(lists: Vec<Crl>) -> Self {
+        let entries = lists.iter().flat_map(Crl::entries);
+        let serials = entries.map(|entry| entry.serial.clone()).collect();
+        Self { lists, serials }
+    }
+
+    fn holds(&self, serial: &[u8]) -> bool {
+        self.serials.contains(crl::plain(serial))
+    }
+
+    /// Lists only grow; a lower number is a file from before, copied by mistake.
+    fn may_become(&self, next: &Self) -> Result<(), String> {
+        for held in &self.lists {
+            let number = held.number();
+            match next.lists.iter().find(|list| list.is_of_issuer_of(held)) {
+                Some(list) if list.number() >= number => {}
+                Some(list) => {
+                    return Err(format!(
+                        "this revocation list has number {}, the one in force {number}: it is older and not taken",
+                        list.number()
+                    ));
+                }
+                None => {
+                    return Err(format!(
+                        "the revocation list in force, number {number}, has no successor here: this one is not taken"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// `None`: there is no file.
+    fn read(&self) -> Result<Option<List>, ReplicaError> {
+        let bytes = crl::read(&self.path).map_err(|source| self.unread(source))?;
+        bytes
+            .map(|bytes| crl::parse(&bytes, &self.ca).map(List::new))
+            .transpose()
+            .map_err(|reason| self.unusable(reason))
+    }
+
+    /// The file's stamp, and what it lists if that is not the stamp of `last`.
+    fn read_unless(
+        &self,
+        last: Option<Stamp>,
+    ) -> Result<(Option<Stamp>, Option<List>), ReplicaError> {
+        // The stamp comes first: what is written in between is seen at the next look.
+        let stamp = Stamp::of(&self.path).map_err(|source| self.unread(source))?;
+        if stamp.is_none() || stamp == last {
+            return Ok((stamp, None));
+        }
+        let list = self.read()?;
+        Ok((stamp.filter(|_| list.is_some()), list))
+    }
+
+    fn unread(&self, source: io::Error) -> ReplicaError {
+        ReplicaError::Read {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn unusable(&self, reason: String) -> ReplicaError {
+        ReplicaError::Certificate {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+}
+
+/// Tells one state of a file from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+    len: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(file) => Ok(Some(Self {
+                modified: (file.mtime(), file.mtime_nsec()),
+                changed: (file.ctime(), file.ctime_nsec()),
+                inode: file.ino(),
+                len: file.len(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn complain(quiet: &mut Quiet, error: &ReplicaError) {
+    let line = error.to_string();
+    if quiet.is_news(&line, Instant::now()) {
+        tracing::warn!(reason = %line, "the revocation list in force stays");
+    }
+}
+
+/// A running node follows a revocation within ten seconds.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,423 @@
+//! One file, or the rest of one, asked for by name on a stream of its own: both ends of it. It owns
+//! the order of the exchange and its bounds; it must never judge a file's bytes and never end the
+//! connection: blocks go on whatever happens to a fetch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{AcquireError, Semaphore};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
+use wal::{CHUNK_LEN, LogId, WalError};
+
+use crate::error::{LinkError, clip};
+use crate::files::leases::Holds;
+use crate::files::limit::{Limit, Limits};
+use crate::files::{Files, is_name};
+use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
+use crate::wire::{Fetch, FetchFrom, File, Message};
+
+/// Why a file did not come, or was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("nothing moved for {0:?}")]
+    Stalled(Duration),
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("the peer does not send it: {0}")]
+    NotSent(String),
+    #[error("a log's files have no such name")]
+    Name,
+    #[error("what came is not taken: {0}")]
+    NotTaken(#[from] WalError),
+    #[error("this node stops")]
+    Stopping(#[from] AcquireError),
+    #[error("a task failed: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// Takes a file as it comes. What it takes is confirmed to the peer, so its pace is the peer's.
+pub(crate) trait Sink: Send {
+    /// So many bytes will come. An error gives the file up.
+    fn announced(&mut self, bytes: u64) -> Result<(), FetchError>;
+    /// The next of them. An error gives the file up.
+    fn take(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), FetchError>> + Send;
+}
+
+/// Asks a peer for a file; its bytes are not checked beyond their number.
+pub(crate) async fn ask(link: &Link, log: LogId, name: &str) -> Result<Bytes, FetchError> {
+    if !is_name(name) {
+        return Err(FetchError::Name);
+    }
+    let question = Message::Fetch(Fetch {
+        log: log.0,
+        name: name.to_owned(),
+    });
+    let mut whole = Whole::of(MAX_FILE_BYTES);
+    exchange(link, question, &mut whole).await?;
+    Ok(whole.bytes.freeze())
+}
+
+/// Asks a peer for what follows byte `from` of a file, a whole number of [`CHUNK_LEN`]; how many
+/// bytes came. They are handed over as they come, and not checked beyond their number.
+pub(crate) async fn ask_from(
+    link: &Link,
+    log: LogId,
+    name: &str,
+    from: u64,
+    sink: &mut impl Sink,
+) -> Result<u64, FetchError> {
+    if !is_name(name) && name != MANIFEST && name != PAST {
+        return Err(FetchError::Name);
+    }
+    let question = Message::FetchFrom(FetchFrom {
+        log: log.0,
+        name: name.to_owned(),
+        from,
+    });
+    exchange(link, question, sink).await
+}
+
+/// Asks a peer for its manifest. From then on it holds the files named there for this node, as long
+/// as this node goes on asking for them.
+pub(crate) async fn ask_manifest(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
+    let mut whole = Whole::of(MAX_MANIFEST_BYTES);
+    ask_from(link, log, MANIFEST, 0, &mut whole).await?;
+    Ok(whole.bytes.freeze())
+}
+
+/// Asks a peer where its retired segments began.
+pub(crate) async fn ask_past(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
+    let mut whole = Whole::of(MAX_PAST_BYTES);
+    ask_from(link, log, PAST, 0, &mut whole).await?;
+    Ok(whole.bytes.freeze())
+}
+
+/// Puts a question and hands over what comes in answer; how many bytes.
+async fn exchange(link: &Link, question: Message, sink: &mut impl Sink) -> Result<u64, FetchError> {
+    let (mut sender, mut receiver) = in_time(link.open_fetch()).await?;
+    in_time(sender.send(&question)).await?;
+    let answer = match in_time(receiver.receive()).await? {
+        Some(Message::File(answer)) => answer,
+        Some(_) => return Err(FetchError::Protocol("no answer to Fetch")),
+        None => return Err(LinkError::Finished.into()),
+    };
+    if !answer.found {
+        return Err(FetchError::NotSent(clip(&answer.reason)));
+    }
+    match usize::try_from(answer.bytes) {
+        Ok(length) if answer.bytes <= MAX_FILE_BYTES => {
+            sink.announced(answer.bytes)?;
+            take(&mut sender, &mut receiver, length, sink).await?;
+            Ok(answer.bytes)
+        }
+        _ => Err(FetchError::Protocol("a file longer than any may be")),
+    }
+}
+
+/// Takes the announced bytes, all of them and not one more.
+async fn take(
+    sender: &mut ControlSender,
+    receiver: &mut ControlReceiver,
+    length: usize,
+    sink: &mut impl Sink,
+) -> Result<(), FetchError> {
+    let owed = length.div_ceil(PIECE).saturating_sub(PIECES_AHEAD);
+    let (mut taken, mut told) = (0, 0);
+    while taken < length {
+        let Some(bytes) = in_time(receiver.receive_raw()).await? else {
+            return Err(LinkError::Finished.into());
+        };
+        if bytes.len() > length - taken {
+            return Err(FetchError::Protocol("more bytes than announced"));
+        }
+        taken += bytes.len();
+        sink.take(bytes).await?;
+        let due = (taken / PIECE).min(owed);
+        while told < due {
+            in_time(sender.send_raw(Bytes::from_static(&[0]))).await?;
+            told += 1;
+        }
+    }
+    match in_time(receiver.receive_raw()).await? {
+        None => Ok(()),
+        Some(_) => Err(FetchError::Protocol("more bytes than announced")),
+    }
+}
+
+/// Keeps a file in memory, which follows what has come, not what was announced.
+struct Whole {
+    bytes: BytesMut,
+    length: usize,
+    most: u64,
+}
+
+impl Whole {
+    fn of(most: u64) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            length: 0,
+            most,
+        }
+    }
+}
+
+impl Sink for Whole {
+    fn announced(&mut self, bytes: u64) -> Result<(), FetchError> {
+        match usize::try_from(bytes) {
+            Ok(length) if bytes <= self.most => {
+                self.length = length;
+                Ok(())
+            }
+            _ => Err(FetchError::Protocol("a file longer than it may be")),
+        }
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<(), FetchError> {
+        if bytes.len() > self.bytes.capacity() - self.bytes.len() {
+            self.bytes
+                .reserve(PIECE.min(self.length - self.bytes.len()));
+        }
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// What one peer is answered from.
+pub(crate) struct Giving<'a, F> {
+    pub(crate) files: &'a F,
+    /// Where files are held for it while it brings a log in, and its node id. Without this it gets
+    /// no manifest.
+    pub(crate) holds: Option<(&'a Holds, &'a str)>,
+    /// Files go through its backfill.
+    pub(crate) limit: Limit,
+}
+
+impl<'a, F> Giving<'a, F> {
+    /// These files, as fast as it goes, and no manifest.
+    pub(crate) fn of(files: &'a F) -> Self {
+        Self {
+            files,
+            holds: None,
+            limit: Limits::default().peer(),
+        }
+    }
+}
+
+/// How many files are under way to peers at once, over all connections; further ones wait for their
+/// turn. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Places {
+    /// Of files for repair, which must not wait for bootstrapping nodes.
+    whole: Arc<Semaphore>,
+    /// Of files for bootstrapping nodes.
+    rest: Arc<Semaphore>,
+}
+
+impl Places {
+    pub(crate) fn new() -> Self {
+        Self {
+            whole: Arc::new(Semaphore::new(PLACES)),
+            rest: Arc::new(Semaphore::new(JOIN_PLACES)),
+        }
+    }
+}
+
+/// Answers a peer's fetches, two at a time, until the connection ends. What goes wrong with one
+/// ends only that one.
+pub(crate) async fn serve<F: Files>(
+    link: &Link,
+    giving: &Giving<'_, F>,
+    places: &Places,
+) -> LinkError {
+    tokio::select! {
+        error = serve_in_turn(link, giving, places) => error,
+        error = serve_in_turn(link, giving, places) => error,
+    }
+}
+
+async fn serve_in_turn<F: Files>(
+    link: &Link,
+    giving: &Giving<'_, F>,
+    places: &Places,
+) -> LinkError {
+    loop {
+        let (sender, receiver) = match link.accept_fetch().await {
+            Ok(stream) => stream,
+            Err(error) => return error,
+        };
+        if let Err(error) = answer(sender, receiver, giving, places).await {
+            tracing::debug!(peer = link.peer(), %error, "a fetch was not served");
+        }
+    }
+}
+
+async fn answer<F: Files>(
+    mut sender: ControlSender,
+    mut receiver: ControlReceiver,
+    giving: &Giving<'_, F>,
+    places: &Places,
+) -> Result<(), FetchError> {
+    let (places, question) = match in_time(receiver.receive()).await? {
+        Some(Message::Fetch(fetch)) => (&places.whole, Question::Whole(fetch)),
+        Some(Message::FetchFrom(fetch)) => (&places.rest, Question::Rest(fetch)),
+        Some(_) => return Err(FetchError::Protocol("no Fetch on a stream of its own")),
+        None => return Err(LinkError::Finished.into()),
+    };
+    let place = Arc::clone(places).acquire_owned().await?;
+    let files = giving.files.clone();
+    let held = giving.holds;
+    let holds = held.map(|(holds, id)| (holds.clone(), id.to_owned()));
+    // The place goes along: reading goes on even when the connection ends meanwhile.
+    let read = move || (find(&files, holds.as_ref(), &question), place);
+    let (found, _place) = spawn_blocking(read).await?;
+    let (answer, file) = match found {
+        Ok(file) => (found_file(&file), file),
+        Err(reason) => (not_found(reason), Bytes::new()),
+    };
+    in_time(sender.send(&Message::File(answer))).await?;
+    give(&mut sender, &mut receiver, file, giving).await?;
+    sender.finish();
+    Ok(())
+}
+
+/// What a peer wants.
+enum Question {
+    Whole(Fetch),
+    Rest(FetchFrom),
+}
+
+fn found_file(file: &Bytes) -> File {
+    File {
+        found: true,
+        bytes: u64::try_from(file.len()).unwrap_or(u64::MAX),
+        reason: String::new(),
+    }
+}
+
+fn not_found(reason: &str) -> File {
+    File {
+        found: false,
+        bytes: 0,
+        reason: reason.to_owned(),
+    }
+}
+
+fn find<F: Files>(
+    files: &F,
+    holds: Option<&(Holds, String)>,
+    question: &Question,
+) -> Result<Bytes, &'static str> {
+    let (log, name) = match question {
+        Question::Whole(fetch) => (fetch.log, &fetch.name),
+        Question::Rest(fetch) => (fetch.log, &fetch.name),
+    };
+    if log != files.log_id().0 {
+        return Err("this node holds another log");
+    }
+    let from = match question {
+        Question::Whole(_) => None,
+        Question::Rest(fetch) => Some(fetch.from),
+    };
+    let file = match (from, holds) {
+        (Some(from), holds) if name == MANIFEST => {
+            let (holds, id) = holds.ok_or("this node gives no snapshots")?;
+            let manifest = files.manifest(holds, id).filter(|_| from == 0);
+            manifest.ok_or("this node has no manifest")?
+        }
+        (Some(0), _) if name == PAST => files.read_from(name, 0).ok_or(NOT_HELD)?,
+        _ if !is_name(name) => return Err("a log's files have no such name"),
+        (None, _) => files.read(name).ok_or(NOT_HELD)?,
+        (Some(from), _) if !from.is_multiple_of(CHUNK_LEN as u64) => {
+            return Err("a file is sent from the beginning of a chunk on");
+        }
+        (Some(from), holds) => {
+            if let Some((holds, id)) = holds {
+                holds.touch(id);
+            }
+            files.read_from(name, from).ok_or(NOT_HELD)?
+        }
+    };
+    match u64::try_from(file.len()) {
+        Ok(length) if length <= MAX_FILE_BYTES => Ok(file),
+        _ => Err("it is too long to be sent"),
+    }
+}
+
+/// Sends a file piece by piece, never more of it ahead than agreed: what waits here takes its part
+/// of the connection's send window, which live blocks need.
+async fn give<F>(
+    sender: &mut ControlSender,
+    receiver: &mut ControlReceiver,
+    mut file: Bytes,
+    giving: &Giving<'_, F>,
+) -> Result<(), FetchError> {
+    let limit = &giving.limit;
+    let step = if limit.is_none() { PIECE } else { LIMITED_STEP };
+    let mut ahead = PIECES_AHEAD;
+    while !file.is_empty() {
+        if ahead == 0 {
+            match in_time(receiver.receive_raw()).await? {
+                Some(taken) => ahead = taken.len().min(PIECES_AHEAD),
+                None => return Err(LinkError::Finished.into()),
+            }
+        }
+        ahead -= 1;
+        let mut piece = file.split_to(file.len().min(PIECE));
+        while !piece.is_empty() {
+            let part = piece.split_to(piece.len().min(step));
+            limit.backfill(part.len()).await;
+            in_time(sender.send_raw(part)).await?;
+        }
+        if let Some((holds, id)) = giving.holds {
+            holds.touch(id);
+        }
+    }
+    Ok(())
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, LinkError>>) -> Result<T, FetchError> {
+    match timeout(STALL, step).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(FetchError::Stalled(STALL)),
+    }
+}
+
+/// Longest file that is asked for or answered.
+const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// Longest manifest that is asked for.
+const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+
+/// Name of the manifest in a question.
+pub(crate) const MANIFEST: &str = "manifest";
+
+/// Name under which a peer tells where its retired segments began, and most bytes of that.
+const PAST: &str = "past";
+const MAX_PAST_BYTES: u64 = 64 << 20;
+
+const NOT_HELD: &str = "this node does not hold it intact";
+
+/// Files under way to peers at once, for repair and for bootstrapping nodes.
+const PLACES: usize = 4;
+const JOIN_PLACES: usize = 16;
+
+/// A file is sent, and memory for it taken, in pieces of this many bytes.
+const PIECE: usize = 1 << 20;
+
+/// Pieces sent before the first is confirmed.
+const PIECES_AHEAD: usize = 2;
+const _: () = assert!(PIECE * PIECES_AHEAD == FETCH_AHEAD_BYTES as usize);
+
+/// Where a limit holds, a piece leaves in parts of this many bytes: something moves on the peer's
+/// side long before it takes the fetch to have stalled.
+const LIMITED_STEP: usize = 64 << 10;
+
+/// Longest time for one step of an exchange.
+const STALL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

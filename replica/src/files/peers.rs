@@ -1,0 +1,118 @@
+//! The peers a node can ask for a file, and be asked by: those whose connection has agreed on a
+//! version that knows how. It owns the list and the bound on what is served at once, and must never
+//! end a connection: a peer without a file is as good as before.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::error::LinkError;
+use crate::files::Files;
+use crate::files::fetch::{self, Giving, Places};
+use crate::quic::Link;
+use crate::wire::PROTOCOL_MIN;
+
+/// Connected peers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    list: Arc<watch::Sender<List>>,
+    /// What may be served at once, over all connections.
+    places: Places,
+}
+
+#[derive(Default)]
+struct List {
+    links: Vec<Listing>,
+    joined: u64,
+}
+
+struct Listing {
+    number: u64,
+    link: Link,
+    protocol: u16,
+}
+
+impl Peers {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: Arc::new(watch::Sender::new(List::default())),
+            places: Places::new(),
+        }
+    }
+
+    /// Lists a peer and answers what it asks, until the connection ends or this is dropped.
+    pub(crate) async fn attend<F: Files>(
+        &self,
+        link: &Link,
+        protocol: u16,
+        giving: &Giving<'_, F>,
+    ) -> LinkError {
+        let _listed = self.join(link, protocol);
+        fetch::serve(link, giving, &self.places).await
+    }
+
+    /// Everyone who can be asked now.
+    pub(crate) fn all(&self) -> Vec<Link> {
+        self.speaking(PROTOCOL_MIN)
+    }
+
+    /// Those of them who speak this version or a newer one.
+    pub(crate) fn speaking(&self, protocol: u16) -> Vec<Link> {
+        let list = self.list.borrow();
+        let able = list.links.iter().filter(|one| one.protocol >= protocol);
+        able.map(|one| one.link.clone()).collect()
+    }
+
+    /// Waits until there is someone to ask.
+    pub(crate) async fn some(&self) {
+        self.some_speaking(PROTOCOL_MIN).await;
+    }
+
+    /// Waits until there is someone who speaks this version or a newer one.
+    pub(crate) async fn some_speaking(&self, protocol: u16) {
+        let mut list = self.list.subscribe();
+        let able = |list: &List| list.links.iter().any(|one| one.protocol >= protocol);
+        // The sender lives as long as self, so this cannot fail.
+        let _ = list.wait_for(able).await;
+    }
+
+    /// Waits until more than `seen` have ever joined; how many have.
+    pub(crate) async fn another(&self, seen: u64) -> u64 {
+        let mut list = self.list.subscribe();
+        let joined = list.wait_for(|list| list.joined > seen).await;
+        // The sender lives as long as self, so this cannot fail.
+        joined.map_or(seen, |list| list.joined)
+    }
+
+    fn join(&self, link: &Link, protocol: u16) -> Listed {
+        let mut number = 0;
+        self.list.send_modify(|list| {
+            list.joined += 1;
+            number = list.joined;
+            list.links.push(Listing {
+                number,
+                link: link.clone(),
+                protocol,
+            });
+        });
+        Listed {
+            peers: self.clone(),
+            number,
+        }
+    }
+}
+
+/// A place on the list; given up when dropped.
+struct Listed {
+    peers: Peers,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.peers
+            .list
+            .send_modify(|list| list.links.retain(|one| one.number != number));
+    }
+}

@@ -1,0 +1,103 @@
+//! A log that is being brought in beside the one in force: its writer, its files and the task that
+//! fetches them. It owns their lives together and must never touch the log in force.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use wal::{Follower, Staging, WalError};
+
+use crate::files::peers::Peers;
+use crate::follow::fill::{self, JoinError};
+use crate::follow::state::Board;
+use crate::follow::store::Store;
+use crate::follow::stream::Completion;
+
+/// A log on its way in.
+pub(crate) struct Bootstrap {
+    pub(crate) follower: Follower,
+    staging: Arc<Mutex<Staging>>,
+    filled: watch::Receiver<bool>,
+    /// Why the files will not become whole.
+    broken: watch::Sender<Option<String>>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Bootstrap {
+    /// Opens the staged log and begins to fetch its files.
+    pub(crate) async fn start(
+        staging: Staging,
+        store: &Store,
+        peers: &Peers,
+        board: &Arc<Board>,
+    ) -> Result<Self, WalError> {
+        let opening = store.clone();
+        let opened = spawn_blocking(move || {
+            let follower = opening.open_staged(&staging);
+            (staging, follower)
+        });
+        let (staging, follower) = opened.await.map_err(failed)?;
+        let follower = follower?;
+        board.bootstrapping(Some(staging.progress()));
+        let staging = Arc::new(Mutex::new(staging));
+        let cancel = CancellationToken::new();
+        let (tell, filled) = watch::channel(false);
+        let fill = fill::fill(
+            Arc::clone(&staging),
+            peers.clone(),
+            follower.log().durable(),
+            Arc::clone(board),
+            cancel.clone(),
+        );
+        let broken = watch::Sender::new(None);
+        let tell_broken = broken.clone();
+        let task = tokio::spawn(async move {
+            match fill.await {
+                Ok(()) => drop(tell.send_replace(true)),
+                Err(JoinError::Stopping) => {}
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::warn!(%reason, "a snapshot is not fetched any more");
+                    tell_broken.send_replace(Some(reason));
+                }
+            }
+            // Kept until the end: who waits for it must not see it closed.
+            tell.closed().await;
+        });
+        Ok(Self {
+            follower,
+            staging,
+            filled,
+            broken,
+            cancel,
+            task,
+        })
+    }
+
+    /// When it can take the place of the log in force; or why it takes another attempt, from what is
+    /// on the disk then. A full disk is waited for.
+    pub(crate) fn completion(&self) -> Completion {
+        Completion {
+            filled: self.filled.clone(),
+            broken: self.broken.subscribe(),
+        }
+    }
+
+    /// Closes the log and hands over what was staged.
+    pub(crate) async fn close(self) -> Result<Staging, WalError> {
+        self.cancel.cancel();
+        drop(self.filled);
+        self.task.await.map_err(failed)?;
+        self.follower.stop().await?;
+        match Arc::try_unwrap(self.staging) {
+            Ok(staging) => Ok(staging.into_inner()),
+            Err(_) => Err(WalError::Poisoned("a fetch has not ended".to_owned())),
+        }
+    }
+}
+
+fn failed(error: tokio::task::JoinError) -> WalError {
+    WalError::Poisoned(format!("a task failed: {error}"))
+}

@@ -1,0 +1,519 @@
+//! Fills a staged log with Parquet files from connected peers, beside the block stream. It owns
+//! what is asked of whom and when again, and must never judge a byte, touch the log or give up by
+//! itself: `wal` checks what comes and says what is missing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wal::{BootstrapProgress, CHUNK_LEN, LogId, Lsn, Missing, Position, Staging, WalError};
+
+use crate::backoff::Backoff;
+use crate::files::fetch::{self, FetchError, Sink};
+use crate::files::peers::Peers;
+use crate::follow::state::Board;
+use crate::quic::Link;
+use crate::quiet::Quiet;
+use crate::wire::V3_SINCE;
+
+/// Why the files will not become whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("the log that is brought in cannot be written: {0}")]
+    Disk(#[from] WalError),
+    #[error("a task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    #[error("this node stops")]
+    Stopping,
+}
+
+/// What this needs of a staged log. A trait so that tests need no disk. All of it may block.
+pub(crate) trait Stage: Send + 'static {
+    fn log(&self) -> LogId;
+    /// What is missing, in the order in which it is to be asked for.
+    fn wanted(&self) -> Vec<Missing>;
+    fn progress(&self) -> BootstrapProgress;
+    fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError>;
+    fn refresh(&mut self, manifest: &[u8], tip: Position) -> Result<(), WalError>;
+}
+
+impl Stage for Staging {
+    fn log(&self) -> LogId {
+        self.log()
+    }
+
+    fn wanted(&self) -> Vec<Missing> {
+        self.wanted()
+    }
+
+    fn progress(&self) -> BootstrapProgress {
+        self.progress()
+    }
+
+    fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
+        self.write(name, at, bytes)
+    }
+
+    fn refresh(&mut self, manifest: &[u8], tip: Position) -> Result<(), WalError> {
+        self.refresh(manifest, tip)
+    }
+}
+
+/// Brings in every file that `staging` misses; returns once none is missing. `tip` is the durable
+/// end of the staged log while it is followed: when a peer has merged a file away, the next manifest
+/// is taken as soon as that log has come to where it begins. Once this has returned, nothing of it
+/// holds `staging` any more.
+pub(crate) async fn fill<S: Stage>(
+    staging: Arc<tokio::sync::Mutex<S>>,
+    peers: Peers,
+    tip: watch::Receiver<Position>,
+    board: Arc<Board>,
+    shutdown: CancellationToken,
+) -> Result<(), JoinError> {
+    let held = staging.lock().await;
+    let log = held.log();
+    board.bootstrapping(Some(held.progress()));
+    drop(held);
+    let join = Join {
+        staging,
+        peers,
+        log,
+        board,
+        writing: TaskTracker::new(),
+        desk: Mutex::new(Desk::new()),
+        quiet: Mutex::default(),
+        moved: watch::Sender::new(()),
+        turn: AtomicUsize::new(0),
+    };
+    let both = async { tokio::try_join!(join.work(tip.clone()), join.work(tip.clone())) };
+    let done = tokio::select! {
+        done = both => done.map(|_| ()),
+        () = shutdown.cancelled() => Err(JoinError::Stopping),
+    };
+    join.writing.close();
+    join.writing.wait().await;
+    done
+}
+
+/// What the two workers share.
+struct Join<S> {
+    staging: Arc<tokio::sync::Mutex<S>>,
+    peers: Peers,
+    log: LogId,
+    board: Arc<Board>,
+    /// What is being written: it goes on when nobody waits for it any more.
+    writing: TaskTracker,
+    desk: Mutex<Desk>,
+    quiet: Mutex<Quiet>,
+    /// Told when there may be something else to do.
+    moved: watch::Sender<()>,
+    /// Counts who was asked, so that both workers and the next attempt ask others.
+    turn: AtomicUsize,
+}
+
+impl<S: Stage> Join<S> {
+    /// Takes one step after the other until nothing is missing.
+    async fn work(&self, tip: watch::Receiver<Position>) -> Result<(), JoinError> {
+        let mut moved = self.moved.subscribe();
+        loop {
+            moved.borrow_and_update();
+            let wanted = self.staging.lock().await.wanted();
+            let at = *tip.borrow();
+            let step = self.desk().next(&wanted, at.lsn, Instant::now());
+            match step {
+                Step::Done => return Ok(()),
+                Step::Fetch(missing) => self.fetch(missing).await?,
+                Step::Manifest => self.manifest().await,
+                Step::Refresh(manifest) => self.refresh(manifest, at).await?,
+                Step::Wait { due, from } => {
+                    tokio::select! {
+                        _ = moved.changed() => {}
+                        () = until(due) => {}
+                        () = reached(tip.clone(), from) => {}
+                    }
+                    continue;
+                }
+            }
+            self.moved.send_replace(());
+        }
+    }
+
+    /// Asks one peer after the other for what is missing of a file.
+    async fn fetch(&self, missing: Missing) -> Result<(), JoinError> {
+        let (mut failure, mut said) = (Failure::Lost, None);
+        for link in self.some_peers().await {
+            let mut intake = Intake::new(self, &missing);
+            let asked = fetch::ask_from(&link, self.log, &missing.name, missing.held, &mut intake);
+            let Err(error) = asked.await else {
+                self.desk().came(&missing.name);
+                return Ok(());
+            };
+            if intake.at > missing.held {
+                tracing::debug!(file = %missing.name, peer = link.peer(), %error, at = intake.at,
+                    "a file broke off");
+                self.desk().came(&missing.name);
+                return Ok(());
+            }
+            let (how, line) = self.judge(error, &link)?;
+            failure = failure.max(how);
+            said = Some(line);
+        }
+        let now = Instant::now();
+        let pause = self.desk().failed(&missing.name, failure, now);
+        if let Some(reason) = said {
+            self.say(&missing.name, &reason, pause);
+        }
+        Ok(())
+    }
+
+    /// What an error means for a file; an error when none of them can be written.
+    fn judge(&self, error: FetchError, link: &Link) -> Result<(Failure, String), JoinError> {
+        let line = format!("{}: {error}", link.peer());
+        match error {
+            FetchError::NotTaken(error) if is_full(&error) => {
+                Ok((Failure::Unhelped, error.to_string()))
+            }
+            FetchError::NotTaken(error @ (WalError::Io { .. } | WalError::Poisoned(_))) => {
+                Err(error.into())
+            }
+            FetchError::Task(error) => Err(error.into()),
+            FetchError::NotSent(_) => Ok((Failure::Gone, line)),
+            FetchError::Link(_) => Ok((Failure::Lost, line)),
+            _ => Ok((Failure::Unhelped, line)),
+        }
+    }
+
+    /// Asks for the manifest in force.
+    async fn manifest(&self) {
+        let mut said = None;
+        for link in self.some_peers().await {
+            match fetch::ask_manifest(&link, self.log).await {
+                Ok(manifest) => {
+                    self.desk().renewal = Renewal::Here(manifest, Lsn(0));
+                    return;
+                }
+                Err(error) => said = Some(format!("{}: {error}", link.peer())),
+            }
+        }
+        let pause = self.desk().ask_later(Instant::now());
+        if let Some(reason) = said {
+            self.say(fetch::MANIFEST, &reason, pause);
+        }
+    }
+
+    /// Goes on with this manifest, if the staged log has come to where it begins.
+    async fn refresh(&self, manifest: Bytes, tip: Position) -> Result<(), JoinError> {
+        let mut staging = Arc::clone(&self.staging).lock_owned().await;
+        let bytes = manifest.clone();
+        let refreshed = self.writing.spawn_blocking(move || {
+            let refreshed = staging.refresh(&bytes, tip);
+            (refreshed, staging.progress())
+        });
+        let (refreshed, progress) = refreshed.await?;
+        let now = Instant::now();
+        match refreshed {
+            Ok(()) => {
+                self.board.bootstrapping(Some(progress));
+                self.desk().renewed(now);
+                tracing::debug!(
+                    files = progress.files,
+                    held = progress.files_held,
+                    "bootstrapping goes on with a newer manifest"
+                );
+            }
+            Err(WalError::NotHeld(from)) if from.lsn > tip.lsn => {
+                self.desk().renewal = Renewal::Here(manifest, from.lsn);
+            }
+            Err(error @ WalError::Io { .. }) if !is_full(&error) => return Err(error.into()),
+            Err(error) => {
+                let pause = self.desk().ask_later(now);
+                self.say(fetch::MANIFEST, &error.to_string(), pause);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom to ask, once there is someone: each time beginning with another.
+    async fn some_peers(&self) -> Vec<Link> {
+        self.peers.some_speaking(V3_SINCE).await;
+        let mut links = self.peers.speaking(V3_SINCE);
+        if !links.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % links.len();
+            links.rotate_left(first);
+            links.truncate(ASKED);
+        }
+        links
+    }
+
+    fn say(&self, file: &str, reason: &str, pause: Duration) {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if quiet.is_news(reason, std::time::Instant::now()) {
+            tracing::warn!(%file, %reason, ?pause, "bootstrapping waits for a file");
+        } else {
+            tracing::debug!(%file, %reason, ?pause, "bootstrapping still waits for a file");
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Every section leaves the desk consistent.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a moment; for ever without one.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the staged log has come to this place; for ever without one.
+async fn reached(mut tip: watch::Receiver<Position>, place: Option<Lsn>) {
+    let there = match place {
+        Some(place) => tip.wait_for(|tip| tip.lsn >= place).await.is_ok(),
+        None => false,
+    };
+    if !there {
+        // A log that is closed comes no further.
+        std::future::pending().await
+    }
+}
+
+/// Whether the disk is too full for the moment.
+fn is_full(error: &WalError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        WalError::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+        _ => false,
+    }
+}
+
+/// Puts what comes of a file into the staged log, chunk by chunk; keeps less than one and what came
+/// last.
+struct Intake<'a, S> {
+    join: &'a Join<S>,
+    name: Arc<str>,
+    /// Where the next chunk goes.
+    at: u64,
+    end: u64,
+    buffer: BytesMut,
+}
+
+impl<'a, S: Stage> Intake<'a, S> {
+    fn new(join: &'a Join<S>, missing: &Missing) -> Self {
+        Self {
+            join,
+            name: missing.name.as_str().into(),
+            at: missing.held,
+            end: missing.bytes,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    async fn write(&mut self, length: usize) -> Result<(), FetchError> {
+        let chunk = self.buffer.split_to(length).freeze();
+        let (name, at) = (Arc::clone(&self.name), self.at);
+        let mut staging = Arc::clone(&self.join.staging).lock_owned().await;
+        let written = self.join.writing.spawn_blocking(move || {
+            staging.write(&name, at, &chunk)?;
+            Ok::<_, WalError>(staging.progress())
+        });
+        self.join.board.bootstrapping(Some(written.await??));
+        self.at += as_u64(length);
+        Ok(())
+    }
+}
+
+impl<S: Stage> Sink for Intake<'_, S> {
+    fn announced(&mut self, bytes: u64) -> Result<(), FetchError> {
+        if self.at.checked_add(bytes) == Some(self.end) {
+            Ok(())
+        } else {
+            Err(FetchError::Protocol("the file has another length"))
+        }
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<(), FetchError> {
+        if self.buffer.capacity() - self.buffer.len() < bytes.len() {
+            let most = CHUNK_LEN.saturating_sub(self.buffer.len());
+            self.buffer.reserve(most.max(bytes.len()));
+        }
+        self.buffer.extend_from_slice(&bytes);
+        while self.buffer.len() >= CHUNK_LEN {
+            self.write(CHUNK_LEN).await?;
+        }
+        let rest = self.buffer.len();
+        if rest > 0 && self.at.saturating_add(as_u64(rest)) >= self.end {
+            self.write(rest).await?;
+        }
+        Ok(())
+    }
+}
+
+fn as_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// What a worker does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing is missing.
+    Done,
+    Fetch(Missing),
+    /// Ask for the manifest in force.
+    Manifest,
+    /// Try to go on with this one.
+    Refresh(Bytes),
+    /// Nothing before that moment, or before the staged log has come so far.
+    Wait {
+        due: Option<Instant>,
+        from: Option<Lsn>,
+    },
+}
+
+/// How an attempt to get a file failed; the last of them counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    /// The connections ended: says nothing about the file.
+    Lost,
+    /// Nobody helped.
+    Unhelped,
+    /// A peer does not have it, or not any more.
+    Gone,
+}
+
+/// Who does what, and what rests until when. Pure: the caller brings the time.
+#[derive(Debug)]
+struct Desk {
+    /// Files that are being asked for.
+    busy: HashSet<String>,
+    resting: HashMap<String, Rest>,
+    renewal: Renewal,
+    /// Pauses between two manifests.
+    renewals: Backoff,
+    /// Before that no manifest is asked for.
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    due: Instant,
+    backoff: Backoff,
+}
+
+/// The next manifest.
+#[derive(Debug)]
+enum Renewal {
+    /// Not needed.
+    None,
+    /// To be asked for at that moment.
+    Due(Instant),
+    /// Somebody asks for it, or tries it.
+    Busy,
+    /// It begins where the staged log is not yet.
+    Here(Bytes, Lsn),
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self {
+            busy: HashSet::new(),
+            resting: HashMap::new(),
+            renewal: Renewal::None,
+            renewals: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            not_before: None,
+        }
+    }
+
+    /// What to do about the files that are missing, while the staged log stands at `tip`.
+    fn next(&mut self, wanted: &[Missing], tip: Lsn, now: Instant) -> Step {
+        if wanted.is_empty() {
+            return Step::Done;
+        }
+        let (mut due, mut from) = (None, None);
+        match std::mem::replace(&mut self.renewal, Renewal::Busy) {
+            Renewal::Due(at) if at <= now => return Step::Manifest,
+            Renewal::Here(manifest, place) if place <= tip => return Step::Refresh(manifest),
+            other => {
+                match other {
+                    Renewal::Due(at) => due = Some(at),
+                    Renewal::Here(_, place) => from = Some(place),
+                    Renewal::None | Renewal::Busy => {}
+                }
+                self.renewal = other;
+            }
+        }
+        for missing in wanted {
+            match self.resting.get(&missing.name) {
+                _ if self.busy.contains(&missing.name) => {}
+                Some(rest) if rest.due > now => {
+                    due = Some(due.map_or(rest.due, |due| rest.due.min(due)));
+                }
+                _ => {
+                    self.busy.insert(missing.name.clone());
+                    return Step::Fetch(missing.clone());
+                }
+            }
+        }
+        Step::Wait { due, from }
+    }
+
+    /// Something came of this file.
+    fn came(&mut self, name: &str) {
+        self.busy.remove(name);
+        self.resting.remove(name);
+    }
+
+    /// Nothing came of this file; when a peer does not have it, the next manifest may be needed. How
+    /// long it rests.
+    fn failed(&mut self, name: &str, failure: Failure, now: Instant) -> Duration {
+        self.busy.remove(name);
+        if failure == Failure::Gone && matches!(self.renewal, Renewal::None) {
+            let due = self
+                .not_before
+                .map_or(now, |not_before| not_before.max(now));
+            self.renewal = Renewal::Due(due);
+        }
+        let rest = self.resting.entry(name.to_owned()).or_insert_with(|| Rest {
+            due: now,
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+        });
+        if failure == Failure::Lost {
+            rest.backoff.reset();
+        }
+        let pause = rest.backoff.pause(fastrand::f64());
+        rest.due = now + pause;
+        pause
+    }
+
+    /// No manifest came, or one that is of no use; how long until the next is asked for.
+    fn ask_later(&mut self, now: Instant) -> Duration {
+        let pause = self.renewals.pause(fastrand::f64());
+        self.renewal = Renewal::Due(now + pause);
+        pause
+    }
+
+    /// The newer manifest is in force: what rested may be another file now, or none.
+    fn renewed(&mut self, now: Instant) {
+        self.renewal = Renewal::None;
+        self.resting.clear();
+        self.not_before = Some(now + self.renewals.pause(fastrand::f64()));
+    }
+}
+
+/// Peers asked in one attempt.
+const ASKED: usize = 8;
+
+/// Shortest and longest pause between two attempts for the same file, and between two manifests.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

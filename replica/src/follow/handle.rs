@@ -1,0 +1,120 @@
+//! A secondary's handle to its follow task: starts it, tells how it stands, stops it. It owns the
+//! task and must never write a log itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wal::{Follower, Log};
+
+use crate::certs::identity::Identity;
+use crate::certs::revocations;
+use crate::config::FollowConfig;
+use crate::files::peers::Peers;
+use crate::follow::logs::Held;
+use crate::follow::state::Board;
+use crate::follow::store::Store;
+use crate::follow::task::Pursuit;
+use crate::serve::registry::Summaries;
+use crate::serve::source::{Hop, Source};
+use crate::status::FollowStatus;
+
+/// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`] waits
+/// until the log is flushed.
+pub struct FollowTask {
+    board: Arc<Board>,
+    upstreams: Vec<String>,
+    summaries: watch::Sender<Option<Summaries>>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+    revoking: JoinHandle<()>,
+    _stop_on_drop: DropGuard,
+}
+
+impl FollowTask {
+    /// Starts to follow. `existing` is the log that [`Store::open_existing`] gave; without one, it
+    /// is made when an upstream is first reached. Needs a tokio runtime around it.
+    #[must_use]
+    pub fn start(
+        config: FollowConfig,
+        identity: Identity,
+        store: Store,
+        existing: Option<Follower>,
+    ) -> Self {
+        let log = existing.as_ref().map(|follower| follower.log().clone());
+        let own = Hop {
+            id: config.node_id.clone(),
+            name: config.node.clone(),
+        };
+        let board = Arc::new(Board::new(log, own));
+        let shutdown = CancellationToken::new();
+        let upstreams = config.upstreams.clone();
+        let peers = Peers::new();
+        let (summaries, told) = watch::channel(None);
+        let held = Held::new(store, existing, Arc::clone(&board), peers.clone());
+        let revoking = tokio::spawn(revocations::keep(identity.clone(), None, shutdown.clone()));
+        let pursuit = Pursuit::new(
+            config,
+            identity,
+            held,
+            Arc::clone(&board),
+            peers,
+            told,
+            shutdown.clone(),
+        );
+        Self {
+            board,
+            upstreams,
+            summaries,
+            task: tokio::spawn(pursuit.run()),
+            revoking,
+            _stop_on_drop: shutdown.clone().drop_guard(),
+            shutdown,
+        }
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn status(&self) -> FollowStatus {
+        self.board.status(&self.upstreams, Instant::now())
+    }
+
+    /// The log in force, as soon as there is one; another one after a snapshot or a divergence.
+    #[must_use]
+    pub fn log(&self) -> watch::Receiver<Option<Log>> {
+        self.board.log()
+    }
+
+    /// What a relay serves to secondaries of its own.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::relay(self.board.log(), self.board.lineage())
+    }
+
+    /// Those who follow this node; the upstream is told of them.
+    pub fn downstreams(&self, summaries: Summaries) {
+        self.summaries.send_replace(Some(summaries));
+    }
+
+    /// Leaves the upstream, and closes the log with everything accepted on disk.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the follow task failed");
+        }
+        if let Err(error) = self.revoking.await {
+            tracing::error!(%error, "the task that watches revocations failed");
+        }
+    }
+}
+
+impl fmt::Debug for FollowTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowTask")
+            .field("upstreams", &self.upstreams)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! The follow task: connects, follows, heals what stands in the way, and connects again for as long
+//! as the node lives. It owns the writers of the node's logs; it must never end by itself but for a
+//! log that has failed, never answer a refusal with haste, and never drop a row that was not put
+//! aside first.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use wal::Log;
+
+use crate::backoff::Backoff;
+use crate::certs::identity::Identity;
+use crate::config::FollowConfig;
+use crate::error::clip;
+use crate::files::fetch;
+use crate::files::peers::Peers;
+use crate::follow::dial::{self, Reached, Turn};
+use crate::follow::handshake::{self, Agreed, Agreement};
+use crate::follow::logs::Held;
+use crate::follow::state::Board;
+use crate::follow::stream::{self, FollowError, Following};
+use crate::quic::Link;
+use crate::quiet::Quiet;
+use crate::serve::registry::Summaries;
+use crate::status::FollowPhase;
+
+/// The task's state.
+pub(crate) struct Pursuit {
+    config: FollowConfig,
+    identity: Identity,
+    held: Held,
+    board: Arc<Board>,
+    peers: Peers,
+    summaries: watch::Receiver<Option<Summaries>>,
+    turn: Turn,
+    backoff: Backoff,
+    /// Pauses between attempts to go back to a better upstream.
+    returns: Backoff,
+    quiet: Quiet,
+    /// Turns in a row since the log last went on.
+    turns: u32,
+    shutdown: CancellationToken,
+}
+
+impl Pursuit {
+    pub(crate) fn new(
+        config: FollowConfig,
+        identity: Identity,
+        held: Held,
+        board: Arc<Board>,
+        peers: Peers,
+        summaries: watch::Receiver<Option<Summaries>>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            turn: Turn::new(config.upstreams.len()),
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            returns: Backoff::new(config.return_after, LONGEST_RETURN),
+            config,
+            identity,
+            held,
+            board,
+            peers,
+            summaries,
+            quiet: Quiet::default(),
+            turns: 0,
+            shutdown,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        self.held.resume().await;
+        while let Some(pause) = self.once().await {
+            let log = self.held.log();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.shutdown.cancelled() => break,
+                reason = failure(log) => {
+                    self.fail(reason).await;
+                    break;
+                }
+            }
+            self.board.retrying();
+        }
+        self.held.close().await;
+    }
+
+    /// One attempt and how long to pause before the next; `None`: no next one.
+    async fn once(&mut self) -> Option<Duration> {
+        let (begun, tip) = (Instant::now(), self.held.tip());
+        let error = self.attempt().await;
+        let healed = match error {
+            FollowError::Stopping => return None,
+            FollowError::BootstrapComplete => self.held.swap().await,
+            FollowError::Better => {
+                self.turn.first();
+                self.returns.pause(0.0);
+                Ok(())
+            }
+            FollowError::Turn(reason) => {
+                tracing::debug!(reason, "connecting again");
+                Ok(())
+            }
+            error => Err(error),
+        };
+        let error = match healed {
+            Ok(()) => return Some(self.turned(tip)),
+            Err(FollowError::LocalLog(reason)) => {
+                self.fail(reason).await;
+                return None;
+            }
+            Err(error @ (FollowError::NoRoom(_) | FollowError::Unfilled(_))) => {
+                match self.held.recover().await {
+                    Err(FollowError::LocalLog(reason)) => {
+                        self.fail(reason).await;
+                        return None;
+                    }
+                    _ => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if self.held.tip() != tip || begun.elapsed() > GOOD_CONNECTION {
+            self.backoff.reset();
+            self.quiet.reset();
+            if self.turn.at() == 0 {
+                self.returns.reset();
+            }
+        }
+        let phase = error.phase();
+        let line = error.to_string();
+        self.say(&line);
+        self.board.ended(phase, line);
+        if !self.turn.next() {
+            // Another one may be better placed to help, at once.
+            return Some(self.config.backoff_min / 2);
+        }
+        Some(match phase {
+            FollowPhase::Refused | FollowPhase::NeedsSnapshot => {
+                self.backoff.longest(fastrand::f64())
+            }
+            _ => self.backoff.pause(fastrand::f64()),
+        })
+    }
+
+    /// A turn is free, but turns that lead nowhere are not.
+    fn turned(&mut self, tip: Option<wal::Position>) -> Duration {
+        let lsn = |tip: Option<wal::Position>| tip.map(|tip| tip.lsn);
+        if lsn(self.held.tip()) > lsn(tip) {
+            self.turns = 0;
+        }
+        self.turns += 1;
+        if self.turns <= FREE_TURNS {
+            return Duration::ZERO;
+        }
+        self.backoff.pause(fastrand::f64())
+    }
+
+    fn upstream(&self) -> &str {
+        let upstreams = &self.config.upstreams;
+        upstreams.get(self.turn.at()).map_or("", String::as_str)
+    }
+
+    fn say(&mut self, line: &str) {
+        let upstream = self.upstream().to_owned();
+        if self
+            .quiet
+            .is_news(&format!("{upstream}: {line}"), Instant::now())
+        {
+            tracing::warn!(%upstream, reason = %line, "not following the upstream");
+        } else {
+            tracing::debug!(%upstream, reason = %line, "still not following the upstream");
+        }
+    }
+
+    /// The local log takes nothing more: says so and waits for the node to stop.
+    async fn fail(&mut self, reason: String) {
+        let line = FollowError::LocalLog(reason).to_string();
+        tracing::error!(reason = %line, "following has ended for good");
+        self.board.ended(FollowPhase::Failed, line);
+        self.shutdown.cancelled().await;
+    }
+
+    /// Connects and follows until the connection ends.
+    async fn attempt(&mut self) -> FollowError {
+        let upstream = self.upstream().to_owned();
+        self.board.trying(&upstream);
+        let reached = tokio::select! {
+            reached = dial::reach(&upstream, &self.config, &self.identity) => reached,
+            () = self.shutdown.cancelled() => return FollowError::Stopping,
+        };
+        let Reached { endpoint, link } = match reached {
+            Ok(reached) => reached,
+            Err(error) => return error,
+        };
+        let error = self.follow(&link).await;
+        link.close(error.close_code(), &clip(&error.to_string()));
+        let _ = timeout(GOODBYE, endpoint.idle()).await;
+        error
+    }
+
+    /// Follows over this connection; why it ended.
+    async fn follow(&mut self, link: &Link) -> FollowError {
+        let agreed = {
+            let (follower, bootstrapping) = self.held.hello();
+            let hello = handshake::hello(&self.config, follower, bootstrapping);
+            let within = self.config.greet_timeout;
+            tokio::select! {
+                agreement = handshake::greet(link, hello, within) => agreement,
+                error = link.closed() => Err(error.into()),
+                () = self.shutdown.cancelled() => Err(FollowError::Stopping),
+            }
+        };
+        let agreement = match agreed {
+            Ok(agreement) => agreement,
+            Err(error) => return error,
+        };
+        if let Err(error) = self.held.accepts(agreement.log) {
+            return error;
+        }
+        match agreement.plan {
+            Agreed::Stream(from) => {
+                tracing::info!(upstream = %self.upstream(), peer = link.peer(), log = %agreement.log,
+                    %from, protocol = agreement.protocol, "following the upstream");
+                self.stream(link, agreement).await
+            }
+            Agreed::Snapshot(from) => {
+                tracing::info!(upstream = %self.upstream(), peer = link.peer(), %from,
+                    "the beginning of the upstream's log is gone: a snapshot is needed");
+                self.board.welcomed(true);
+                self.take_snapshot(link, &agreement).await
+            }
+            Agreed::Compare => self.compare(link, agreement).await,
+        }
+    }
+
+    async fn stream(&mut self, link: &Link, agreement: Agreement) -> FollowError {
+        let (log, epoch) = (agreement.log, agreement.epoch);
+        match self.held.ready(log, epoch).await {
+            Ok(true) => {}
+            Ok(false) => return FollowError::Turn("a log is brought in from its first block on"),
+            Err(error) => return error,
+        }
+        let served = self.held.log();
+        let Some((follower, completion)) = self.held.writer() else {
+            return FollowError::LocalLog("it is not open".to_owned());
+        };
+        let following = Following {
+            board: &self.board,
+            config: &self.config,
+            peers: &self.peers,
+            held: served.unwrap_or_else(|| follower.log().clone()),
+            completion,
+            summaries: self.summaries.clone(),
+            shutdown: &self.shutdown,
+        };
+        // A copy: the pause grows only when a better upstream was tried and did not keep this node.
+        let (at, pause) = (self.turn.at(), self.returns.clone().pause(fastrand::f64()));
+        let better = dial::better(at, &self.config, &self.identity, pause);
+        stream::stream(link, agreement, follower, following, better).await
+    }
+
+    /// Takes the manifest and begins to bring in what it names.
+    async fn take_snapshot(&mut self, link: &Link, agreement: &Agreement) -> FollowError {
+        // The manifest comes over a stream of its own, which the upstream answers as to a peer.
+        let manifest = tokio::select! {
+            manifest = fetch::ask_manifest(link, agreement.log) => manifest,
+            error = link.closed() => return error.into(),
+            () = self.shutdown.cancelled() => return FollowError::Stopping,
+        };
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(error) => return FollowError::NoManifest(error),
+        };
+        let past = tokio::select! {
+            past = fetch::ask_past(link, agreement.log) => past,
+            error = link.closed() => return error.into(),
+            () = self.shutdown.cancelled() => return FollowError::Stopping,
+        };
+        // Evidence, not data: an upstream need not have it.
+        let past = past.unwrap_or_default();
+        match self.held.begin(agreement.log, manifest, past).await {
+            Ok(()) => FollowError::Turn("a snapshot has begun"),
+            Err(error) => error,
+        }
+    }
+
+    /// Finds out where the logs meet and cuts off, aside, what lies behind.
+    async fn compare(&mut self, link: &Link, agreement: Agreement) -> FollowError {
+        let Some(log) = self.held.compared() else {
+            return FollowError::Protocol("there is nothing to compare".to_owned());
+        };
+        let meeting = tokio::select! {
+            meeting = handshake::compare(agreement, &log, self.config.greet_timeout) => meeting,
+            error = link.closed() => Err(error.into()),
+            () = self.shutdown.cancelled() => Err(FollowError::Stopping),
+        };
+        let meeting = match meeting {
+            Ok(meeting) => meeting,
+            Err(error) => return error,
+        };
+        if let Some(error) = stream::ring(&meeting.route, &self.config.node_id) {
+            return error;
+        }
+        match self.held.part(&meeting).await {
+            Ok(()) => FollowError::Turn("the local log was cut where it left the primary's"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Waits until this log fails; for ever without one.
+async fn failure(log: Option<Log>) -> String {
+    match log {
+        Some(log) => stream::failure(&log).await,
+        None => pending().await,
+    }
+}
+
+/// A snapshot takes two turns, a cut one.
+const FREE_TURNS: u32 = 4;
+
+/// A connection that lasted this long was good, whatever ended it.
+const GOOD_CONNECTION: Duration = Duration::from_secs(10);
+
+/// Longest pause between two attempts to go back to a better upstream.
+const LONGEST_RETURN: Duration = Duration::from_secs(600);
+
+/// Time for the last packet to go out.
+const GOODBYE: Duration = Duration::from_millis(200);

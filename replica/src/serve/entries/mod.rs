@@ -1,0 +1,389 @@
+//! The entries of the secondaries a node knows and the rules over them: one node has one
+//! connection, and what is remembered is bounded. Pure: it must never lock, wait or read a clock.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use wal::{Lsn, NodeCopy, Position};
+
+use crate::lag::Freshness;
+use crate::serve::registry::{Forgotten, Member, Peer};
+use crate::status::{SecondaryState, SecondaryStatus};
+use crate::wire::plan::RefuseReason;
+use crate::wire::{NodeSummary, Report};
+
+/// A connection, told from every other.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    number: u64,
+    pub(crate) superseded: CancellationToken,
+}
+
+/// One secondary.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    peer: Peer,
+    pub(crate) state: SecondaryState,
+    pub(crate) sent: Lsn,
+    received: Lsn,
+    flushed: Position,
+    applied: Lsn,
+    pub(crate) freshness: Freshness,
+    first_seen_unix_ms: u64,
+    connected_at_unix_ms: u64,
+    last_seen_unix_ms: u64,
+    /// When `last_seen_unix_ms` was last worth keeping.
+    noted_unix_ms: u64,
+    pub(crate) reason: Option<String>,
+    pub(crate) live: Option<Live>,
+    /// Who follows it, and what is on their disks.
+    pub(crate) descendants: Vec<NodeSummary>,
+    below_flushed: Vec<NodeCopy>,
+    pub(crate) files_differ: bool,
+    /// Whether this connection has said what is on its disk.
+    reported: bool,
+}
+
+/// What a report has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// More is on disk somewhere.
+    pub(crate) flushed: bool,
+    /// What is kept over a restart has become old.
+    pub(crate) noteworthy: bool,
+}
+
+impl Entry {
+    fn new(peer: Peer, position: Position, now_ms: u64) -> Self {
+        Self {
+            peer,
+            state: SecondaryState::Refused,
+            sent: position.lsn,
+            received: position.lsn,
+            flushed: position,
+            applied: Lsn(0),
+            freshness: Freshness::default(),
+            first_seen_unix_ms: now_ms,
+            connected_at_unix_ms: now_ms,
+            last_seen_unix_ms: now_ms,
+            noted_unix_ms: now_ms,
+            reason: None,
+            live: None,
+            descendants: Vec::new(),
+            below_flushed: Vec::new(),
+            files_differ: false,
+            reported: false,
+        }
+    }
+
+    fn is_of(&self, live: &Live) -> bool {
+        self.live
+            .as_ref()
+            .is_some_and(|own| own.number == live.number)
+    }
+
+    pub(crate) fn report(&mut self, report: &Report, caught_up: bool, now_ms: u64) -> Moved {
+        let status = &report.status;
+        let flushed = Position {
+            lsn: Lsn(status.flushed),
+            chain: status.chain,
+        };
+        // Nobody below has more of this log than the node itself.
+        let below = report.below.iter().map(|disk| NodeCopy {
+            node: disk.node,
+            flushed: Lsn(disk.flushed).min(flushed.lsn),
+        });
+        let below: Vec<NodeCopy> = below.collect();
+        let moved = Moved {
+            flushed: !self.reported || self.flushed != flushed || self.below_flushed != below,
+            noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
+        };
+        self.received = Lsn(status.received);
+        (self.flushed, self.below_flushed) = (flushed, below);
+        self.reported = true;
+        self.applied = Lsn(status.applied);
+        self.freshness.apply(self.applied, 0);
+        self.last_seen_unix_ms = now_ms;
+        if moved.noteworthy {
+            self.noted_unix_ms = now_ms;
+        }
+        if caught_up && self.state == SecondaryState::CatchingUp {
+            self.state = SecondaryState::Streaming;
+        }
+        moved
+    }
+
+    fn view(&self, durable: Lsn, at: Instant) -> SecondaryStatus {
+        let lag_rows = durable.0.saturating_sub(self.applied.0);
+        let lag_ms = match lag_rows {
+            0 if self.freshness.is_known() => Some(0),
+            _ => self.freshness.lag_ms(self.applied, at),
+        };
+        SecondaryStatus {
+            name: self.peer.name.clone(),
+            id: self.peer.id.clone(),
+            address: self.peer.address,
+            state: self.state.as_str(),
+            protocol: self.peer.protocol,
+            serves: self.peer.serves.clone(),
+            descendants: self.descendants.clone(),
+            files_differ: self.files_differ,
+            sent: self.sent,
+            received: self.received,
+            flushed: self.flushed.lsn,
+            applied: self.applied,
+            lag_rows,
+            lag_bytes: 0,
+            lag_ms,
+            connected_at_unix_ms: self.connected_at_unix_ms,
+            last_seen_unix_ms: self.last_seen_unix_ms,
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn summary(&self, via: &str) -> NodeSummary {
+        NodeSummary {
+            id: self.peer.id.clone(),
+            name: self.peer.name.clone(),
+            address: self.peer.address.to_string(),
+            state: self.state.as_str().to_owned(),
+            applied: self.applied.0,
+            via: via.to_owned(),
+        }
+    }
+}
+
+/// The entries, by id.
+#[derive(Debug)]
+pub(crate) struct Book {
+    entries: HashMap<String, Entry>,
+    limit: usize,
+    connections: u64,
+}
+
+impl Book {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            limit: limit.max(1),
+            connections: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of a connection, as long as no newer one has taken it over.
+    pub(crate) fn live_mut(&mut self, id: &str, live: &Live) -> Option<&mut Entry> {
+        self.entries.get_mut(id).filter(|entry| entry.is_of(live))
+    }
+
+    /// Remembers a secondary of an earlier run, if there is room.
+    pub(crate) fn restore(&mut self, member: Member) {
+        if self.entries.len() >= self.limit {
+            return;
+        }
+        let peer = Peer {
+            name: member.name,
+            id: member.id.clone(),
+            address: member.address,
+            protocol: 0,
+            serves: String::new(),
+        };
+        let entry = Entry {
+            state: SecondaryState::Disconnected,
+            applied: member.position.lsn,
+            first_seen_unix_ms: member.first_seen_unix_ms,
+            connected_at_unix_ms: 0,
+            ..Entry::new(peer, member.position, member.last_seen_unix_ms)
+        };
+        self.entries.insert(member.id, entry);
+    }
+
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let member = |entry: &Entry| Member {
+            id: entry.peer.id.clone(),
+            name: entry.peer.name.clone(),
+            address: entry.peer.address,
+            position: entry.flushed,
+            first_seen_unix_ms: entry.first_seen_unix_ms,
+            last_seen_unix_ms: entry.last_seen_unix_ms,
+        };
+        let mut members: Vec<Member> = self.entries.values().map(member).collect();
+        members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        members
+    }
+
+    /// Forgets one by its id, or else all disconnected ones of that name.
+    pub(crate) fn forget(&mut self, name_or_id: &str) -> Forgotten {
+        let means = |entry: &Entry| entry.peer.id == name_or_id || entry.peer.name == name_or_id;
+        let all = self.entries.values().filter(|entry| means(entry)).count();
+        self.entries
+            .retain(|_, entry| entry.live.is_some() || !means(entry));
+        let left = self.entries.values().filter(|entry| means(entry)).count();
+        match (all, left) {
+            (0, _) => Forgotten::Unknown,
+            (all, left) if left < all => Forgotten::Done,
+            _ => Forgotten::Connected,
+        }
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        peer: Peer,
+        position: Position,
+        bootstrapping: bool,
+        now_ms: u64,
+    ) -> Result<Live, RefuseReason> {
+        let other = self.entries.get(&peer.id).filter(|known| {
+            // A copy with its certificate shows by where it is, as long as the other one talks.
+            let elsewhere = known.peer.address.ip() != peer.address.ip()
+                && now_ms.saturating_sub(known.last_seen_unix_ms) < TALKS_MS;
+            known.live.is_some() && (known.peer.name != peer.name || elsewhere)
+        });
+        if let Some(other) = other {
+            let (id, name) = (peer.id, other.peer.name.clone());
+            return Err(RefuseReason::CloneId { id, name });
+        }
+        if !self.make_room(&peer.id) {
+            return Err(RefuseReason::Full { limit: self.limit });
+        }
+        self.connections += 1;
+        let live = Live {
+            number: self.connections,
+            superseded: CancellationToken::new(),
+        };
+        let entry = match self.entries.remove(&peer.id) {
+            Some(mut entry) => {
+                if let Some(older) = entry.live.take() {
+                    older.superseded.cancel();
+                }
+                entry.peer = peer.clone();
+                entry
+            }
+            None => Entry::new(peer.clone(), position, now_ms),
+        };
+        let state = if bootstrapping {
+            SecondaryState::Bootstrapping
+        } else {
+            SecondaryState::CatchingUp
+        };
+        let entry = Entry {
+            state,
+            sent: position.lsn,
+            received: position.lsn,
+            connected_at_unix_ms: now_ms,
+            last_seen_unix_ms: now_ms,
+            reason: None,
+            live: Some(live.clone()),
+            descendants: Vec::new(),
+            below_flushed: Vec::new(),
+            files_differ: false,
+            reported: false,
+            applied: entry.applied.min(position.lsn),
+            freshness: Freshness::default(),
+            ..entry
+        };
+        self.entries.insert(peer.id, entry);
+        Ok(live)
+    }
+
+    pub(crate) fn refused(&mut self, peer: Peer, position: Position, reason: String, now_ms: u64) {
+        let connected = self
+            .entries
+            .get(&peer.id)
+            .is_some_and(|entry| entry.live.is_some());
+        // A live connection of that id is not to be hidden by another node that claims to be it.
+        if connected || !self.make_room(&peer.id) {
+            return;
+        }
+        let known = self.entries.remove(&peer.id);
+        let entry = known.unwrap_or_else(|| Entry::new(peer.clone(), position, now_ms));
+        let id = peer.id.clone();
+        let entry = Entry {
+            peer,
+            state: SecondaryState::Refused,
+            last_seen_unix_ms: now_ms,
+            reason: Some(reason),
+            ..entry
+        };
+        self.entries.insert(id, entry);
+    }
+
+    /// What is on the disks of connected nodes and of those behind them, by their own word on this
+    /// connection. A node that joins does not count: it may have to start over.
+    pub(crate) fn copies(&self) -> Vec<NodeCopy> {
+        let counts = |entry: &&Entry| {
+            let bootstrapping = entry.state == SecondaryState::Bootstrapping;
+            entry.live.is_some() && entry.reported && !bootstrapping
+        };
+        let own = |entry: &Entry| NodeCopy {
+            node: fnv(&entry.peer.id),
+            flushed: entry.flushed.lsn,
+        };
+        let live = self.entries.values().filter(counts);
+        live.flat_map(|entry| {
+            std::iter::once(own(entry)).chain(entry.below_flushed.iter().copied())
+        })
+        .collect()
+    }
+
+    /// Whether `id` is known or fits, once the one not connected for longest is forgotten.
+    fn make_room(&mut self, id: &str) -> bool {
+        if self.entries.contains_key(id) || self.entries.len() < self.limit {
+            return true;
+        }
+        let gone = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.live.is_none());
+        let oldest = gone.min_by_key(|(_, entry)| entry.last_seen_unix_ms);
+        match oldest.map(|(id, _)| id.clone()) {
+            Some(oldest) => self.entries.remove(&oldest).is_some(),
+            None => false,
+        }
+    }
+
+    /// Every status but for its bytes. Who is gone from here and connected behind somebody else is
+    /// told there.
+    pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
+        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let below: HashSet<&str> = live
+            .flat_map(|entry| &entry.descendants)
+            .map(|summary| summary.id.as_str())
+            .collect();
+        let is_shown =
+            |entry: &&Entry| entry.live.is_some() || !below.contains(entry.peer.id.as_str());
+        let shown = self.entries.values().filter(is_shown);
+        shown.map(|entry| entry.view(durable, at)).collect()
+    }
+
+    /// Connected ones and those behind them.
+    pub(crate) fn summaries(&self, via: &str) -> Vec<NodeSummary> {
+        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let mut summaries: Vec<NodeSummary> = live
+            .flat_map(|entry| {
+                std::iter::once(entry.summary(via)).chain(entry.descendants.iter().cloned())
+            })
+            .collect();
+        summaries.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        summaries
+    }
+}
+
+/// FNV-1a, 64 bits: tells nodes apart by eight bytes, alike on every node.
+fn fnv(id: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// How often the last word of a connected secondary is worth keeping for the next start.
+const NOTE_EVERY_MS: u64 = 60_000;
+
+/// A secondary says something every second.
+const TALKS_MS: u64 = 1_500;

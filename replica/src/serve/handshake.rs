@@ -1,0 +1,277 @@
+//! The upstream's end of the handshake: hears Hello, decides, answers, and where the two logs do not
+//! meet helps to find out where they did. It owns a connection until blocks flow; it must never send
+//! one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use wal::{Cursor, Log, Position};
+
+use crate::error::{LinkError, clip};
+use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::serve::registry::{Peer, Registration};
+use crate::serve::session::{ShipError, Shipping, unexpected};
+use crate::wire::common_point::{MAX_POINTS, find_common};
+use crate::wire::plan::{
+    MAX_NAME_LEN, Plan, RefuseReason, needs_snapshot, negotiate, plan, upstream_state,
+};
+use crate::wire::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
+
+/// What a handshake that succeeded leaves.
+pub(crate) struct Session {
+    pub(crate) registration: Arc<Registration>,
+    pub(crate) sender: ControlSender,
+    pub(crate) receiver: ControlReceiver,
+    /// The log that was agreed on.
+    pub(crate) log: Log,
+    pub(crate) protocol: u16,
+    pub(crate) hello: Hello,
+    pub(crate) flow: Flow,
+}
+
+/// What follows a handshake.
+pub(crate) enum Flow {
+    /// Blocks from the cursor on.
+    Blocks(BlockSender, Cursor),
+    /// Files, for as long as the secondary stays.
+    Snapshot,
+}
+
+/// What to do about a secondary, with what that takes.
+enum Decision {
+    Stream(Cursor),
+    Snapshot,
+    Compare(RefuseReason),
+}
+
+/// Takes a new connection as far as blocks or files.
+pub(crate) async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, ShipError> {
+    let within = shipping.greet_timeout;
+    let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
+    let hello = match in_time(within, receiver.receive()).await? {
+        Some(Message::Hello(hello)) => hello,
+        Some(other) => return Err(unexpected(&other)),
+        None => return Err(LinkError::Finished.into()),
+    };
+    match answer(link, shipping, &hello, &mut sender, &mut receiver).await {
+        Ok(Answered {
+            log,
+            protocol,
+            registration,
+            flow,
+        }) => Ok(Session {
+            registration: Arc::new(registration),
+            sender,
+            receiver,
+            log,
+            protocol,
+            hello,
+            flow,
+        }),
+        Err(ShipError::Refused(refuse)) => {
+            note(link, shipping, &hello, &refuse.message);
+            in_time(within, sender.send(&Message::Refuse(refuse.clone()))).await?;
+            sender.finish();
+            Err(ShipError::Refused(refuse))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+struct Answered {
+    log: Log,
+    protocol: u16,
+    registration: Registration,
+    flow: Flow,
+}
+
+async fn answer(
+    link: &Link,
+    shipping: &Shipping,
+    hello: &Hello,
+    sender: &mut ControlSender,
+    receiver: &mut ControlReceiver,
+) -> Result<Answered, ShipError> {
+    let within = shipping.greet_timeout;
+    let protocol = negotiate(hello).map_err(refused)?;
+    if shipping.source.lineage().passes(&hello.node_id) {
+        return Err(refused(RefuseReason::Loop));
+    }
+    let Some(log) = shipping.source.log() else {
+        return Err(refused(RefuseReason::NoLogYet));
+    };
+    // Looking up a position may read the disk.
+    let (asked, held) = (hello.clone(), log.clone());
+    let decision = spawn_blocking(move || decide(&asked, &held)).await??;
+    let peer = peer(link, hello, protocol);
+    let (position, plan, flow) = match decision {
+        Decision::Stream(cursor) => {
+            let from = cursor.position();
+            if hello.bootstrapping {
+                shipping.holds.touch(&hello.node_id);
+            } else {
+                shipping.holds.release(&hello.node_id);
+            }
+            let plan = WirePlan::Stream {
+                lsn: from.lsn.0,
+                chain: from.chain,
+            };
+            (from, plan, Some(cursor))
+        }
+        Decision::Snapshot if protocol < V3_SINCE => {
+            return Err(ShipError::Refused(needs_snapshot(hello, log.oldest())));
+        }
+        Decision::Snapshot => (
+            hello.position(),
+            snapshot(shipping, hello, &log).await?,
+            None,
+        ),
+        Decision::Compare(reason) => {
+            note(link, shipping, hello, &reason.to_string());
+            let welcome = welcome(shipping, &log, protocol, WirePlan::Compare {});
+            in_time(within, sender.send(&welcome)).await?;
+            let route = Message::Route(shipping.source.lineage().route());
+            in_time(within, sender.send(&route)).await?;
+            return Err(compare(&log, sender, receiver, reason, within).await);
+        }
+    };
+    let bootstrapping = hello.bootstrapping || flow.is_none();
+    let registration = shipping.registry.register(peer, position, bootstrapping);
+    let registration = registration.map_err(refused)?;
+    let welcome = welcome(shipping, &log, protocol, plan);
+    in_time(within, sender.send(&welcome)).await?;
+    let flow = match flow {
+        Some(cursor) => Flow::Blocks(in_time(within, link.open_blocks()).await?, cursor),
+        None => Flow::Snapshot,
+    };
+    Ok(Answered {
+        log,
+        protocol,
+        registration,
+        flow,
+    })
+}
+
+/// The plan for this secondary.
+fn decide(hello: &Hello, log: &Log) -> Result<Decision, ShipError> {
+    match plan(hello, &upstream_state(log)) {
+        Plan::Stream(position) => Ok(Decision::Stream(log.cursor(position)?)),
+        Plan::Snapshot { .. } => Ok(Decision::Snapshot),
+        Plan::Compare(_) if !log.is_whole_at(hello.position().lsn) => {
+            let position = hello.position().lsn;
+            Err(refused(RefuseReason::Damaged { position }))
+        }
+        Plan::Compare(reason) => Ok(Decision::Compare(reason)),
+        Plan::Refuse(reason) => Err(refused(reason)),
+    }
+}
+
+/// What a snapshot would be now; its files are held for this secondary.
+async fn snapshot(shipping: &Shipping, hello: &Hello, log: &Log) -> Result<WirePlan, ShipError> {
+    let (holds, id, log) = (shipping.holds.clone(), hello.node_id.clone(), log.clone());
+    let bundle = spawn_blocking(move || holds.take(&id, &log)).await?;
+    let compacted = bundle.compacted();
+    Ok(WirePlan::Snapshot {
+        lsn: compacted.lsn.0,
+        chain: compacted.chain,
+        files: bundle.files(),
+        bytes: bundle.bytes(),
+    })
+}
+
+/// Tells for as long as it is asked which ends of blocks this log has too. Never succeeds: the
+/// secondary closes once it knows.
+async fn compare(
+    log: &Log,
+    sender: &mut ControlSender,
+    receiver: &mut ControlReceiver,
+    reason: RefuseReason,
+    within: Duration,
+) -> ShipError {
+    for _ in 0..MAX_PROBES {
+        let probe = match in_time(within, receiver.receive()).await {
+            Ok(Some(Message::Probe(probe))) if probe.points.len() <= MAX_POINTS => probe,
+            Ok(Some(other)) => return unexpected(&other),
+            Ok(None) | Err(ShipError::Link(LinkError::Closed { .. })) => {
+                return ShipError::Apart(reason);
+            }
+            Err(error) => return error,
+        };
+        let points: Vec<Position> = probe.points.into_iter().map(Position::from).collect();
+        let (asked, durable) = (log.clone(), *log.durable().borrow());
+        let found =
+            spawn_blocking(move || find_common(&points, durable, |lsn| asked.chain_at(lsn)));
+        let index = match found.await {
+            Ok(index) => index.and_then(|index| u32::try_from(index).ok()),
+            Err(error) => return error.into(),
+        };
+        let common = Common {
+            index,
+            durable: durable.into(),
+        };
+        if let Err(error) = in_time(within, sender.send(&Message::Common(common))).await {
+            return error;
+        }
+    }
+    ShipError::Protocol("it asks without end where the logs meet".to_owned())
+}
+
+/// A relay hands on what it last heard of the primary, as in heartbeats.
+fn welcome(shipping: &Shipping, log: &Log, protocol: u16, plan: WirePlan) -> Message {
+    let end = log.durable().borrow().lsn;
+    let beat = shipping.source.lineage().heartbeat(log, end);
+    Message::Welcome(Welcome {
+        protocol,
+        log: log.id().0,
+        epoch: log.epoch().0,
+        plan,
+        // The search for a common point needs this node's own end.
+        durable: match plan {
+            WirePlan::Compare {} => end.0,
+            _ => beat.durable,
+        },
+        now_unix_ns: beat.now_unix_ns,
+    })
+}
+
+fn peer(link: &Link, hello: &Hello, protocol: u16) -> Peer {
+    Peer {
+        name: link.peer().to_owned(),
+        id: hello.node_id.clone(),
+        address: link.remote(),
+        protocol,
+        serves: clip(&hello.serves),
+    }
+}
+
+/// Remembers somebody who is turned away.
+fn note(link: &Link, shipping: &Shipping, hello: &Hello, reason: &str) {
+    if (1..=MAX_NAME_LEN).contains(&hello.node_id.len()) {
+        let peer = peer(link, hello, 0);
+        let (position, reason) = (hello.position(), reason.to_owned());
+        shipping.registry.refused(peer, position, reason);
+    }
+}
+
+fn refused(reason: RefuseReason) -> ShipError {
+    ShipError::Refused(Refuse::from(&reason))
+}
+
+/// A peer that takes nothing must not hold its place for ever either: its windows may be shut.
+async fn in_time<T>(
+    within: Duration,
+    step: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, ShipError> {
+    match timeout(within, step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ShipError::Silent(within)),
+    }
+}
+
+/// Time for a new connection to say Hello, to take the answer, and to ask on.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Questions where two logs meet: each narrows the answer by a factor of a thousand.
+const MAX_PROBES: usize = 64;

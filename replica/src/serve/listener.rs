@@ -1,0 +1,245 @@
+//! The listener of a node that serves secondaries, a primary or a relay: takes connections and gives
+//! each its own task; on a primary it also runs the one that repairs the node's files. It owns the
+//! endpoint and the end of all those tasks; it must never let one secondary wait for another.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::certs::identity::Identity;
+use crate::certs::revocations;
+use crate::config::ListenConfig;
+use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::files::leases::Holds;
+use crate::files::limit::Limits;
+use crate::files::peers::Peers;
+use crate::files::repair;
+use crate::quic::{Endpoint, Knock};
+use crate::quiet::Quiet;
+use crate::serve::registry::Registry;
+use crate::serve::session::{self, ShipError, Shipping};
+use crate::serve::source::Source;
+use crate::wire::blocks::{Compression, Packer};
+
+/// A listening node. Dropping it ends the connections too, but only [`Listener::stop`] waits for
+/// that.
+pub struct Listener {
+    endpoint: Arc<Endpoint>,
+    shipping: Arc<Shipping>,
+    tasks: TaskTracker,
+    local: SocketAddr,
+    _stop_on_drop: DropGuard,
+}
+
+impl Listener {
+    /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs a
+    /// tokio runtime around it.
+    pub fn bind(
+        config: ListenConfig,
+        identity: &Identity,
+        source: Source,
+    ) -> Result<Self, ReplicaError> {
+        Handle::try_current().map_err(|_| ReplicaError::NoRuntime)?;
+        let address = config.listen;
+        let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
+        let unbound = |source: io::Error| ReplicaError::Bind { address, source };
+        let local = endpoint.local_addr().map_err(unbound)?;
+        let shutdown = CancellationToken::new();
+        let remembered = config.max_secondaries.max(REMEMBERED);
+        let repairs = source.log().filter(|_| source.lineage().is_primary());
+        let shipping = Arc::new(Shipping {
+            registry: Registry::new(source.clone(), remembered, config.members),
+            source,
+            peers: Peers::new(),
+            holds: Holds::new(),
+            limits: Limits::new(config.max_rate, config.max_rate_each),
+            packer: Arc::new(Packer::new(config.compression)),
+            plain: Arc::new(Packer::new(Compression::None)),
+            heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
+            greet_timeout: config.greet_timeout,
+            contact_timeout: config.contact_timeout,
+            doubts: Arc::new(Semaphore::new(1)),
+            shutdown: shutdown.clone(),
+        });
+        let upstream = Self {
+            endpoint: Arc::new(endpoint),
+            shipping,
+            tasks: TaskTracker::new(),
+            local,
+            _stop_on_drop: shutdown.drop_guard(),
+        };
+        let door = Door {
+            endpoint: Arc::clone(&upstream.endpoint),
+            shipping: Arc::clone(&upstream.shipping),
+            tasks: upstream.tasks.clone(),
+            places: Arc::new(Semaphore::new(
+                config.max_secondaries.min(Semaphore::MAX_PERMITS),
+            )),
+        };
+        upstream.tasks.spawn(door.keep());
+        let listening = Some(Arc::clone(&upstream.endpoint));
+        let shutdown = upstream.shipping.shutdown.clone();
+        upstream
+            .tasks
+            .spawn(revocations::keep(identity.clone(), listening, shutdown));
+        // A relay's files are repaired from its own upstream.
+        if let Some(log) = repairs {
+            let (peers, shutdown) = (
+                upstream.shipping.peers.clone(),
+                upstream.shipping.shutdown.clone(),
+            );
+            upstream.tasks.spawn(repair::run(log, peers, shutdown));
+        }
+        tracing::info!(node = %config.own.name, address = %local, "listening for secondaries");
+        Ok(upstream)
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The secondaries it knows.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.shipping.registry.clone()
+    }
+
+    /// Lets connected secondaries flush what they are behind, says goodbye and closes; takes two
+    /// seconds at most.
+    pub async fn stop(self) {
+        let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+        self.shipping.shutdown.cancel();
+        self.tasks.close();
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::debug!("some secondaries or a repair did not end in time");
+        }
+        self.endpoint.close(CloseCode::Done, "this node stops");
+        let _ = timeout(IDLE_LIMIT, self.endpoint.idle()).await;
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("local", &self.local)
+            .field("registry", &self.shipping.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The accept loop and what it needs.
+struct Door {
+    endpoint: Arc<Endpoint>,
+    shipping: Arc<Shipping>,
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn keep(self) {
+        let complaints = Arc::new(std::sync::Mutex::new(Quiet::default()));
+        loop {
+            let knock = tokio::select! {
+                knock = self.endpoint.accept() => knock,
+                () = self.shipping.shutdown.cancelled() => return,
+            };
+            let Some(knock) = knock else { return };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                knock.refuse();
+                continue;
+            };
+            let (shipping, complaints) = (Arc::clone(&self.shipping), Arc::clone(&complaints));
+            self.tasks.spawn(async move {
+                let visitor = Visitor::new(&knock);
+                let ended = visit(knock, shipping).await;
+                drop(place);
+                visitor.report(&ended, &complaints);
+            });
+        }
+    }
+}
+
+async fn visit(knock: Knock, shipping: Arc<Shipping>) -> ShipError {
+    let accepted = tokio::select! {
+        accepted = timeout(TLS_TIMEOUT, knock.accept()) => accepted,
+        () = shipping.shutdown.cancelled() => return ShipError::Stopping,
+    };
+    match accepted {
+        Ok(Ok(link)) => session::serve(link, shipping).await,
+        Ok(Err(error)) => error.into(),
+        Err(_) => ShipError::Silent(TLS_TIMEOUT),
+    }
+}
+
+/// Someone at the door, for the log.
+struct Visitor {
+    address: SocketAddr,
+}
+
+impl Visitor {
+    fn new(knock: &Knock) -> Self {
+        Self {
+            address: knock.remote(),
+        }
+    }
+
+    /// Says once why a visit ended; what repeats at every knock is not said again.
+    fn report(&self, ended: &ShipError, complaints: &std::sync::Mutex<Quiet>) {
+        let address = self.address;
+        if is_ordinary(ended) {
+            tracing::info!(%address, reason = %ended, "secondary disconnected");
+            return;
+        }
+        let line = format!("{}: {ended}", address.ip());
+        let news = match complaints.lock() {
+            Ok(mut complaints) => complaints.is_news(&line, Instant::now()),
+            Err(_) => true,
+        };
+        if news {
+            tracing::warn!(%address, reason = %ended, "secondary turned away");
+        } else {
+            tracing::debug!(%address, reason = %ended, "secondary turned away again");
+        }
+    }
+}
+
+fn is_ordinary(ended: &ShipError) -> bool {
+    match ended {
+        ShipError::Link(LinkError::Closed { code, .. }) => *code != CloseCode::BadBlock as u64,
+        ShipError::Link(LinkError::Codec(_)) => false,
+        ShipError::Link(error) => !error.is_about_certificate(),
+        ShipError::Superseded | ShipError::Stopping | ShipError::Swapped => true,
+        ShipError::Silent(_)
+        | ShipError::Protocol(_)
+        | ShipError::Refused(_)
+        | ShipError::Apart(_)
+        | ShipError::Log(_)
+        | ShipError::LogClosed
+        | ShipError::Task(_) => false,
+    }
+}
+
+/// Secondaries remembered at least, connected or not.
+const REMEMBERED: usize = 1024;
+
+/// Secondaries give a primary up after a few seconds of silence.
+const SLOWEST_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Time for a TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for all secondaries to take leave.
+const STOP_LIMIT: Duration = Duration::from_millis(1_700);
+
+/// Time for the last packets to go out.
+const IDLE_LIMIT: Duration = Duration::from_millis(300);

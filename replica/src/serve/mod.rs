@@ -1,0 +1,9 @@
+//! The upstream's side of a connection: accepting secondaries, the handshake, one session each, and
+//! the registry of those known. It must never know how a secondary follows.
+
+pub(crate) mod entries;
+pub(crate) mod handshake;
+pub(crate) mod listener;
+pub(crate) mod registry;
+pub(crate) mod session;
+pub(crate) mod source;

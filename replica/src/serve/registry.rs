@@ -1,0 +1,275 @@
+//! The secondaries a node serves: those connected and those it remembers. It owns the lock around
+//! the [`Book`] of them and what the log is told of their positions; it must never wait or do
+//! network I/O.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wal::{Lsn, Position, Replicated};
+
+use crate::clock;
+use crate::lag::bytes_between;
+use crate::serve::entries::{Book, Entry, Live};
+use crate::serve::source::Source;
+use crate::status::{SecondaryState, SecondaryStatus};
+use crate::wire::plan::RefuseReason;
+use crate::wire::{Heartbeat, NodeSummary, Report};
+
+/// Every secondary the node has seen, the oldest disconnected ones forgotten beyond a limit. Cheap
+/// to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Source,
+    /// A std mutex: sections are short and never wait.
+    book: Mutex<Book>,
+    changes: watch::Sender<u64>,
+}
+
+/// What became of the wish to forget a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is.
+    Done,
+    /// It is connected, so it would be back at once.
+    Connected,
+    /// No secondary has that name or id.
+    Unknown,
+}
+
+/// What is worth keeping of a secondary while this node does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Common name of its certificate.
+    pub name: String,
+    /// Where it connected from last.
+    pub address: SocketAddr,
+    /// End of what was on its disk, as last heard.
+    pub position: Position,
+    /// When it was first heard.
+    pub first_seen_unix_ms: u64,
+    /// When it was last heard.
+    pub last_seen_unix_ms: u64,
+}
+
+impl Registry {
+    /// The limit counts those remembered too.
+    pub(crate) fn new(source: Source, limit: usize, members: Vec<Member>) -> Self {
+        let mut book = Book::new(limit);
+        members.into_iter().for_each(|member| book.restore(member));
+        Self {
+            inner: Arc::new(Inner {
+                source,
+                book: Mutex::new(book),
+                changes: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// All of them, by name, then id.
+    #[must_use]
+    pub fn secondaries(&self) -> Vec<SecondaryStatus> {
+        let log = self.inner.source.log();
+        let durable = log
+            .as_ref()
+            .map_or(Lsn(0), |log| log.durable().borrow().lsn);
+        let mut all = self.book().statuses(durable, Instant::now());
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        // Sizes are summed up over every block: only when somebody lags, and outside the lock.
+        if let Some(log) = log.filter(|_| all.iter().any(|status| status.lag_rows > 0)) {
+            let segments = log.snapshot().segments();
+            for status in &mut all {
+                let pieces = segments.iter().map(|s| (s.first, s.end, s.bytes));
+                status.lag_bytes = bytes_between(pieces, status.applied, durable);
+            }
+        }
+        all
+    }
+
+    /// What to keep for the next start.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.book().members()
+    }
+
+    /// Moves when [`Registry::members`] is worth keeping again.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Forgets a secondary that is not connected.
+    #[must_use]
+    pub fn forget(&self, name_or_id: &str) -> Forgotten {
+        let forgotten = self.book().forget(name_or_id);
+        self.changed(forgotten == Forgotten::Done);
+        forgotten
+    }
+
+    /// For a relay to tell its own upstream who follows it.
+    #[must_use]
+    pub fn summaries(&self) -> Summaries {
+        Summaries(self.clone())
+    }
+
+    /// A secondary begins to stream at `position`. An older connection of the same id is ended.
+    pub(crate) fn register(
+        &self,
+        peer: Peer,
+        position: Position,
+        bootstrapping: bool,
+    ) -> Result<Registration, RefuseReason> {
+        let id = peer.id.clone();
+        let live = self
+            .book()
+            .register(peer, position, bootstrapping, clock::unix_ms())?;
+        self.tell_log();
+        self.changed(true);
+        Ok(Registration {
+            registry: self.clone(),
+            id,
+            live,
+        })
+    }
+
+    /// A secondary was turned away.
+    pub(crate) fn refused(&self, peer: Peer, position: Position, reason: String) {
+        self.book()
+            .refused(peer, position, reason, clock::unix_ms());
+        self.changed(true);
+    }
+
+    fn changed(&self, really: bool) {
+        if really {
+            self.inner.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    /// Tells the log how many other disks hold it, and up to where.
+    fn tell_log(&self) {
+        if let Some(log) = self.inner.source.log() {
+            // Told under the lock, so that an older view cannot overtake a newer one.
+            let book = self.book();
+            log.set_replicated(Replicated::new(book.copies()));
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Every section leaves the book consistent, so a panic elsewhere does not spoil it.
+        self.inner
+            .book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("secondaries", &self.book().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Those who follow a relay, in summary.
+#[derive(Clone, Debug)]
+pub struct Summaries(Registry);
+
+impl Summaries {
+    /// All of them, those below them included; `via` is the id of this node.
+    pub(crate) fn list(&self, via: &str) -> Vec<NodeSummary> {
+        self.0.book().summaries(via)
+    }
+}
+
+/// Who connected, from where, and what it said of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Common name of the certificate.
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: u16,
+    pub(crate) serves: String,
+}
+
+/// A connection's entry; the end of it marks the secondary as disconnected.
+pub(crate) struct Registration {
+    registry: Registry,
+    id: String,
+    live: Live,
+}
+
+impl Registration {
+    /// Ends when a newer connection of the same node takes over.
+    pub(crate) fn superseded(&self) -> &CancellationToken {
+        &self.live.superseded
+    }
+
+    /// Blocks below `lsn` were handed to the connection.
+    pub(crate) fn sent(&self, lsn: Lsn) {
+        self.update(|entry| entry.sent = lsn);
+    }
+
+    /// A heartbeat went out.
+    pub(crate) fn beat(&self, beat: &Heartbeat) {
+        let (durable, now_ns) = (Lsn(beat.durable), beat.now_unix_ns);
+        self.update(|entry| entry.freshness.beat(durable, now_ns, Instant::now()));
+    }
+
+    /// The secondary reported.
+    pub(crate) fn report(&self, report: &Report, caught_up: bool) {
+        let now = clock::unix_ms();
+        let moved = self.update(|entry| entry.report(report, caught_up, now));
+        let moved = moved.unwrap_or_default();
+        if moved.flushed {
+            self.registry.tell_log();
+        }
+        self.registry.changed(moved.noteworthy);
+    }
+
+    /// Who follows the secondary.
+    pub(crate) fn below(&self, below: Vec<NodeSummary>) {
+        self.update(|entry| entry.descendants = below);
+    }
+
+    /// Its Parquet files are not those of this node. True when that is news.
+    pub(crate) fn files_differ(&self, differ: bool) -> bool {
+        let news = self.update(|entry| std::mem::replace(&mut entry.files_differ, differ));
+        differ && news == Some(false)
+    }
+
+    /// Why the connection ends.
+    pub(crate) fn ended(&self, reason: String) {
+        self.update(|entry| entry.reason = Some(reason));
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut book = self.registry.book();
+        let entry = book.live_mut(&self.id, &self.live)?;
+        Some(change(entry))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let ended = self.update(|entry| {
+            entry.state = SecondaryState::Disconnected;
+            entry.live = None;
+            entry.descendants.clear();
+        });
+        if ended.is_some() {
+            self.registry.tell_log();
+            self.registry.changed(true);
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! One secondary, seen from its upstream once the handshake is done: the loops over one connection
+//! (blocks, heartbeats, reports, fetches). It owns nothing but that connection and must never slow
+//! the log: what a stalled secondary holds is the connection's send window.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use wal::{Cursor, Log, Lsn, WalError};
+
+use crate::error::{CloseCode, LinkError, clip};
+use crate::files::fetch::Giving;
+use crate::files::leases::Holds;
+use crate::files::limit::{Limit, Limits};
+use crate::files::peers::Peers;
+use crate::follow::stream::MOST_SUMMARIES;
+use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::serve::handshake::{Flow, Session, greet};
+use crate::serve::registry::{Registration, Registry};
+use crate::serve::source::Source;
+use crate::wire::blocks::Packer;
+use crate::wire::plan::RefuseReason;
+use crate::wire::{
+    CaughtUp, Downstreams, End, Message, NodeSummary, Refuse, Report, Status, V3_SINCE,
+};
+
+/// What all shippers of a node share.
+pub(crate) struct Shipping {
+    pub(crate) source: Source,
+    pub(crate) registry: Registry,
+    /// Connected secondaries that can be asked for a file.
+    pub(crate) peers: Peers,
+    /// Files kept for secondaries that take a snapshot.
+    pub(crate) holds: Holds,
+    pub(crate) limits: Limits,
+    /// For secondaries that can undo it.
+    pub(crate) packer: Arc<Packer>,
+    /// For all others.
+    pub(crate) plain: Arc<Packer>,
+    pub(crate) heartbeat: Duration,
+    /// Time for each step of a handshake.
+    pub(crate) greet_timeout: Duration,
+    /// Time between two words of a secondary.
+    pub(crate) contact_timeout: Duration,
+    /// The right to look at segments that a peer complains of.
+    pub(crate) doubts: Arc<Semaphore>,
+    /// Cancelled when the node stops.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Why a connection with a secondary ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShipError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the secondary said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("the secondary broke the protocol: {0}")]
+    Protocol(String),
+    #[error("refused: {}", .0.message)]
+    Refused(Refuse),
+    #[error("{0}; it was told where they still agree")]
+    Apart(RefuseReason),
+    #[error("a newer connection of the same node took over")]
+    Superseded,
+    #[error("this node serves another log now")]
+    Swapped,
+    #[error("this node stops")]
+    Stopping,
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] WalError),
+    #[error("the log is closed")]
+    LogClosed,
+    #[error("a task failed: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// Serves one secondary until its connection ends, for whatever reason.
+pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
+    let session = tokio::select! {
+        session = greet(&link, &shipping) => session,
+        error = link.closed() => Err(error.into()),
+        () = shipping.shutdown.cancelled() => Err(ShipError::Stopping),
+    };
+    let error = match session {
+        Ok(session) => {
+            let registration = Arc::clone(&session.registration);
+            let error = accompany(&link, session, &shipping).await;
+            registration.ended(error.to_string());
+            error
+        }
+        Err(error) => error,
+    };
+    part(&link, &error).await;
+    error
+}
+
+async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipError {
+    let Session {
+        registration,
+        sender,
+        receiver,
+        log,
+        protocol,
+        hello,
+        flow,
+    } = session;
+    let limit = shipping.limits.peer();
+    let giving = Giving {
+        files: &log,
+        holds: Some((&shipping.holds, &hello.node_id)),
+        limit: limit.clone(),
+    };
+    let serving = shipping.peers.attend(link, protocol, &giving);
+    let (blocks, cursor) = match flow {
+        Flow::Blocks(blocks, cursor) => (blocks, cursor),
+        Flow::Snapshot => {
+            return tokio::select! {
+                error = serving => error.into(),
+                error = link.closed() => error.into(),
+                () = shipping.shutdown.cancelled() => ShipError::Stopping,
+                () = sleep(MANIFEST_TIME) => ShipError::Silent(MANIFEST_TIME),
+            };
+        }
+    };
+    let from = cursor.position();
+    tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
+        protocol, bootstrapping = hello.bootstrapping, "secondary connected");
+    let packer = match hello.packs & ZSTD {
+        0 => &shipping.plain,
+        _ => &shipping.packer,
+    };
+    let course = Course {
+        shipping,
+        log: &log,
+        registration: &registration,
+        limit,
+        packer: (protocol >= V3_SINCE).then_some(packer),
+        protocol,
+        sent: AtomicU64::new(from.lsn.0),
+        flushed: watch::Sender::new(Lsn(0)),
+        caught_up: watch::Sender::new(None),
+    };
+    let loops = async {
+        tokio::try_join!(
+            course.ship(cursor, blocks),
+            course.beat(sender),
+            course.listen(receiver),
+        )
+    };
+    let ended = tokio::select! {
+        ended = loops => match ended {
+            Ok(_) => ShipError::Stopping,
+            Err(error) => error,
+        },
+        () = registration.superseded().cancelled() => ShipError::Superseded,
+        () = swapped(shipping, &log) => ShipError::Swapped,
+        error = serving => error.into(),
+        error = link.closed() => error.into(),
+    };
+    if ended.is_complaint() {
+        doubt(shipping, &log, *course.flushed.borrow());
+    }
+    ended
+}
+
+/// Looks whether the blocks from `at` on are damaged here; one look at a time, whoever complains.
+fn doubt(shipping: &Shipping, log: &Log, at: Lsn) {
+    shipping.packer.forget();
+    if let Ok(place) = Arc::clone(&shipping.doubts).try_acquire_owned() {
+        let log = log.clone();
+        drop(spawn_blocking(move || {
+            log.suspect(at);
+            drop(place);
+        }));
+    }
+}
+
+impl ShipError {
+    /// Whether the secondary could not go on with the blocks it got. It may be right: then peers can
+    /// mend what is damaged here.
+    fn is_complaint(&self) -> bool {
+        let bad = CloseCode::BadBlock as u64;
+        matches!(self, Self::Link(LinkError::Closed { code, .. }) if *code == bad)
+    }
+}
+
+/// Waits until the node serves another log than this one.
+async fn swapped(shipping: &Shipping, log: &Log) {
+    let mut logs = shipping.source.logs();
+    let is_other = |now: &Option<Log>| now.as_ref().is_none_or(|now| !now.is_same(log));
+    if logs.wait_for(is_other).await.is_err() {
+        // The node stops; that is told elsewhere.
+        std::future::pending().await
+    }
+}
+
+/// What the loops over one connection share.
+struct Course<'a> {
+    shipping: &'a Shipping,
+    log: &'a Log,
+    registration: &'a Registration,
+    limit: Limit,
+    /// Frames blocks, for those who know frames.
+    packer: Option<&'a Arc<Packer>>,
+    protocol: u16,
+    sent: AtomicU64,
+    flushed: watch::Sender<Lsn>,
+    caught_up: watch::Sender<Option<Lsn>>,
+}
+
+impl Course<'_> {
+    /// Sends what is durable, then waits for more: catching up and following live are one loop.
+    async fn ship(&self, mut cursor: Cursor, mut blocks: BlockSender) -> Result<(), ShipError> {
+        let mut durable = self.log.durable();
+        loop {
+            let end = *durable.borrow_and_update();
+            loop {
+                let is_cold = end.lsn.0.saturating_sub(cursor.position().lsn.0) >= COLD_ROWS;
+                let (moved, load) = self.next_load(cursor, is_cold).await?;
+                cursor = moved;
+                let Some(mut load) = load else { break };
+                let bytes = load.parts.iter().map(Bytes::len).sum();
+                if is_cold {
+                    self.limit.backfill(bytes).await;
+                } else {
+                    self.limit.live(bytes).await;
+                }
+                // Noted first: the secondary may report a part before all of it is handed over.
+                self.sent.store(load.end.0, Ordering::Relaxed);
+                self.registration.sent(load.end);
+                blocks.send(&mut load.parts).await?;
+            }
+            let at = cursor.position().lsn;
+            self.caught_up.send_if_modified(|caught| {
+                let first = caught.is_none();
+                *caught = caught.or(Some(at));
+                first
+            });
+            durable.changed().await.map_err(|_| ShipError::LogClosed)?;
+        }
+    }
+
+    /// The next run of blocks, as it travels. Far from the log's end that may read the disk, which
+    /// no other task should have to wait for; near it the bytes are in memory and a thread hop would
+    /// cost more than they do.
+    async fn next_load(
+        &self,
+        mut cursor: Cursor,
+        is_cold: bool,
+    ) -> Result<(Cursor, Option<Load>), ShipError> {
+        let packer = self.packer.map(Arc::clone);
+        let read = move || {
+            let load = Load::next(&mut cursor, packer.as_deref());
+            (cursor, load)
+        };
+        let (cursor, load) = if is_cold {
+            spawn_blocking(read).await?
+        } else {
+            read()
+        };
+        Ok((cursor, load?))
+    }
+
+    /// Tells where the primary's log and clock stand: when that changes, a little later to say it
+    /// once for many groups, and from time to time anyway. A relay tells what it last heard.
+    async fn beat(&self, mut sender: ControlSender) -> Result<(), ShipError> {
+        let mut durable = self.log.durable();
+        let mut lineages = self.shipping.source.lineages();
+        let mut caught_up = self.caught_up.subscribe();
+        let (mut told, mut route) = (false, None);
+        loop {
+            let end = durable.borrow_and_update().lsn;
+            let lineage = lineages.borrow_and_update().clone();
+            // The way first: who has none to the primary has no word of it either.
+            if self.protocol >= V3_SINCE && route.as_ref() != Some(&lineage.route()) {
+                let way = lineage.route();
+                sender.send(&Message::Route(way.clone())).await?;
+                route = Some(way);
+            }
+            let beat = lineage.heartbeat(self.log, end);
+            self.registration.beat(&beat);
+            sender.send(&Message::Heartbeat(beat)).await?;
+            let at = *caught_up.borrow_and_update();
+            if let Some(at) = at
+                && !told
+            {
+                told = true;
+                sender
+                    .send(&Message::CaughtUp(CaughtUp { at: at.0 }))
+                    .await?;
+            }
+            sleep(HEARTBEAT_GAP).await;
+            tokio::select! {
+                changed = durable.changed() => changed.map_err(|_| ShipError::LogClosed)?,
+                changed = caught_up.changed() => changed.map_err(|_| ShipError::LogClosed)?,
+                changed = lineages.changed() => changed.map_err(|_| ShipError::Stopping)?,
+                () = sleep(self.shipping.heartbeat) => {}
+                () = self.shipping.shutdown.cancelled() => return self.say_goodbye(sender).await,
+            }
+        }
+    }
+
+    /// Gives the secondary a moment to have everything on disk, then tells it to go.
+    async fn say_goodbye(&self, mut sender: ControlSender) -> Result<(), ShipError> {
+        let end = self.log.durable().borrow().lsn;
+        let mut flushed = self.flushed.subscribe();
+        if timeout(DRAIN, flushed.wait_for(|lsn| *lsn >= end))
+            .await
+            .is_err()
+        {
+            tracing::debug!(%end, "the secondary did not have everything when this node stopped");
+        }
+        let reason = ShipError::Stopping.to_string();
+        sender.send(&Message::End(End { reason })).await?;
+        sender.finish();
+        Err(ShipError::Stopping)
+    }
+
+    async fn listen(&self, mut receiver: ControlReceiver) -> Result<(), ShipError> {
+        let newer = self.protocol >= V3_SINCE;
+        let silence = self.shipping.contact_timeout;
+        loop {
+            let heard = timeout(silence, receiver.receive()).await;
+            let heard = heard.map_err(|_| ShipError::Silent(silence))?;
+            let report = match heard? {
+                Some(Message::Status(status)) if !newer => Report {
+                    status,
+                    ..Report::default()
+                },
+                Some(Message::Report(report)) if newer => report,
+                Some(Message::Downstreams(downstreams)) if newer => {
+                    check_briefs(&downstreams)?;
+                    self.registration.below(downstreams.nodes);
+                    continue;
+                }
+                Some(other) => return Err(unexpected(&other)),
+                None => return Err(LinkError::Finished.into()),
+            };
+            let status = &report.status;
+            if report.below.len() > MOST_BELOW {
+                return Err(ShipError::Protocol("it reports too many disks".to_owned()));
+            }
+            check(status, self.sent.load(Ordering::Relaxed), |lsn| {
+                self.log.chain_at(lsn)
+            })?;
+            self.compare_files(&report);
+            let caught_up = *self.caught_up.borrow();
+            let streams = caught_up.is_some_and(|at| status.applied >= at.0);
+            self.registration.report(&report, streams);
+            self.flushed.send_replace(Lsn(status.flushed));
+        }
+    }
+
+    /// Both sides compact alike: at the same place in the log their files must be the same.
+    fn compare_files(&self, report: &Report) {
+        let Report {
+            compacted,
+            next,
+            digest,
+            ..
+        } = *report;
+        let Some(own) = self.log.files_digest(Lsn(compacted), next) else {
+            return;
+        };
+        if digest != 0 && self.registration.files_differ(own != digest) {
+            tracing::error!(
+                compacted,
+                next,
+                own,
+                theirs = digest,
+                "a secondary's Parquet files are not those of this node: compare them with headwater verify --against"
+            );
+        }
+    }
+}
+
+/// A run of blocks on its way.
+struct Load {
+    parts: Vec<Bytes>,
+    end: Lsn,
+}
+
+impl Load {
+    fn next(cursor: &mut Cursor, packer: Option<&Packer>) -> Result<Option<Self>, WalError> {
+        let from = cursor.position().lsn;
+        let Some(chunk) = cursor.next(CHUNK_BYTES)? else {
+            return Ok(None);
+        };
+        let end = chunk.end.lsn;
+        let parts = match packer {
+            Some(packer) => packer.frame(from, &chunk),
+            None => chunk.parts,
+        };
+        Ok(Some(Self { parts, end }))
+    }
+}
+
+/// A list of those below must be as short as any node may send it.
+fn check_briefs(downstreams: &Downstreams) -> Result<(), ShipError> {
+    let nodes = &downstreams.nodes;
+    if nodes.len() > MOST_SUMMARIES || !nodes.iter().all(NodeSummary::is_short) {
+        let reason = "it lists more nodes, or longer names, than there may be";
+        return Err(ShipError::Protocol(reason.to_owned()));
+    }
+    Ok(())
+}
+
+/// A report must be possible: in order, of what was sent, and of the same blocks.
+fn check(
+    status: &Status,
+    sent: u64,
+    chain_at: impl Fn(Lsn) -> Option<u64>,
+) -> Result<(), ShipError> {
+    let Status {
+        received,
+        flushed,
+        applied,
+        chain,
+    } = *status;
+    if applied > flushed || flushed > received || received > sent {
+        return Err(ShipError::Protocol(format!(
+            "it reports received {received}, flushed {flushed}, applied {applied} of {sent} sent"
+        )));
+    }
+    if chain_at(Lsn(flushed)).is_some_and(|own| own != chain) {
+        return Err(ShipError::Protocol(format!(
+            "its log differs from this node's before {flushed}"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn unexpected(message: &Message) -> ShipError {
+    let name = match message {
+        Message::Hello(_) => "Hello",
+        Message::Welcome(_) => "Welcome",
+        Message::Refuse(_) => "Refuse",
+        Message::Heartbeat(_) => "Heartbeat",
+        Message::CaughtUp(_) => "CaughtUp",
+        Message::Status(_) => "Status",
+        Message::End(_) => "End",
+        Message::Fetch(_) => "Fetch",
+        Message::File(_) => "File",
+        Message::Route(_) => "Route",
+        Message::Probe(_) => "Probe",
+        Message::Common(_) => "Common",
+        Message::FetchFrom(_) => "FetchFrom",
+        Message::Report(_) => "Report",
+        Message::Downstreams(_) => "Downstreams",
+    };
+    ShipError::Protocol(format!("an unexpected {name}"))
+}
+
+/// Ends the connection so that the secondary learns why.
+async fn part(link: &Link, error: &ShipError) {
+    let code = match error {
+        ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_) => CloseCode::Protocol,
+        ShipError::Link(_) => CloseCode::Done,
+        ShipError::Silent(_) => CloseCode::Silent,
+        ShipError::Refused(_) => CloseCode::Refused,
+        ShipError::Superseded => CloseCode::Superseded,
+        ShipError::Stopping | ShipError::Swapped | ShipError::Apart(_) => CloseCode::Done,
+        ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_) => CloseCode::Internal,
+    };
+    if matches!(error, ShipError::Refused(_) | ShipError::Stopping) {
+        // Closing drops what is still on its way, so the peer closes once it has the last message.
+        let _ = timeout(FAREWELL, link.closed()).await;
+    }
+    link.close(code, &clip(&error.to_string()));
+}
+
+/// Most bytes read from the log in one step.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Rows behind the durable end from which blocks are taken to be on disk.
+const COLD_ROWS: u64 = 65_536;
+
+/// Shortest time between heartbeats.
+const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
+
+/// Time for a secondary that needs a snapshot to take the manifest and go.
+const MANIFEST_TIME: Duration = Duration::from_secs(120);
+
+/// Time between two words of a secondary, which says something every second: one whose program hangs
+/// must not count as a copy, nor hold the connection's window for ever.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+
+/// Disks in one report.
+const MOST_BELOW: usize = 8;
+
+/// Bit of Hello's `packs`.
+const ZSTD: u8 = 1;
+
+/// Time for a secondary to flush what it is behind when the primary stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Time for a peer to close after the last message.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain_at(lsn: Lsn) -> Option<u64> {
+        (lsn == Lsn(100)).then_some(7)
+    }
+
+    fn status(received: u64, flushed: u64, applied: u64, chain: u64) -> Status {
+        Status {
+            received,
+            flushed,
+            applied,
+            chain,
+        }
+    }
+
+    #[test]
+    fn a_status_must_be_possible() {
+        assert!(check(&status(90, 80, 70, 1), 90, chain_at).is_ok());
+        assert!(check(&status(100, 100, 100, 7), 100, chain_at).is_ok());
+        for impossible in [
+            status(91, 80, 70, 1),
+            status(80, 90, 70, 1),
+            status(90, 70, 80, 1),
+        ] {
+            assert!(matches!(
+                check(&impossible, 90, chain_at),
+                Err(ShipError::Protocol(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_status_with_another_chain_at_the_same_end_is_divergence() {
+        let error = check(&status(100, 100, 100, 8), 100, chain_at).expect_err("diverged");
+        assert!(error.to_string().contains("differs"), "{error}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What an upstream serves and whom it follows itself: a primary's own log, or what a relay has of
+//! its upstream's. It owns that pairing and must never decide anything: it is looked at by every
+//! connection.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use wal::{Log, Lsn};
+
+use crate::clock;
+use crate::wire::{Heartbeat, Route, WireHop};
+
+/// A node on the way to the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Where a node stands on the way from the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The node itself first, then whom it follows, and so on.
+    pub hops: Vec<Hop>,
+    /// Whether the last of them is the primary.
+    pub rooted: bool,
+    /// What a relay last heard of the primary; none on the primary itself.
+    pub(crate) heard: Option<PrimaryClock>,
+}
+
+/// The primary's durable end while its clock showed a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrimaryClock {
+    pub(crate) durable: Lsn,
+    pub(crate) now_unix_ns: i64,
+}
+
+impl Lineage {
+    /// Whether the node with this id is on the way.
+    pub(crate) fn passes(&self, id: &str) -> bool {
+        self.hops.iter().any(|hop| hop.id == id)
+    }
+
+    /// Whether this is the primary itself.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.rooted && self.hops.len() == 1
+    }
+
+    /// The primary's end and clock, as far as this node knows them; `end` is that of its own log.
+    pub(crate) fn heartbeat(&self, log: &Log, end: Lsn) -> Heartbeat {
+        let committed_at_ns = log.snapshot().committed_at();
+        let (durable, now_unix_ns) = match self.heard {
+            Some(heard) => (heard.durable, heard.now_unix_ns),
+            None if self.is_primary() => (end, clock::unix_ns()),
+            // A relay that has not heard of the primary yet knows no later time than this.
+            None => (end, committed_at_ns),
+        };
+        Heartbeat {
+            durable: durable.0,
+            committed_at_ns,
+            now_unix_ns,
+        }
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        let wire = |hop: &Hop| WireHop {
+            id: hop.id.clone(),
+            name: hop.name.clone(),
+        };
+        Route {
+            hops: self.hops.iter().map(wire).collect(),
+            rooted: self.rooted,
+        }
+    }
+}
+
+impl From<WireHop> for Hop {
+    fn from(hop: WireHop) -> Self {
+        Self {
+            id: hop.id,
+            name: hop.name,
+        }
+    }
+}
+
+/// A log to serve, now or later. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    log: watch::Receiver<Option<Log>>,
+    lineage: watch::Receiver<Lineage>,
+    /// A primary's never change, but must not look closed.
+    _kept: Option<Arc<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    _log: watch::Sender<Option<Log>>,
+    _lineage: watch::Sender<Lineage>,
+}
+
+impl Source {
+    /// The log of a primary.
+    #[must_use]
+    pub fn primary(log: Log, own: Hop) -> Self {
+        let (keep_log, log) = watch::channel(Some(log));
+        let (keep_lineage, lineage) = watch::channel(Lineage {
+            hops: vec![own],
+            rooted: true,
+            heard: None,
+        });
+        Self {
+            log,
+            lineage,
+            _kept: Some(Arc::new(Kept {
+                _log: keep_log,
+                _lineage: keep_lineage,
+            })),
+        }
+    }
+
+    /// What a relay follows.
+    pub(crate) fn relay(
+        log: watch::Receiver<Option<Log>>,
+        lineage: watch::Receiver<Lineage>,
+    ) -> Self {
+        Self {
+            log,
+            lineage,
+            _kept: None,
+        }
+    }
+
+    /// The log, if there is one yet.
+    pub(crate) fn log(&self) -> Option<Log> {
+        self.log.borrow().clone()
+    }
+
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.lineage.borrow().clone()
+    }
+
+    /// Changes when another log is served.
+    pub(crate) fn logs(&self) -> watch::Receiver<Option<Log>> {
+        self.log.clone()
+    }
+
+    /// Changes when the way to the primary does, and with every word of the primary.
+    pub(crate) fn lineages(&self) -> watch::Receiver<Lineage> {
+        self.lineage.clone()
+    }
+}
+
+/// Most nodes between a secondary and the primary, both ends counted.
+pub(crate) const MAX_HOPS: usize = 16;

@@ -1,0 +1,137 @@
+//! Control messages and their bytes. It owns every byte of the control stream, and of a fetch but
+//! for the file (`PROTOCOL.md` has the tables), and must never see a block. It is the only place
+//! that knows the encoding library, which is no longer developed: bounded here, fuzzed and held by
+//! golden bytes, it can be replaced.
+//!
+//! A frame is a length (u32, little-endian) and that many bytes of one message: a variant number
+//! and its fields. Variant numbers are never reused and fields never reordered. Messages spoken
+//! before a version is agreed (Hello, Refuse) may grow at their end: readers skip what they
+//! don't know.
+
+#[cfg(test)]
+mod tests;
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bytes::{Buf, BytesMut};
+
+use crate::wire::message::Message;
+
+/// The protocol's name in the TLS handshake.
+pub const ALPN: &[u8] = b"headwater/1";
+
+/// Oldest and newest protocol version this build speaks.
+pub const PROTOCOL_MIN: u16 = 2;
+/// See [`PROTOCOL_MIN`].
+pub const PROTOCOL_MAX: u16 = 3;
+
+/// First protocol version with routes, snapshots, the search for a common point, reports, framed
+/// blocks and everything else that came with relays.
+pub const V3_SINCE: u16 = 3;
+
+/// Most bytes of one message, without its length.
+pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+/// Bytes of a frame before the message.
+pub const LENGTH_LEN: usize = 4;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_LEN>> =
+    bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>();
+
+/// Why bytes are no message, or a message has no bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// A frame announces no byte, or more than allowed.
+    #[error("a control message of {length} bytes; 1 to {limit} are allowed", limit = MAX_MESSAGE_LEN)]
+    Length {
+        /// What the frame says.
+        length: usize,
+    },
+    /// The bytes are no message of this protocol.
+    #[error("a control message cannot be read: {0}")]
+    Malformed(String),
+    /// A message has more bytes than its fields.
+    #[error("a control message has {extra} bytes after its fields")]
+    Trailing {
+        /// How many.
+        extra: usize,
+    },
+    /// A message is too long to be sent.
+    #[error("a control message cannot be written: {0}")]
+    Unwritable(String),
+}
+
+/// The frame of a message.
+pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
+    let mut frame = vec![0; LENGTH_LEN];
+    bincode::encode_into_std_write(message, &mut frame, CONFIG)
+        .map_err(|error| CodecError::Unwritable(error.to_string()))?;
+    let length = frame.len() - LENGTH_LEN;
+    let announced = u32::try_from(length).ok();
+    match announced.filter(|_| length <= MAX_MESSAGE_LEN) {
+        Some(announced) => frame[..LENGTH_LEN].copy_from_slice(&announced.to_le_bytes()),
+        None => return Err(CodecError::Length { length }),
+    }
+    Ok(frame)
+}
+
+/// The message in these bytes, which follow a frame's length.
+pub fn decode(bytes: &[u8]) -> Result<Message, CodecError> {
+    if bytes.is_empty() || bytes.len() > MAX_MESSAGE_LEN {
+        return Err(CodecError::Length {
+            length: bytes.len(),
+        });
+    }
+    let (message, used): (Message, usize) = bincode::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let extra = bytes.len() - used;
+    let may_grow = matches!(message, Message::Hello(_) | Message::Refuse(_));
+    if extra > 0 && !may_grow {
+        return Err(CodecError::Trailing { extra });
+    }
+    Ok(message)
+}
+
+/// Finds messages in a stream of bytes; holds at most one frame and what was pushed last.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    /// A reader at the start of a frame.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The bytes that were pushed and belong to no message taken so far: after the last message of
+    /// a stream, what follows it.
+    #[must_use]
+    pub fn take_rest(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
+    /// The next whole message; `None` until it is there. After an error the stream is of no more
+    /// use.
+    pub fn next_message(&mut self) -> Result<Option<Message>, CodecError> {
+        let Some(announced) = self.buffer.first_chunk::<LENGTH_LEN>() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_le_bytes(*announced)).unwrap_or(usize::MAX);
+        if length == 0 || length > MAX_MESSAGE_LEN {
+            return Err(CodecError::Length { length });
+        }
+        if self.buffer.len() - LENGTH_LEN < length {
+            return Ok(None);
+        }
+        self.buffer.advance(LENGTH_LEN);
+        let message = self.buffer.split_to(length);
+        decode(&message).map(Some)
+    }
+}

@@ -1,0 +1,20 @@
+//! What goes over a connection, as bytes and as decisions about them: control messages and their
+//! encoding, the frames of a block stream, the plan of a handshake, the search for a common point.
+//! Pure: it must never do I/O, wait or read a clock.
+
+pub mod assembler;
+pub mod blocks;
+pub mod codec;
+pub mod common_point;
+pub mod message;
+pub mod plan;
+pub mod refusal;
+
+pub use codec::{
+    ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN, PROTOCOL_MAX, PROTOCOL_MIN,
+    V3_SINCE,
+};
+pub use message::{
+    CaughtUp, Common, Disk, Downstreams, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
+    NodeSummary, Point, Probe, Refuse, Report, Route, Status, Welcome, WireHop, WirePlan,
+};
