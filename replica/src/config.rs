@@ -4,11 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::follow::handshake::GREET_TIMEOUT;
-use crate::serve::handshake::HELLO_TIMEOUT;
-use crate::serve::registry::Member;
-use crate::serve::session::SILENCE;
-use crate::serve::source::Hop;
+use crate::status::{Hop, Member};
 use crate::wire::blocks::Compression;
 
 /// How a primary listens for secondaries.
@@ -112,3 +108,13 @@ impl FollowConfig {
         }
     }
 }
+
+/// Time for a new connection to say Hello, to take the answer, and to ask on.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for the upstream to answer: it may have to read its disk.
+const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two words of a secondary, which says something every second: one whose program hangs
+/// must not count as a copy, nor hold the connection's window for ever.
+const SILENCE: Duration = Duration::from_secs(5);

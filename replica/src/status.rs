@@ -3,10 +3,44 @@
 
 use std::net::SocketAddr;
 
-use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn};
+use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn, Position};
 
-use crate::serve::source::Hop;
-use crate::wire::NodeSummary;
+use crate::wire::{NodeSummary, WireHop};
+
+/// A node on the way to the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl From<WireHop> for Hop {
+    fn from(hop: WireHop) -> Self {
+        Self {
+            id: hop.id,
+            name: hop.name,
+        }
+    }
+}
+
+/// What is worth keeping of a secondary while this node does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Common name of its certificate.
+    pub name: String,
+    /// Where it connected from last.
+    pub address: SocketAddr,
+    /// End of what was on its disk, as last heard.
+    pub position: Position,
+    /// When it was first heard.
+    pub first_seen_unix_ms: u64,
+    /// When it was last heard.
+    pub last_seen_unix_ms: u64,
+}
 
 /// What a primary knows of one secondary, connected or remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]

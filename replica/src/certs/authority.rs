@@ -2,10 +2,7 @@
 //! files they are kept in; it must never overwrite a file or leave a key readable by others.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,67 +13,14 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::certs::identity::{self, CA_FILE, CERT_FILE, Identity, KEY_FILE, SERVER_NAME};
-use crate::certs::revoke;
+use crate::certs::error::CertsError;
+use crate::certs::files::{
+    CA_FILE, CA_KEY_FILE, CERT_FILE, KEY_FILE, PUBLIC, SECRET, create_dir, hand_out, read,
+    refuse_existing, write_new,
+};
+use crate::certs::identity::Identity;
+use crate::certs::tls::{SERVER_NAME, provider};
 use crate::clock;
-
-/// Why certificates cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CertsError {
-    /// A file that would be written is there already.
-    #[error("{} exists already and is not overwritten", .path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file or directory cannot be read or written.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    Io {
-        /// "read", "write" or "create".
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The node name cannot be a directory and a common name.
-    #[error(
-        "node name {name:?}: 1 to 64 of the characters a-z A-Z 0-9 . _ - are allowed, beginning with a letter or digit"
-    )]
-    Name {
-        /// The name given.
-        name: String,
-    },
-    /// A subject alternative name is neither an address nor a DNS name.
-    #[error("--san {san:?} is neither an IP address nor a DNS name")]
-    San {
-        /// The value given.
-        san: String,
-    },
-    /// The CA's files do not hold a CA.
-    #[error("{}: {reason}", .path.display())]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A revocation would hit other nodes too.
-    #[error(
-        "{name} cannot be revoked alone: its certificate has the serial number of those of {others}; \
-         make certificates with numbers of their own for them first (move each directory away, then `headwater certs node`)"
-    )]
-    SameSerial {
-        /// The node to revoke.
-        name: String,
-        /// The nodes that would be revoked with it.
-        others: String,
-    },
-    /// The crypto library failed.
-    #[error("cannot make a certificate: {0}")]
-    Make(String),
-}
 
 /// Makes a cluster CA in `dir`: `ca.pem` for everyone and `ca-key.pem`, which signs nodes and is
 /// best kept off them.
@@ -108,7 +52,7 @@ pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsErr
     write_new(&key, &issued.key.serialize_pem(), SECRET)?;
     write_new(&cert, &issued.certificate.pem(), PUBLIC)?;
     write_new(&ca, &authority.ca_pem, PUBLIC)?;
-    revoke::hand_out(dir, &home)?;
+    hand_out(dir, &home)?;
     Ok(home)
 }
 
@@ -203,9 +147,6 @@ struct Issued {
     key: KeyPair,
 }
 
-const CA_KEY_FILE: &str = "ca-key.pem";
-const SECRET: u32 = 0o600;
-const PUBLIC: u32 = 0o644;
 const CA_YEARS: u64 = 10;
 const NODE_YEARS: u64 = 5;
 const YEAR: Duration = Duration::from_secs(31_557_600);
@@ -239,7 +180,7 @@ fn node_params(name: &str, sans: &[String]) -> Result<CertificateParams, CertsEr
 /// 126 random bits: no two certificates share a number, so a revocation means one of them.
 fn random_serial() -> Result<SerialNumber, CertsError> {
     let mut bytes = [0; 16];
-    identity::provider()
+    provider()
         .secure_random
         .fill(&mut bytes)
         .map_err(|_| CertsError::Make("the system has no randomness".to_owned()))?;
@@ -315,62 +256,13 @@ pub(crate) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, St
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())
 }
 
-fn refuse_existing(paths: &[&Path]) -> Result<(), CertsError> {
-    // A dangling link is in the way too, so this asks for the entry, not for what it leads to.
-    match paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
-        Some(path) => Err(CertsError::Exists {
-            path: path.to_path_buf(),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn create_dir(path: &Path) -> Result<(), CertsError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(|source| io_error("create", path, source))
-}
-
-pub(crate) fn read(path: &Path) -> Result<String, CertsError> {
-    fs::read_to_string(path).map_err(|source| io_error("read", path, source))
-}
-
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
-    let mut file = match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(CertsError::Exists {
-                path: path.to_owned(),
-            });
-        }
-        Err(source) => return Err(io_error("create", path, source)),
-    };
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|source| io_error("write", path, source))
-}
-
-pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> CertsError {
-    CertsError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 fn make(error: rcgen::Error) -> CertsError {
     CertsError::Make(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -15,10 +15,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::certs::identity::provider;
-
-/// The file beside a node's certificate, and beside the CA, that lists what is revoked.
-pub(crate) const CRL_FILE: &str = "crl.pem";
+use crate::certs::tls::provider;
 
 /// One list of one CA.
 #[derive(Clone, PartialEq, Eq)]
@@ -213,6 +210,7 @@ fn accepted_by_tls(lists: &[Crl], ca: &[CertificateDer<'static>]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certs::files::CRL_FILE;
 
     #[test]
     fn serials_are_compared_without_leading_zeros() {

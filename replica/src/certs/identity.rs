@@ -9,25 +9,16 @@ use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
 
-use crate::certs::crl::CRL_FILE;
+use crate::certs::files::{CA_FILE, CERT_FILE, CRL_FILE, KEY_FILE};
 use crate::certs::revocations::Revocations;
+use crate::certs::tls::{SERVER_NAME, provider};
 use crate::error::ReplicaError;
 use crate::wire::ALPN;
-
-/// The DNS name in every node certificate, under which a secondary checks its primary: a
-/// certificate of the cluster is good at whatever address the node happens to live.
-pub(crate) const SERVER_NAME: &str = "headwater-node";
-
-/// Files of a node's certificate directory.
-pub(crate) const CA_FILE: &str = "ca.pem";
-pub(crate) const CERT_FILE: &str = "cert.pem";
-pub(crate) const KEY_FILE: &str = "key.pem";
 
 /// A node's certificate and key, and the CA whose nodes it trusts.
 pub struct Identity {
@@ -217,16 +208,6 @@ pub(crate) fn common_name(der: &[u8]) -> Option<String> {
 pub(crate) fn serial(der: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     Some(certificate.tbs_certificate.raw_serial().to_vec())
-}
-
-/// The one crypto provider of this crate; AES-128-GCM first, which modern CPUs encrypt fastest.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites = vec![
-        aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-        aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
-    ];
-    Arc::new(provider)
 }
 
 fn is_about_time(error: &CertificateError) -> bool {

@@ -3,9 +3,13 @@
 
 pub(crate) mod authority;
 pub(crate) mod crl;
+pub(crate) mod error;
+pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod revocations;
 pub(crate) mod revoke;
+pub(crate) mod tls;
 
-pub use authority::{Authority, CertsError, init, node};
+pub use authority::{Authority, init, node};
+pub use error::CertsError;
 pub use revoke::{Revoked, revoke};

@@ -2,9 +2,7 @@
 //! owns those files; it must never take an entry off the list, nor leave half a list where a node
 //! may read it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,11 +11,11 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::certs::authority::{
-    Authority, CertsError, check_name, first_certificate, io_error, read,
-};
-use crate::certs::crl::{self, CRL_FILE, Crl, Entry};
-use crate::certs::identity::{self, CERT_FILE};
+use crate::certs::authority::{Authority, check_name, first_certificate};
+use crate::certs::crl::{self, Crl, Entry};
+use crate::certs::error::CertsError;
+use crate::certs::files::{CERT_FILE, CRL_FILE, hand_out, read, replace};
+use crate::certs::identity;
 use crate::clock;
 
 /// What [`revoke`] has done.
@@ -73,16 +71,6 @@ pub fn revoke(dir: &Path, name: &str) -> Result<Revoked, CertsError> {
     })
 }
 
-/// Copies the list of the CA in `dir`, if it has one, into a node's directory.
-pub(crate) fn hand_out(dir: &Path, home: &Path) -> Result<Option<PathBuf>, CertsError> {
-    let (from, to) = (dir.join(CRL_FILE), home.join(CRL_FILE));
-    let Some(list) = crl::read(&from).map_err(|source| io_error("read", &from, source))? else {
-        return Ok(None);
-    };
-    replace(&to, &list)?;
-    Ok(Some(to))
-}
-
 /// A node's directory in the CA's.
 struct Node {
     name: String,
@@ -93,10 +81,10 @@ struct Node {
 
 /// The directories with certificates of this CA, by name. Others are none of its business.
 fn nodes(dir: &Path, ca: &CertificateDer<'static>) -> Result<Vec<Node>, CertsError> {
-    let listing = fs::read_dir(dir).map_err(|source| io_error("read", dir, source))?;
+    let listing = fs::read_dir(dir).map_err(|source| CertsError::io("read", dir, source))?;
     let mut nodes = Vec::new();
     for entry in listing {
-        let entry = entry.map_err(|source| io_error("read", dir, source))?;
+        let entry = entry.map_err(|source| CertsError::io("read", dir, source))?;
         let home = entry.path();
         let Ok(pem) = fs::read_to_string(home.join(CERT_FILE)) else {
             continue;
@@ -156,7 +144,7 @@ fn is_signed(certificate: &CertificateDer<'static>, ca: &CertificateDer<'static>
 
 /// The list so far.
 fn held(path: &Path, authority: &CertificateDer<'static>) -> Result<Option<Crl>, CertsError> {
-    let Some(pem) = crl::read(path).map_err(|source| io_error("read", path, source))? else {
+    let Some(pem) = crl::read(path).map_err(|source| CertsError::io("read", path, source))? else {
         return Ok(None);
     };
     let mut lists =
@@ -198,37 +186,6 @@ fn sign(
 
 /// A list must outlive the CA: nodes do not look at its end, other tools might.
 const LIFETIME: Duration = Duration::from_secs(100 * 31_557_600);
-
-/// Puts a whole new file in the place of the old one, which a node may be reading.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), CertsError> {
-    let new = path.with_extension("pem.new");
-    // What an interrupted run has left.
-    match fs::remove_file(&new) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("write", &new, source));
-        }
-        _ => {}
-    }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&new)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&new, path))
-        .and_then(|()| path.parent().map_or(Ok(()), sync_dir))
-        .map_err(|source| io_error("write", path, source))
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    // The parent of a bare file name is the empty path.
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    File::open(dir)?.sync_all()
-}
 
 fn ca(path: &Path, reason: impl ToString) -> CertsError {
     CertsError::Ca {

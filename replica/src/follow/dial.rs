@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
-use crate::follow::stream::FollowError;
+use crate::follow::error::FollowError;
 use crate::quic::{Endpoint, Link};
 
 /// Whose turn it is.

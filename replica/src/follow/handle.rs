@@ -11,13 +11,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use wal::{Follower, Log};
 
 use crate::certs::identity::Identity;
-use crate::certs::revocations;
 use crate::config::FollowConfig;
 use crate::files::peers::Peers;
 use crate::follow::logs::Held;
 use crate::follow::state::Board;
 use crate::follow::store::Store;
 use crate::follow::task::Pursuit;
+use crate::revocation_watch;
 use crate::serve::registry::Summaries;
 use crate::serve::source::{Hop, Source};
 use crate::status::FollowStatus;
@@ -55,7 +55,11 @@ impl FollowTask {
         let peers = Peers::new();
         let (summaries, told) = watch::channel(None);
         let held = Held::new(store, existing, Arc::clone(&board), peers.clone());
-        let revoking = tokio::spawn(revocations::keep(identity.clone(), None, shutdown.clone()));
+        let revoking = tokio::spawn(revocation_watch::keep(
+            identity.clone(),
+            None,
+            shutdown.clone(),
+        ));
         let pursuit = Pursuit::new(
             config,
             identity,

@@ -9,8 +9,8 @@ use wal::{Epoch, Follower, Log, LogId, Lsn, Position};
 
 use crate::config::FollowConfig;
 use crate::error::{LinkError, clip};
+use crate::follow::error::FollowError;
 use crate::follow::reconcile::Meeting;
-use crate::follow::stream::FollowError;
 use crate::quic::{ControlReceiver, ControlSender, Link};
 use crate::wire::common_point::{self, Search};
 use crate::wire::{
@@ -195,9 +195,6 @@ async fn ask(
         }
     }
 }
-
-/// Time for the upstream to answer: it may have to read its disk.
-pub(crate) const GREET_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,11 @@ use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging,
 use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::follow::bootstrap::Bootstrap;
+use crate::follow::error::FollowError;
 use crate::follow::reconcile::{self, Before, Fate, LANDMARKS, Meeting, Parting};
 use crate::follow::state::Board;
 use crate::follow::store::Store;
-use crate::follow::stream::{Completion, FollowError};
+use crate::follow::stream::Completion;
 
 /// What a secondary holds.
 pub(crate) struct Held {

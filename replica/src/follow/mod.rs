@@ -3,6 +3,7 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod dial;
+pub(crate) mod error;
 pub(crate) mod fill;
 pub(crate) mod handle;
 pub(crate) mod handshake;

@@ -2,123 +2,28 @@
 //! reports out, heartbeats read and fetches served. It owns nothing beyond that connection and must
 //! never put into the log a byte that the log itself did not check.
 
-use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wal::{Follower, Log, Lsn, Position, WalError};
+use wal::{Follower, Log, Lsn, Position};
 
 use crate::config::FollowConfig;
-use crate::error::{CloseCode, LinkError, ReplicaError, clip};
-use crate::files::fetch::{FetchError, Giving};
+use crate::error::{LinkError, clip};
+use crate::files::fetch::Giving;
 use crate::files::peers::Peers;
+use crate::follow::error::FollowError;
 use crate::follow::handshake::{Agreed, Agreement};
 use crate::follow::state::Board;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
 use crate::serve::registry::Summaries;
 use crate::serve::source::MAX_HOPS;
-use crate::status::FollowPhase;
-use crate::wire::assembler::{AssembleError, Assembler};
-use crate::wire::blocks::{PackError, Unpacker};
-use crate::wire::plan::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
-use crate::wire::{
-    Disk, Downstreams, MAX_MESSAGE_LEN, Message, Refuse, Report, Route, Status, V3_SINCE,
-};
-
-/// Why a connection ended, or did not come about.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FollowError {
-    #[error("cannot resolve {upstream}: {source}")]
-    Resolve { upstream: String, source: io::Error },
-    #[error("{0} resolves to no address")]
-    NoAddress(String),
-    #[error("no answer from {address} within {within:?}")]
-    Unanswered { address: String, within: Duration },
-    #[error(transparent)]
-    Setup(#[from] ReplicaError),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error("nothing heard from the upstream for {0:?}")]
-    Silent(Duration),
-    #[error("the upstream broke the protocol: {0}")]
-    Protocol(String),
-    #[error("the upstream refuses: {}", .0.message)]
-    Refused(Refuse),
-    #[error("the upstream ended the connection: {0}")]
-    Ended(String),
-    #[error("{0}")]
-    Stream(#[from] AssembleError),
-    #[error("{0}")]
-    Frame(#[from] PackError),
-    #[error("the upstream's blocks do not continue the local log: {0}")]
-    BadBlock(WalError),
-    #[error("the local log stands at {found}, not at {wanted}")]
-    Moved { wanted: Position, found: Position },
-    #[error("the disk is too full for what is to be done: {0}")]
-    NoRoom(WalError),
-    #[error("the local log has failed: {0}")]
-    LocalLog(String),
-    #[error("this node stops")]
-    Stopping,
-    #[error("another part of the connection ended it")]
-    Cut,
-    #[error("no manifest came: {0}")]
-    NoManifest(FetchError),
-    #[error("a ring: {0}")]
-    Ring(String),
-    #[error("{0}")]
-    Behind(String),
-    /// Not an end but a turn: something was done that needs another connection.
-    #[error("{0}")]
-    Turn(&'static str),
-    #[error("an upstream that is named before this one answers again")]
-    Better,
-    #[error("the snapshot is here")]
-    BootstrapComplete,
-    #[error("files of the snapshot cannot be taken in: {0}")]
-    Unfilled(String),
-}
-
-impl FollowError {
-    /// The state to show until the next attempt succeeds.
-    pub(crate) fn phase(&self) -> FollowPhase {
-        match self {
-            Self::Refused(refuse) if refuse.code == NEEDS_SNAPSHOT => FollowPhase::NeedsSnapshot,
-            Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
-                FollowPhase::Connecting
-            }
-            Self::Refused(_) | Self::Ring(_) => FollowPhase::Refused,
-            Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
-            Self::LocalLog(_) => FollowPhase::Failed,
-            _ => FollowPhase::Connecting,
-        }
-    }
-
-    /// What to tell the primary when closing.
-    pub(crate) fn close_code(&self) -> CloseCode {
-        match self {
-            Self::Protocol(_) | Self::Link(LinkError::Codec(_)) => CloseCode::Protocol,
-            Self::BadBlock(_) | Self::Stream(_) | Self::Frame(_) => CloseCode::BadBlock,
-            Self::LocalLog(_) | Self::Moved { .. } => CloseCode::Internal,
-            Self::Silent(_) => CloseCode::Silent,
-            _ => CloseCode::Done,
-        }
-    }
-
-    /// What an error of the local log means: a block it will not have, or its end.
-    pub(crate) fn of_append(error: WalError) -> Self {
-        match error {
-            WalError::Diverged { .. }
-            | WalError::InvalidBlock(_)
-            | WalError::Corrupt { .. }
-            | WalError::NewerFormat { .. } => Self::BadBlock(error),
-            other => Self::LocalLog(other.to_string()),
-        }
-    }
-}
+use crate::wire::assembler::Assembler;
+use crate::wire::blocks::Unpacker;
+use crate::wire::message::MOST_SUMMARIES;
+use crate::wire::{Disk, Downstreams, MAX_MESSAGE_LEN, Message, Report, Route, Status, V3_SINCE};
 
 /// What following over one connection needs beside it.
 pub(crate) struct Following<'a> {
@@ -547,9 +452,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Shortest time between two lists of those who follow this node.
 const DOWNSTREAMS_EVERY: Duration = Duration::from_secs(1);
 
-/// Nodes in one list, and bytes of each of the five texts of a node: together less than a message
-/// may have.
-pub(crate) const MOST_SUMMARIES: usize = 200;
+/// Bytes of each of the five texts of a node in a list: all together less than a message may have.
 const BRIEF_TEXT: usize = 60;
 const _: () = assert!(MOST_SUMMARIES * (5 * (BRIEF_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
 

@@ -15,8 +15,9 @@ use quinn::{ConnectionError, ReadError, TransportConfig, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::certs::identity::{self, Identity, SERVER_NAME};
+use crate::certs::identity::{self, Identity};
 use crate::certs::revocations::Revocations;
+use crate::certs::tls::SERVER_NAME;
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
 use crate::wire::{FrameReader, MAX_MESSAGE_LEN, Message, codec};
 

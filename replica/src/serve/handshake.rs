@@ -11,12 +11,14 @@ use wal::{Cursor, Log, Position};
 
 use crate::error::{LinkError, clip};
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
-use crate::serve::registry::{Peer, Registration};
-use crate::serve::session::{ShipError, Shipping, unexpected};
+use crate::serve::entries::Peer;
+use crate::serve::error::{ShipError, unexpected};
+use crate::serve::registry::Registration;
+use crate::serve::shared::Shipping;
 use crate::wire::common_point::{MAX_POINTS, find_common};
-use crate::wire::plan::{
-    MAX_NAME_LEN, Plan, RefuseReason, needs_snapshot, negotiate, plan, upstream_state,
-};
+use crate::wire::message::MAX_NAME_LEN;
+use crate::wire::plan::{Plan, negotiate, plan, upstream_state};
+use crate::wire::refusal::{RefuseReason, needs_snapshot};
 use crate::wire::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
 
 /// What a handshake that succeeded leaves.
@@ -269,9 +271,6 @@ async fn in_time<T>(
         Err(_) => Err(ShipError::Silent(within)),
     }
 }
-
-/// Time for a new connection to say Hello, to take the answer, and to ask on.
-pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Questions where two logs meet: each narrows the answer by a factor of a thousand.
 const MAX_PROBES: usize = 64;

@@ -15,7 +15,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::certs::identity::Identity;
-use crate::certs::revocations;
 use crate::config::ListenConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::files::leases::Holds;
@@ -24,8 +23,11 @@ use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::quic::{Endpoint, Knock};
 use crate::quiet::Quiet;
+use crate::revocation_watch;
+use crate::serve::error::ShipError;
 use crate::serve::registry::Registry;
-use crate::serve::session::{self, ShipError, Shipping};
+use crate::serve::session;
+use crate::serve::shared::Shipping;
 use crate::serve::source::Source;
 use crate::wire::blocks::{Compression, Packer};
 
@@ -87,9 +89,11 @@ impl Listener {
         upstream.tasks.spawn(door.keep());
         let listening = Some(Arc::clone(&upstream.endpoint));
         let shutdown = upstream.shipping.shutdown.clone();
-        upstream
-            .tasks
-            .spawn(revocations::keep(identity.clone(), listening, shutdown));
+        upstream.tasks.spawn(revocation_watch::keep(
+            identity.clone(),
+            listening,
+            shutdown,
+        ));
         // A relay's files are repaired from its own upstream.
         if let Some(log) = repairs {
             let (peers, shutdown) = (

@@ -2,8 +2,10 @@
 //! the registry of those known. It must never know how a secondary follows.
 
 pub(crate) mod entries;
+pub(crate) mod error;
 pub(crate) mod handshake;
 pub(crate) mod listener;
 pub(crate) mod registry;
 pub(crate) mod session;
+pub(crate) mod shared;
 pub(crate) mod source;

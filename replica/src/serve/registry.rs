@@ -3,7 +3,6 @@
 //! network I/O.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,10 +12,10 @@ use wal::{Lsn, Position, Replicated};
 
 use crate::clock;
 use crate::lag::bytes_between;
-use crate::serve::entries::{Book, Entry, Live};
+use crate::serve::entries::{Book, Entry, Forgotten, Live, Peer};
 use crate::serve::source::Source;
-use crate::status::{SecondaryState, SecondaryStatus};
-use crate::wire::plan::RefuseReason;
+use crate::status::{Member, SecondaryState, SecondaryStatus};
+use crate::wire::refusal::RefuseReason;
 use crate::wire::{Heartbeat, NodeSummary, Report};
 
 /// Every secondary the node has seen, the oldest disconnected ones forgotten beyond a limit. Cheap
@@ -31,34 +30,6 @@ struct Inner {
     /// A std mutex: sections are short and never wait.
     book: Mutex<Book>,
     changes: watch::Sender<u64>,
-}
-
-/// What became of the wish to forget a secondary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgotten {
-    /// It is.
-    Done,
-    /// It is connected, so it would be back at once.
-    Connected,
-    /// No secondary has that name or id.
-    Unknown,
-}
-
-/// What is worth keeping of a secondary while this node does not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Identity of its data directory.
-    pub id: String,
-    /// Common name of its certificate.
-    pub name: String,
-    /// Where it connected from last.
-    pub address: SocketAddr,
-    /// End of what was on its disk, as last heard.
-    pub position: Position,
-    /// When it was first heard.
-    pub first_seen_unix_ms: u64,
-    /// When it was last heard.
-    pub last_seen_unix_ms: u64,
 }
 
 impl Registry {
@@ -189,17 +160,6 @@ impl Summaries {
     pub(crate) fn list(&self, via: &str) -> Vec<NodeSummary> {
         self.0.book().summaries(via)
     }
-}
-
-/// Who connected, from where, and what it said of itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Common name of the certificate.
-    pub(crate) name: String,
-    pub(crate) id: String,
-    pub(crate) address: SocketAddr,
-    pub(crate) protocol: u16,
-    pub(crate) serves: String,
 }
 
 /// A connection's entry; the end of it marks the secondary as disconnected.

@@ -7,78 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use wal::{Cursor, Log, Lsn, WalError};
 
 use crate::error::{CloseCode, LinkError, clip};
 use crate::files::fetch::Giving;
-use crate::files::leases::Holds;
-use crate::files::limit::{Limit, Limits};
-use crate::files::peers::Peers;
-use crate::follow::stream::MOST_SUMMARIES;
+use crate::files::limit::Limit;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Flow, Session, greet};
-use crate::serve::registry::{Registration, Registry};
-use crate::serve::source::Source;
+use crate::serve::registry::Registration;
+use crate::serve::shared::Shipping;
 use crate::wire::blocks::Packer;
-use crate::wire::plan::RefuseReason;
-use crate::wire::{
-    CaughtUp, Downstreams, End, Message, NodeSummary, Refuse, Report, Status, V3_SINCE,
-};
-
-/// What all shippers of a node share.
-pub(crate) struct Shipping {
-    pub(crate) source: Source,
-    pub(crate) registry: Registry,
-    /// Connected secondaries that can be asked for a file.
-    pub(crate) peers: Peers,
-    /// Files kept for secondaries that take a snapshot.
-    pub(crate) holds: Holds,
-    pub(crate) limits: Limits,
-    /// For secondaries that can undo it.
-    pub(crate) packer: Arc<Packer>,
-    /// For all others.
-    pub(crate) plain: Arc<Packer>,
-    pub(crate) heartbeat: Duration,
-    /// Time for each step of a handshake.
-    pub(crate) greet_timeout: Duration,
-    /// Time between two words of a secondary.
-    pub(crate) contact_timeout: Duration,
-    /// The right to look at segments that a peer complains of.
-    pub(crate) doubts: Arc<Semaphore>,
-    /// Cancelled when the node stops.
-    pub(crate) shutdown: CancellationToken,
-}
-
-/// Why a connection with a secondary ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ShipError {
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error("the secondary said nothing for {0:?}")]
-    Silent(Duration),
-    #[error("the secondary broke the protocol: {0}")]
-    Protocol(String),
-    #[error("refused: {}", .0.message)]
-    Refused(Refuse),
-    #[error("{0}; it was told where they still agree")]
-    Apart(RefuseReason),
-    #[error("a newer connection of the same node took over")]
-    Superseded,
-    #[error("this node serves another log now")]
-    Swapped,
-    #[error("this node stops")]
-    Stopping,
-    #[error("the log cannot be read: {0}")]
-    Log(#[from] WalError),
-    #[error("the log is closed")]
-    LogClosed,
-    #[error("a task failed: {0}")]
-    Task(#[from] JoinError),
-}
+use crate::wire::message::MOST_SUMMARIES;
+use crate::wire::{CaughtUp, Downstreams, End, Message, NodeSummary, Report, Status, V3_SINCE};
 
 /// Serves one secondary until its connection ends, for whatever reason.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
@@ -178,15 +122,6 @@ fn doubt(shipping: &Shipping, log: &Log, at: Lsn) {
             log.suspect(at);
             drop(place);
         }));
-    }
-}
-
-impl ShipError {
-    /// Whether the secondary could not go on with the blocks it got. It may be right: then peers can
-    /// mend what is damaged here.
-    fn is_complaint(&self) -> bool {
-        let bad = CloseCode::BadBlock as u64;
-        matches!(self, Self::Link(LinkError::Closed { code, .. }) if *code == bad)
     }
 }
 
@@ -436,27 +371,6 @@ fn check(
     Ok(())
 }
 
-pub(crate) fn unexpected(message: &Message) -> ShipError {
-    let name = match message {
-        Message::Hello(_) => "Hello",
-        Message::Welcome(_) => "Welcome",
-        Message::Refuse(_) => "Refuse",
-        Message::Heartbeat(_) => "Heartbeat",
-        Message::CaughtUp(_) => "CaughtUp",
-        Message::Status(_) => "Status",
-        Message::End(_) => "End",
-        Message::Fetch(_) => "Fetch",
-        Message::File(_) => "File",
-        Message::Route(_) => "Route",
-        Message::Probe(_) => "Probe",
-        Message::Common(_) => "Common",
-        Message::FetchFrom(_) => "FetchFrom",
-        Message::Report(_) => "Report",
-        Message::Downstreams(_) => "Downstreams",
-    };
-    ShipError::Protocol(format!("an unexpected {name}"))
-}
-
 /// Ends the connection so that the secondary learns why.
 async fn part(link: &Link, error: &ShipError) {
     let code = match error {
@@ -486,10 +400,6 @@ const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 
 /// Time for a secondary that needs a snapshot to take the manifest and go.
 const MANIFEST_TIME: Duration = Duration::from_secs(120);
-
-/// Time between two words of a secondary, which says something every second: one whose program hangs
-/// must not count as a copy, nor hold the connection's window for ever.
-pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 
 /// Disks in one report.
 const MOST_BELOW: usize = 8;

@@ -8,16 +8,8 @@ use tokio::sync::watch;
 use wal::{Log, Lsn};
 
 use crate::clock;
+use crate::status::Hop;
 use crate::wire::{Heartbeat, Route, WireHop};
-
-/// A node on the way to the primary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hop {
-    /// Identity of its data directory.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-}
 
 /// Where a node stands on the way from the primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,15 +64,6 @@ impl Lineage {
         Route {
             hops: self.hops.iter().map(wire).collect(),
             rooted: self.rooted,
-        }
-    }
-}
-
-impl From<WireHop> for Hop {
-    fn from(hop: WireHop) -> Self {
-        Self {
-            id: hop.id,
-            name: hop.name,
         }
     }
 }

@@ -8,8 +8,6 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use wal::{Epoch, LogId, Lsn, NodeCopy, Position};
 
-use crate::wire::plan::MAX_NAME_LEN;
-
 /// Everything that is ever said: on the control stream, and fetches on a stream for each file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
@@ -189,7 +187,7 @@ pub enum WirePlan {
 /// Why not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Refuse {
-    /// See [`crate::wire::plan::RefuseReason::code`].
+    /// See `RefuseReason::code`.
     pub code: u16,
     /// A sentence for people.
     pub message: String,
@@ -415,3 +413,9 @@ impl NodeSummary {
         texts.iter().all(|text| text.len() <= MAX_NAME_LEN)
     }
 }
+
+/// Longest node name and node id that are accepted, in bytes.
+pub const MAX_NAME_LEN: usize = 255;
+
+/// Most nodes in one list of those who follow a secondary.
+pub const MOST_SUMMARIES: usize = 200;

@@ -6,11 +6,9 @@ use std::fmt;
 
 use wal::{Epoch, Log, LogId, Lsn, Position};
 
-pub use crate::wire::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET, RefuseReason, needs_snapshot};
-use crate::wire::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
-
-/// Longest node name and node id that are accepted, in bytes.
-pub const MAX_NAME_LEN: usize = 255;
+use crate::wire::codec::{PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
+use crate::wire::message::{Hello, MAX_NAME_LEN};
+use crate::wire::refusal::RefuseReason;
 
 /// What a primary holds.
 #[derive(Clone, Copy)]

@@ -3,7 +3,8 @@
 
 use wal::{Epoch, LogId, Lsn, Position};
 
-use crate::wire::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refuse};
+use crate::wire::codec::{PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::wire::message::{Hello, Refuse};
 
 /// Why a secondary must not follow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

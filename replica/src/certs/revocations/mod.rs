@@ -1,5 +1,5 @@
-//! Which certificates are revoked, as a running node knows it. It owns the list in force and the
-//! task that follows the file `crl.pem`; it must never take an older list for a newer one, forget a
+//! Which certificates are revoked, as a running node knows it. It owns the list in force and
+//! follows the file `crl.pem`; it must never take an older list for a newer one, forget a
 //! list because the file is gone, or end a connection itself (links do, `quic`).
 
 use std::collections::HashSet;
@@ -18,9 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::crl::{self, Crl};
-use crate::certs::identity::Identity;
 use crate::error::ReplicaError;
-use crate::quic::Endpoint;
 use crate::quiet::Quiet;
 
 /// The revoked certificates of a cluster; all clones share one list.
@@ -162,37 +160,6 @@ impl fmt::Debug for Revocations {
         f.debug_struct("Revocations")
             .field("revoked", &self.list.borrow().serials.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Keeps what a node checks its peers by up to `crl.pem`, until `shutdown`: the list itself, which
-/// links and the next connection look at, and the TLS settings of an endpoint that listens.
-pub(crate) async fn keep(
-    identity: Identity,
-    listening: Option<Arc<Endpoint>>,
-    shutdown: CancellationToken,
-) {
-    let renewing = async {
-        if let Some(endpoint) = &listening {
-            renew(&identity, endpoint).await;
-        }
-    };
-    let watching = identity.revocations().watch_task(shutdown.clone());
-    tokio::select! {
-        _ = async { tokio::join!(renewing, watching) } => {}
-        () = shutdown.cancelled() => {}
-    }
-}
-
-async fn renew(identity: &Identity, endpoint: &Endpoint) {
-    let mut changed = identity.revocations().changed();
-    // Whatever came between binding and now counts as news.
-    changed.mark_changed();
-    while changed.changed().await.is_ok() {
-        if let Err(error) = endpoint.set_identity(identity) {
-            // Revoked peers are still turned away, after the TLS handshake.
-            tracing::error!(%error, "the new revocation list cannot be used for TLS");
-        }
     }
 }
 

@@ -7,10 +7,13 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::certs::crl::CRL_FILE;
+use crate::certs::files::CRL_FILE;
+use crate::certs::identity::Identity;
 use crate::certs::{self, Authority};
 use crate::error::LinkError;
+use crate::quic::Endpoint;
 use crate::quic::Link;
+use crate::revocation_watch::keep;
 
 const SOON: Duration = Duration::from_millis(5);
 
@@ -268,7 +271,7 @@ async fn what_is_revoked_stays_so_whatever_becomes_of_the_file() {
 
 fn serial(cluster: &Cluster, name: &str) -> Vec<u8> {
     let pem = fs::read_to_string(cluster.home(name).join("cert.pem")).expect("a file");
-    let der = certs::first_certificate(&pem).expect("a certificate");
+    let der = certs::authority::first_certificate(&pem).expect("a certificate");
     crate::certs::identity::serial(&der).expect("a serial")
 }
 

@@ -11,7 +11,7 @@ use crate::error::CloseCode;
 use crate::files::fetch::Giving;
 use crate::files::leases::Holds;
 use crate::files::limit::Limits;
-use crate::serve::source::Hop;
+use crate::status::Hop;
 use crate::tests::loopback::{LOG, Pair, Shelf};
 
 /// A file that is to come: its name, its bytes, and how many are here.

@@ -16,7 +16,7 @@ use crate::files::peers::Peers;
 use crate::follow::bootstrap::Bootstrap;
 use crate::follow::fill;
 use crate::follow::state::Board;
-use crate::serve::source::Hop;
+use crate::status::Hop;
 use crate::tests::loopback::{Pair, Shelf};
 use crate::wire::V3_SINCE;
 use crate::wire::common_point::{Search, find_common};

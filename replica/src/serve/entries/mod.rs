@@ -5,16 +5,38 @@
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use wal::{Lsn, NodeCopy, Position};
 
 use crate::lag::Freshness;
-use crate::serve::registry::{Forgotten, Member, Peer};
-use crate::status::{SecondaryState, SecondaryStatus};
-use crate::wire::plan::RefuseReason;
+use crate::status::{Member, SecondaryState, SecondaryStatus};
+use crate::wire::refusal::RefuseReason;
 use crate::wire::{NodeSummary, Report};
+
+/// Who connected, from where, and what it said of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Common name of the certificate.
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: u16,
+    pub(crate) serves: String,
+}
+
+/// What became of the wish to forget a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is.
+    Done,
+    /// It is connected, so it would be back at once.
+    Connected,
+    /// No secondary has that name or id.
+    Unknown,
+}
 
 /// A connection, told from every other.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Who is known, who counts as a copy, who is taken for somebody else.
 
-use std::net::SocketAddr;
-
 use super::*;
 use crate::wire::{Disk, Status};
 

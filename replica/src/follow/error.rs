@@ -1,0 +1,107 @@
+//! Why following ended or did not come about. It owns the sentences that people read about it, the
+//! state to show for each and the code to close with; it must never decide what is done next.
+
+use std::io;
+use std::time::Duration;
+
+use wal::{Position, WalError};
+
+use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::files::fetch::FetchError;
+use crate::status::FollowPhase;
+use crate::wire::Refuse;
+use crate::wire::assembler::AssembleError;
+use crate::wire::blocks::PackError;
+use crate::wire::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
+
+/// Why a connection ended, or did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    #[error("cannot resolve {upstream}: {source}")]
+    Resolve { upstream: String, source: io::Error },
+    #[error("{0} resolves to no address")]
+    NoAddress(String),
+    #[error("no answer from {address} within {within:?}")]
+    Unanswered { address: String, within: Duration },
+    #[error(transparent)]
+    Setup(#[from] ReplicaError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("nothing heard from the upstream for {0:?}")]
+    Silent(Duration),
+    #[error("the upstream broke the protocol: {0}")]
+    Protocol(String),
+    #[error("the upstream refuses: {}", .0.message)]
+    Refused(Refuse),
+    #[error("the upstream ended the connection: {0}")]
+    Ended(String),
+    #[error("{0}")]
+    Stream(#[from] AssembleError),
+    #[error("{0}")]
+    Frame(#[from] PackError),
+    #[error("the upstream's blocks do not continue the local log: {0}")]
+    BadBlock(WalError),
+    #[error("the local log stands at {found}, not at {wanted}")]
+    Moved { wanted: Position, found: Position },
+    #[error("the disk is too full for what is to be done: {0}")]
+    NoRoom(WalError),
+    #[error("the local log has failed: {0}")]
+    LocalLog(String),
+    #[error("this node stops")]
+    Stopping,
+    #[error("another part of the connection ended it")]
+    Cut,
+    #[error("no manifest came: {0}")]
+    NoManifest(FetchError),
+    #[error("a ring: {0}")]
+    Ring(String),
+    #[error("{0}")]
+    Behind(String),
+    /// Not an end but a turn: something was done that needs another connection.
+    #[error("{0}")]
+    Turn(&'static str),
+    #[error("an upstream that is named before this one answers again")]
+    Better,
+    #[error("the snapshot is here")]
+    BootstrapComplete,
+    #[error("files of the snapshot cannot be taken in: {0}")]
+    Unfilled(String),
+}
+
+impl FollowError {
+    /// The state to show until the next attempt succeeds.
+    pub(crate) fn phase(&self) -> FollowPhase {
+        match self {
+            Self::Refused(refuse) if refuse.code == NEEDS_SNAPSHOT => FollowPhase::NeedsSnapshot,
+            Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
+                FollowPhase::Connecting
+            }
+            Self::Refused(_) | Self::Ring(_) => FollowPhase::Refused,
+            Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
+            Self::LocalLog(_) => FollowPhase::Failed,
+            _ => FollowPhase::Connecting,
+        }
+    }
+
+    /// What to tell the primary when closing.
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self {
+            Self::Protocol(_) | Self::Link(LinkError::Codec(_)) => CloseCode::Protocol,
+            Self::BadBlock(_) | Self::Stream(_) | Self::Frame(_) => CloseCode::BadBlock,
+            Self::LocalLog(_) | Self::Moved { .. } => CloseCode::Internal,
+            Self::Silent(_) => CloseCode::Silent,
+            _ => CloseCode::Done,
+        }
+    }
+
+    /// What an error of the local log means: a block it will not have, or its end.
+    pub(crate) fn of_append(error: WalError) -> Self {
+        match error {
+            WalError::Diverged { .. }
+            | WalError::InvalidBlock(_)
+            | WalError::Corrupt { .. }
+            | WalError::NewerFormat { .. } => Self::BadBlock(error),
+            other => Self::LocalLog(other.to_string()),
+        }
+    }
+}
