@@ -25,7 +25,7 @@ const SERVER_NAME: &str = "headwater-node";
 const PROTOCOL: u16 = 2;
 
 /// Time for the answer to Hello.
-const GREET_LIMIT: Duration = Duration::from_secs(10);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Shortest and longest time between two statuses, as the protocol has them.
 const STATUS_GAP: Duration = Duration::from_millis(10);
@@ -82,7 +82,7 @@ impl Follower {
         });
         say(&mut sender, &hello).await?;
         let mut frames = FrameReader::new();
-        let answer = timeout(GREET_LIMIT, hear(&mut receiver, &mut frames))
+        let answer = timeout(HANDSHAKE_LIMIT, hear(&mut receiver, &mut frames))
             .await
             .context("hear an answer to Hello")??;
         let from = match answer {

@@ -20,7 +20,7 @@ pub struct ListenConfig {
     /// Secondaries served at once; more are turned away before the TLS handshake.
     pub max_secondaries: usize,
     /// Time for a new connection to say Hello, and for each further step until blocks flow.
-    pub greet_timeout: Duration,
+    pub handshake_timeout: Duration,
     /// A secondary that says nothing for this long is given up; it reports every second.
     pub contact_timeout: Duration,
     /// Time between heartbeats while nothing is committed.
@@ -29,7 +29,7 @@ pub struct ListenConfig {
     /// they take is missing for those that catch up.
     pub max_rate: u64,
     /// Bytes per second to one secondary; 0: no limit.
-    pub max_rate_each: u64,
+    pub max_rate_per_secondary: u64,
     /// How blocks travel to secondaries that understand it.
     pub compression: Compression,
     /// Secondaries seen before this node started.
@@ -45,11 +45,11 @@ impl ListenConfig {
             own,
             send_window_bytes: 32 << 20,
             max_secondaries: 1024,
-            greet_timeout: HELLO_TIMEOUT,
+            handshake_timeout: HELLO_TIMEOUT,
             contact_timeout: SILENCE,
             heartbeat: Duration::from_millis(200),
             max_rate: 0,
-            max_rate_each: 0,
+            max_rate_per_secondary: 0,
             compression: Compression::None,
             members: Vec::new(),
         }
@@ -71,7 +71,7 @@ pub struct FollowConfig {
     pub connect_timeout: Duration,
     /// Time for an upstream to hear Hello, to answer it, and for each further step until blocks
     /// flow.
-    pub greet_timeout: Duration,
+    pub handshake_timeout: Duration,
     /// A connection without a heartbeat for this long is given up.
     pub contact_timeout: Duration,
     /// Shortest pause between two attempts.
@@ -99,7 +99,7 @@ impl FollowConfig {
             node_id: node_id.into(),
             receive_window_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(3),
-            greet_timeout: GREET_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             contact_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),
@@ -113,7 +113,7 @@ impl FollowConfig {
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for the upstream to answer: it may have to read its disk.
-const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two words of a secondary, which says something every second: one whose program hangs
 /// must not count as a copy, nor hold the connection's window for ever.

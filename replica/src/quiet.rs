@@ -1,5 +1,5 @@
 //! Says repeated complaints once. It owns the memory of the last few lines said and must never
-//! decide anything but whether a line is news: peers that knock every few seconds for a year must
+//! decide anything but whether a line is news: peers that connect every few seconds for a year must
 //! not fill a log.
 
 use std::collections::VecDeque;

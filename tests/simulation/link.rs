@@ -4,10 +4,10 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use replica::reconcile::{Before, Meeting, Parting, cut_at, parting};
+use replica::reconcile::{Before, Decision, Meeting, decide, truncate_at};
 use replica::wire::assembler::Assembler;
 use replica::wire::blocks::{Compression, Unpacker};
-use replica::wire::common_point::{Search, has_parted, retired};
+use replica::wire::common_point::{Search, has_diverged, retired};
 use replica::wire::{
     Common, FetchFrom, FrameReader, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe,
     Route, Welcome, WirePlan, codec::encode,
@@ -71,7 +71,7 @@ impl Link {
             format_version: wal::FORMAT_VERSION,
             node: node.name.to_owned(),
             node_id: node.name.to_owned(),
-            packs: 1,
+            compressions: 1,
             ..Hello::default()
         };
         let (follower, bootstrapping) = node.following();
@@ -183,8 +183,8 @@ impl Link {
         match &mut self.phase {
             Phase::Comparing(search) => search.answer(index),
             Phase::Recalling(known) => {
-                let parted_before = has_parted(known, index);
-                return self.part(None, parted_before, node).await;
+                let diverged_before = has_diverged(known, index);
+                return self.part(None, diverged_before, node).await;
             }
             _ => return Err("an answer to no question".to_owned().into()),
         }
@@ -220,7 +220,7 @@ impl Link {
     async fn part(
         &self,
         common: Option<Position>,
-        parted_before: bool,
+        diverged_before: bool,
         node: &mut Secondary,
     ) -> Result<(), Fault> {
         let (Some(follower), bootstrapping) = node.following() else {
@@ -231,26 +231,26 @@ impl Link {
             common,
             durable: self.durable,
             route: self.route.clone(),
-            parted_before,
+            diverged_before,
         };
-        let decided = parting(&meeting, bootstrapping, log.oldest().lsn);
+        let decided = decide(&meeting, bootstrapping, log.oldest().lsn);
         match decided {
-            Parting::Wait(_) if self.route.rooted => {
+            Decision::Wait(_) if self.route.rooted => {
                 return Err(Fault::Closed("ahead of a relay"));
             }
-            Parting::Wait(_) => return Err(Fault::Closed("apart from a relay on its own")),
+            Decision::Wait(_) => return Err(Fault::Closed("apart from a relay on its own")),
             _ if !node.careful => {
                 let what = format!("{} parts at {common:?}, is at {tip}", node.name);
                 let why = "no primary was ever put back";
                 return Err(Fault::Broken(format!("{what}: {why}")));
             }
-            Parting::GiveUp => {
+            Decision::GiveUp => {
                 node.give_up().await?;
                 return Err(Fault::Closed("staged log given up"));
             }
-            Parting::Part => {}
+            Decision::SaveDiverged => {}
         }
-        match cut_at(common, log.snapshot().compacted().lsn) {
+        match truncate_at(common, log.snapshot().compacted().lsn) {
             Some(common) => {
                 node.save_diverged(common).await?;
                 Err(Fault::Closed("tail diverged"))

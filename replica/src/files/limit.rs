@@ -302,12 +302,12 @@ mod tests {
     #[tokio::test]
     async fn backfill_waits_for_the_total_and_live_blocks_do_not() {
         let limits = Limits::new(1, 0);
-        let (joining, live) = (limits.peer(), limits.peer());
+        let (bootstrapping, live) = (limits.peer(), limits.peer());
         // The burst, and nothing for a day.
-        joining.backfill(300 << 10).await;
+        bootstrapping.backfill(300 << 10).await;
         let waits = tokio::select! {
             biased;
-            () = joining.backfill(1) => false,
+            () = bootstrapping.backfill(1) => false,
             () = async { for _ in 0..100 { live.live(1 << 20).await } } => true,
         };
         assert!(waits);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wal::{Damaged, Log, LogId, WalError};
 
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 
 /// The files of a log. A trait so that tests need no damaged disk.
 pub(crate) trait Files: Clone + Send + Sync + 'static {
@@ -25,7 +25,7 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     /// The same from this byte on, which is a multiple of [`wal::CHUNK_LEN`]. Blocks on the disk.
     fn read_from(&self, name: &str, from: u64) -> Option<Bytes>;
     /// The manifest in force; the files that it names are held for this node. May block.
-    fn manifest(&self, holds: &Holds, id: &str) -> Option<Bytes>;
+    fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes>;
     /// Checks a damaged file's right bytes and puts them in its place. Blocks on the disk.
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError>;
 }
@@ -47,8 +47,8 @@ impl Files for Log {
         self.export_from(name, from)
     }
 
-    fn manifest(&self, holds: &Holds, id: &str) -> Option<Bytes> {
-        Some(holds.take(id, self).manifest().clone())
+    fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes> {
+        Some(leases.take(id, self).manifest().clone())
     }
 
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {

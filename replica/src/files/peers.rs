@@ -23,7 +23,7 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct List {
     links: Vec<Listing>,
-    joined: u64,
+    listed: u64,
 }
 
 struct Listing {
@@ -47,7 +47,7 @@ impl Peers {
         protocol: u16,
         giving: &Giving<'_, F>,
     ) -> LinkError {
-        let _listed = self.join(link, protocol);
+        let _listed = self.list_link(link, protocol);
         fetch::serve(link, giving, &self.places).await
     }
 
@@ -76,19 +76,19 @@ impl Peers {
         let _ = list.wait_for(able).await;
     }
 
-    /// Waits until more than `seen` have ever joined; how many have.
+    /// Waits until more than `seen` have ever been listed; how many have.
     pub(crate) async fn another(&self, seen: u64) -> u64 {
         let mut list = self.list.subscribe();
-        let joined = list.wait_for(|list| list.joined > seen).await;
+        let listed = list.wait_for(|list| list.listed > seen).await;
         // The sender lives as long as self, so this cannot fail.
-        joined.map_or(seen, |list| list.joined)
+        listed.map_or(seen, |list| list.listed)
     }
 
-    fn join(&self, link: &Link, protocol: u16) -> Listed {
+    fn list_link(&self, link: &Link, protocol: u16) -> Listed {
         let mut number = 0;
         self.list.send_modify(|list| {
-            list.joined += 1;
-            number = list.joined;
+            list.listed += 1;
+            number = list.listed;
             list.links.push(Listing {
                 number,
                 link: link.clone(),

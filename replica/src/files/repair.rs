@@ -1,4 +1,4 @@
-//! The task that mends a node's damaged files with what its peers hold. It owns when to ask whom
+//! The task that repairs a node's damaged files with what its peers hold. It owns when to ask whom
 //! again, one file at a time, and must never decide what is damaged or whether bytes are right:
 //! `wal` does both.
 
@@ -31,7 +31,7 @@ enum RepairError {
     Task(#[from] JoinError),
 }
 
-/// Mends what gets damaged until told to stop. A file that is being put back is waited for.
+/// Repairs what gets damaged until told to stop. A file that is being put back is waited for.
 pub(crate) async fn run<F: Files>(files: F, peers: Peers, shutdown: CancellationToken) {
     let mut damaged = files.damaged();
     let mut repair = Repair {
@@ -39,17 +39,17 @@ pub(crate) async fn run<F: Files>(files: F, peers: Peers, shutdown: Cancellation
         peers,
         attempts: Attempts::default(),
         quiet: Quiet::default(),
-        turn: 0,
-        joined: 0,
+        asked: 0,
+        listed: 0,
     };
     loop {
         let known = damaged.borrow_and_update().clone();
         repair.attempts.keep(&known, Instant::now());
         let name = tokio::select! {
             name = repair.due() => name,
-            joined = repair.peers.another(repair.joined) => {
+            listed = repair.peers.another(repair.listed) => {
                 // Somebody new may have what nobody had before.
-                repair.joined = joined;
+                repair.listed = listed;
                 repair.attempts.hurry(Instant::now());
                 continue;
             }
@@ -83,9 +83,9 @@ struct Repair<F> {
     attempts: Attempts,
     quiet: Quiet,
     /// Counts who was asked, so that the next attempt begins with another peer.
-    turn: usize,
-    /// Peers that have ever joined, as last seen.
-    joined: u64,
+    asked: usize,
+    /// Peers that were ever listed, as last seen.
+    listed: u64,
 }
 
 impl<F: Files> Repair<F> {
@@ -104,8 +104,8 @@ impl<F: Files> Repair<F> {
         let links = self.peers.all();
         let mut error = RepairError::NoPeer;
         for _ in 0..links.len().min(ASKED) {
-            let link = &links[self.turn % links.len()];
-            self.turn = self.turn.wrapping_add(1);
+            let link = &links[self.asked % links.len()];
+            self.asked = self.asked.wrapping_add(1);
             let peer = link.peer().to_owned();
             match fetch::ask(link, self.files.log_id(), name).await {
                 Ok(bytes) => return Ok(Found { bytes, peer }),
@@ -138,7 +138,7 @@ impl<F: Files> Repair<F> {
         }
     }
 
-    /// Notes an attempt. One that succeeded pauses too: what it mended is not listed any more, and
+    /// Notes an attempt. One that succeeded pauses too: what it repaired is not listed any more, and
     /// what is still listed must not be fetched without end.
     fn settle(&mut self, name: &str, outcome: Result<(), RepairError>) {
         let pause = self.attempts.tried(name, Instant::now());
@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// Both ends attend to the connection while `near` repairs itself; true when it did in time.
-    async fn mends(near: &Shelf, far: &Shelf, protocol: u16, within: Duration) -> bool {
+    async fn repairs(near: &Shelf, far: &Shelf, protocol: u16, within: Duration) -> bool {
         let pair = Pair::connect().await;
         let (ours, theirs) = (Peers::new(), Peers::new());
         let shutdown = CancellationToken::new();
@@ -259,15 +259,15 @@ mod tests {
                 .is_ok()
         };
         let (ours_give, theirs_give) = (Giving::of(near), Giving::of(far));
-        let mended = tokio::select! {
-            mended = whole => mended,
+        let repaired = tokio::select! {
+            repaired = whole => repaired,
             error = ours.attend(&pair.secondary, protocol, &ours_give) => panic!("ended: {error}"),
             error = theirs.attend(&pair.primary, protocol, &theirs_give) => panic!("ended: {error}"),
         };
         shutdown.cancel();
         task.await.expect("ends");
         assert!(ours.all().is_empty() && theirs.all().is_empty());
-        mended
+        repaired
     }
 
     #[tokio::test]
@@ -276,7 +276,7 @@ mod tests {
         let far = Shelf::holding(segment(3), file.clone());
         far.put("parquet/b.parquet", other.clone());
         let near = Shelf::lacking(&[segment(3), "parquet/b.parquet".to_owned()]);
-        assert!(mends(&near, &far, PROTOCOL_MAX, Duration::from_secs(20)).await);
+        assert!(repairs(&near, &far, PROTOCOL_MAX, Duration::from_secs(20)).await);
         assert!(near.read(&segment(3)) == Some(file));
         assert_eq!(near.read("parquet/b.parquet"), Some(other));
     }

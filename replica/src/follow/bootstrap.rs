@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use wal::{Follower, Staging, WalError};
 
 use crate::files::peers::Peers;
-use crate::follow::fill::{self, JoinError};
-use crate::follow::state::Board;
+use crate::follow::fill::{self, FillError};
+use crate::follow::state::FollowState;
 use crate::follow::store::Store;
 use crate::follow::stream::Completion;
 
@@ -31,7 +31,7 @@ impl Bootstrap {
         staging: Staging,
         store: &Store,
         peers: &Peers,
-        board: &Arc<Board>,
+        state: &Arc<FollowState>,
     ) -> Result<Self, WalError> {
         let opening = store.clone();
         let opened = spawn_blocking(move || {
@@ -40,7 +40,7 @@ impl Bootstrap {
         });
         let (staging, follower) = opened.await.map_err(failed)?;
         let follower = follower?;
-        board.bootstrapping(Some(staging.progress()));
+        state.bootstrapping(Some(staging.progress()));
         let staging = Arc::new(Mutex::new(staging));
         let cancel = CancellationToken::new();
         let (tell, filled) = watch::channel(false);
@@ -48,7 +48,7 @@ impl Bootstrap {
             Arc::clone(&staging),
             peers.clone(),
             follower.log().durable(),
-            Arc::clone(board),
+            Arc::clone(state),
             cancel.clone(),
         );
         let broken = watch::Sender::new(None);
@@ -56,7 +56,7 @@ impl Bootstrap {
         let task = tokio::spawn(async move {
             match fill.await {
                 Ok(()) => drop(tell.send_replace(true)),
-                Err(JoinError::Stopping) => {}
+                Err(FillError::Stopping) => {}
                 Err(error) => {
                     let reason = error.to_string();
                     tracing::warn!(%reason, "a snapshot is not fetched any more");

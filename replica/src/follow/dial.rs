@@ -15,12 +15,12 @@ use crate::quic::{Endpoint, Link};
 
 /// Whose turn it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Turn {
+pub(crate) struct Rotation {
     count: usize,
     at: usize,
 }
 
-impl Turn {
+impl Rotation {
     /// The first of `count`, at least one.
     pub(crate) fn new(count: usize) -> Self {
         Self {
@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn everybody_has_a_turn_before_the_first_has_another() {
-        let mut turn = Turn::new(3);
+        let mut turn = Rotation::new(3);
         assert_eq!((turn.at(), turn.next()), (0, false));
         assert_eq!((turn.at(), turn.next()), (1, false));
         assert_eq!((turn.at(), turn.next()), (2, true));
         turn.next();
         turn.first();
         assert_eq!(turn.at(), 0);
-        assert!(Turn::new(0).next());
+        assert!(Rotation::new(0).next());
     }
 }

@@ -11,7 +11,7 @@ use crate::files::fetch::FetchError;
 use crate::status::FollowPhase;
 use crate::wire::Refuse;
 use crate::wire::assembler::AssembleError;
-use crate::wire::blocks::PackError;
+use crate::wire::blocks::BlockFrameError;
 use crate::wire::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
 
 /// Why a connection ended, or did not come about.
@@ -38,7 +38,7 @@ pub(crate) enum FollowError {
     #[error("{0}")]
     Stream(#[from] AssembleError),
     #[error("{0}")]
-    Frame(#[from] PackError),
+    Frame(#[from] BlockFrameError),
     #[error("the upstream's blocks do not continue the local log: {0}")]
     BadBlock(WalError),
     #[error("the local log stands at {found}, not at {wanted}")]

@@ -13,19 +13,19 @@ use wal::{Follower, Log};
 use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
 use crate::files::peers::Peers;
-use crate::follow::logs::Held;
-use crate::follow::state::Board;
+use crate::follow::logs::LocalLogs;
+use crate::follow::state::FollowState;
 use crate::follow::store::Store;
-use crate::follow::task::Pursuit;
+use crate::follow::task::Task;
 use crate::revocation_watch;
 use crate::serve::registry::Summaries;
-use crate::serve::source::{Hop, Source};
-use crate::status::FollowStatus;
+use crate::serve::source::Source;
+use crate::status::{FollowStatus, Hop};
 
 /// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`] waits
 /// until the log is flushed.
 pub struct FollowTask {
-    board: Arc<Board>,
+    state: Arc<FollowState>,
     upstreams: Vec<String>,
     summaries: watch::Sender<Option<Summaries>>,
     shutdown: CancellationToken,
@@ -49,31 +49,31 @@ impl FollowTask {
             id: config.node_id.clone(),
             name: config.node.clone(),
         };
-        let board = Arc::new(Board::new(log, own));
+        let state = Arc::new(FollowState::new(log, own));
         let shutdown = CancellationToken::new();
         let upstreams = config.upstreams.clone();
         let peers = Peers::new();
-        let (summaries, told) = watch::channel(None);
-        let held = Held::new(store, existing, Arc::clone(&board), peers.clone());
+        let (summaries, list) = watch::channel(None);
+        let logs = LocalLogs::new(store, existing, Arc::clone(&state), peers.clone());
         let revoking = tokio::spawn(revocation_watch::keep(
             identity.clone(),
             None,
             shutdown.clone(),
         ));
-        let pursuit = Pursuit::new(
+        let task = Task::new(
             config,
             identity,
-            held,
-            Arc::clone(&board),
+            logs,
+            Arc::clone(&state),
             peers,
-            told,
+            list,
             shutdown.clone(),
         );
         Self {
-            board,
+            state,
             upstreams,
             summaries,
-            task: tokio::spawn(pursuit.run()),
+            task: tokio::spawn(task.run()),
             revoking,
             _stop_on_drop: shutdown.clone().drop_guard(),
             shutdown,
@@ -83,23 +83,23 @@ impl FollowTask {
     /// How it stands now.
     #[must_use]
     pub fn status(&self) -> FollowStatus {
-        self.board.status(&self.upstreams, Instant::now())
+        self.state.status(&self.upstreams, Instant::now())
     }
 
     /// The log in force, as soon as there is one; another one after a snapshot or a divergence.
     #[must_use]
     pub fn log(&self) -> watch::Receiver<Option<Log>> {
-        self.board.log()
+        self.state.log()
     }
 
     /// What a relay serves to secondaries of its own.
     #[must_use]
     pub fn source(&self) -> Source {
-        Source::relay(self.board.log(), self.board.lineage())
+        Source::relay(self.state.log(), self.state.lineage())
     }
 
-    /// Those who follow this node; the upstream is told of them.
-    pub fn downstreams(&self, summaries: Summaries) {
+    /// Those who follow this node; the upstream is list of them.
+    pub fn set_descendants(&self, summaries: Summaries) {
         self.summaries.send_replace(Some(summaries));
     }
 

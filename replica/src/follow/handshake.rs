@@ -30,7 +30,7 @@ pub(crate) fn hello(
         node: config.node.clone(),
         node_id: config.node_id.clone(),
         bootstrapping,
-        packs: 1,
+        compressions: 1,
         serves: config.serves.clone(),
         ..Hello::default()
     };
@@ -71,14 +71,14 @@ pub(crate) enum Agreed {
 }
 
 /// Says Hello and hears what the upstream makes of it.
-pub(crate) async fn greet(
+pub(crate) async fn handshake(
     link: &Link,
     hello: Hello,
     within: Duration,
 ) -> Result<Agreement, FollowError> {
     let (mut sender, mut receiver) = in_time(within, link.open_control()).await?;
     in_time(within, sender.send(&Message::Hello(hello.clone()))).await?;
-    match heard(&mut receiver, within).await? {
+    match receive(&mut receiver, within).await? {
         Message::Welcome(welcome) => {
             let (log, plan) = agreed(&hello, &welcome)?;
             Ok(Agreement {
@@ -100,9 +100,9 @@ pub(crate) async fn greet(
     }
 }
 
-async fn heard(receiver: &mut ControlReceiver, within: Duration) -> Result<Message, FollowError> {
-    let heard = in_time(within, receiver.receive()).await?;
-    heard.ok_or_else(|| LinkError::Finished.into())
+async fn receive(receiver: &mut ControlReceiver, within: Duration) -> Result<Message, FollowError> {
+    let received = in_time(within, receiver.receive()).await?;
+    received.ok_or_else(|| LinkError::Finished.into())
 }
 
 /// An upstream that takes nothing must not keep this node from the next one either.
@@ -155,7 +155,7 @@ pub(crate) async fn compare(
     let mut search = Search::new(log);
     let mut meeting = Meeting {
         common: None,
-        parted_before: false,
+        diverged_before: false,
         durable: agreement.durable,
         route: Route::default(),
     };
@@ -168,7 +168,7 @@ pub(crate) async fn compare(
         let known = common_point::retired(log, meeting.durable);
         if !known.is_empty() {
             let answer = ask(&mut agreement, &known, &mut meeting.route, within).await?;
-            meeting.parted_before = common_point::has_parted(&known, answer);
+            meeting.diverged_before = common_point::has_diverged(&known, answer);
         }
     }
     Ok(meeting)
@@ -185,8 +185,8 @@ async fn ask(
     let probe = Message::Probe(Probe { points });
     in_time(within, agreement.sender.send(&probe)).await?;
     loop {
-        match heard(&mut agreement.receiver, within).await? {
-            Message::Route(heard) => *route = heard,
+        match receive(&mut agreement.receiver, within).await? {
+            Message::Route(reported) => *route = reported,
             Message::Common(common) => {
                 let index = common.index.map(usize::try_from);
                 return Ok(index.and_then(Result::ok));

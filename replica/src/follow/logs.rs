@@ -15,44 +15,44 @@ use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::follow::bootstrap::Bootstrap;
 use crate::follow::error::FollowError;
-use crate::follow::reconcile::{self, Before, Fate, LANDMARKS, Meeting, Parting};
-use crate::follow::state::Board;
+use crate::follow::reconcile::{self, Before, Decision, Fate, LANDMARKS, Meeting};
+use crate::follow::state::FollowState;
 use crate::follow::store::Store;
 use crate::follow::stream::Completion;
 
 /// What a secondary holds.
-pub(crate) struct Held {
+pub(crate) struct LocalLogs {
     store: Store,
-    board: Arc<Board>,
+    state: Arc<FollowState>,
     peers: Peers,
     /// The log in force.
     follower: Option<Follower>,
     bootstrapping: Option<Bootstrap>,
     /// The log in force has diverged too far back to be cut: another is brought in.
-    apart: bool,
+    must_replace: bool,
     repairing: Option<Repairing>,
 }
 
-/// The task that mends files of the log in force.
+/// The task that repairs files of the log in force.
 struct Repairing {
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Held {
+impl LocalLogs {
     pub(crate) fn new(
         store: Store,
         existing: Option<Follower>,
-        board: Arc<Board>,
+        state: Arc<FollowState>,
         peers: Peers,
     ) -> Self {
         Self {
             store,
-            board,
+            state,
             peers,
             follower: existing,
             bootstrapping: None,
-            apart: false,
+            must_replace: false,
             repairing: None,
         }
     }
@@ -84,7 +84,7 @@ impl Held {
         let store = self.store.clone();
         let resumed = match blocking(move || store.staging()).await {
             Ok(None) => Ok(()),
-            Ok(Some(staging)) => self.join(staging).await,
+            Ok(Some(staging)) => self.stage(staging).await,
             Err(error) => Err(error),
         };
         if let Err(reason) = resumed {
@@ -99,7 +99,7 @@ impl Held {
             .bootstrapping
             .as_ref()
             .map(|bootstrapping| &bootstrapping.follower);
-        reconcile::introduced(bootstrapping, self.follower.as_ref(), self.apart)
+        reconcile::introduced(bootstrapping, self.follower.as_ref(), self.must_replace)
     }
 
     /// Opens again what was closed for something that found no room, and begins again to fill what is
@@ -134,7 +134,7 @@ impl Held {
     pub(crate) async fn ready(&mut self, log: LogId, epoch: Epoch) -> Result<bool, FollowError> {
         let store = self.store.clone();
         let (is_bootstrapping, has_log) = (self.bootstrapping.is_some(), self.follower.is_some());
-        match reconcile::before_blocks(is_bootstrapping, self.apart, has_log) {
+        match reconcile::before_blocks(is_bootstrapping, self.must_replace, has_log) {
             Before::Nothing => {}
             Before::Open => {
                 let follower = blocking(move || store.open(log, epoch)).await?;
@@ -142,7 +142,7 @@ impl Held {
             }
             Before::Begin => {
                 let staging = blocking(move || store.begin_empty(log, epoch)).await?;
-                self.join(staging).await?;
+                self.stage(staging).await?;
                 return Ok(false);
             }
         }
@@ -161,18 +161,18 @@ impl Held {
     }
 
     /// Begins to bring in this log, as the manifest has it, beside the one in force.
-    /// `past` is what the upstream remembers of its retired segments, for the log that goes.
+    /// `starts` is what the upstream remembers of its retired segments, for the log that goes.
     pub(crate) async fn begin(
         &mut self,
         log: LogId,
         manifest: Bytes,
-        past: Bytes,
+        starts: Bytes,
     ) -> Result<(), FollowError> {
         self.give_up().await?;
         let store = self.store.clone();
         let begin = move || {
             let mut staging = store.begin(&manifest, log)?;
-            staging.take_segment_starts(&past)?;
+            staging.take_segment_starts(&starts)?;
             Ok(staging)
         };
         let begun = spawn_blocking(begin).await;
@@ -184,12 +184,12 @@ impl Held {
             }
             error => local(error),
         })?;
-        self.join(staging).await
+        self.stage(staging).await
     }
 
-    async fn join(&mut self, staging: Staging) -> Result<(), FollowError> {
-        let (store, peers, board) = (&self.store, &self.peers, &self.board);
-        let bootstrapping = Bootstrap::start(staging, store, peers, board).await;
+    async fn stage(&mut self, staging: Staging) -> Result<(), FollowError> {
+        let (store, peers, state) = (&self.store, &self.peers, &self.state);
+        let bootstrapping = Bootstrap::start(staging, store, peers, state).await;
         self.bootstrapping = Some(bootstrapping.map_err(local)?);
         Ok(())
     }
@@ -213,28 +213,29 @@ impl Held {
     }
 
     /// The logs do not meet where this node's ends.
-    pub(crate) async fn part(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
+    pub(crate) async fn reconcile(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
         let oldest = self.compared().map_or(Lsn(0), |log| log.oldest().lsn);
-        match reconcile::parting(meeting, self.bootstrapping.is_some(), oldest) {
-            Parting::Wait(reason) => return Err(FollowError::Behind(reason.to_owned())),
-            Parting::GiveUp => {
+        match reconcile::decide(meeting, self.bootstrapping.is_some(), oldest) {
+            Decision::Wait(reason) => return Err(FollowError::Behind(reason.to_owned())),
+            Decision::GiveUp => {
                 tracing::warn!("a log that was being brought in has diverged: beginning anew");
                 self.give_up().await?;
-                self.board.bootstrapping(None);
+                self.state.bootstrapping(None);
                 return Ok(());
             }
-            Parting::Part => {}
+            Decision::SaveDiverged => {}
         }
         let Some(follower) = self.follower.take() else {
             return Ok(());
         };
-        self.board.diverged();
+        self.state.diverged();
         let (log, tip) = (follower.log().clone(), follower.tip());
         self.close_in_force(follower).await?;
-        let Some(at) = reconcile::cut_at(meeting.common, log.snapshot().compacted().lsn) else {
+        let Some(at) = reconcile::truncate_at(meeting.common, log.snapshot().compacted().lsn)
+        else {
             tracing::warn!(%tip, common = ?meeting.common,
                 "the local log left the primary's before what is compacted here: the whole log will be brought in anew and this one put aside");
-            self.apart = true;
+            self.must_replace = true;
             return self.reopen(log.id(), log.epoch()).await;
         };
         let (store, id) = (self.store.clone(), log.id());
@@ -261,9 +262,9 @@ impl Held {
         };
         let store = self.store.clone();
         let kept = blocking(move || store.swap_in(staging, old)).await?;
-        self.apart = false;
+        self.must_replace = false;
         self.reopen(new.id(), new.epoch()).await?;
-        self.board.bootstrapped();
+        self.state.bootstrapped();
         tracing::info!(position = %new.snapshot().position(), kept = ?kept, "a snapshot is in force");
         self.list_diverged().await;
         Ok(())
@@ -317,7 +318,7 @@ impl Held {
     }
 
     fn put_in_force(&mut self, follower: Follower) {
-        self.board.set_log(follower.log().clone());
+        self.state.set_log(follower.log().clone());
         self.follower = Some(follower);
         self.repair();
     }
@@ -333,7 +334,7 @@ impl Held {
     async fn list_diverged(&self) {
         let store = self.store.clone();
         match blocking(move || store.list_diverged()).await {
-            Ok(diverged) => self.board.list_diverged(diverged),
+            Ok(diverged) => self.state.list_diverged(diverged),
             Err(reason) => tracing::warn!(%reason, "what was put aside cannot be listed"),
         }
     }

@@ -16,18 +16,18 @@ pub struct Meeting {
     /// Whom the upstream follows.
     pub route: Route,
     /// The upstream's log went another way before anything that is still held here.
-    pub parted_before: bool,
+    pub diverged_before: bool,
 }
 
 /// What to do once it is known where two logs meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum Decision {
     /// Nothing: it is not the primary's word, or no difference.
     Wait(&'static str),
     /// Give up what is being brought in; its files may fit the next attempt.
     GiveUp,
-    /// Close the log in force and put aside what is not the primary's; see [`cut_at`].
-    Part,
+    /// Close the log in force and put aside what is not the primary's; see [`truncate_at`].
+    SaveDiverged,
 }
 
 /// What to do before blocks are taken.
@@ -52,24 +52,24 @@ pub enum Fate {
 }
 
 /// The log to introduce a node with, of the one that is being brought in and the one in force, and
-/// whether blocks will be for a log that is being brought in. `apart`: the one in force has diverged
+/// whether blocks will be for a log that is being brought in. `must_replace`: the one in force has diverged
 /// too far back to be cut.
 pub fn introduced<T>(
     bootstrapping: Option<T>,
     in_force: Option<T>,
-    apart: bool,
+    must_replace: bool,
 ) -> (Option<T>, bool) {
     match bootstrapping {
         Some(bootstrapping) => (Some(bootstrapping), true),
-        None if apart => (None, true),
+        None if must_replace => (None, true),
         None => (in_force, false),
     }
 }
 
 /// What to do before blocks from the agreed position on are taken.
 #[must_use]
-pub fn before_blocks(is_bootstrapping: bool, is_apart: bool, has_log: bool) -> Before {
-    match (is_bootstrapping, is_apart, has_log) {
+pub fn before_blocks(is_bootstrapping: bool, must_replace: bool, has_log: bool) -> Before {
+    match (is_bootstrapping, must_replace, has_log) {
         (false, true, _) => Before::Begin,
         (false, false, false) => Before::Open,
         _ => Before::Nothing,
@@ -79,29 +79,29 @@ pub fn before_blocks(is_bootstrapping: bool, is_apart: bool, has_log: bool) -> B
 /// What to do about a log that was compared and begins at `oldest`. Only the primary's word counts: a
 /// relay that stands before this node, or that has lost the primary itself, is waited for.
 #[must_use]
-pub fn parting(meeting: &Meeting, is_bootstrapping: bool, oldest: Lsn) -> Parting {
+pub fn decide(meeting: &Meeting, is_bootstrapping: bool, oldest: Lsn) -> Decision {
     if !meeting.route.rooted {
         let reason = "the upstream's log is another, and it has no way to the primary now";
-        return Parting::Wait(reason);
+        return Decision::Wait(reason);
     }
     // A relay may be anywhere behind: then all of its log is in this one, as far as that reaches.
     let agrees = |at: Position| at.lsn >= meeting.durable;
     let is_relay = meeting.route.hops.len() > 1;
-    let unproven = meeting.durable < oldest && !meeting.parted_before;
+    let unproven = meeting.durable < oldest && !meeting.diverged_before;
     if is_relay && (meeting.common.is_some_and(agrees) || unproven) {
-        return Parting::Wait("the upstream's log ends before this node's: it will come");
+        return Decision::Wait("the upstream's log ends before this node's: it will come");
     }
     if is_bootstrapping {
-        Parting::GiveUp
+        Decision::GiveUp
     } else {
-        Parting::Part
+        Decision::SaveDiverged
     }
 }
 
 /// Where to cut a log of which all before `compacted` is in files; none: it cannot be cut, and
 /// another one has to be brought in. Only once nothing is compacted any more.
 #[must_use]
-pub fn cut_at(common: Option<Position>, compacted: Lsn) -> Option<Position> {
+pub fn truncate_at(common: Option<Position>, compacted: Lsn) -> Option<Position> {
     common.filter(|at| at.lsn >= compacted)
 }
 
@@ -115,7 +115,7 @@ pub fn fate(
 ) -> Fate {
     let same = |at: &&Position| chain_at(at.lsn) == Some(at.chain);
     let proven = landmarks.iter().rev().find(same).copied();
-    match cut_at(proven, compacted) {
+    match truncate_at(proven, compacted) {
         Some(at) if at == tip => Fate::Remove,
         Some(at) => Fate::Save(at),
         None => Fate::Keep(proven),
@@ -149,38 +149,47 @@ mod tests {
                 hops: (0..hops).map(hop).collect(),
                 rooted,
             },
-            parted_before: false,
+            diverged_before: false,
         }
     }
 
     #[test]
     fn only_the_word_of_the_primary_parts_a_log() {
-        let part = |meeting: Meeting| parting(&meeting, false, Lsn(40));
-        let waits = |meeting: Meeting| matches!(part(meeting), Parting::Wait(_));
-        assert_eq!(part(meeting(Some(50), 100, 1, true)), Parting::Part);
-        assert_eq!(part(meeting(Some(50), 100, 2, true)), Parting::Part);
-        assert_eq!(part(meeting(None, 100, 3, true)), Parting::Part);
+        let part = |meeting: Meeting| decide(&meeting, false, Lsn(40));
+        let waits = |meeting: Meeting| matches!(part(meeting), Decision::Wait(_));
+        assert_eq!(
+            part(meeting(Some(50), 100, 1, true)),
+            Decision::SaveDiverged
+        );
+        assert_eq!(
+            part(meeting(Some(50), 100, 2, true)),
+            Decision::SaveDiverged
+        );
+        assert_eq!(part(meeting(None, 100, 3, true)), Decision::SaveDiverged);
         assert!(waits(meeting(Some(50), 100, 2, false)));
         // The primary itself was put back: nobody else will come.
-        assert_eq!(part(meeting(Some(100), 100, 1, true)), Parting::Part);
-        assert_eq!(part(meeting(None, 30, 1, true)), Parting::Part);
+        assert_eq!(
+            part(meeting(Some(100), 100, 1, true)),
+            Decision::SaveDiverged
+        );
+        assert_eq!(part(meeting(None, 30, 1, true)), Decision::SaveDiverged);
         // A relay is only behind.
         assert!(waits(meeting(Some(100), 100, 2, true)));
         assert!(waits(meeting(None, 30, 2, true)));
         let proven = Meeting {
-            parted_before: true,
+            diverged_before: true,
             ..meeting(None, 30, 2, true)
         };
-        assert_eq!(part(proven), Parting::Part);
-        let bootstrapping = parting(&meeting(Some(50), 100, 1, true), true, Lsn(40));
-        assert_eq!(bootstrapping, Parting::GiveUp);
+        assert_eq!(part(proven), Decision::SaveDiverged);
+        let bootstrapping = decide(&meeting(Some(50), 100, 1, true), true, Lsn(40));
+        assert_eq!(bootstrapping, Decision::GiveUp);
     }
 
     #[test]
     fn what_is_in_files_is_not_cut() {
-        assert_eq!(cut_at(Some(at(50, 1)), Lsn(50)), Some(at(50, 1)));
-        assert_eq!(cut_at(Some(at(49, 1)), Lsn(50)), None);
-        assert_eq!(cut_at(None, Lsn(0)), None);
+        assert_eq!(truncate_at(Some(at(50, 1)), Lsn(50)), Some(at(50, 1)));
+        assert_eq!(truncate_at(Some(at(49, 1)), Lsn(50)), None);
+        assert_eq!(truncate_at(None, Lsn(0)), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The secondary's notice board: what the follow task knows, for anyone to read at any time. It
+//! The state of following: what the follow task knows, for anyone to read at any time. It
 //! owns the transitions of the state and must never wait or do I/O; readers never block the task.
 
 use std::time::Instant;
@@ -8,25 +8,25 @@ use wal::{BootstrapProgress, Diverged, Log, Lsn};
 
 use crate::clock;
 use crate::lag::Freshness;
-use crate::serve::source::{Hop, Lineage, PrimaryClock};
-use crate::status::{FollowPhase, FollowStatus};
+use crate::serve::source::{Lineage, PrimaryClock};
+use crate::status::{FollowPhase, FollowStatus, Hop};
 use crate::wire::Route;
 
 /// Shared between the follow task, which writes, and `FollowTask`, which reads.
-pub(crate) struct Board {
-    notes: watch::Sender<Notes>,
+pub(crate) struct FollowState {
+    inner: watch::Sender<Inner>,
     log: watch::Sender<Option<Log>>,
     lineage: watch::Sender<Lineage>,
     own: Hop,
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Inner {
     phase: FollowPhase,
     reason: Option<String>,
     upstream: String,
     route: Route,
-    heard: Option<PrimaryClock>,
+    primary_clock: Option<PrimaryClock>,
     primary_durable: Lsn,
     received: Lsn,
     caught_up_at: Option<Lsn>,
@@ -39,14 +39,14 @@ struct Notes {
     diverged: Vec<Diverged>,
 }
 
-impl Board {
+impl FollowState {
     pub(crate) fn new(log: Option<Log>, own: Hop) -> Self {
         let lineage = Lineage {
             hops: vec![own.clone()],
             ..Lineage::default()
         };
         Self {
-            notes: watch::Sender::new(Notes::default()),
+            inner: watch::Sender::new(Inner::default()),
             log: watch::Sender::new(log),
             lineage: watch::Sender::new(lineage),
             own,
@@ -68,17 +68,17 @@ impl Board {
         let position = log.snapshot().position().lsn;
         self.log.send_replace(Some(log));
         // What was known of the other one says nothing of this one.
-        self.notes.send_modify(|notes| {
-            notes.freshness = Freshness::default();
-            notes.primary_durable = Lsn(0);
-            notes.received = position;
+        self.inner.send_modify(|inner| {
+            inner.freshness = Freshness::default();
+            inner.primary_durable = Lsn(0);
+            inner.received = position;
         });
     }
 
     /// This upstream is asked now.
     pub(crate) fn trying(&self, upstream: &str) {
-        self.notes
-            .send_modify(|notes| upstream.clone_into(&mut notes.upstream));
+        self.inner
+            .send_modify(|inner| upstream.clone_into(&mut inner.upstream));
     }
 
     /// The upstream agreed to stream from here; into a log that is being brought in or not.
@@ -88,10 +88,10 @@ impl Board {
         } else {
             FollowPhase::CatchingUp
         };
-        self.notes.send_modify(|notes| {
-            notes.phase = phase;
+        self.inner.send_modify(|inner| {
+            inner.phase = phase;
             // What ended the last connection stays visible until this one is better.
-            notes.caught_up_at = None;
+            inner.caught_up_at = None;
         });
     }
 
@@ -107,32 +107,32 @@ impl Board {
     /// The connection ended, or none came about.
     pub(crate) fn ended(&self, phase: FollowPhase, reason: String) {
         let bootstrapping = self.bootstrap_phase();
-        self.notes.send_modify(|notes| {
+        self.inner.send_modify(|inner| {
             // What is under way goes on as soon as somebody can be reached again.
-            notes.phase = match (phase, notes.bootstrap) {
+            inner.phase = match (phase, inner.bootstrap) {
                 (FollowPhase::Connecting, Some(_)) => bootstrapping,
                 (phase, _) => phase,
             };
-            notes.reason = Some(reason);
-            notes.route = Route::default();
+            inner.reason = Some(reason);
+            inner.route = Route::default();
         });
         self.stand(Route::default());
     }
 
     /// Another attempt begins. The state stays: a refused node is not "connecting" in between.
     pub(crate) fn retrying(&self) {
-        self.notes.send_modify(|notes| notes.reconnects += 1);
+        self.inner.send_modify(|inner| inner.reconnects += 1);
     }
 
     /// Whom the upstream follows. While another log is brought in, what this node serves is not on
-    /// that way: those below must not part from it as if it were the primary's.
+    /// that way: those below must not diverge from it as if it were the primary's.
     pub(crate) fn routed(&self, route: Route) {
-        let rooted = route.rooted && self.notes.borrow().bootstrap.is_none();
+        let rooted = route.rooted && self.inner.borrow().bootstrap.is_none();
         self.stand(Route {
             rooted,
             ..route.clone()
         });
-        self.notes.send_modify(|notes| notes.route = route);
+        self.inner.send_modify(|inner| inner.route = route);
     }
 
     fn stand(&self, route: Route) {
@@ -149,80 +149,80 @@ impl Board {
     /// The primary's log is durable up to `durable` while its clock shows `now_ns`. A relay that has
     /// lost the primary says the same again and again: that is contact with the relay, no news.
     pub(crate) fn beat(&self, durable: Lsn, now_unix_ns: i64, at: Instant) {
-        let heard = PrimaryClock {
+        let reported = PrimaryClock {
             durable,
             now_unix_ns,
         };
         let mut is_news = false;
-        self.notes.send_modify(|notes| {
-            notes.last_contact_unix_ms = clock::unix_ms();
+        self.inner.send_modify(|inner| {
+            inner.last_contact_unix_ms = clock::unix_ms();
             // Without a way to the primary it is old news, whoever says it.
-            is_news = notes.route.rooted && notes.heard != Some(heard);
+            is_news = inner.route.rooted && inner.primary_clock != Some(reported);
             if is_news {
-                notes.heard = Some(heard);
-                notes.primary_durable = durable;
-                notes.freshness.beat(durable, now_unix_ns, at);
+                inner.primary_clock = Some(reported);
+                inner.primary_durable = durable;
+                inner.freshness.beat(durable, now_unix_ns, at);
             }
         });
         if is_news {
             self.lineage
-                .send_modify(|lineage| lineage.heard = Some(heard));
+                .send_modify(|lineage| lineage.primary_clock = Some(reported));
         }
     }
 
     /// The upstream has sent everything below `at`, and live blocks follow.
     pub(crate) fn caught_up(&self, at: Lsn, applied: Lsn) {
-        self.notes.send_modify(|notes| {
-            notes.caught_up_at = Some(at);
-            notes.settle(applied);
+        self.inner.send_modify(|inner| {
+            inner.caught_up_at = Some(at);
+            inner.settle(applied);
         });
     }
 
     /// The followed log accepted everything below `lsn`.
     pub(crate) fn received(&self, lsn: Lsn) {
-        self.notes.send_modify(|notes| {
-            if lsn > notes.received && notes.received > Lsn(0) {
-                notes.reason = None;
+        self.inner.send_modify(|inner| {
+            if lsn > inner.received && inner.received > Lsn(0) {
+                inner.reason = None;
             }
-            notes.received = lsn;
+            inner.received = lsn;
         });
     }
 
     /// Queries here see everything below `applied`, whose last block was committed at
     /// `committed_ns`.
     pub(crate) fn applied(&self, applied: Lsn, committed_ns: i64) {
-        self.notes.send_modify(|notes| {
-            notes.freshness.apply(applied, committed_ns);
-            notes.settle(applied);
+        self.inner.send_modify(|inner| {
+            inner.freshness.apply(applied, committed_ns);
+            inner.settle(applied);
         });
     }
 
     /// How far the snapshot under way is; none: it is in force, or given up.
     pub(crate) fn bootstrapping(&self, progress: Option<BootstrapProgress>) {
-        self.notes.send_modify(|notes| notes.bootstrap = progress);
+        self.inner.send_modify(|inner| inner.bootstrap = progress);
     }
 
     /// A snapshot was taken in.
     pub(crate) fn bootstrapped(&self) {
-        self.notes.send_modify(|notes| {
-            notes.bootstrap = None;
-            notes.snapshots += 1;
+        self.inner.send_modify(|inner| {
+            inner.bootstrap = None;
+            inner.snapshots += 1;
         });
     }
 
     /// The local log had diverged from the primary's.
     pub(crate) fn diverged(&self) {
-        self.notes.send_modify(|notes| notes.divergences += 1);
+        self.inner.send_modify(|inner| inner.divergences += 1);
     }
 
     /// Everything that was ever put aside.
     pub(crate) fn list_diverged(&self, diverged: Vec<Diverged>) {
-        self.notes.send_modify(|notes| notes.diverged = diverged);
+        self.inner.send_modify(|inner| inner.diverged = diverged);
     }
 
     /// What to tell the upstream as received.
     pub(crate) fn received_lsn(&self) -> Lsn {
-        self.notes.borrow().received
+        self.inner.borrow().received
     }
 
     /// The whole picture at `at`.
@@ -234,35 +234,35 @@ impl Board {
         let applied = log
             .as_ref()
             .map_or(Lsn(0), |log| log.snapshot().position().lsn);
-        let notes = self.notes.borrow();
-        let lag_rows = notes.primary_durable.0.saturating_sub(applied.0);
+        let inner = self.inner.borrow();
+        let lag_rows = inner.primary_durable.0.saturating_sub(applied.0);
         FollowStatus {
-            state: notes.phase.as_str(),
-            reason: notes.reason.clone(),
-            upstream: notes.upstream.clone(),
+            state: inner.phase.as_str(),
+            reason: inner.reason.clone(),
+            upstream: inner.upstream.clone(),
             upstreams: upstreams.to_vec(),
-            route: notes.route.hops.iter().cloned().map(Hop::from).collect(),
-            rooted: notes.route.rooted,
-            bootstrap: notes.bootstrap,
-            snapshots: notes.snapshots,
-            divergences: notes.divergences,
-            diverged: notes.diverged.clone(),
+            route: inner.route.hops.iter().cloned().map(Hop::from).collect(),
+            rooted: inner.route.rooted,
+            bootstrap: inner.bootstrap,
+            snapshots: inner.snapshots,
+            divergences: inner.divergences,
+            diverged: inner.diverged.clone(),
             log_id: log.as_ref().map(Log::id),
             epoch: log.as_ref().map(Log::epoch),
-            primary_durable: notes.primary_durable,
-            received: notes.received.max(flushed),
+            primary_durable: inner.primary_durable,
+            received: inner.received.max(flushed),
             flushed,
             applied,
-            lag_rows: notes.freshness.is_known().then_some(lag_rows),
-            lag_ms: notes.freshness.lag_ms(applied, at),
-            lag_bound_ms: notes.freshness.bound_ms(applied, at),
-            reconnects: notes.reconnects,
-            last_contact_unix_ms: notes.last_contact_unix_ms,
+            lag_rows: inner.freshness.is_known().then_some(lag_rows),
+            lag_ms: inner.freshness.lag_ms(applied, at),
+            lag_bound_ms: inner.freshness.bound_ms(applied, at),
+            reconnects: inner.reconnects,
+            last_contact_unix_ms: inner.last_contact_unix_ms,
         }
     }
 }
 
-impl Notes {
+impl Inner {
     fn settle(&mut self, applied: Lsn) {
         let reached = self.caught_up_at.is_some_and(|at| applied >= at);
         if reached && self.phase == FollowPhase::CatchingUp {
@@ -278,8 +278,8 @@ mod tests {
 
     use super::*;
 
-    fn board() -> Board {
-        Board::new(None, hop("own"))
+    fn fresh() -> FollowState {
+        FollowState::new(None, hop("own"))
     }
 
     fn hop(id: &str) -> Hop {
@@ -289,19 +289,19 @@ mod tests {
         }
     }
 
-    fn status(board: &Board) -> FollowStatus {
-        board.status(&[], Instant::now())
+    fn status(state: &FollowState) -> FollowStatus {
+        state.status(&[], Instant::now())
     }
 
-    fn state(board: &Board) -> &'static str {
-        status(board).state
+    fn phase(state: &FollowState) -> &'static str {
+        status(state).state
     }
 
     #[test]
     fn nothing_is_known_before_the_first_contact() {
-        let board = board();
-        board.trying("primary:7441");
-        let status = status(&board);
+        let state = fresh();
+        state.trying("primary:7441");
+        let status = status(&state);
         assert_eq!(status.state, "connecting");
         assert_eq!(status.upstream, "primary:7441");
         assert_eq!((status.lag_rows, status.lag_ms), (None, None));
@@ -311,32 +311,32 @@ mod tests {
 
     #[test]
     fn streaming_begins_when_what_was_announced_is_applied() {
-        let board = board();
-        board.welcomed(false);
-        assert_eq!(state(&board), "catching_up");
-        board.applied(Lsn(10), 1);
-        assert_eq!(state(&board), "catching_up");
-        board.caught_up(Lsn(20), Lsn(10));
-        assert_eq!(state(&board), "catching_up");
-        board.applied(Lsn(20), 2);
-        assert_eq!(state(&board), "streaming");
-        board.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(state(&board), "connecting");
-        board.caught_up(Lsn(20), Lsn(20));
-        assert_eq!(state(&board), "connecting");
-        board.welcomed(false);
-        assert_eq!(state(&board), "catching_up");
-        assert_eq!(status(&board).reason.as_deref(), Some("gone"));
-        board.caught_up(Lsn(20), Lsn(20));
-        assert_eq!(status(&board).reason, None);
+        let state = fresh();
+        state.welcomed(false);
+        assert_eq!(phase(&state), "catching_up");
+        state.applied(Lsn(10), 1);
+        assert_eq!(phase(&state), "catching_up");
+        state.caught_up(Lsn(20), Lsn(10));
+        assert_eq!(phase(&state), "catching_up");
+        state.applied(Lsn(20), 2);
+        assert_eq!(phase(&state), "streaming");
+        state.ended(FollowPhase::Connecting, "gone".to_owned());
+        assert_eq!(phase(&state), "connecting");
+        state.caught_up(Lsn(20), Lsn(20));
+        assert_eq!(phase(&state), "connecting");
+        state.welcomed(false);
+        assert_eq!(phase(&state), "catching_up");
+        assert_eq!(status(&state).reason.as_deref(), Some("gone"));
+        state.caught_up(Lsn(20), Lsn(20));
+        assert_eq!(status(&state).reason, None);
     }
 
     #[test]
     fn a_refusal_stays_visible_through_retries() {
-        let board = board();
-        board.ended(FollowPhase::Refused, "another log".to_owned());
-        board.retrying();
-        let status = status(&board);
+        let state = fresh();
+        state.ended(FollowPhase::Refused, "another log".to_owned());
+        state.retrying();
+        let status = status(&state);
         assert_eq!(status.state, "refused");
         assert_eq!(status.reason.as_deref(), Some("another log"));
         assert_eq!(status.reconnects, 1);
@@ -344,32 +344,32 @@ mod tests {
 
     #[test]
     fn contact_and_its_loss_show_in_the_lag() {
-        let board = board();
+        let state = fresh();
         let start = Instant::now();
-        board.routed(Route::older("p"));
-        board.beat(Lsn(0), 5_000_000_000, start);
-        let status = board.status(&[], start);
+        state.routed(Route::older("p"));
+        state.beat(Lsn(0), 5_000_000_000, start);
+        let status = state.status(&[], start);
         assert_eq!((status.lag_rows, status.lag_ms), (Some(0), Some(0)));
         assert!(status.last_contact_unix_ms > 0);
-        let later = board.status(&[], start + Duration::from_secs(30));
+        let later = state.status(&[], start + Duration::from_secs(30));
         assert_eq!(later.lag_ms, Some(30_000));
     }
 
     #[test]
     fn a_relay_that_repeats_itself_is_no_word_of_the_primary() {
-        let board = board();
+        let state = fresh();
         let start = Instant::now();
-        board.routed(Route::older("p"));
-        board.beat(Lsn(0), 5_000_000_000, start);
-        board.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
-        let later = board.status(&[], start + Duration::from_secs(30));
+        state.routed(Route::older("p"));
+        state.beat(Lsn(0), 5_000_000_000, start);
+        state.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
+        let later = state.status(&[], start + Duration::from_secs(30));
         assert_eq!(later.lag_ms, Some(30_000));
     }
 
     #[test]
     fn the_way_to_the_primary_is_told_on_and_forgotten_with_the_connection() {
         use crate::wire::WireHop;
-        let board = board();
+        let state = fresh();
         let primary = WireHop {
             id: "p".to_owned(),
             name: "p".to_owned(),
@@ -378,28 +378,28 @@ mod tests {
             hops: vec![primary],
             rooted: true,
         };
-        board.routed(route);
-        let lineage = board.lineage().borrow().clone();
+        state.routed(route);
+        let lineage = state.lineage().borrow().clone();
         assert_eq!(lineage.hops, [hop("own"), hop("p")]);
         assert!(lineage.rooted && !lineage.is_primary());
-        assert_eq!(status(&board).route, [hop("p")]);
-        board.ended(FollowPhase::Connecting, "gone".to_owned());
-        let lineage = board.lineage().borrow().clone();
+        assert_eq!(status(&state).route, [hop("p")]);
+        state.ended(FollowPhase::Connecting, "gone".to_owned());
+        let lineage = state.lineage().borrow().clone();
         assert!(lineage.hops == [hop("own")] && !lineage.rooted);
     }
 
     #[test]
     fn a_snapshot_under_way_stays_visible_without_contact() {
-        let board = board();
-        board.bootstrapping(Some(BootstrapProgress::default()));
-        board.welcomed(true);
-        assert_eq!(state(&board), "bootstrapping");
-        board.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(state(&board), "bootstrapping");
-        board.bootstrapped();
-        board.welcomed(false);
+        let state = fresh();
+        state.bootstrapping(Some(BootstrapProgress::default()));
+        state.welcomed(true);
+        assert_eq!(phase(&state), "bootstrapping");
+        state.ended(FollowPhase::Connecting, "gone".to_owned());
+        assert_eq!(phase(&state), "bootstrapping");
+        state.bootstrapped();
+        state.welcomed(false);
         assert_eq!(
-            (state(&board), status(&board).snapshots),
+            (phase(&state), status(&state).snapshots),
             ("catching_up", 1)
         );
     }

@@ -16,22 +16,22 @@ use crate::files::fetch::Giving;
 use crate::files::peers::Peers;
 use crate::follow::error::FollowError;
 use crate::follow::handshake::{Agreed, Agreement};
-use crate::follow::state::Board;
+use crate::follow::state::FollowState;
 use crate::quic::{BlockReceiver, ControlReceiver, ControlSender, Link};
 use crate::serve::registry::Summaries;
 use crate::serve::source::MAX_HOPS;
 use crate::wire::assembler::Assembler;
 use crate::wire::blocks::Unpacker;
-use crate::wire::message::MOST_SUMMARIES;
-use crate::wire::{Disk, Downstreams, MAX_MESSAGE_LEN, Message, Report, Route, Status, V3_SINCE};
+use crate::wire::message::MAX_SUMMARIES;
+use crate::wire::{Descendants, Disk, MAX_MESSAGE_LEN, Message, Report, Route, Status, V3_SINCE};
 
 /// What following over one connection needs beside it.
 pub(crate) struct Following<'a> {
-    pub(crate) board: &'a Board,
+    pub(crate) state: &'a FollowState,
     pub(crate) config: &'a FollowConfig,
     pub(crate) peers: &'a Peers,
     /// The log that peers get files of.
-    pub(crate) held: Log,
+    pub(crate) served: Log,
     /// When a log that is being brought in is whole; none: the log in force is followed.
     pub(crate) completion: Option<Completion>,
     /// Who follows this node.
@@ -81,7 +81,7 @@ impl Completion {
             },
             reason = broken => return FollowError::Unfilled(reason),
         }
-        // The log or the fill has ended: both are told elsewhere.
+        // The log or the fill has ended: both are reported elsewhere.
         std::future::pending().await
     }
 }
@@ -101,49 +101,49 @@ pub(crate) async fn stream(
         return error;
     }
     let Following {
-        board,
+        state,
         config,
         peers,
-        held,
+        served,
         completion,
         summaries,
         shutdown,
     } = following;
     let (protocol, bootstrapping) = (agreement.protocol, completion.is_some());
-    board.received(tip.lsn);
-    board.welcomed(bootstrapping);
+    state.received(tip.lsn);
+    state.welcomed(bootstrapping);
     if protocol < V3_SINCE {
         // It names nobody it follows: what it says is taken for the primary's word.
-        board.routed(Route::older(link.peer()));
+        state.routed(Route::older(link.peer()));
     }
-    board.beat(agreement.durable, agreement.now_unix_ns, Instant::now());
+    state.beat(agreement.durable, agreement.now_unix_ns, Instant::now());
 
     let cut = CancellationToken::new();
     let framed = protocol >= V3_SINCE;
     let receiving = async {
-        let error = receive(link, follower, board, framed, &cut).await;
+        let error = receive(link, follower, state, framed, &cut).await;
         cut.cancel();
         error
     };
     let listener = Listener {
         log: &log,
-        board,
+        state,
         config,
         bootstrapping,
         caught_up: watch::Sender::new(None),
     };
     let reporter = Reporter {
         log: &log,
-        board,
+        state,
         config,
         bootstrapping,
         newer: framed,
         summaries,
     };
-    let giving = Giving::of(&held);
+    let giving = Giving::of(&served);
     let caught_up = listener.caught_up.subscribe();
     let complete = Completion::reached(completion.as_ref(), &log, caught_up);
-    let minding = async {
+    let attending = async {
         let error = tokio::select! {
             error = listener.listen(agreement.receiver) => error,
             error = reporter.report(agreement.sender) => error,
@@ -158,8 +158,8 @@ pub(crate) async fn stream(
         cut.cancel();
         error
     };
-    let (received, minded) = tokio::join!(receiving, minding);
-    match (received, minded) {
+    let (received, attended) = tokio::join!(receiving, attending);
+    match (received, attended) {
         (FollowError::Cut, error) => error,
         // Both saw the end; the control stream knows more about why.
         (FollowError::Link(_), error) if !matches!(error, FollowError::Cut) => error,
@@ -178,11 +178,11 @@ fn apart(plan: Agreed, tip: Position) -> Option<FollowError> {
     }
 }
 
-/// Takes blocks into the log until told to stop.
+/// Takes blocks into the log until reported to stop.
 async fn receive(
     link: &Link,
     follower: &mut Follower,
-    board: &Board,
+    state: &FollowState,
     framed: bool,
     cut: &CancellationToken,
 ) -> FollowError {
@@ -205,12 +205,12 @@ async fn receive(
             Ok(()) => {}
             Err(FollowError::Link(LinkError::Finished)) => {
                 // The reason is on its way on the control stream.
-                let told = timeout(LAST_WORDS, cut.cancelled()).await;
-                return told.map_or(LinkError::Finished.into(), |()| FollowError::Cut);
+                let reported = timeout(LAST_WORDS, cut.cancelled()).await;
+                return reported.map_or(LinkError::Finished.into(), |()| FollowError::Cut);
             }
             Err(error) => return error,
         }
-        if let Err(error) = append(follower, &mut unpacker, &mut assembler, board).await {
+        if let Err(error) = append(follower, &mut unpacker, &mut assembler, state).await {
             return error;
         }
     }
@@ -232,7 +232,7 @@ async fn append(
     follower: &mut Follower,
     unpacker: &mut Unpacker,
     assembler: &mut Assembler,
-    board: &Board,
+    state: &FollowState,
 ) -> Result<(), FollowError> {
     while let Some(piece) = unpacker.next()? {
         assembler.push(piece);
@@ -243,7 +243,7 @@ async fn append(
         }
         while let Some(run) = assembler.next_run(RUN_BYTES)? {
             let tip = follower.append(run).await;
-            board.received(tip.map_err(FollowError::of_append)?.lsn);
+            state.received(tip.map_err(FollowError::of_append)?.lsn);
         }
     }
     Ok(())
@@ -252,7 +252,7 @@ async fn append(
 /// Reads what the upstream says.
 struct Listener<'a> {
     log: &'a Log,
-    board: &'a Board,
+    state: &'a FollowState,
     config: &'a FollowConfig,
     bootstrapping: bool,
     caught_up: watch::Sender<Option<Lsn>>,
@@ -270,19 +270,19 @@ impl Listener<'_> {
             };
             match message {
                 Message::Heartbeat(beat) => {
-                    self.board
+                    self.state
                         .beat(Lsn(beat.durable), beat.now_unix_ns, Instant::now());
                 }
                 Message::CaughtUp(caught_up) => {
                     let at = Lsn(caught_up.at);
                     self.caught_up.send_replace(Some(at));
                     if !self.bootstrapping {
-                        self.board.caught_up(at, self.log.snapshot().position().lsn);
+                        self.state.caught_up(at, self.log.snapshot().position().lsn);
                     }
                 }
                 Message::Route(route) => match ring(&route, &self.config.node_id) {
                     Some(error) => return error,
-                    None => self.board.routed(route),
+                    None => self.state.routed(route),
                 },
                 Message::End(end) => return FollowError::Ended(clip(&end.reason)),
                 _ => return FollowError::Protocol("an unexpected message".to_owned()),
@@ -313,7 +313,7 @@ pub(crate) fn ring(route: &Route, own: &str) -> Option<FollowError> {
 /// Tells the upstream how far this node is, and who follows it.
 struct Reporter<'a> {
     log: &'a Log,
-    board: &'a Board,
+    state: &'a FollowState,
     config: &'a FollowConfig,
     bootstrapping: bool,
     newer: bool,
@@ -325,19 +325,20 @@ impl Reporter<'_> {
     /// anyway.
     async fn report(&self, mut sender: ControlSender) -> FollowError {
         let (mut durable, mut replicated) = (self.log.durable(), self.log.replicated());
-        let (mut told, mut told_at) = (Downstreams::default(), None);
+        let (mut reported, mut reported_at) = (Descendants::default(), None);
         loop {
             let flushed = *durable.borrow_and_update();
             replicated.borrow_and_update();
             if let Err(error) = sender.send(&self.lineage(flushed)).await {
                 return error.into();
             }
-            if self.newer && told_at.is_none_or(|at: Instant| at.elapsed() >= DOWNSTREAMS_EVERY) {
-                told_at = Some(Instant::now());
-                let downstreams = self.downstreams();
-                if downstreams != told {
-                    told.clone_from(&downstreams);
-                    if let Err(error) = sender.send(&Message::Downstreams(downstreams)).await {
+            if self.newer && reported_at.is_none_or(|at: Instant| at.elapsed() >= DESCENDANTS_EVERY)
+            {
+                reported_at = Some(Instant::now());
+                let descendants = self.descendants();
+                if descendants != reported {
+                    reported.clone_from(&descendants);
+                    if let Err(error) = sender.send(&Message::Descendants(descendants)).await {
                         return error.into();
                     }
                 }
@@ -360,11 +361,11 @@ impl Reporter<'_> {
         // The snapshot is published first, so it may be a group further.
         let applied = snapshot.position().lsn.min(flushed.lsn);
         if !self.bootstrapping {
-            self.board.applied(applied, snapshot.committed_at());
+            self.state.applied(applied, snapshot.committed_at());
         }
         drop(snapshot);
         let status = Status {
-            received: self.board.received_lsn().max(flushed.lsn).0,
+            received: self.state.received_lsn().max(flushed.lsn).0,
             flushed: flushed.lsn.0,
             applied: applied.0,
             chain: flushed.chain,
@@ -393,12 +394,12 @@ impl Reporter<'_> {
         Message::Report(report)
     }
 
-    fn downstreams(&self) -> Downstreams {
+    fn descendants(&self) -> Descendants {
         let summaries = self.summaries.borrow().clone();
         let mut nodes =
             summaries.map_or_else(Vec::new, |summaries| summaries.list(&self.config.node_id));
-        let more = nodes.len().saturating_sub(MOST_SUMMARIES);
-        nodes.truncate(MOST_SUMMARIES);
+        let more = nodes.len().saturating_sub(MAX_SUMMARIES);
+        nodes.truncate(MAX_SUMMARIES);
         // One message must hold them all, whatever those below call themselves.
         for node in &mut nodes {
             let texts = [
@@ -412,11 +413,11 @@ impl Reporter<'_> {
                 *text = text
                     .chars()
                     .filter(char::is_ascii)
-                    .take(BRIEF_TEXT)
+                    .take(SUMMARY_TEXT)
                     .collect();
             }
         }
-        Downstreams {
+        Descendants {
             nodes,
             more: u32::try_from(more).unwrap_or(u32::MAX),
         }
@@ -432,7 +433,7 @@ pub(crate) async fn failure(log: &Log) -> String {
     };
     match reason {
         Some(reason) => reason,
-        // The log was closed in order: that is told elsewhere.
+        // The log was closed in order: that is reported elsewhere.
         None => std::future::pending().await,
     }
 }
@@ -450,11 +451,11 @@ const STATUS_GAP: Duration = Duration::from_millis(2);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// Shortest time between two lists of those who follow this node.
-const DOWNSTREAMS_EVERY: Duration = Duration::from_secs(1);
+const DESCENDANTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes of each of the five texts of a node in a list: all together less than a message may have.
-const BRIEF_TEXT: usize = 60;
-const _: () = assert!(MOST_SUMMARIES * (5 * (BRIEF_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
+const SUMMARY_TEXT: usize = 60;
+const _: () = assert!(MAX_SUMMARIES * (5 * (SUMMARY_TEXT + 1) + 9) < MAX_MESSAGE_LEN);
 
 #[cfg(test)]
 mod tests {

@@ -18,11 +18,11 @@ use crate::config::FollowConfig;
 use crate::error::clip;
 use crate::files::fetch;
 use crate::files::peers::Peers;
-use crate::follow::dial::{self, Reached, Turn};
+use crate::follow::dial::{self, Reached, Rotation};
 use crate::follow::error::FollowError;
 use crate::follow::handshake::{self, Agreed, Agreement};
-use crate::follow::logs::Held;
-use crate::follow::state::Board;
+use crate::follow::logs::LocalLogs;
+use crate::follow::state::FollowState;
 use crate::follow::stream::{self, Following};
 use crate::quic::Link;
 use crate::quiet::Quiet;
@@ -30,53 +30,53 @@ use crate::serve::registry::Summaries;
 use crate::status::FollowPhase;
 
 /// The task's state.
-pub(crate) struct Pursuit {
+pub(crate) struct Task {
     config: FollowConfig,
     identity: Identity,
-    held: Held,
-    board: Arc<Board>,
+    logs: LocalLogs,
+    state: Arc<FollowState>,
     peers: Peers,
     summaries: watch::Receiver<Option<Summaries>>,
-    turn: Turn,
+    rotation: Rotation,
     backoff: Backoff,
     /// Pauses between attempts to go back to a better upstream.
     returns: Backoff,
     quiet: Quiet,
-    /// Turns in a row since the log last went on.
-    turns: u32,
+    /// Reconnects in a row since the log last went on.
+    reconnects: u32,
     shutdown: CancellationToken,
 }
 
-impl Pursuit {
+impl Task {
     pub(crate) fn new(
         config: FollowConfig,
         identity: Identity,
-        held: Held,
-        board: Arc<Board>,
+        logs: LocalLogs,
+        state: Arc<FollowState>,
         peers: Peers,
         summaries: watch::Receiver<Option<Summaries>>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
-            turn: Turn::new(config.upstreams.len()),
+            rotation: Rotation::new(config.upstreams.len()),
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             returns: Backoff::new(config.return_after, LONGEST_RETURN),
             config,
             identity,
-            held,
-            board,
+            logs,
+            state,
             peers,
             summaries,
             quiet: Quiet::default(),
-            turns: 0,
+            reconnects: 0,
             shutdown,
         }
     }
 
     pub(crate) async fn run(mut self) {
-        self.held.resume().await;
+        self.logs.resume().await;
         while let Some(pause) = self.once().await {
-            let log = self.held.log();
+            let log = self.logs.log();
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.shutdown.cancelled() => break,
@@ -85,20 +85,20 @@ impl Pursuit {
                     break;
                 }
             }
-            self.board.retrying();
+            self.state.retrying();
         }
-        self.held.close().await;
+        self.logs.close().await;
     }
 
     /// One attempt and how long to pause before the next; `None`: no next one.
     async fn once(&mut self) -> Option<Duration> {
-        let (begun, tip) = (Instant::now(), self.held.tip());
+        let (begun, tip) = (Instant::now(), self.logs.tip());
         let error = self.attempt().await;
         let healed = match error {
             FollowError::Stopping => return None,
-            FollowError::BootstrapComplete => self.held.swap().await,
+            FollowError::BootstrapComplete => self.logs.swap().await,
             FollowError::Better => {
-                self.turn.first();
+                self.rotation.first();
                 self.returns.pause(0.0);
                 Ok(())
             }
@@ -109,13 +109,13 @@ impl Pursuit {
             error => Err(error),
         };
         let error = match healed {
-            Ok(()) => return Some(self.turned(tip)),
+            Ok(()) => return Some(self.reconnect_pause(tip)),
             Err(FollowError::LocalLog(reason)) => {
                 self.fail(reason).await;
                 return None;
             }
             Err(error @ (FollowError::NoRoom(_) | FollowError::Unfilled(_))) => {
-                match self.held.recover().await {
+                match self.logs.recover().await {
                     Err(FollowError::LocalLog(reason)) => {
                         self.fail(reason).await;
                         return None;
@@ -125,18 +125,18 @@ impl Pursuit {
             }
             Err(error) => error,
         };
-        if self.held.tip() != tip || begun.elapsed() > GOOD_CONNECTION {
+        if self.logs.tip() != tip || begun.elapsed() > GOOD_CONNECTION {
             self.backoff.reset();
             self.quiet.reset();
-            if self.turn.at() == 0 {
+            if self.rotation.at() == 0 {
                 self.returns.reset();
             }
         }
         let phase = error.phase();
         let line = error.to_string();
         self.say(&line);
-        self.board.ended(phase, line);
-        if !self.turn.next() {
+        self.state.ended(phase, line);
+        if !self.rotation.next() {
             // Another one may be better placed to help, at once.
             return Some(self.config.backoff_min / 2);
         }
@@ -148,14 +148,14 @@ impl Pursuit {
         })
     }
 
-    /// A turn is free, but turns that lead nowhere are not.
-    fn turned(&mut self, tip: Option<wal::Position>) -> Duration {
+    /// Reconnecting for a reason is free, but not again and again where that leads nowhere.
+    fn reconnect_pause(&mut self, tip: Option<wal::Position>) -> Duration {
         let lsn = |tip: Option<wal::Position>| tip.map(|tip| tip.lsn);
-        if lsn(self.held.tip()) > lsn(tip) {
-            self.turns = 0;
+        if lsn(self.logs.tip()) > lsn(tip) {
+            self.reconnects = 0;
         }
-        self.turns += 1;
-        if self.turns <= FREE_TURNS {
+        self.reconnects += 1;
+        if self.reconnects <= FREE_RECONNECTS {
             return Duration::ZERO;
         }
         self.backoff.pause(fastrand::f64())
@@ -163,7 +163,7 @@ impl Pursuit {
 
     fn upstream(&self) -> &str {
         let upstreams = &self.config.upstreams;
-        upstreams.get(self.turn.at()).map_or("", String::as_str)
+        upstreams.get(self.rotation.at()).map_or("", String::as_str)
     }
 
     fn say(&mut self, line: &str) {
@@ -182,14 +182,14 @@ impl Pursuit {
     async fn fail(&mut self, reason: String) {
         let line = FollowError::LocalLog(reason).to_string();
         tracing::error!(reason = %line, "following has ended for good");
-        self.board.ended(FollowPhase::Failed, line);
+        self.state.ended(FollowPhase::Failed, line);
         self.shutdown.cancelled().await;
     }
 
     /// Connects and follows until the connection ends.
     async fn attempt(&mut self) -> FollowError {
         let upstream = self.upstream().to_owned();
-        self.board.trying(&upstream);
+        self.state.trying(&upstream);
         let reached = tokio::select! {
             reached = dial::reach(&upstream, &self.config, &self.identity) => reached,
             () = self.shutdown.cancelled() => return FollowError::Stopping,
@@ -207,11 +207,11 @@ impl Pursuit {
     /// Follows over this connection; why it ended.
     async fn follow(&mut self, link: &Link) -> FollowError {
         let agreed = {
-            let (follower, bootstrapping) = self.held.hello();
+            let (follower, bootstrapping) = self.logs.hello();
             let hello = handshake::hello(&self.config, follower, bootstrapping);
-            let within = self.config.greet_timeout;
+            let within = self.config.handshake_timeout;
             tokio::select! {
-                agreement = handshake::greet(link, hello, within) => agreement,
+                agreement = handshake::handshake(link, hello, within) => agreement,
                 error = link.closed() => Err(error.into()),
                 () = self.shutdown.cancelled() => Err(FollowError::Stopping),
             }
@@ -220,7 +220,7 @@ impl Pursuit {
             Ok(agreement) => agreement,
             Err(error) => return error,
         };
-        if let Err(error) = self.held.accepts(agreement.log) {
+        if let Err(error) = self.logs.accepts(agreement.log) {
             return error;
         }
         match agreement.plan {
@@ -232,7 +232,7 @@ impl Pursuit {
             Agreed::Snapshot(from) => {
                 tracing::info!(upstream = %self.upstream(), peer = link.peer(), %from,
                     "the beginning of the upstream's log is gone: a snapshot is needed");
-                self.board.welcomed(true);
+                self.state.welcomed(true);
                 self.take_snapshot(link, &agreement).await
             }
             Agreed::Compare => self.compare(link, agreement).await,
@@ -241,26 +241,29 @@ impl Pursuit {
 
     async fn stream(&mut self, link: &Link, agreement: Agreement) -> FollowError {
         let (log, epoch) = (agreement.log, agreement.epoch);
-        match self.held.ready(log, epoch).await {
+        match self.logs.ready(log, epoch).await {
             Ok(true) => {}
             Ok(false) => return FollowError::Turn("a log is brought in from its first block on"),
             Err(error) => return error,
         }
-        let served = self.held.log();
-        let Some((follower, completion)) = self.held.writer() else {
+        let served = self.logs.log();
+        let Some((follower, completion)) = self.logs.writer() else {
             return FollowError::LocalLog("it is not open".to_owned());
         };
         let following = Following {
-            board: &self.board,
+            state: &self.state,
             config: &self.config,
             peers: &self.peers,
-            held: served.unwrap_or_else(|| follower.log().clone()),
+            served: served.unwrap_or_else(|| follower.log().clone()),
             completion,
             summaries: self.summaries.clone(),
             shutdown: &self.shutdown,
         };
         // A copy: the pause grows only when a better upstream was tried and did not keep this node.
-        let (at, pause) = (self.turn.at(), self.returns.clone().pause(fastrand::f64()));
+        let (at, pause) = (
+            self.rotation.at(),
+            self.returns.clone().pause(fastrand::f64()),
+        );
         let better = dial::better(at, &self.config, &self.identity, pause);
         stream::stream(link, agreement, follower, following, better).await
     }
@@ -277,14 +280,14 @@ impl Pursuit {
             Ok(manifest) => manifest,
             Err(error) => return FollowError::NoManifest(error),
         };
-        let past = tokio::select! {
-            past = fetch::ask_past(link, agreement.log) => past,
+        let starts = tokio::select! {
+            starts = fetch::ask_segment_starts(link, agreement.log) => starts,
             error = link.closed() => return error.into(),
             () = self.shutdown.cancelled() => return FollowError::Stopping,
         };
         // Evidence, not data: an upstream need not have it.
-        let past = past.unwrap_or_default();
-        match self.held.begin(agreement.log, manifest, past).await {
+        let starts = starts.unwrap_or_default();
+        match self.logs.begin(agreement.log, manifest, starts).await {
             Ok(()) => FollowError::Turn("a snapshot has begun"),
             Err(error) => error,
         }
@@ -292,11 +295,11 @@ impl Pursuit {
 
     /// Finds out where the logs meet and cuts off, aside, what lies behind.
     async fn compare(&mut self, link: &Link, agreement: Agreement) -> FollowError {
-        let Some(log) = self.held.compared() else {
+        let Some(log) = self.logs.compared() else {
             return FollowError::Protocol("there is nothing to compare".to_owned());
         };
         let meeting = tokio::select! {
-            meeting = handshake::compare(agreement, &log, self.config.greet_timeout) => meeting,
+            meeting = handshake::compare(agreement, &log, self.config.handshake_timeout) => meeting,
             error = link.closed() => Err(error.into()),
             () = self.shutdown.cancelled() => Err(FollowError::Stopping),
         };
@@ -307,7 +310,7 @@ impl Pursuit {
         if let Some(error) = stream::ring(&meeting.route, &self.config.node_id) {
             return error;
         }
-        match self.held.part(&meeting).await {
+        match self.logs.reconcile(&meeting).await {
             Ok(()) => FollowError::Turn("the local log was cut where it left the primary's"),
             Err(error) => error,
         }
@@ -322,8 +325,8 @@ async fn failure(log: Option<Log>) -> String {
     }
 }
 
-/// A snapshot takes two turns, a cut one.
-const FREE_TURNS: u32 = 4;
+/// A snapshot takes two, a log that had diverged one.
+const FREE_RECONNECTS: u32 = 4;
 
 /// A connection that lasted this long was good, whatever ended it.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);

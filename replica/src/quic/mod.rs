@@ -88,12 +88,12 @@ impl Endpoint {
     }
 
     /// The next peer that has proved to live at its address; `None` once the endpoint is closed.
-    pub(crate) async fn accept(&self) -> Option<Knock> {
+    pub(crate) async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.inner.accept().await?;
             if incoming.remote_address_validated() {
                 let revocations = self.revocations();
-                return Some(Knock {
+                return Some(Incoming {
                     incoming,
                     revocations,
                 });
@@ -130,12 +130,12 @@ impl Endpoint {
 }
 
 /// A peer that wants to connect; nothing has been spent on it yet.
-pub(crate) struct Knock {
+pub(crate) struct Incoming {
     incoming: quinn::Incoming,
     revocations: Revocations,
 }
 
-impl Knock {
+impl Incoming {
     pub(crate) fn remote(&self) -> SocketAddr {
         self.incoming.remote_address()
     }

@@ -22,7 +22,7 @@ pub(crate) enum ShipError {
     #[error("refused: {}", .0.message)]
     Refused(Refuse),
     #[error("{0}; it was told where they still agree")]
-    Apart(RefuseReason),
+    Diverged(RefuseReason),
     #[error("a newer connection of the same node took over")]
     Superseded,
     #[error("this node serves another log now")]
@@ -39,7 +39,7 @@ pub(crate) enum ShipError {
 
 impl ShipError {
     /// Whether the secondary could not go on with the blocks it got. It may be right: then peers can
-    /// mend what is damaged here.
+    /// repair what is damaged here.
     pub(crate) fn is_complaint(&self) -> bool {
         let bad = CloseCode::BadBlock as u64;
         matches!(self, Self::Link(LinkError::Closed { code, .. }) if *code == bad)
@@ -62,7 +62,7 @@ pub(crate) fn unexpected(message: &Message) -> ShipError {
         Message::Common(_) => "Common",
         Message::FetchFrom(_) => "FetchFrom",
         Message::Report(_) => "Report",
-        Message::Downstreams(_) => "Downstreams",
+        Message::Descendants(_) => "Descendants",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }

@@ -22,7 +22,7 @@ use crate::wire::refusal::{RefuseReason, needs_snapshot};
 use crate::wire::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
 
 /// What a handshake that succeeded leaves.
-pub(crate) struct Session {
+pub(crate) struct Accepted {
     pub(crate) registration: Arc<Registration>,
     pub(crate) sender: ControlSender,
     pub(crate) receiver: ControlReceiver,
@@ -49,8 +49,8 @@ enum Decision {
 }
 
 /// Takes a new connection as far as blocks or files.
-pub(crate) async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, ShipError> {
-    let within = shipping.greet_timeout;
+pub(crate) async fn handshake(link: &Link, shipping: &Shipping) -> Result<Accepted, ShipError> {
+    let within = shipping.handshake_timeout;
     let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
     let hello = match in_time(within, receiver.receive()).await? {
         Some(Message::Hello(hello)) => hello,
@@ -63,7 +63,7 @@ pub(crate) async fn greet(link: &Link, shipping: &Shipping) -> Result<Session, S
             protocol,
             registration,
             flow,
-        }) => Ok(Session {
+        }) => Ok(Accepted {
             registration: Arc::new(registration),
             sender,
             receiver,
@@ -96,7 +96,7 @@ async fn answer(
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
 ) -> Result<Answered, ShipError> {
-    let within = shipping.greet_timeout;
+    let within = shipping.handshake_timeout;
     let protocol = negotiate(hello).map_err(refused)?;
     if shipping.source.lineage().passes(&hello.node_id) {
         return Err(refused(RefuseReason::Loop));
@@ -112,9 +112,9 @@ async fn answer(
         Decision::Stream(cursor) => {
             let from = cursor.position();
             if hello.bootstrapping {
-                shipping.holds.touch(&hello.node_id);
+                shipping.leases.touch(&hello.node_id);
             } else {
-                shipping.holds.release(&hello.node_id);
+                shipping.leases.release(&hello.node_id);
             }
             let plan = WirePlan::Stream {
                 lsn: from.lsn.0,
@@ -172,8 +172,8 @@ fn decide(hello: &Hello, log: &Log) -> Result<Decision, ShipError> {
 
 /// What a snapshot would be now; its files are held for this secondary.
 async fn snapshot(shipping: &Shipping, hello: &Hello, log: &Log) -> Result<WirePlan, ShipError> {
-    let (holds, id, log) = (shipping.holds.clone(), hello.node_id.clone(), log.clone());
-    let bundle = spawn_blocking(move || holds.take(&id, &log)).await?;
+    let (leases, id, log) = (shipping.leases.clone(), hello.node_id.clone(), log.clone());
+    let bundle = spawn_blocking(move || leases.take(&id, &log)).await?;
     let compacted = bundle.compacted();
     Ok(WirePlan::Snapshot {
         lsn: compacted.lsn.0,
@@ -197,7 +197,7 @@ async fn compare(
             Ok(Some(Message::Probe(probe))) if probe.points.len() <= MAX_POINTS => probe,
             Ok(Some(other)) => return unexpected(&other),
             Ok(None) | Err(ShipError::Link(LinkError::Closed { .. })) => {
-                return ShipError::Apart(reason);
+                return ShipError::Diverged(reason);
             }
             Err(error) => return error,
         };

@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use crate::certs::identity::Identity;
 use crate::config::ListenConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError};
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::files::repair;
-use crate::quic::{Endpoint, Knock};
+use crate::quic::{Endpoint, Incoming};
 use crate::quiet::Quiet;
 use crate::revocation_watch;
 use crate::serve::error::ShipError;
@@ -61,49 +61,49 @@ impl Listener {
             registry: Registry::new(source.clone(), remembered, config.members),
             source,
             peers: Peers::new(),
-            holds: Holds::new(),
-            limits: Limits::new(config.max_rate, config.max_rate_each),
+            leases: Leases::new(),
+            limits: Limits::new(config.max_rate, config.max_rate_per_secondary),
             packer: Arc::new(Packer::new(config.compression)),
             plain: Arc::new(Packer::new(Compression::None)),
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
-            greet_timeout: config.greet_timeout,
+            handshake_timeout: config.handshake_timeout,
             contact_timeout: config.contact_timeout,
             doubts: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
         });
-        let upstream = Self {
+        let listener = Self {
             endpoint: Arc::new(endpoint),
             shipping,
             tasks: TaskTracker::new(),
             local,
             _stop_on_drop: shutdown.drop_guard(),
         };
-        let door = Door {
-            endpoint: Arc::clone(&upstream.endpoint),
-            shipping: Arc::clone(&upstream.shipping),
-            tasks: upstream.tasks.clone(),
+        let acceptor = Acceptor {
+            endpoint: Arc::clone(&listener.endpoint),
+            shipping: Arc::clone(&listener.shipping),
+            tasks: listener.tasks.clone(),
             places: Arc::new(Semaphore::new(
                 config.max_secondaries.min(Semaphore::MAX_PERMITS),
             )),
         };
-        upstream.tasks.spawn(door.keep());
-        let listening = Some(Arc::clone(&upstream.endpoint));
-        let shutdown = upstream.shipping.shutdown.clone();
-        upstream.tasks.spawn(revocation_watch::keep(
+        listener.tasks.spawn(acceptor.run());
+        let listening = Some(Arc::clone(&listener.endpoint));
+        let shutdown = listener.shipping.shutdown.clone();
+        listener.tasks.spawn(revocation_watch::keep(
             identity.clone(),
             listening,
             shutdown,
         ));
-        // A relay's files are repaired from its own upstream.
+        // A relay's files are repaired from its own listener.
         if let Some(log) = repairs {
             let (peers, shutdown) = (
-                upstream.shipping.peers.clone(),
-                upstream.shipping.shutdown.clone(),
+                listener.shipping.peers.clone(),
+                listener.shipping.shutdown.clone(),
             );
-            upstream.tasks.spawn(repair::run(log, peers, shutdown));
+            listener.tasks.spawn(repair::run(log, peers, shutdown));
         }
         tracing::info!(node = %config.own.name, address = %local, "listening for secondaries");
-        Ok(upstream)
+        Ok(listener)
     }
 
     /// The address it is bound to.
@@ -142,40 +142,40 @@ impl fmt::Debug for Listener {
 }
 
 /// The accept loop and what it needs.
-struct Door {
+struct Acceptor {
     endpoint: Arc<Endpoint>,
     shipping: Arc<Shipping>,
     tasks: TaskTracker,
     places: Arc<Semaphore>,
 }
 
-impl Door {
-    async fn keep(self) {
+impl Acceptor {
+    async fn run(self) {
         let complaints = Arc::new(std::sync::Mutex::new(Quiet::default()));
         loop {
-            let knock = tokio::select! {
-                knock = self.endpoint.accept() => knock,
+            let incoming = tokio::select! {
+                incoming = self.endpoint.accept() => incoming,
                 () = self.shipping.shutdown.cancelled() => return,
             };
-            let Some(knock) = knock else { return };
+            let Some(incoming) = incoming else { return };
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                knock.refuse();
+                incoming.refuse();
                 continue;
             };
             let (shipping, complaints) = (Arc::clone(&self.shipping), Arc::clone(&complaints));
             self.tasks.spawn(async move {
-                let visitor = Visitor::new(&knock);
-                let ended = visit(knock, shipping).await;
+                let log = PeerLog::new(&incoming);
+                let ended = handle(incoming, shipping).await;
                 drop(place);
-                visitor.report(&ended, &complaints);
+                log.report(&ended, &complaints);
             });
         }
     }
 }
 
-async fn visit(knock: Knock, shipping: Arc<Shipping>) -> ShipError {
+async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> ShipError {
     let accepted = tokio::select! {
-        accepted = timeout(TLS_TIMEOUT, knock.accept()) => accepted,
+        accepted = timeout(TLS_TIMEOUT, incoming.accept()) => accepted,
         () = shipping.shutdown.cancelled() => return ShipError::Stopping,
     };
     match accepted {
@@ -185,19 +185,19 @@ async fn visit(knock: Knock, shipping: Arc<Shipping>) -> ShipError {
     }
 }
 
-/// Someone at the door, for the log.
-struct Visitor {
+/// Where a peer connects from, for the log.
+struct PeerLog {
     address: SocketAddr,
 }
 
-impl Visitor {
-    fn new(knock: &Knock) -> Self {
+impl PeerLog {
+    fn new(incoming: &Incoming) -> Self {
         Self {
-            address: knock.remote(),
+            address: incoming.remote(),
         }
     }
 
-    /// Says once why a visit ended; what repeats at every knock is not said again.
+    /// Says once why a connection ended; what repeats with every connection is not said again.
     fn report(&self, ended: &ShipError, complaints: &std::sync::Mutex<Quiet>) {
         let address = self.address;
         if is_ordinary(ended) {
@@ -226,7 +226,7 @@ fn is_ordinary(ended: &ShipError) -> bool {
         ShipError::Silent(_)
         | ShipError::Protocol(_)
         | ShipError::Refused(_)
-        | ShipError::Apart(_)
+        | ShipError::Diverged(_)
         | ShipError::Log(_)
         | ShipError::LogClosed
         | ShipError::Task(_) => false,

@@ -1,5 +1,5 @@
 //! The secondaries a node serves: those connected and those it remembers. It owns the lock around
-//! the [`Book`] of them and what the log is told of their positions; it must never wait or do
+//! the [`Entries`] of them and what the log is told of their positions; it must never wait or do
 //! network I/O.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use wal::{Lsn, Position, Replicated};
 
 use crate::clock;
 use crate::lag::bytes_between;
-use crate::serve::entries::{Book, Entry, Forgotten, Live, Peer};
+use crate::serve::entries::{Entries, Entry, Forgotten, Live, Peer};
 use crate::serve::source::Source;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
@@ -28,19 +28,21 @@ pub struct Registry {
 struct Inner {
     source: Source,
     /// A std mutex: sections are short and never wait.
-    book: Mutex<Book>,
+    entries: Mutex<Entries>,
     changes: watch::Sender<u64>,
 }
 
 impl Registry {
     /// The limit counts those remembered too.
     pub(crate) fn new(source: Source, limit: usize, members: Vec<Member>) -> Self {
-        let mut book = Book::new(limit);
-        members.into_iter().for_each(|member| book.restore(member));
+        let mut entries = Entries::new(limit);
+        members
+            .into_iter()
+            .for_each(|member| entries.restore(member));
         Self {
             inner: Arc::new(Inner {
                 source,
-                book: Mutex::new(book),
+                entries: Mutex::new(entries),
                 changes: watch::Sender::new(0),
             }),
         }
@@ -53,7 +55,7 @@ impl Registry {
         let durable = log
             .as_ref()
             .map_or(Lsn(0), |log| log.durable().borrow().lsn);
-        let mut all = self.book().statuses(durable, Instant::now());
+        let mut all = self.entries().statuses(durable, Instant::now());
         all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         // Sizes are summed up over every block: only when somebody lags, and outside the lock.
         if let Some(log) = log.filter(|_| all.iter().any(|status| status.lag_rows > 0)) {
@@ -69,7 +71,7 @@ impl Registry {
     /// What to keep for the next start.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        self.book().members()
+        self.entries().members()
     }
 
     /// Moves when [`Registry::members`] is worth keeping again.
@@ -81,7 +83,7 @@ impl Registry {
     /// Forgets a secondary that is not connected.
     #[must_use]
     pub fn forget(&self, name_or_id: &str) -> Forgotten {
-        let forgotten = self.book().forget(name_or_id);
+        let forgotten = self.entries().forget(name_or_id);
         self.changed(forgotten == Forgotten::Done);
         forgotten
     }
@@ -101,7 +103,7 @@ impl Registry {
     ) -> Result<Registration, RefuseReason> {
         let id = peer.id.clone();
         let live = self
-            .book()
+            .entries()
             .register(peer, position, bootstrapping, clock::unix_ms())?;
         self.tell_log();
         self.changed(true);
@@ -114,7 +116,7 @@ impl Registry {
 
     /// A secondary was turned away.
     pub(crate) fn refused(&self, peer: Peer, position: Position, reason: String) {
-        self.book()
+        self.entries()
             .refused(peer, position, reason, clock::unix_ms());
         self.changed(true);
     }
@@ -129,15 +131,15 @@ impl Registry {
     fn tell_log(&self) {
         if let Some(log) = self.inner.source.log() {
             // Told under the lock, so that an older view cannot overtake a newer one.
-            let book = self.book();
-            log.set_replicated(Replicated::new(book.copies()));
+            let entries = self.entries();
+            log.set_replicated(Replicated::new(entries.copies()));
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // Every section leaves the book consistent, so a panic elsewhere does not spoil it.
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Every section leaves the entries consistent, so a panic elsewhere does not spoil it.
         self.inner
-            .book
+            .entries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +148,7 @@ impl Registry {
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
-            .field("secondaries", &self.book().len())
+            .field("secondaries", &self.entries().len())
             .finish_non_exhaustive()
     }
 }
@@ -158,7 +160,7 @@ pub struct Summaries(Registry);
 impl Summaries {
     /// All of them, those below them included; `via` is the id of this node.
     pub(crate) fn list(&self, via: &str) -> Vec<NodeSummary> {
-        self.0.book().summaries(via)
+        self.0.entries().summaries(via)
     }
 }
 
@@ -198,8 +200,8 @@ impl Registration {
     }
 
     /// Who follows the secondary.
-    pub(crate) fn below(&self, below: Vec<NodeSummary>) {
-        self.update(|entry| entry.descendants = below);
+    pub(crate) fn descendants(&self, descendants: Vec<NodeSummary>) {
+        self.update(|entry| entry.descendants = descendants);
     }
 
     /// Its Parquet files are not those of this node. True when that is news.
@@ -214,8 +216,8 @@ impl Registration {
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let mut book = self.registry.book();
-        let entry = book.live_mut(&self.id, &self.live)?;
+        let mut entries = self.registry.entries();
+        let entry = entries.live_mut(&self.id, &self.live)?;
         Some(change(entry))
     }
 }

@@ -17,35 +17,35 @@ use crate::files::fetch::Giving;
 use crate::files::limit::Limit;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::serve::error::{ShipError, unexpected};
-use crate::serve::handshake::{Flow, Session, greet};
+use crate::serve::handshake::{Accepted, Flow, handshake};
 use crate::serve::registry::Registration;
 use crate::serve::shared::Shipping;
 use crate::wire::blocks::Packer;
-use crate::wire::message::MOST_SUMMARIES;
-use crate::wire::{CaughtUp, Downstreams, End, Message, NodeSummary, Report, Status, V3_SINCE};
+use crate::wire::message::MAX_SUMMARIES;
+use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report, Status, V3_SINCE};
 
 /// Serves one secondary until its connection ends, for whatever reason.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
-    let session = tokio::select! {
-        session = greet(&link, &shipping) => session,
+    let accepted = tokio::select! {
+        accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
         () = shipping.shutdown.cancelled() => Err(ShipError::Stopping),
     };
-    let error = match session {
-        Ok(session) => {
-            let registration = Arc::clone(&session.registration);
-            let error = accompany(&link, session, &shipping).await;
+    let error = match accepted {
+        Ok(accepted) => {
+            let registration = Arc::clone(&accepted.registration);
+            let error = run_session(&link, accepted, &shipping).await;
             registration.ended(error.to_string());
             error
         }
         Err(error) => error,
     };
-    part(&link, &error).await;
+    close(&link, &error).await;
     error
 }
 
-async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipError {
-    let Session {
+async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> ShipError {
+    let Accepted {
         registration,
         sender,
         receiver,
@@ -53,11 +53,11 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
         protocol,
         hello,
         flow,
-    } = session;
+    } = accepted;
     let limit = shipping.limits.peer();
     let giving = Giving {
         files: &log,
-        holds: Some((&shipping.holds, &hello.node_id)),
+        leases: Some((&shipping.leases, &hello.node_id)),
         limit: limit.clone(),
     };
     let serving = shipping.peers.attend(link, protocol, &giving);
@@ -75,11 +75,11 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
     let from = cursor.position();
     tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
         protocol, bootstrapping = hello.bootstrapping, "secondary connected");
-    let packer = match hello.packs & ZSTD {
+    let packer = match hello.compressions & ZSTD {
         0 => &shipping.plain,
         _ => &shipping.packer,
     };
-    let course = Course {
+    let session = Session {
         shipping,
         log: &log,
         registration: &registration,
@@ -92,9 +92,9 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
     };
     let loops = async {
         tokio::try_join!(
-            course.ship(cursor, blocks),
-            course.beat(sender),
-            course.listen(receiver),
+            session.ship(cursor, blocks),
+            session.beat(sender),
+            session.listen(receiver),
         )
     };
     let ended = tokio::select! {
@@ -108,7 +108,7 @@ async fn accompany(link: &Link, session: Session, shipping: &Shipping) -> ShipEr
         error = link.closed() => error.into(),
     };
     if ended.is_complaint() {
-        doubt(shipping, &log, *course.flushed.borrow());
+        doubt(shipping, &log, *session.flushed.borrow());
     }
     ended
 }
@@ -136,7 +136,7 @@ async fn swapped(shipping: &Shipping, log: &Log) {
 }
 
 /// What the loops over one connection share.
-struct Course<'a> {
+struct Session<'a> {
     shipping: &'a Shipping,
     log: &'a Log,
     registration: &'a Registration,
@@ -149,7 +149,7 @@ struct Course<'a> {
     caught_up: watch::Sender<Option<Lsn>>,
 }
 
-impl Course<'_> {
+impl Session<'_> {
     /// Sends what is durable, then waits for more: catching up and following live are one loop.
     async fn ship(&self, mut cursor: Cursor, mut blocks: BlockSender) -> Result<(), ShipError> {
         let mut durable = self.log.durable();
@@ -208,7 +208,7 @@ impl Course<'_> {
         let mut durable = self.log.durable();
         let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
-        let (mut told, mut route) = (false, None);
+        let (mut announced, mut route) = (false, None);
         loop {
             let end = durable.borrow_and_update().lsn;
             let lineage = lineages.borrow_and_update().clone();
@@ -223,9 +223,9 @@ impl Course<'_> {
             sender.send(&Message::Heartbeat(beat)).await?;
             let at = *caught_up.borrow_and_update();
             if let Some(at) = at
-                && !told
+                && !announced
             {
-                told = true;
+                announced = true;
                 sender
                     .send(&Message::CaughtUp(CaughtUp { at: at.0 }))
                     .await?;
@@ -261,17 +261,17 @@ impl Course<'_> {
         let newer = self.protocol >= V3_SINCE;
         let silence = self.shipping.contact_timeout;
         loop {
-            let heard = timeout(silence, receiver.receive()).await;
-            let heard = heard.map_err(|_| ShipError::Silent(silence))?;
-            let report = match heard? {
+            let received = timeout(silence, receiver.receive()).await;
+            let received = received.map_err(|_| ShipError::Silent(silence))?;
+            let report = match received? {
                 Some(Message::Status(status)) if !newer => Report {
                     status,
                     ..Report::default()
                 },
                 Some(Message::Report(report)) if newer => report,
-                Some(Message::Downstreams(downstreams)) if newer => {
-                    check_briefs(&downstreams)?;
-                    self.registration.below(downstreams.nodes);
+                Some(Message::Descendants(descendants)) if newer => {
+                    check_summaries(&descendants)?;
+                    self.registration.descendants(descendants.nodes);
                     continue;
                 }
                 Some(other) => return Err(unexpected(&other)),
@@ -337,9 +337,9 @@ impl Load {
 }
 
 /// A list of those below must be as short as any node may send it.
-fn check_briefs(downstreams: &Downstreams) -> Result<(), ShipError> {
-    let nodes = &downstreams.nodes;
-    if nodes.len() > MOST_SUMMARIES || !nodes.iter().all(NodeSummary::is_short) {
+fn check_summaries(descendants: &Descendants) -> Result<(), ShipError> {
+    let nodes = &descendants.nodes;
+    if nodes.len() > MAX_SUMMARIES || !nodes.iter().all(NodeSummary::is_short) {
         let reason = "it lists more nodes, or longer names, than there may be";
         return Err(ShipError::Protocol(reason.to_owned()));
     }
@@ -372,14 +372,14 @@ fn check(
 }
 
 /// Ends the connection so that the secondary learns why.
-async fn part(link: &Link, error: &ShipError) {
+async fn close(link: &Link, error: &ShipError) {
     let code = match error {
         ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_) => CloseCode::Protocol,
         ShipError::Link(_) => CloseCode::Done,
         ShipError::Silent(_) => CloseCode::Silent,
         ShipError::Refused(_) => CloseCode::Refused,
         ShipError::Superseded => CloseCode::Superseded,
-        ShipError::Stopping | ShipError::Swapped | ShipError::Apart(_) => CloseCode::Done,
+        ShipError::Stopping | ShipError::Swapped | ShipError::Diverged(_) => CloseCode::Done,
         ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_) => CloseCode::Internal,
     };
     if matches!(error, ShipError::Refused(_) | ShipError::Stopping) {
@@ -404,7 +404,7 @@ const MANIFEST_TIME: Duration = Duration::from_secs(120);
 /// Disks in one report.
 const MOST_BELOW: usize = 8;
 
-/// Bit of Hello's `packs`.
+/// Bit of Hello's `compressions`.
 const ZSTD: u8 = 1;
 
 /// Time for a secondary to flush what it is behind when the primary stops.

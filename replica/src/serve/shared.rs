@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::serve::registry::Registry;
@@ -21,7 +21,7 @@ pub(crate) struct Shipping {
     /// Connected secondaries that can be asked for a file.
     pub(crate) peers: Peers,
     /// Files kept for secondaries that take a snapshot.
-    pub(crate) holds: Holds,
+    pub(crate) leases: Leases,
     pub(crate) limits: Limits,
     /// For secondaries that can undo it.
     pub(crate) packer: Arc<Packer>,
@@ -29,7 +29,7 @@ pub(crate) struct Shipping {
     pub(crate) plain: Arc<Packer>,
     pub(crate) heartbeat: Duration,
     /// Time for each step of a handshake.
-    pub(crate) greet_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
     /// Time between two words of a secondary.
     pub(crate) contact_timeout: Duration,
     /// The right to look at segments that a peer complains of.

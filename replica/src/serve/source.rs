@@ -19,7 +19,7 @@ pub struct Lineage {
     /// Whether the last of them is the primary.
     pub rooted: bool,
     /// What a relay last heard of the primary; none on the primary itself.
-    pub(crate) heard: Option<PrimaryClock>,
+    pub(crate) primary_clock: Option<PrimaryClock>,
 }
 
 /// The primary's durable end while its clock showed a time.
@@ -43,8 +43,8 @@ impl Lineage {
     /// The primary's end and clock, as far as this node knows them; `end` is that of its own log.
     pub(crate) fn heartbeat(&self, log: &Log, end: Lsn) -> Heartbeat {
         let committed_at_ns = log.snapshot().committed_at();
-        let (durable, now_unix_ns) = match self.heard {
-            Some(heard) => (heard.durable, heard.now_unix_ns),
+        let (durable, now_unix_ns) = match self.primary_clock {
+            Some(clock) => (clock.durable, clock.now_unix_ns),
             None if self.is_primary() => (end, clock::unix_ns()),
             // A relay that has not heard of the primary yet knows no later time than this.
             None => (end, committed_at_ns),
@@ -74,11 +74,11 @@ pub struct Source {
     log: watch::Receiver<Option<Log>>,
     lineage: watch::Receiver<Lineage>,
     /// A primary's never change, but must not look closed.
-    _kept: Option<Arc<Kept>>,
+    _senders: Option<Arc<Senders>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Senders {
     _log: watch::Sender<Option<Log>>,
     _lineage: watch::Sender<Lineage>,
 }
@@ -91,12 +91,12 @@ impl Source {
         let (keep_lineage, lineage) = watch::channel(Lineage {
             hops: vec![own],
             rooted: true,
-            heard: None,
+            primary_clock: None,
         });
         Self {
             log,
             lineage,
-            _kept: Some(Arc::new(Kept {
+            _senders: Some(Arc::new(Senders {
                 _log: keep_log,
                 _lineage: keep_lineage,
             })),
@@ -111,7 +111,7 @@ impl Source {
         Self {
             log,
             lineage,
-            _kept: None,
+            _senders: None,
         }
     }
 

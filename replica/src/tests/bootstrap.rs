@@ -1,9 +1,9 @@
-//! A node with an empty disk, or one that was away for too long, joins by itself while rows come in.
+//! A node with an empty disk, or one that was away for too long, bootstraps by itself while rows come in.
 
 use super::*;
 
 #[tokio::test]
-async fn a_node_with_an_empty_disk_joins_a_log_whose_head_is_gone() {
+async fn a_node_with_an_empty_disk_bootstraps_from_a_log_whose_head_is_gone() {
     let cluster = Cluster::new();
     let mut primary = cluster.primary("primary", None).await;
     primary.write(0..200).await;
@@ -22,7 +22,7 @@ async fn a_node_with_an_empty_disk_joins_a_log_whose_head_is_gone() {
     })
     .await;
     secondary.stop().await;
-    // What was joined is an ordinary log: it goes on from its own end.
+    // What was bootstrapped is an ordinary log: it goes on from its own end.
     let secondary = cluster.secondary("secondary", &[primary.address()]).await;
     let end = primary.write(310..320).await;
     secondary.reaches(end).await;
@@ -33,7 +33,7 @@ async fn a_node_with_an_empty_disk_joins_a_log_whose_head_is_gone() {
 }
 
 #[tokio::test]
-async fn several_nodes_join_at_once_and_their_files_become_the_primarys() {
+async fn several_nodes_bootstrap_at_once_and_their_files_become_the_primarys() {
     let cluster = Cluster::new();
     let mut primary = cluster.primary("primary", None).await;
     primary.write(0..300).await;

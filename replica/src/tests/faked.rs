@@ -172,7 +172,7 @@ impl Caller {
     }
 
     /// Opens the control stream and says Hello.
-    pub(super) async fn greet(&self, hello: Hello) -> Control {
+    pub(super) async fn handshake(&self, hello: Hello) -> Control {
         let mut control = self.open().await.expect("a stream");
         control.say(&Message::Hello(hello)).await;
         control
@@ -257,15 +257,15 @@ impl Host {
     }
 
     /// The next connection.
-    pub(super) async fn knock(&self) -> Link {
-        let knock = soon("a knock", self.endpoint.accept()).await;
-        let knock = knock.expect("an open endpoint");
-        soon("a connection", knock.accept()).await.expect("TLS")
+    pub(super) async fn incoming(&self) -> Link {
+        let incoming = soon("an incoming connection", self.endpoint.accept()).await;
+        let incoming = incoming.expect("an open endpoint");
+        soon("a connection", incoming.accept()).await.expect("TLS")
     }
 
     /// The next secondary that comes and says Hello.
     pub(super) async fn guest(&self) -> Guest {
-        let link = self.knock().await;
+        let link = self.incoming().await;
         let came = Instant::now();
         let opened = soon("a control stream", link.accept_control()).await;
         let (sender, receiver) = opened.expect("a stream");

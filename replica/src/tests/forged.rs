@@ -215,23 +215,23 @@ async fn no_block_that_does_not_continue_the_log_is_taken() {
     other.write(0..30).await;
     let others = blocks_of(&other.log());
     let block = |number: usize| stage.blocks[number].1.as_slice();
-    let apart = "do not continue the local log";
+    let diverged = "do not continue the local log";
     stage
-        .forge(|next| Forged::new("the last block again", raw(block(next + 1)), apart))
+        .forge(|next| Forged::new("the last block again", raw(block(next + 1)), diverged))
         .await;
     stage
         .forge(|next| {
             let again = [block(next), block(next + 1)].concat();
-            Forged::new("both blocks again, in one frame", raw(&again), apart)
+            Forged::new("both blocks again, in one frame", raw(&again), diverged)
         })
         .await;
     stage
-        .forge(|next| Forged::new("one block is left out", raw(block(next + 3)), apart))
+        .forge(|next| Forged::new("one block is left out", raw(block(next + 3)), diverged))
         .await;
     stage
         .forge(|next| {
             let turned = [block(next + 3), block(next + 2)].concat();
-            Forged::new("two blocks in the wrong order", raw(&turned), apart)
+            Forged::new("two blocks in the wrong order", raw(&turned), diverged)
         })
         .await;
     stage
@@ -239,7 +239,7 @@ async fn no_block_that_does_not_continue_the_log_is_taken() {
             let at = stage.blocks[next + 2].0.lsn;
             let same = others.iter().find(|(start, _)| start.lsn == at);
             let block = &same.expect("a block at the same place").1;
-            Forged::new("the same rows of another log", raw(block), apart)
+            Forged::new("the same rows of another log", raw(block), diverged)
         })
         .await;
     stage
@@ -248,7 +248,7 @@ async fn no_block_that_does_not_continue_the_log_is_taken() {
             Forged::new(
                 "a byte of a body",
                 raw(&flipped(block, block.len() - 9)),
-                apart,
+                diverged,
             )
         })
         .await;
@@ -476,7 +476,7 @@ async fn an_upstream_that_falls_silent_is_left_and_one_that_hears_nothing_too() 
     let upstreams = [mute.address, deaf.address].map(|address| address.to_string());
     let limit = Duration::from_millis(300);
     let config = FollowConfig {
-        greet_timeout: limit,
+        handshake_timeout: limit,
         contact_timeout: limit,
         ..FollowConfig::new(upstreams.to_vec(), "secondary", "secondary")
     };
@@ -484,8 +484,8 @@ async fn an_upstream_that_falls_silent_is_left_and_one_that_hears_nothing_too() 
     let (code, words) = (6, "nothing heard from the upstream for 300ms");
     // No answer to Hello.
     ends(&mute.guest().await.link, code, words).await;
-    // Cannot even be told Hello.
-    ends(&deaf.knock().await, code, words).await;
+    // Cannot even be sent Hello.
+    ends(&deaf.incoming().await, code, words).await;
     // No word after Welcome.
     let mut guest = mute.guest().await;
     let welcome = guest.welcome(PROTOCOL_MAX, &primary.log());

@@ -95,7 +95,7 @@ pub(super) async fn let_in(
 ) -> (Caller, Control) {
     let name = hello.node_id.clone();
     let caller = Caller::connect(cluster, &name, primary.address(), window).await;
-    let mut control = caller.greet(hello).await;
+    let mut control = caller.handshake(hello).await;
     control.welcomed().await;
     (caller, control)
 }
@@ -175,7 +175,7 @@ async fn a_connection_whose_datagrams_vanish_is_noticed_and_holds_no_more_than_i
     let mut primary = cluster.primary_with("primary", config).await;
     let wire = Wire::to(primary.address()).await;
     let gone = Caller::connect(&cluster, "gone", wire.address, WIDE).await;
-    let mut control = gone.greet(hello("gone")).await;
+    let mut control = gone.handshake(hello("gone")).await;
     control.welcomed().await;
     control.say(&report(primary.log().id().genesis())).await;
     copies_become(&primary, (1, Lsn(0))).await;
@@ -214,7 +214,7 @@ async fn a_node_that_comes_back_takes_over_from_its_own_half_open_connection() {
     let end = primary.write(0..20).await;
     let wire = Wire::to(primary.address()).await;
     let before = Caller::connect(&cluster, "node", wire.address, WIDE).await;
-    let mut control = before.greet(hello("node")).await;
+    let mut control = before.handshake(hello("node")).await;
     control.welcomed().await;
     is_sent(&primary, "node", end).await;
     control.say(&report(end)).await;
@@ -266,7 +266,7 @@ async fn open_many(caller: &Caller) {
 async fn who_never_finishes_hello_is_shown_out_and_keeps_nobody_out() {
     let cluster = Cluster::new();
     let config = ListenConfig {
-        greet_timeout: Duration::from_millis(500),
+        handshake_timeout: Duration::from_millis(500),
         ..listening()
     };
     let mut primary = cluster.primary_with("primary", config).await;
@@ -299,7 +299,7 @@ async fn who_never_finishes_hello_is_shown_out_and_keeps_nobody_out() {
 async fn a_full_house_has_room_again_once_those_who_say_nothing_are_out() {
     let cluster = Cluster::new();
     let config = ListenConfig {
-        greet_timeout: Duration::from_millis(500),
+        handshake_timeout: Duration::from_millis(500),
         max_secondaries: 3,
         ..listening()
     };
@@ -323,7 +323,7 @@ async fn a_full_house_has_room_again_once_those_who_say_nothing_are_out() {
 async fn who_takes_no_answer_to_hello_is_shown_out() {
     let cluster = Cluster::new();
     let config = ListenConfig {
-        greet_timeout: Duration::from_millis(300),
+        handshake_timeout: Duration::from_millis(300),
         ..listening()
     };
     let mut primary = cluster.primary_with("primary", config).await;
@@ -344,7 +344,7 @@ async fn who_takes_no_answer_to_hello_is_shown_out() {
         let name = hello.node_id.clone();
         // A window of one byte: no answer ever fits.
         let caller = Caller::connect(&cluster, &name, primary.address(), 1).await;
-        let _control = caller.greet(hello).await;
+        let _control = caller.handshake(hello).await;
         ends(&caller.link, 6, "the secondary said nothing for 300ms").await;
         assert_ne!(known(&primary, &name).state, "catching_up");
     }

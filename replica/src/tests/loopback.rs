@@ -11,7 +11,7 @@ use wal::{Damaged, LogId, WalError};
 
 use crate::certs::Authority;
 use crate::files::Files;
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::quic::{Endpoint, Link};
 
 /// The log that every [`Shelf`] belongs to.
@@ -49,8 +49,8 @@ impl Pair {
         let address = listening.local_addr().expect("an address");
         let dialing = Endpoint::dial(address, &theirs, 1 << 20).expect("dials");
         let accepting = async {
-            let knock = listening.accept().await.expect("a knock");
-            knock.accept().await.expect("a connection")
+            let incoming = listening.accept().await.expect("an incoming connection");
+            incoming.accept().await.expect("a connection")
         };
         let (primary, secondary) = tokio::join!(accepting, dialing.connect(address));
         Self {
@@ -116,7 +116,7 @@ impl Files for Shelf {
         Some(file.slice(from..))
     }
 
-    fn manifest(&self, _: &Holds, id: &str) -> Option<Bytes> {
+    fn manifest(&self, _: &Leases, id: &str) -> Option<Bytes> {
         self.read(&format!("manifest for {id}"))
     }
 

@@ -6,7 +6,7 @@ use super::faked::{Caller, WIDE, blocks_of, ends, hello, report, soon, status};
 use super::hostile::{copies, copies_become, is_sent, let_in, write_bulk};
 use super::*;
 use crate::wire::{
-    CaughtUp, Common, Disk, Downstreams, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
+    CaughtUp, Common, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
     PROTOCOL_MAX, Probe, Refuse, Report, Route, Status, Welcome, WirePlan, codec,
 };
 
@@ -122,7 +122,7 @@ async fn a_message_out_of_place_ends_the_connection_and_is_named() {
     let primary = cluster.primary("primary", None).await;
     let later = [
         Message::Report(Report::default()),
-        Message::Downstreams(Downstreams::default()),
+        Message::Descendants(Descendants::default()),
     ];
     let older = Hello {
         protocol_max: PROTOCOL_MAX - 1,

@@ -128,7 +128,7 @@ impl Cluster {
             let config = ListenConfig::new(listen, hop(id));
             let source = downstream.source();
             let upstream = self.bind(name, &config, &source).await;
-            downstream.downstreams(upstream.registry().summaries());
+            downstream.set_descendants(upstream.registry().summaries());
             Some(upstream)
         } else {
             None

@@ -46,7 +46,7 @@ async fn a_relay_serves_the_same_bytes_and_everybody_knows_the_way() {
 }
 
 #[tokio::test]
-async fn a_leaf_joins_by_snapshot_from_a_relay() {
+async fn a_leaf_bootstraps_from_by_snapshot_from_a_relay() {
     let cluster = Cluster::new();
     let mut primary = cluster.primary("primary", None).await;
     primary.write(0..200).await;

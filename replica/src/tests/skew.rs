@@ -18,7 +18,7 @@ const BEFORE: u16 = PROTOCOL_MAX - 1;
 const TOO_OLD: u16 = PROTOCOL_MIN - 1;
 const TOO_NEW: u16 = PROTOCOL_MAX + 1;
 
-/// Far apart, and long beside the time that a connection takes to close.
+/// Far diverged, and long beside the time that a connection takes to close.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 

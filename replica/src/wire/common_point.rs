@@ -1,4 +1,4 @@
-//! Where two histories part: the search of a secondary for the highest block boundary that its log
+//! Where two logs diverge: the search of a secondary for the highest block boundary that its log
 //! and its upstream's have in common, and the upstream's side of each round. Pure but for the
 //! boundaries it asks its log for; it must never decide what becomes of the rest.
 //!
@@ -133,7 +133,7 @@ pub fn retired(log: &Log, durable: Lsn) -> Vec<Position> {
 /// behind it, went another way. Whatever it may have forgotten, it knows where its newest segment
 /// begins: with the same history that is the last of these.
 #[must_use]
-pub fn has_parted(known: &[Position], common: Option<usize>) -> bool {
+pub fn has_diverged(known: &[Position], common: Option<usize>) -> bool {
     common.is_some_and(|common| common + 1 < known.len())
 }
 
@@ -310,10 +310,10 @@ mod tests {
     #[test]
     fn an_upstream_that_has_forgotten_everything_is_not_one_that_went_another_way() {
         let known = [Position::default(); 3];
-        assert!(!has_parted(&known, None));
-        assert!(!has_parted(&known, Some(2)));
-        assert!(has_parted(&known, Some(1)) && has_parted(&known, Some(0)));
-        assert!(!has_parted(&known[..1], Some(0)));
+        assert!(!has_diverged(&known, None));
+        assert!(!has_diverged(&known, Some(2)));
+        assert!(has_diverged(&known, Some(1)) && has_diverged(&known, Some(0)));
+        assert!(!has_diverged(&known[..1], Some(0)));
     }
 
     #[test]

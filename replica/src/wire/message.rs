@@ -40,7 +40,7 @@ pub enum Message {
     /// Secondary: how far it is, and those who follow it.
     Report(Report),
     /// Secondary that serves others: who they are.
-    Downstreams(Downstreams),
+    Descendants(Descendants),
 }
 
 /// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
@@ -67,8 +67,8 @@ pub struct Hello {
     pub node_id: String,
     /// Its position is that of a log which is being brought in.
     pub bootstrapping: bool,
-    /// Packings of blocks that it can undo, one bit each; bit 0: zstd.
-    pub packs: u8,
+    /// Compressions of blocks that it can undo, one bit each; bit 0: zstd.
+    pub compressions: u8,
     /// Where it serves other secondaries; empty when it does not.
     pub serves: String,
 }
@@ -85,7 +85,7 @@ impl Encode for Hello {
         self.node.encode(encoder)?;
         self.node_id.encode(encoder)?;
         self.bootstrapping.encode(encoder)?;
-        self.packs.encode(encoder)?;
+        self.compressions.encode(encoder)?;
         self.serves.encode(encoder)
     }
 }
@@ -110,7 +110,7 @@ impl<C> Decode<C> for Hello {
             Err(DecodeError::UnexpectedEnd { .. }) => return Ok(hello),
             Err(error) => return Err(error),
         }
-        hello.packs = Decode::decode(decoder)?;
+        hello.compressions = Decode::decode(decoder)?;
         hello.serves = Decode::decode(decoder)?;
         Ok(hello)
     }
@@ -382,7 +382,7 @@ impl From<Disk> for NodeCopy {
 
 /// Those who follow a secondary, directly or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Downstreams {
+pub struct Descendants {
     /// At most 200 of them.
     pub nodes: Vec<NodeSummary>,
     /// How many more there are.
@@ -418,4 +418,4 @@ impl NodeSummary {
 pub const MAX_NAME_LEN: usize = 255;
 
 /// Most nodes in one list of those who follow a secondary.
-pub const MOST_SUMMARIES: usize = 200;
+pub const MAX_SUMMARIES: usize = 200;

@@ -15,6 +15,6 @@ pub use codec::{
     V3_SINCE,
 };
 pub use message::{
-    CaughtUp, Common, Disk, Downstreams, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
+    CaughtUp, Common, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
     NodeSummary, Point, Probe, Refuse, Report, Route, Status, Welcome, WireHop, WirePlan,
 };

@@ -1,4 +1,4 @@
-//! The decision a primary makes about a secondary that knocks: a pure function of what the
+//! The decision a primary makes about a secondary that connects: a pure function of what the
 //! secondary is and has and what the primary still holds. It must never do I/O or change anything;
 //! `PROTOCOL.md` has the same table in words.
 

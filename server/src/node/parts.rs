@@ -79,7 +79,7 @@ pub(crate) fn listen_config(
 ) -> replica::ListenConfig {
     replica::ListenConfig {
         max_rate: serving.max_rate,
-        max_rate_each: serving.max_rate_per_secondary,
+        max_rate_per_secondary: serving.max_rate_per_secondary,
         compression: serving.compression,
         members,
         ..replica::ListenConfig::new(serving.listen, own)

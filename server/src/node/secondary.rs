@@ -150,8 +150,9 @@ impl Secondary {
         let config = listen_config(serving, self.parts.who.hop(), members);
         let relay = replica::Listener::bind(config, identity, source)?;
         let registry = relay.registry();
-        let told = |following: &replica::FollowTask| following.downstreams(registry.summaries());
-        self.parts.follow_task.with(told);
+        self.parts
+            .follow_task
+            .with(|following| following.set_descendants(registry.summaries()));
         let keeper = Keeper::start(self.data_dir.path(), registry.clone());
         self.members = Some(keeper);
         self.parts.registry.put(registry);

@@ -61,8 +61,8 @@ async fn meet(listening: &Endpoint, dialer: &Identity) -> Meeting {
     let address = listening.local_addr().expect("an address");
     let socket = Endpoint::dial(address, dialer, 1 << 20).expect("dials");
     let accepting = async {
-        let knock = listening.accept().await.expect("a knock");
-        knock.accept().await
+        let incoming = listening.accept().await.expect("an incoming connection");
+        incoming.accept().await
     };
     let (listener, mut dialer) = tokio::join!(accepting, socket.connect(address));
     // A dialer takes part in TLS to the end before it hears that it was refused.

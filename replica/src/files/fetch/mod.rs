@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use wal::{CHUNK_LEN, LogId, WalError};
 
 use crate::error::{LinkError, clip};
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::files::limit::{Limit, Limits};
 use crate::files::{Files, is_name};
 use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
@@ -70,7 +70,7 @@ pub(crate) async fn ask_from(
     from: u64,
     sink: &mut impl Sink,
 ) -> Result<u64, FetchError> {
-    if !is_name(name) && name != MANIFEST && name != PAST {
+    if !is_name(name) && name != MANIFEST && name != SEGMENT_STARTS {
         return Err(FetchError::Name);
     }
     let question = Message::FetchFrom(FetchFrom {
@@ -90,9 +90,9 @@ pub(crate) async fn ask_manifest(link: &Link, log: LogId) -> Result<Bytes, Fetch
 }
 
 /// Asks a peer where its retired segments began.
-pub(crate) async fn ask_past(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
-    let mut whole = Whole::of(MAX_PAST_BYTES);
-    ask_from(link, log, PAST, 0, &mut whole).await?;
+pub(crate) async fn ask_segment_starts(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
+    let mut whole = Whole::of(MAX_SEGMENT_STARTS_BYTES);
+    ask_from(link, log, SEGMENT_STARTS, 0, &mut whole).await?;
     Ok(whole.bytes.freeze())
 }
 
@@ -126,7 +126,7 @@ async fn take(
     sink: &mut impl Sink,
 ) -> Result<(), FetchError> {
     let owed = length.div_ceil(PIECE).saturating_sub(PIECES_AHEAD);
-    let (mut taken, mut told) = (0, 0);
+    let (mut taken, mut confirmed) = (0, 0);
     while taken < length {
         let Some(bytes) = in_time(receiver.receive_raw()).await? else {
             return Err(LinkError::Finished.into());
@@ -137,9 +137,9 @@ async fn take(
         taken += bytes.len();
         sink.take(bytes).await?;
         let due = (taken / PIECE).min(owed);
-        while told < due {
+        while confirmed < due {
             in_time(sender.send_raw(Bytes::from_static(&[0]))).await?;
-            told += 1;
+            confirmed += 1;
         }
     }
     match in_time(receiver.receive_raw()).await? {
@@ -191,7 +191,7 @@ pub(crate) struct Giving<'a, F> {
     pub(crate) files: &'a F,
     /// Where files are held for it while it brings a log in, and its node id. Without this it gets
     /// no manifest.
-    pub(crate) holds: Option<(&'a Holds, &'a str)>,
+    pub(crate) leases: Option<(&'a Leases, &'a str)>,
     /// Files go through its backfill.
     pub(crate) limit: Limit,
 }
@@ -201,7 +201,7 @@ impl<'a, F> Giving<'a, F> {
     pub(crate) fn of(files: &'a F) -> Self {
         Self {
             files,
-            holds: None,
+            leases: None,
             limit: Limits::default().peer(),
         }
     }
@@ -221,7 +221,7 @@ impl Places {
     pub(crate) fn new() -> Self {
         Self {
             whole: Arc::new(Semaphore::new(PLACES)),
-            rest: Arc::new(Semaphore::new(JOIN_PLACES)),
+            rest: Arc::new(Semaphore::new(BOOTSTRAP_PLACES)),
         }
     }
 }
@@ -269,10 +269,11 @@ async fn answer<F: Files>(
     };
     let place = Arc::clone(places).acquire_owned().await?;
     let files = giving.files.clone();
-    let held = giving.holds;
-    let holds = held.map(|(holds, id)| (holds.clone(), id.to_owned()));
+    let leases = giving
+        .leases
+        .map(|(leases, id)| (leases.clone(), id.to_owned()));
     // The place goes along: reading goes on even when the connection ends meanwhile.
-    let read = move || (find(&files, holds.as_ref(), &question), place);
+    let read = move || (find(&files, leases.as_ref(), &question), place);
     let (found, _place) = spawn_blocking(read).await?;
     let (answer, file) = match found {
         Ok(file) => (found_file(&file), file),
@@ -308,7 +309,7 @@ fn not_found(reason: &str) -> File {
 
 fn find<F: Files>(
     files: &F,
-    holds: Option<&(Holds, String)>,
+    leases: Option<&(Leases, String)>,
     question: &Question,
 ) -> Result<Bytes, &'static str> {
     let (log, name) = match question {
@@ -322,21 +323,21 @@ fn find<F: Files>(
         Question::Whole(_) => None,
         Question::Rest(fetch) => Some(fetch.from),
     };
-    let file = match (from, holds) {
-        (Some(from), holds) if name == MANIFEST => {
-            let (holds, id) = holds.ok_or("this node gives no snapshots")?;
-            let manifest = files.manifest(holds, id).filter(|_| from == 0);
+    let file = match (from, leases) {
+        (Some(from), leases) if name == MANIFEST => {
+            let (leases, id) = leases.ok_or("this node gives no snapshots")?;
+            let manifest = files.manifest(leases, id).filter(|_| from == 0);
             manifest.ok_or("this node has no manifest")?
         }
-        (Some(0), _) if name == PAST => files.read_from(name, 0).ok_or(NOT_HELD)?,
+        (Some(0), _) if name == SEGMENT_STARTS => files.read_from(name, 0).ok_or(NOT_HELD)?,
         _ if !is_name(name) => return Err("a log's files have no such name"),
         (None, _) => files.read(name).ok_or(NOT_HELD)?,
         (Some(from), _) if !from.is_multiple_of(CHUNK_LEN as u64) => {
             return Err("a file is sent from the beginning of a chunk on");
         }
-        (Some(from), holds) => {
-            if let Some((holds, id)) = holds {
-                holds.touch(id);
+        (Some(from), leases) => {
+            if let Some((leases, id)) = leases {
+                leases.touch(id);
             }
             files.read_from(name, from).ok_or(NOT_HELD)?
         }
@@ -372,8 +373,8 @@ async fn give<F>(
             limit.backfill(part.len()).await;
             in_time(sender.send_raw(part)).await?;
         }
-        if let Some((holds, id)) = giving.holds {
-            holds.touch(id);
+        if let Some((leases, id)) = giving.leases {
+            leases.touch(id);
         }
     }
     Ok(())
@@ -396,14 +397,14 @@ const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 pub(crate) const MANIFEST: &str = "manifest";
 
 /// Name under which a peer tells where its retired segments began, and most bytes of that.
-const PAST: &str = "past";
-const MAX_PAST_BYTES: u64 = 64 << 20;
+const SEGMENT_STARTS: &str = "past";
+const MAX_SEGMENT_STARTS_BYTES: u64 = 64 << 20;
 
 const NOT_HELD: &str = "this node does not hold it intact";
 
 /// Files under way to peers at once, for repair and for bootstrapping nodes.
 const PLACES: usize = 4;
-const JOIN_PLACES: usize = 16;
+const BOOTSTRAP_PLACES: usize = 16;
 
 /// A file is sent, and memory for it taken, in pieces of this many bytes.
 const PIECE: usize = 1 << 20;

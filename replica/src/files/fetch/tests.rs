@@ -173,7 +173,7 @@ async fn a_sink_that_has_enough_ends_one_fetch_and_no_more() {
 async fn a_manifest_is_given_to_whom_files_are_held_for() {
     let pair = Pair::connect().await;
     let far = Shelf::holding("manifest for me".to_owned(), Bytes::from_static(b"files"));
-    let (holds, places) = (Holds::new(), Places::new());
+    let (leases, places) = (Leases::new(), Places::new());
     let manifest = async |giving: &Giving<'_, Shelf>| {
         tokio::select! {
             answer = ask_manifest(&pair.secondary, LOG) => answer,
@@ -181,7 +181,7 @@ async fn a_manifest_is_given_to_whom_files_are_held_for() {
         }
     };
     let held_for = |id| Giving {
-        holds: Some((&holds, id)),
+        leases: Some((&leases, id)),
         ..Giving::of(&far)
     };
     let got = manifest(&held_for("me")).await.expect("comes");

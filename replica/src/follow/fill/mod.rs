@@ -17,14 +17,14 @@ use wal::{BootstrapProgress, CHUNK_LEN, LogId, Lsn, Missing, Position, Staging, 
 use crate::backoff::Backoff;
 use crate::files::fetch::{self, FetchError, Sink};
 use crate::files::peers::Peers;
-use crate::follow::state::Board;
+use crate::follow::state::FollowState;
 use crate::quic::Link;
 use crate::quiet::Quiet;
 use crate::wire::V3_SINCE;
 
 /// Why the files will not become whole.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum JoinError {
+pub(crate) enum FillError {
     #[error("the log that is brought in cannot be written: {0}")]
     Disk(#[from] WalError),
     #[error("a task failed: {0}")]
@@ -73,59 +73,59 @@ pub(crate) async fn fill<S: Stage>(
     staging: Arc<tokio::sync::Mutex<S>>,
     peers: Peers,
     tip: watch::Receiver<Position>,
-    board: Arc<Board>,
+    state: Arc<FollowState>,
     shutdown: CancellationToken,
-) -> Result<(), JoinError> {
+) -> Result<(), FillError> {
     let held = staging.lock().await;
     let log = held.log();
-    board.bootstrapping(Some(held.progress()));
+    state.bootstrapping(Some(held.progress()));
     drop(held);
-    let join = Join {
+    let fill = Fill {
         staging,
         peers,
         log,
-        board,
+        state,
         writing: TaskTracker::new(),
-        desk: Mutex::new(Desk::new()),
+        schedule: Mutex::new(Schedule::new()),
         quiet: Mutex::default(),
         moved: watch::Sender::new(()),
-        turn: AtomicUsize::new(0),
+        asked: AtomicUsize::new(0),
     };
-    let both = async { tokio::try_join!(join.work(tip.clone()), join.work(tip.clone())) };
+    let both = async { tokio::try_join!(fill.work(tip.clone()), fill.work(tip.clone())) };
     let done = tokio::select! {
         done = both => done.map(|_| ()),
-        () = shutdown.cancelled() => Err(JoinError::Stopping),
+        () = shutdown.cancelled() => Err(FillError::Stopping),
     };
-    join.writing.close();
-    join.writing.wait().await;
+    fill.writing.close();
+    fill.writing.wait().await;
     done
 }
 
 /// What the two workers share.
-struct Join<S> {
+struct Fill<S> {
     staging: Arc<tokio::sync::Mutex<S>>,
     peers: Peers,
     log: LogId,
-    board: Arc<Board>,
+    state: Arc<FollowState>,
     /// What is being written: it goes on when nobody waits for it any more.
     writing: TaskTracker,
-    desk: Mutex<Desk>,
+    schedule: Mutex<Schedule>,
     quiet: Mutex<Quiet>,
     /// Told when there may be something else to do.
     moved: watch::Sender<()>,
     /// Counts who was asked, so that both workers and the next attempt ask others.
-    turn: AtomicUsize,
+    asked: AtomicUsize,
 }
 
-impl<S: Stage> Join<S> {
+impl<S: Stage> Fill<S> {
     /// Takes one step after the other until nothing is missing.
-    async fn work(&self, tip: watch::Receiver<Position>) -> Result<(), JoinError> {
+    async fn work(&self, tip: watch::Receiver<Position>) -> Result<(), FillError> {
         let mut moved = self.moved.subscribe();
         loop {
             moved.borrow_and_update();
             let wanted = self.staging.lock().await.wanted();
             let at = *tip.borrow();
-            let step = self.desk().next(&wanted, at.lsn, Instant::now());
+            let step = self.schedule().next(&wanted, at.lsn, Instant::now());
             match step {
                 Step::Done => return Ok(()),
                 Step::Fetch(missing) => self.fetch(missing).await?,
@@ -145,19 +145,19 @@ impl<S: Stage> Join<S> {
     }
 
     /// Asks one peer after the other for what is missing of a file.
-    async fn fetch(&self, missing: Missing) -> Result<(), JoinError> {
+    async fn fetch(&self, missing: Missing) -> Result<(), FillError> {
         let (mut failure, mut said) = (Failure::Lost, None);
         for link in self.some_peers().await {
-            let mut intake = Intake::new(self, &missing);
-            let asked = fetch::ask_from(&link, self.log, &missing.name, missing.held, &mut intake);
+            let mut sink = ChunkSink::new(self, &missing);
+            let asked = fetch::ask_from(&link, self.log, &missing.name, missing.held, &mut sink);
             let Err(error) = asked.await else {
-                self.desk().came(&missing.name);
+                self.schedule().came(&missing.name);
                 return Ok(());
             };
-            if intake.at > missing.held {
-                tracing::debug!(file = %missing.name, peer = link.peer(), %error, at = intake.at,
+            if sink.at > missing.held {
+                tracing::debug!(file = %missing.name, peer = link.peer(), %error, at = sink.at,
                     "a file broke off");
-                self.desk().came(&missing.name);
+                self.schedule().came(&missing.name);
                 return Ok(());
             }
             let (how, line) = self.judge(error, &link)?;
@@ -165,7 +165,7 @@ impl<S: Stage> Join<S> {
             said = Some(line);
         }
         let now = Instant::now();
-        let pause = self.desk().failed(&missing.name, failure, now);
+        let pause = self.schedule().failed(&missing.name, failure, now);
         if let Some(reason) = said {
             self.say(&missing.name, &reason, pause);
         }
@@ -173,7 +173,7 @@ impl<S: Stage> Join<S> {
     }
 
     /// What an error means for a file; an error when none of them can be written.
-    fn judge(&self, error: FetchError, link: &Link) -> Result<(Failure, String), JoinError> {
+    fn judge(&self, error: FetchError, link: &Link) -> Result<(Failure, String), FillError> {
         let line = format!("{}: {error}", link.peer());
         match error {
             FetchError::NotTaken(error) if is_full(&error) => {
@@ -195,20 +195,20 @@ impl<S: Stage> Join<S> {
         for link in self.some_peers().await {
             match fetch::ask_manifest(&link, self.log).await {
                 Ok(manifest) => {
-                    self.desk().renewal = Renewal::Here(manifest, Lsn(0));
+                    self.schedule().renewal = Renewal::Here(manifest, Lsn(0));
                     return;
                 }
                 Err(error) => said = Some(format!("{}: {error}", link.peer())),
             }
         }
-        let pause = self.desk().ask_later(Instant::now());
+        let pause = self.schedule().ask_later(Instant::now());
         if let Some(reason) = said {
             self.say(fetch::MANIFEST, &reason, pause);
         }
     }
 
     /// Goes on with this manifest, if the staged log has come to where it begins.
-    async fn refresh(&self, manifest: Bytes, tip: Position) -> Result<(), JoinError> {
+    async fn refresh(&self, manifest: Bytes, tip: Position) -> Result<(), FillError> {
         let mut staging = Arc::clone(&self.staging).lock_owned().await;
         let bytes = manifest.clone();
         let refreshed = self.writing.spawn_blocking(move || {
@@ -219,8 +219,8 @@ impl<S: Stage> Join<S> {
         let now = Instant::now();
         match refreshed {
             Ok(()) => {
-                self.board.bootstrapping(Some(progress));
-                self.desk().renewed(now);
+                self.state.bootstrapping(Some(progress));
+                self.schedule().renewed(now);
                 tracing::debug!(
                     files = progress.files,
                     held = progress.files_held,
@@ -228,11 +228,11 @@ impl<S: Stage> Join<S> {
                 );
             }
             Err(WalError::NotHeld(from)) if from.lsn > tip.lsn => {
-                self.desk().renewal = Renewal::Here(manifest, from.lsn);
+                self.schedule().renewal = Renewal::Here(manifest, from.lsn);
             }
             Err(error @ WalError::Io { .. }) if !is_full(&error) => return Err(error.into()),
             Err(error) => {
-                let pause = self.desk().ask_later(now);
+                let pause = self.schedule().ask_later(now);
                 self.say(fetch::MANIFEST, &error.to_string(), pause);
             }
         }
@@ -244,7 +244,7 @@ impl<S: Stage> Join<S> {
         self.peers.some_speaking(V3_SINCE).await;
         let mut links = self.peers.speaking(V3_SINCE);
         if !links.is_empty() {
-            let first = self.turn.fetch_add(1, Ordering::Relaxed) % links.len();
+            let first = self.asked.fetch_add(1, Ordering::Relaxed) % links.len();
             links.rotate_left(first);
             links.truncate(ASKED);
         }
@@ -260,9 +260,9 @@ impl<S: Stage> Join<S> {
         }
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Every section leaves the desk consistent.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        // Every section leaves the schedule consistent.
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -297,8 +297,8 @@ fn is_full(error: &WalError) -> bool {
 
 /// Puts what comes of a file into the staged log, chunk by chunk; keeps less than one and what came
 /// last.
-struct Intake<'a, S> {
-    join: &'a Join<S>,
+struct ChunkSink<'a, S> {
+    fill: &'a Fill<S>,
     name: Arc<str>,
     /// Where the next chunk goes.
     at: u64,
@@ -306,10 +306,10 @@ struct Intake<'a, S> {
     buffer: BytesMut,
 }
 
-impl<'a, S: Stage> Intake<'a, S> {
-    fn new(join: &'a Join<S>, missing: &Missing) -> Self {
+impl<'a, S: Stage> ChunkSink<'a, S> {
+    fn new(fill: &'a Fill<S>, missing: &Missing) -> Self {
         Self {
-            join,
+            fill,
             name: missing.name.as_str().into(),
             at: missing.held,
             end: missing.bytes,
@@ -320,18 +320,18 @@ impl<'a, S: Stage> Intake<'a, S> {
     async fn write(&mut self, length: usize) -> Result<(), FetchError> {
         let chunk = self.buffer.split_to(length).freeze();
         let (name, at) = (Arc::clone(&self.name), self.at);
-        let mut staging = Arc::clone(&self.join.staging).lock_owned().await;
-        let written = self.join.writing.spawn_blocking(move || {
+        let mut staging = Arc::clone(&self.fill.staging).lock_owned().await;
+        let written = self.fill.writing.spawn_blocking(move || {
             staging.write(&name, at, &chunk)?;
             Ok::<_, WalError>(staging.progress())
         });
-        self.join.board.bootstrapping(Some(written.await??));
+        self.fill.state.bootstrapping(Some(written.await??));
         self.at += as_u64(length);
         Ok(())
     }
 }
 
-impl<S: Stage> Sink for Intake<'_, S> {
+impl<S: Stage> Sink for ChunkSink<'_, S> {
     fn announced(&mut self, bytes: u64) -> Result<(), FetchError> {
         if self.at.checked_add(bytes) == Some(self.end) {
             Ok(())
@@ -391,7 +391,7 @@ enum Failure {
 
 /// Who does what, and what rests until when. Pure: the caller brings the time.
 #[derive(Debug)]
-struct Desk {
+struct Schedule {
     /// Files that are being asked for.
     busy: HashSet<String>,
     resting: HashMap<String, Rest>,
@@ -421,7 +421,7 @@ enum Renewal {
     Here(Bytes, Lsn),
 }
 
-impl Desk {
+impl Schedule {
     fn new() -> Self {
         Self {
             busy: HashSet::new(),

@@ -1,4 +1,4 @@
-//! Joining over real connections, with a staged log in memory.
+//! Filling a log over real connections, with a staged log in memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::error::CloseCode;
 use crate::files::fetch::Giving;
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::status::Hop;
 use crate::tests::loopback::{LOG, Pair, Shelf};
@@ -164,10 +164,10 @@ async fn connect(ours: &Peers, shelf: &Shelf, protocol: u16) -> Link {
     tokio::spawn(async move {
         // All of it: a closed connection needs its endpoint to tell the other side for long enough.
         let pair = pair;
-        let (holds, none, theirs) = (Holds::new(), Shelf::lacking(&[]), Peers::new());
+        let (leases, none, theirs) = (Leases::new(), Shelf::lacking(&[]), Peers::new());
         let giving = Giving {
             files: &shelf,
-            holds: Some((&holds, "me")),
+            leases: Some((&leases, "me")),
             limit: Limits::default().peer(),
         };
         let back = Giving::of(&none);
@@ -184,7 +184,7 @@ struct Bench {
     tray: Arc<tokio::sync::Mutex<Tray>>,
     peers: Peers,
     tip: watch::Sender<Position>,
-    board: Arc<Board>,
+    state: Arc<FollowState>,
     shutdown: CancellationToken,
 }
 
@@ -194,17 +194,17 @@ impl Bench {
             tray: Arc::new(tokio::sync::Mutex::new(tray)),
             peers: Peers::new(),
             tip: watch::Sender::new(at_lsn(0)),
-            board: Arc::new(Board::new(None, Hop::default())),
+            state: Arc::new(FollowState::new(None, Hop::default())),
             shutdown: CancellationToken::new(),
         }
     }
 
-    async fn fill(&self) -> Result<(), JoinError> {
+    async fn fill(&self) -> Result<(), FillError> {
         let filling = fill(
             Arc::clone(&self.tray),
             self.peers.clone(),
             self.tip.subscribe(),
-            Arc::clone(&self.board),
+            Arc::clone(&self.state),
             self.shutdown.clone(),
         );
         timeout(Duration::from_secs(30), filling)
@@ -222,7 +222,7 @@ async fn every_file_comes_whole_in_whole_chunks() {
     assert_eq!(Arc::strong_count(&bench.tray), 1);
     let tray = bench.tray.lock().await;
     assert!(tray.is_whole());
-    let status = bench.board.status(&[], std::time::Instant::now());
+    let status = bench.state.status(&[], std::time::Instant::now());
     assert_eq!(status.bootstrap, Some(tray.progress()));
     // Smallest first: the first two are asked for at once.
     assert!(
@@ -358,7 +358,7 @@ async fn peers_of_an_older_version_are_not_asked() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         bench.shutdown.cancel();
     });
-    assert!(matches!(filled, Err(JoinError::Stopping)), "{filled:?}");
+    assert!(matches!(filled, Err(FillError::Stopping)), "{filled:?}");
     assert!(bench.tray.lock().await.writes.is_empty());
 }
 
@@ -377,7 +377,7 @@ async fn a_full_disk_is_waited_for_and_a_broken_one_is_not() {
     let bench = Bench::new(tray);
     connect(&bench.peers, &shelf, V3_SINCE).await;
     let filled = bench.fill().await;
-    assert!(matches!(filled, Err(JoinError::Disk(_))), "{filled:?}");
+    assert!(matches!(filled, Err(FillError::Disk(_))), "{filled:?}");
 }
 
 fn missing(names: &[&str]) -> Vec<Missing> {
@@ -392,44 +392,44 @@ fn missing(names: &[&str]) -> Vec<Missing> {
 #[test]
 fn files_are_asked_for_in_order_and_by_one_worker_each() {
     let now = Instant::now();
-    let (mut desk, wanted) = (Desk::new(), missing(&["a", "b", "c"]));
+    let (mut schedule, wanted) = (Schedule::new(), missing(&["a", "b", "c"]));
     for nth in 0..2 {
         assert_eq!(
-            desk.next(&wanted, Lsn(0), now),
+            schedule.next(&wanted, Lsn(0), now),
             Step::Fetch(wanted[nth].clone())
         );
     }
     // More came of it, but not all.
-    desk.came("a");
+    schedule.came("a");
     assert_eq!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Fetch(wanted[0].clone())
     );
     assert_eq!(
-        desk.next(&wanted[..2], Lsn(0), now),
+        schedule.next(&wanted[..2], Lsn(0), now),
         Step::Wait {
             due: None,
             from: None
         }
     );
-    assert_eq!(desk.next(&[], Lsn(0), now), Step::Done);
+    assert_eq!(schedule.next(&[], Lsn(0), now), Step::Done);
 }
 
 #[test]
 fn what_failed_rests_longer_each_time_and_the_others_go_on() {
     let mut now = Instant::now();
-    let (mut desk, wanted) = (Desk::new(), missing(&["a", "b"]));
+    let (mut schedule, wanted) = (Schedule::new(), missing(&["a", "b"]));
     let mut last = Duration::ZERO;
     for _ in 0..12 {
         assert_eq!(
-            desk.next(&wanted[..1], Lsn(0), now),
+            schedule.next(&wanted[..1], Lsn(0), now),
             Step::Fetch(wanted[0].clone())
         );
-        let pause = desk.failed("a", Failure::Unhelped, now);
+        let pause = schedule.failed("a", Failure::Unhelped, now);
         assert!(pause >= PAUSE_MIN / 2 && pause <= PAUSE_MAX, "{pause:?}");
         let due = Some(now + pause);
         assert_eq!(
-            desk.next(&wanted[..1], Lsn(0), now),
+            schedule.next(&wanted[..1], Lsn(0), now),
             Step::Wait { due, from: None }
         );
         now += pause;
@@ -437,27 +437,27 @@ fn what_failed_rests_longer_each_time_and_the_others_go_on() {
     }
     assert!(last >= PAUSE_MAX / 2, "{last:?}");
     assert_eq!(
-        desk.next(&wanted[..1], Lsn(0), now),
+        schedule.next(&wanted[..1], Lsn(0), now),
         Step::Fetch(wanted[0].clone())
     );
-    let pause = desk.failed("a", Failure::Lost, now);
+    let pause = schedule.failed("a", Failure::Lost, now);
     assert!(
         pause <= PAUSE_MIN,
         "a new connection begins anew: {pause:?}"
     );
     now += pause;
     assert_eq!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Fetch(wanted[0].clone())
     );
-    desk.came("a");
+    schedule.came("a");
     assert_eq!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Fetch(wanted[0].clone())
     );
-    desk.failed("a", Failure::Unhelped, now);
+    schedule.failed("a", Failure::Unhelped, now);
     assert_eq!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Fetch(wanted[1].clone())
     );
 }
@@ -465,22 +465,22 @@ fn what_failed_rests_longer_each_time_and_the_others_go_on() {
 #[test]
 fn a_manifest_is_asked_for_by_one_worker_and_not_in_a_storm() {
     let mut now = Instant::now();
-    let (mut desk, wanted) = (Desk::new(), missing(&["a"]));
+    let (mut schedule, wanted) = (Schedule::new(), missing(&["a"]));
     assert_eq!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Fetch(wanted[0].clone())
     );
-    desk.failed("a", Failure::Gone, now);
-    assert_eq!(desk.next(&wanted, Lsn(0), now), Step::Manifest);
+    schedule.failed("a", Failure::Gone, now);
+    assert_eq!(schedule.next(&wanted, Lsn(0), now), Step::Manifest);
     assert!(matches!(
-        desk.next(&wanted, Lsn(0), now),
+        schedule.next(&wanted, Lsn(0), now),
         Step::Wait {
             due: Some(_),
             from: None
         }
     ));
-    desk.renewal = Renewal::Here(Bytes::from_static(b"m"), Lsn(7));
-    let waits = desk.next(&wanted, Lsn(6), now);
+    schedule.renewal = Renewal::Here(Bytes::from_static(b"m"), Lsn(7));
+    let waits = schedule.next(&wanted, Lsn(6), now);
     assert!(
         matches!(
             waits,
@@ -492,21 +492,21 @@ fn a_manifest_is_asked_for_by_one_worker_and_not_in_a_storm() {
         "{waits:?}"
     );
     assert_eq!(
-        desk.next(&wanted, Lsn(7), now),
+        schedule.next(&wanted, Lsn(7), now),
         Step::Refresh(Bytes::from_static(b"m"))
     );
-    desk.renewed(now);
+    schedule.renewed(now);
     // It names the same file, which is gone still.
     let mut asked = 0;
     let end = now + Duration::from_secs(60);
     while now < end {
-        match desk.next(&wanted, Lsn(7), now) {
+        match schedule.next(&wanted, Lsn(7), now) {
             Step::Fetch(missing) => {
-                desk.failed(&missing.name, Failure::Gone, now);
+                schedule.failed(&missing.name, Failure::Gone, now);
             }
             Step::Manifest => {
                 asked += 1;
-                desk.renewed(now);
+                schedule.renewed(now);
             }
             Step::Wait { due, .. } => now = due.expect("something is due"),
             other => panic!("{other:?}"),

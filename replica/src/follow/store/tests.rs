@@ -10,12 +10,12 @@ use wal::{Appender, Committer, Config, OsDisk, Row, Value};
 
 use super::*;
 use crate::files::fetch::{Giving, ask_manifest};
-use crate::files::leases::Holds;
+use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::follow::bootstrap::Bootstrap;
 use crate::follow::fill;
-use crate::follow::state::Board;
+use crate::follow::state::FollowState;
 use crate::status::Hop;
 use crate::tests::loopback::{Pair, Shelf};
 use crate::wire::V3_SINCE;
@@ -94,10 +94,10 @@ impl Line {
         let (link, near, log) = (pair.primary.clone(), pair.secondary.clone(), log.clone());
         let listed = ours.clone();
         tokio::spawn(async move {
-            let (holds, none, theirs) = (Holds::new(), Shelf::lacking(&[]), Peers::new());
+            let (leases, none, theirs) = (Leases::new(), Shelf::lacking(&[]), Peers::new());
             let giving = Giving {
                 files: &log,
-                holds: Some((&holds, "me")),
+                leases: Some((&leases, "me")),
                 limit: Limits::default().peer(),
             };
             let back = Giving::of(&none);
@@ -121,7 +121,7 @@ impl Line {
             Arc::clone(&staging),
             self.ours.clone(),
             follower.log().durable(),
-            Arc::new(Board::new(None, Hop::default())),
+            Arc::new(FollowState::new(None, Hop::default())),
             CancellationToken::new(),
         );
         let filled = tokio::time::timeout(Duration::from_secs(30), filled).await;
@@ -214,7 +214,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     let dir = tempfile::tempdir().expect("dir");
     let store = store(&dir);
     let line = Line::to(primary.log()).await;
-    let board = Arc::new(Board::new(None, Hop::default()));
+    let state = Arc::new(FollowState::new(None, Hop::default()));
     let id = primary.log().id();
     let manifest = primary.log().bundle().manifest().clone();
     let staging = store.begin(&manifest, id).expect("begins");
@@ -222,7 +222,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     let file = &staging.wanted()[0].name;
     let place = dir.path().join(format!("incoming/log-{id}/{file}.part"));
     std::fs::create_dir(&place).expect("makes");
-    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &board).await;
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state).await;
     let bootstrapping = bootstrapping.expect("starts");
     let mut broken = bootstrapping.completion().broken;
     let told = tokio::time::timeout(Duration::from_secs(30), broken.wait_for(Option::is_some));
@@ -234,7 +234,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     std::fs::remove_dir(&place).expect("removes");
 
     let staging = store.staging().expect("reads").expect("is still there");
-    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &board).await;
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state).await;
     let bootstrapping = bootstrapping.expect("starts");
     let broken = bootstrapping.completion().broken;
     bootstrapping.close().await.expect("closes");

@@ -181,33 +181,33 @@ impl Entry {
 
 /// The entries, by id.
 #[derive(Debug)]
-pub(crate) struct Book {
-    entries: HashMap<String, Entry>,
+pub(crate) struct Entries {
+    by_id: HashMap<String, Entry>,
     limit: usize,
     connections: u64,
 }
 
-impl Book {
+impl Entries {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            by_id: HashMap::new(),
             limit: limit.max(1),
             connections: 0,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.by_id.len()
     }
 
     /// The entry of a connection, as long as no newer one has taken it over.
     pub(crate) fn live_mut(&mut self, id: &str, live: &Live) -> Option<&mut Entry> {
-        self.entries.get_mut(id).filter(|entry| entry.is_of(live))
+        self.by_id.get_mut(id).filter(|entry| entry.is_of(live))
     }
 
     /// Remembers a secondary of an earlier run, if there is room.
     pub(crate) fn restore(&mut self, member: Member) {
-        if self.entries.len() >= self.limit {
+        if self.by_id.len() >= self.limit {
             return;
         }
         let peer = Peer {
@@ -224,7 +224,7 @@ impl Book {
             connected_at_unix_ms: 0,
             ..Entry::new(peer, member.position, member.last_seen_unix_ms)
         };
-        self.entries.insert(member.id, entry);
+        self.by_id.insert(member.id, entry);
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {
@@ -236,7 +236,7 @@ impl Book {
             first_seen_unix_ms: entry.first_seen_unix_ms,
             last_seen_unix_ms: entry.last_seen_unix_ms,
         };
-        let mut members: Vec<Member> = self.entries.values().map(member).collect();
+        let mut members: Vec<Member> = self.by_id.values().map(member).collect();
         members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         members
     }
@@ -244,10 +244,10 @@ impl Book {
     /// Forgets one by its id, or else all disconnected ones of that name.
     pub(crate) fn forget(&mut self, name_or_id: &str) -> Forgotten {
         let means = |entry: &Entry| entry.peer.id == name_or_id || entry.peer.name == name_or_id;
-        let all = self.entries.values().filter(|entry| means(entry)).count();
-        self.entries
+        let all = self.by_id.values().filter(|entry| means(entry)).count();
+        self.by_id
             .retain(|_, entry| entry.live.is_some() || !means(entry));
-        let left = self.entries.values().filter(|entry| means(entry)).count();
+        let left = self.by_id.values().filter(|entry| means(entry)).count();
         match (all, left) {
             (0, _) => Forgotten::Unknown,
             (all, left) if left < all => Forgotten::Done,
@@ -262,7 +262,7 @@ impl Book {
         bootstrapping: bool,
         now_ms: u64,
     ) -> Result<Live, RefuseReason> {
-        let other = self.entries.get(&peer.id).filter(|known| {
+        let other = self.by_id.get(&peer.id).filter(|known| {
             // A copy with its certificate shows by where it is, as long as the other one talks.
             let elsewhere = known.peer.address.ip() != peer.address.ip()
                 && now_ms.saturating_sub(known.last_seen_unix_ms) < TALKS_MS;
@@ -280,7 +280,7 @@ impl Book {
             number: self.connections,
             superseded: CancellationToken::new(),
         };
-        let entry = match self.entries.remove(&peer.id) {
+        let entry = match self.by_id.remove(&peer.id) {
             Some(mut entry) => {
                 if let Some(older) = entry.live.take() {
                     older.superseded.cancel();
@@ -311,20 +311,20 @@ impl Book {
             freshness: Freshness::default(),
             ..entry
         };
-        self.entries.insert(peer.id, entry);
+        self.by_id.insert(peer.id, entry);
         Ok(live)
     }
 
     pub(crate) fn refused(&mut self, peer: Peer, position: Position, reason: String, now_ms: u64) {
         let connected = self
-            .entries
+            .by_id
             .get(&peer.id)
             .is_some_and(|entry| entry.live.is_some());
         // A live connection of that id is not to be hidden by another node that claims to be it.
         if connected || !self.make_room(&peer.id) {
             return;
         }
-        let known = self.entries.remove(&peer.id);
+        let known = self.by_id.remove(&peer.id);
         let entry = known.unwrap_or_else(|| Entry::new(peer.clone(), position, now_ms));
         let id = peer.id.clone();
         let entry = Entry {
@@ -334,11 +334,11 @@ impl Book {
             reason: Some(reason),
             ..entry
         };
-        self.entries.insert(id, entry);
+        self.by_id.insert(id, entry);
     }
 
     /// What is on the disks of connected nodes and of those behind them, by their own word on this
-    /// connection. A node that joins does not count: it may have to start over.
+    /// connection. A node that bootstraps does not count: it may have to start over.
     pub(crate) fn copies(&self) -> Vec<NodeCopy> {
         let counts = |entry: &&Entry| {
             let bootstrapping = entry.state == SecondaryState::Bootstrapping;
@@ -348,7 +348,7 @@ impl Book {
             node: fnv(&entry.peer.id),
             flushed: entry.flushed.lsn,
         };
-        let live = self.entries.values().filter(counts);
+        let live = self.by_id.values().filter(counts);
         live.flat_map(|entry| {
             std::iter::once(own(entry)).chain(entry.below_flushed.iter().copied())
         })
@@ -357,37 +357,34 @@ impl Book {
 
     /// Whether `id` is known or fits, once the one not connected for longest is forgotten.
     fn make_room(&mut self, id: &str) -> bool {
-        if self.entries.contains_key(id) || self.entries.len() < self.limit {
+        if self.by_id.contains_key(id) || self.by_id.len() < self.limit {
             return true;
         }
-        let gone = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.live.is_none());
+        let gone = self.by_id.iter().filter(|(_, entry)| entry.live.is_none());
         let oldest = gone.min_by_key(|(_, entry)| entry.last_seen_unix_ms);
         match oldest.map(|(id, _)| id.clone()) {
-            Some(oldest) => self.entries.remove(&oldest).is_some(),
+            Some(oldest) => self.by_id.remove(&oldest).is_some(),
             None => false,
         }
     }
 
     /// Every status but for its bytes. Who is gone from here and connected behind somebody else is
-    /// told there.
+    /// listed there.
     pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
-        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let live = self.by_id.values().filter(|entry| entry.live.is_some());
         let below: HashSet<&str> = live
             .flat_map(|entry| &entry.descendants)
             .map(|summary| summary.id.as_str())
             .collect();
         let is_shown =
             |entry: &&Entry| entry.live.is_some() || !below.contains(entry.peer.id.as_str());
-        let shown = self.entries.values().filter(is_shown);
+        let shown = self.by_id.values().filter(is_shown);
         shown.map(|entry| entry.view(durable, at)).collect()
     }
 
     /// Connected ones and those behind them.
     pub(crate) fn summaries(&self, via: &str) -> Vec<NodeSummary> {
-        let live = self.entries.values().filter(|entry| entry.live.is_some());
+        let live = self.by_id.values().filter(|entry| entry.live.is_some());
         let mut summaries: Vec<NodeSummary> = live
             .flat_map(|entry| {
                 std::iter::once(entry.summary(via)).chain(entry.descendants.iter().cloned())

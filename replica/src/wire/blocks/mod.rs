@@ -27,7 +27,7 @@ pub enum Compression {
 /// Why a stream of frames is of no more use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PackError {
+pub enum BlockFrameError {
     /// A kind that this version does not know.
     #[error("a frame of kind {kind}; 0 and 1 are known")]
     Kind {
@@ -268,7 +268,7 @@ impl Unpacker {
         clippy::should_implement_trait,
         reason = "more may come after None, which an iterator does not say"
     )]
-    pub fn next(&mut self) -> Result<Option<Bytes>, PackError> {
+    pub fn next(&mut self) -> Result<Option<Bytes>, BlockFrameError> {
         if !self.framed {
             return Ok(self.some(usize::MAX));
         }
@@ -295,7 +295,7 @@ impl Unpacker {
         }
     }
 
-    fn header(&mut self) -> Result<Option<Place>, PackError> {
+    fn header(&mut self) -> Result<Option<Place>, BlockFrameError> {
         if self.buffered < HEADER_LEN {
             return Ok(None);
         }
@@ -309,12 +309,12 @@ impl Unpacker {
             ZSTD if possible && (1..=raw_length).contains(&length) => {
                 Ok(Some(Place::Packed { length, raw_length }))
             }
-            RAW | ZSTD => Err(PackError::Length {
+            RAW | ZSTD => Err(BlockFrameError::Length {
                 kind,
                 length,
                 raw_length,
             }),
-            kind => Err(PackError::Kind { kind }),
+            kind => Err(BlockFrameError::Kind { kind }),
         }
     }
 
@@ -346,7 +346,7 @@ impl Unpacker {
         taken
     }
 
-    fn unpack(&mut self, packed: &[u8], announced: usize) -> Result<Bytes, PackError> {
+    fn unpack(&mut self, packed: &[u8], announced: usize) -> Result<Bytes, BlockFrameError> {
         let context = match &mut self.context {
             Some(context) => context,
             None => self.context.insert(Decompressor::new()?),
@@ -356,7 +356,7 @@ impl Unpacker {
         if found == announced {
             Ok(Bytes::from(blocks))
         } else {
-            Err(PackError::Short { announced, found })
+            Err(BlockFrameError::Short { announced, found })
         }
     }
 }

@@ -162,7 +162,7 @@ fn a_bounded_amount_is_kept() {
     assert!((KEPT_BYTES / 2..=KEPT_BYTES).contains(&bytes), "{bytes}");
 }
 
-fn error_of(stream: &[u8]) -> PackError {
+fn error_of(stream: &[u8]) -> BlockFrameError {
     let mut unpacker = Unpacker::new(true);
     unpacker.push(Bytes::copy_from_slice(stream));
     loop {
@@ -180,7 +180,7 @@ fn impossible_frames_are_errors_before_their_bytes_are_awaited() {
         let header = header(kind, length, raw_length).expect("a header");
         error_of(&header)
     };
-    assert!(matches!(bad(2, 5, 5), PackError::Kind { kind: 2 }));
+    assert!(matches!(bad(2, 5, 5), BlockFrameError::Kind { kind: 2 }));
     for (kind, length, raw_length) in [
         (RAW, 0, 0),
         (RAW, 4, 5),
@@ -190,7 +190,7 @@ fn impossible_frames_are_errors_before_their_bytes_are_awaited() {
         (ZSTD, 5, MAX_RAW_LEN + 1),
     ] {
         let error = bad(kind, length, raw_length);
-        assert!(matches!(error, PackError::Length { .. }), "{error}");
+        assert!(matches!(error, BlockFrameError::Length { .. }), "{error}");
     }
 }
 
@@ -201,12 +201,12 @@ fn a_compressed_frame_holds_exactly_what_it_announces() {
         let header = header(ZSTD, packed.len(), raw_length).expect("a header");
         [&header[..], &packed].concat()
     };
-    assert!(matches!(error_of(&framed(999)), PackError::Zstd(_)));
+    assert!(matches!(error_of(&framed(999)), BlockFrameError::Zstd(_)));
     let error = error_of(&framed(1_001));
-    assert!(matches!(error, PackError::Short { found: 1_000, .. }));
+    assert!(matches!(error, BlockFrameError::Short { found: 1_000, .. }));
     let mut spoilt = framed(1_000);
     spoilt[HEADER_LEN] ^= 1;
-    assert!(matches!(error_of(&spoilt), PackError::Zstd(_)));
+    assert!(matches!(error_of(&spoilt), BlockFrameError::Zstd(_)));
 }
 
 #[test]

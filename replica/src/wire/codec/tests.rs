@@ -34,7 +34,7 @@ fn first_words() -> Vec<(Message, &'static str)> {
                 node: "secondary-1".to_owned(),
                 node_id: "n-42".to_owned(),
                 bootstrapping: true,
-                packs: 1,
+                compressions: 1,
                 serves: "r:1".to_owned(),
             }),
             "3b0000000001010101a0a1a2a3a4a5a6a7a8a9aaabacadaeaf03fc70110100fdefcdab89674523010b7365636f6e646172792d31046e2d3432010103723a31",
@@ -225,7 +225,7 @@ fn report() -> Message {
 }
 
 fn downstreams() -> Message {
-    Message::Downstreams(Downstreams {
+    Message::Descendants(Descendants {
         nodes: vec![NodeSummary {
             id: "i2".to_owned(),
             name: "leaf".to_owned(),
@@ -258,7 +258,7 @@ fn a_hello_of_version_2_lacks_what_came_later() {
         panic!("{messages:?}")
     };
     assert_eq!(hello.node_id, "n-42");
-    assert!(!hello.bootstrapping && hello.packs == 0 && hello.serves.is_empty());
+    assert!(!hello.bootstrapping && hello.compressions == 0 && hello.serves.is_empty());
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {
