@@ -34,6 +34,6 @@ pub use serve::entries::Forgotten;
 pub use serve::listener::Listener;
 pub use serve::registry::{Registry, Summaries};
 pub use serve::source::{Lineage, Source};
-pub use status::{FollowStatus, Hop, Member, SecondaryStatus};
+pub use status::{FollowPhase, FollowStatus, Hop, Member, SecondaryState, SecondaryStatus};
 pub use wire::NodeSummary;
 pub use wire::blocks::Compression;

@@ -1,8 +1,10 @@
 //! What each side tells of the other: the values behind `system.replication`, `/api/v1/status` and
 //! the metrics. It owns their shape and the state names; it must never compute a position itself.
 
+use std::fmt;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
 use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn, Position};
 
 use crate::wire::{NodeSummary, WireHop};
@@ -51,8 +53,8 @@ pub struct SecondaryStatus {
     pub id: String,
     /// Where it connected from last.
     pub address: SocketAddr,
-    /// `bootstrapping`, `catching_up`, `streaming`, `disconnected` or `refused`.
-    pub state: &'static str,
+    /// How it stands.
+    pub state: SecondaryState,
     /// Protocol version of its connection; 0: never connected since this node started.
     pub protocol: u16,
     /// Where it serves other secondaries; empty when it does not.
@@ -83,35 +85,87 @@ pub struct SecondaryStatus {
     pub reason: Option<String>,
 }
 
-/// State of a secondary as its primary sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SecondaryState {
+/// State of a secondary as its upstream sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SecondaryState {
+    /// A full copy is being built: it has not what lies before its blocks.
     Bootstrapping,
+    /// Blocks flow that were durable before it came.
     CatchingUp,
+    /// It gets blocks as they become durable.
     Streaming,
+    /// Remembered.
     Disconnected,
+    /// Turned away.
     Refused,
+    /// What a node of another version calls something else.
+    #[serde(other)]
+    Unknown,
 }
 
 impl SecondaryState {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Its name in JSON, SQL and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Bootstrapping => "bootstrapping",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
             Self::Disconnected => "disconnected",
             Self::Refused => "refused",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// Whether it is connected.
+    #[must_use]
+    pub fn is_connected(self) -> bool {
+        matches!(
+            self,
+            Self::Bootstrapping | Self::CatchingUp | Self::Streaming
+        )
+    }
+
+    /// Whether its positions are positions of the log: one that was turned away may hold another,
+    /// and one that bootstraps has not what lies before them.
+    #[must_use]
+    pub fn follows(self) -> bool {
+        matches!(
+            self,
+            Self::CatchingUp | Self::Streaming | Self::Disconnected
+        )
+    }
+}
+
+impl From<&str> for SecondaryState {
+    fn from(name: &str) -> Self {
+        [
+            Self::Bootstrapping,
+            Self::CatchingUp,
+            Self::Streaming,
+            Self::Disconnected,
+            Self::Refused,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == name)
+        .unwrap_or(Self::Unknown)
+    }
+}
+
+impl fmt::Display for SecondaryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
 /// What a secondary knows of itself and its primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowStatus {
-    /// `connecting`, `bootstrapping`, `catching_up`, `streaming`, `refused`, `needs_snapshot` or `failed`.
-    /// While a snapshot is under way it is `needs_snapshot` as long as older data answers queries,
-    /// else `bootstrapping`.
-    pub state: &'static str,
+    /// How it stands. While a snapshot is under way it is `NeedsSnapshot` as long as older data
+    /// answers queries, else `Bootstrapping`.
+    pub state: FollowPhase,
     /// Why it is not streaming.
     pub reason: Option<String>,
     /// `host:port` of the upstream in use or tried last, as configured.
@@ -156,20 +210,34 @@ pub struct FollowStatus {
 }
 
 /// State of the follow task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum FollowPhase {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FollowPhase {
+    /// No upstream has agreed yet.
     #[default]
     Connecting,
+    /// A full copy is being built, and there is no older data to answer queries from.
     Bootstrapping,
+    /// Blocks come that were durable before this node did.
     CatchingUp,
+    /// Blocks come as they become durable.
     Streaming,
+    /// The upstream, or this node, will not have the other.
     Refused,
+    /// A full copy is being built while older data answers queries.
     NeedsSnapshot,
+    /// The local log takes nothing more.
     Failed,
+    /// What a node of another version calls something else.
+    #[serde(other)]
+    Unknown,
 }
 
 impl FollowPhase {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Its name in JSON and SQL.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
             Self::Bootstrapping => "bootstrapping",
@@ -178,6 +246,71 @@ impl FollowPhase {
             Self::Refused => "refused",
             Self::NeedsSnapshot => "needs_snapshot",
             Self::Failed => "failed",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// Whether the upstream sends blocks.
+    #[must_use]
+    pub fn is_connected(self) -> bool {
+        matches!(
+            self,
+            Self::Bootstrapping | Self::CatchingUp | Self::Streaming
+        )
+    }
+}
+
+impl From<&str> for FollowPhase {
+    fn from(name: &str) -> Self {
+        [
+            Self::Connecting,
+            Self::Bootstrapping,
+            Self::CatchingUp,
+            Self::Streaming,
+            Self::Refused,
+            Self::NeedsSnapshot,
+            Self::Failed,
+        ]
+        .into_iter()
+        .find(|phase| phase.as_str() == name)
+        .unwrap_or(Self::Unknown)
+    }
+}
+
+impl fmt::Display for FollowPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_means_its_state_and_other_words_none() {
+        for name in [
+            "bootstrapping",
+            "catching_up",
+            "streaming",
+            "disconnected",
+            "refused",
+        ] {
+            assert_eq!(SecondaryState::from(name).to_string(), name);
+        }
+        for name in [
+            "connecting",
+            "bootstrapping",
+            "catching_up",
+            "streaming",
+            "refused",
+            "needs_snapshot",
+            "failed",
+        ] {
+            assert_eq!(FollowPhase::from(name).to_string(), name);
+        }
+        assert_eq!(SecondaryState::from("promoting"), SecondaryState::Unknown);
+        assert_eq!(FollowPhase::from(""), FollowPhase::Unknown);
+        assert!(!SecondaryState::Unknown.follows() && !SecondaryState::Unknown.is_connected());
     }
 }

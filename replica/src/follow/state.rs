@@ -237,7 +237,7 @@ impl FollowState {
         let inner = self.inner.borrow();
         let lag_rows = inner.primary_durable.0.saturating_sub(applied.0);
         FollowStatus {
-            state: inner.phase.as_str(),
+            state: inner.phase,
             reason: inner.reason.clone(),
             upstream: inner.upstream.clone(),
             upstreams: upstreams.to_vec(),
@@ -293,7 +293,7 @@ mod tests {
         state.status(&[], Instant::now())
     }
 
-    fn phase(state: &FollowState) -> &'static str {
+    fn phase(state: &FollowState) -> FollowPhase {
         status(state).state
     }
 
@@ -302,7 +302,7 @@ mod tests {
         let state = fresh();
         state.trying("primary:7441");
         let status = status(&state);
-        assert_eq!(status.state, "connecting");
+        assert_eq!(status.state, FollowPhase::Connecting);
         assert_eq!(status.upstream, "primary:7441");
         assert_eq!((status.lag_rows, status.lag_ms), (None, None));
         assert_eq!(status.last_contact_unix_ms, 0);
@@ -313,19 +313,19 @@ mod tests {
     fn streaming_begins_when_what_was_announced_is_applied() {
         let state = fresh();
         state.welcomed(false);
-        assert_eq!(phase(&state), "catching_up");
+        assert_eq!(phase(&state), FollowPhase::CatchingUp);
         state.applied(Lsn(10), 1);
-        assert_eq!(phase(&state), "catching_up");
+        assert_eq!(phase(&state), FollowPhase::CatchingUp);
         state.caught_up(Lsn(20), Lsn(10));
-        assert_eq!(phase(&state), "catching_up");
+        assert_eq!(phase(&state), FollowPhase::CatchingUp);
         state.applied(Lsn(20), 2);
-        assert_eq!(phase(&state), "streaming");
+        assert_eq!(phase(&state), FollowPhase::Streaming);
         state.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(phase(&state), "connecting");
+        assert_eq!(phase(&state), FollowPhase::Connecting);
         state.caught_up(Lsn(20), Lsn(20));
-        assert_eq!(phase(&state), "connecting");
+        assert_eq!(phase(&state), FollowPhase::Connecting);
         state.welcomed(false);
-        assert_eq!(phase(&state), "catching_up");
+        assert_eq!(phase(&state), FollowPhase::CatchingUp);
         assert_eq!(status(&state).reason.as_deref(), Some("gone"));
         state.caught_up(Lsn(20), Lsn(20));
         assert_eq!(status(&state).reason, None);
@@ -337,7 +337,7 @@ mod tests {
         state.ended(FollowPhase::Refused, "another log".to_owned());
         state.retrying();
         let status = status(&state);
-        assert_eq!(status.state, "refused");
+        assert_eq!(status.state, FollowPhase::Refused);
         assert_eq!(status.reason.as_deref(), Some("another log"));
         assert_eq!(status.reconnects, 1);
     }
@@ -393,14 +393,14 @@ mod tests {
         let state = fresh();
         state.bootstrapping(Some(BootstrapProgress::default()));
         state.welcomed(true);
-        assert_eq!(phase(&state), "bootstrapping");
+        assert_eq!(phase(&state), FollowPhase::Bootstrapping);
         state.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(phase(&state), "bootstrapping");
+        assert_eq!(phase(&state), FollowPhase::Bootstrapping);
         state.bootstrapped();
         state.welcomed(false);
         assert_eq!(
             (phase(&state), status(&state).snapshots),
-            ("catching_up", 1)
+            (FollowPhase::CatchingUp, 1)
         );
     }
 }

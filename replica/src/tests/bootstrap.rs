@@ -17,7 +17,7 @@ async fn a_node_with_an_empty_disk_bootstraps_from_a_log_whose_head_is_gone() {
     let end = primary.write(300..310).await;
     secondary.reaches(end).await;
     eventually("it streams", || match secondary.status() {
-        status if status.state == "streaming" && status.bootstrap.is_none() => Ok(()),
+        status if status.state == FollowPhase::Streaming && status.bootstrap.is_none() => Ok(()),
         status => Err(status),
     })
     .await;

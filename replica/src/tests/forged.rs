@@ -167,7 +167,7 @@ impl Stage {
         let end = *log.durable().borrow();
         self.secondary.reaches(end).await;
         eventually("it streams again", || match self.secondary.status() {
-            status if status.state == "streaming" && status.reason.is_none() => Ok(()),
+            status if status.state == FollowPhase::Streaming && status.reason.is_none() => Ok(()),
             status => Err(status),
         })
         .await;

@@ -148,7 +148,7 @@ async fn who_takes_no_blocks_is_sent_a_windowful_and_given_up_once_silent_while_
     let one = known(&primary, "stalled");
     assert_eq!(
         (one.state, one.reason.as_deref()),
-        ("disconnected", Some(silent))
+        (SecondaryState::Disconnected, Some(silent))
     );
     eventually("two copies are whole", || {
         let replicated = *primary.log().replicated().borrow();
@@ -182,7 +182,7 @@ async fn a_connection_whose_datagrams_vanish_is_noticed_and_holds_no_more_than_i
     wire.cut();
     let end = write_bulk(&mut primary, 30).await;
     eventually("the primary notices", || match known(&primary, "gone") {
-        one if one.state == "disconnected" && one.reason.is_some() => Ok(()),
+        one if one.state == SecondaryState::Disconnected && one.reason.is_some() => Ok(()),
         one => Err(one),
     })
     .await;
@@ -234,7 +234,7 @@ async fn a_node_that_comes_back_takes_over_from_its_own_half_open_connection() {
     in_time.expect("the second place");
     copies_become(&primary, (2, end.lsn)).await;
     let one = known(&primary, "node");
-    assert_eq!((one.state, one.reason), ("catching_up", None));
+    assert_eq!((one.state, one.reason), (SecondaryState::CatchingUp, None));
     after.leave();
     third.stop().await;
     primary.stop().await;
@@ -346,7 +346,7 @@ async fn who_takes_no_answer_to_hello_is_shown_out() {
         let caller = Caller::connect(&cluster, &name, primary.address(), 1).await;
         let _control = caller.handshake(hello).await;
         ends(&caller.link, 6, "the secondary said nothing for 300ms").await;
-        assert_ne!(known(&primary, &name).state, "catching_up");
+        assert_ne!(known(&primary, &name).state, SecondaryState::CatchingUp);
     }
     primary.stop().await;
 }

@@ -13,7 +13,7 @@ async fn a_node_that_comes_back_takes_its_place_and_one_that_is_gone_can_be_forg
         let secondary = cluster.secondary("secondary", &[primary.address()]).await;
         eventually("its position is known", || {
             match &registry.secondaries()[..] {
-                [one] if one.state == "streaming" && one.flushed == end.lsn => Ok(()),
+                [one] if one.state == SecondaryState::Streaming && one.flushed == end.lsn => Ok(()),
                 all => Err(all.to_vec()),
             }
         })
@@ -21,7 +21,7 @@ async fn a_node_that_comes_back_takes_its_place_and_one_that_is_gone_can_be_forg
         secondary.stop().await;
     }
     eventually("it is gone", || match &registry.secondaries()[..] {
-        [one] if one.state == "disconnected" && one.flushed == end.lsn => Ok(()),
+        [one] if one.state == SecondaryState::Disconnected && one.flushed == end.lsn => Ok(()),
         all => Err(all.to_vec()),
     })
     .await;
@@ -47,7 +47,7 @@ async fn a_copied_directory_is_refused_while_the_original_is_connected() {
     original.reaches(end).await;
     let copy = cluster.start("copy", "one-id", &upstream, None).await;
     eventually("the copy is refused", || match copy.status() {
-        status if status.state == "refused" => Ok(()),
+        status if status.state == FollowPhase::Refused => Ok(()),
         status => Err(status),
     })
     .await;
@@ -56,7 +56,7 @@ async fn a_copied_directory_is_refused_while_the_original_is_connected() {
         reason.contains("original") && reason.contains("node-id"),
         "{reason}"
     );
-    assert_eq!(original.status().state, "streaming");
+    assert_eq!(original.status().state, FollowPhase::Streaming);
     copy.stop().await;
     original.stop().await;
     primary.stop().await;

@@ -26,6 +26,7 @@ use wal::{
 };
 
 use crate::certs::Authority;
+use crate::status::{FollowPhase, SecondaryState};
 use crate::{
     Compression, FollowConfig, FollowStatus, FollowTask, Hop, Identity, ListenConfig, Listener,
     Registry, Source, Store,

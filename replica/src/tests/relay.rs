@@ -82,7 +82,10 @@ async fn lag_is_told_of_the_primary_and_grows_when_the_relay_loses_it() {
     })
     .await;
     let status = leaf.status();
-    assert!(!status.rooted && status.state == "streaming", "{status:?}");
+    assert!(
+        !status.rooted && status.state == FollowPhase::Streaming,
+        "{status:?}"
+    );
     leaf.stop().await;
     relay.stop().await;
 }
@@ -105,7 +108,7 @@ async fn a_ring_is_refused_and_said() {
         let both = [first.status(), second.status()];
         let refused = |status: &FollowStatus| {
             let reason = status.reason.as_deref().unwrap_or_default();
-            status.state == "refused" && reason.contains("ring")
+            status.state == FollowPhase::Refused && reason.contains("ring")
         };
         if both.iter().any(|status| refused(status)) {
             Ok(())

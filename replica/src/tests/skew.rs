@@ -73,7 +73,8 @@ async fn a_follower_of_the_version_before_gets_every_block_plain_and_live_and_co
         let all = primary.registry().secondaries();
         let told = all.iter().map(|one| (one.protocol, one.flushed, one.state));
         let told: Vec<_> = told.collect();
-        let expected = [PROTOCOL_MAX, BEFORE].map(|version| (version, end.lsn, "streaming"));
+        let expected =
+            [PROTOCOL_MAX, BEFORE].map(|version| (version, end.lsn, SecondaryState::Streaming));
         let copies = log.replicated().borrow().by(2);
         if told == expected && copies == end.lsn {
             Ok(())
@@ -127,7 +128,7 @@ async fn a_secondary_follows_an_upstream_of_the_version_before_in_its_words() {
         hear_as_before(&mut guest, end).await;
         secondary.reaches(end).await;
         eventually("it streams", || match secondary.status() {
-            status if status.state == "streaming" && status.rooted => Ok(()),
+            status if status.state == FollowPhase::Streaming && status.rooted => Ok(()),
             status => Err(status),
         })
         .await;
@@ -166,7 +167,7 @@ async fn is_refused(cluster: &Cluster, primary: &Primary, version: u16, hello: V
     let known = all.iter().find(|one| one.name == name).expect("known");
     assert_eq!(
         (known.state, known.reason.as_ref(), known.protocol),
-        ("refused", Some(said), 0)
+        (SecondaryState::Refused, Some(said), 0)
     );
 }
 
@@ -207,7 +208,7 @@ async fn follower(cluster: &Cluster, name: &str, host: &Host) -> Secondary {
 }
 
 /// Waits until the secondary shows this state and a reason with these words.
-async fn shows(secondary: &Secondary, state: &str, words: &str) {
+async fn shows(secondary: &Secondary, state: FollowPhase, words: &str) {
     eventually("it shows why it does not follow", || {
         let status = secondary.status();
         let reason = status.reason.as_deref().unwrap_or_default();
@@ -238,7 +239,7 @@ async fn refuse_again_and_again(cluster: &Cluster, version: u16) {
             // The longest pause from the first refusal on, of which jitter leaves half.
             let pause = guest.came - refused_at;
             assert!(pause >= BACKOFF_MAX / 2, "{pause:?} after a refusal");
-            assert_eq!(secondary.status().state, "refused", "it stays");
+            assert_eq!(secondary.status().state, FollowPhase::Refused, "it stays");
         }
         assert_eq!(secondary.status().reconnects, attempt);
         // Before the refusal leaves: the pause begins after it has come.
@@ -246,7 +247,7 @@ async fn refuse_again_and_again(cluster: &Cluster, version: u16) {
         let sent = guest.control.say_bytes(&grown(&refuse)).await;
         sent.expect("sent");
         ends(&guest.link, 0, &message).await;
-        shows(&secondary, "refused", &message).await;
+        shows(&secondary, FollowPhase::Refused, &message).await;
     }
     secondary.stop().await;
 }
@@ -284,7 +285,7 @@ async fn welcome_to(cluster: &Cluster, version: u16, log: &Log) {
         guest.control.say(&Message::Welcome(welcome)).await;
         let expected = "it chose a version that was not offered";
         ends(&guest.link, 1, expected).await;
-        shows(&secondary, "connecting", expected).await;
+        shows(&secondary, FollowPhase::Connecting, expected).await;
     }
     assert!(secondary.downstream.log().borrow().is_none(), "no log");
     assert_eq!(pauses.pause(1.0), BACKOFF_MAX, "the pauses have grown");

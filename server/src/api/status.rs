@@ -1,6 +1,7 @@
 //! The body of `/api/v1/status`: one shape, written by a node and read by `headwater status`. Must
 //! never hold what is not in the node at that moment.
 
+use replica::{FollowPhase, SecondaryState};
 use serde::{Deserialize, Serialize};
 
 use super::upstream::{BootstrapStatus, DivergedStatus, HopStatus};
@@ -188,7 +189,7 @@ pub struct SecondaryStatus {
     pub name: String,
     pub id: String,
     pub address: String,
-    pub state: String,
+    pub state: SecondaryState,
     pub sent_lsn: u64,
     pub received_lsn: u64,
     pub flushed_lsn: u64,
@@ -222,7 +223,7 @@ pub struct DescendantStatus {
     pub name: String,
     pub address: String,
     /// As its relay sees it.
-    pub state: String,
+    pub state: SecondaryState,
     pub applied_lsn: u64,
     /// Id of the relay.
     pub via: String,
@@ -234,7 +235,7 @@ impl From<replica::NodeSummary> for DescendantStatus {
             id: summary.id,
             name: summary.name,
             address: summary.address,
-            state: summary.state,
+            state: SecondaryState::from(summary.state.as_str()),
             applied_lsn: summary.applied,
             via: summary.via,
         }
@@ -247,7 +248,7 @@ impl From<replica::SecondaryStatus> for SecondaryStatus {
             name: secondary.name,
             id: secondary.id,
             address: secondary.address.to_string(),
-            state: secondary.state.to_owned(),
+            state: secondary.state,
             sent_lsn: secondary.sent.0,
             received_lsn: secondary.received.0,
             flushed_lsn: secondary.flushed.0,
@@ -292,7 +293,7 @@ pub struct UpstreamStatus {
     /// What was put aside because it had diverged, ever.
     #[serde(default)]
     pub diverged: Vec<DivergedStatus>,
-    pub state: String,
+    pub state: FollowPhase,
     /// End of the primary's log, as last heard.
     pub lsn: u64,
     pub received_lsn: u64,
@@ -320,7 +321,7 @@ impl From<replica::FollowStatus> for UpstreamStatus {
             snapshots: follow.snapshots,
             divergences: follow.divergences,
             diverged: follow.diverged.into_iter().map(Into::into).collect(),
-            state: follow.state.to_owned(),
+            state: follow.state,
             lsn: follow.primary_durable.0,
             received_lsn: follow.received.0,
             flushed_lsn: follow.flushed.0,
@@ -417,7 +418,7 @@ mod tests {
             name: "relay".to_owned(),
             id: "r1".to_owned(),
             address: "10.0.0.2:9".to_owned(),
-            state: "streaming".to_owned(),
+            state: SecondaryState::Streaming,
             sent_lsn: 12,
             received_lsn: 12,
             flushed_lsn: 12,
@@ -434,7 +435,7 @@ mod tests {
                 id: "s1".to_owned(),
                 name: "leaf".to_owned(),
                 address: "10.1.0.2:9".to_owned(),
-                state: "streaming".to_owned(),
+                state: SecondaryState::Streaming,
                 applied_lsn: 10,
                 via: "r1".to_owned(),
             }],

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use intake::Intake;
 use query::{Node, QueryStats, ReplicationRow};
+use replica::FollowPhase;
 use tokio::sync::watch;
 
 use crate::api::status::{LogStatus, MqttStatus, Status};
@@ -213,7 +214,7 @@ impl SecondaryParts {
     /// Why it has nothing to answer from.
     fn nothing(&self, what: &str, follow: Option<&replica::FollowStatus>) -> String {
         match follow {
-            Some(follow) if follow.state == BOOTSTRAPPING => {
+            Some(follow) if follow.state == FollowPhase::Bootstrapping => {
                 format!(
                     "no {what} yet: a snapshot is on its way from {}",
                     follow.upstream
@@ -275,7 +276,10 @@ impl HttpNode for SecondaryParts {
     /// had better ask another node. A full disk only makes it lag, which they can ask about.
     fn not_ready(&self) -> Option<String> {
         let follow = self.follow();
-        if let Some(follow) = follow.as_ref().filter(|follow| follow.state == FAILED) {
+        if let Some(follow) = follow
+            .as_ref()
+            .filter(|follow| follow.state == FollowPhase::Failed)
+        {
             let unsaid = || "the local log has failed".to_owned();
             return Some(follow.reason.clone().unwrap_or_else(unsaid));
         }
@@ -343,11 +347,5 @@ fn json(status: &Status) -> serde_json::Value {
     serde_json::to_value(status)
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }
-
-/// State of a secondary whose own log takes nothing more.
-const FAILED: &str = "failed";
-
-/// State of a secondary that brings in a snapshot and has nothing older.
-const BOOTSTRAPPING: &str = "bootstrapping";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -3,7 +3,7 @@
 //! than is certain: a row counts as shipped once it was, and as safe once another disk holds it.
 
 use intake::IntakeStats;
-use replica::{Member, SecondaryStatus};
+use replica::{Member, SecondaryState, SecondaryStatus};
 use serde::{Deserialize, Serialize};
 use wal::Lsn;
 
@@ -138,7 +138,10 @@ impl Stages {
         Self {
             durable: durable.0,
             shipped: furthest(is_sent_to, |secondary| secondary.sent),
-            applied: furthest(follows, |secondary| secondary.applied),
+            applied: furthest(
+                |secondary| secondary.state.follows(),
+                |secondary| secondary.applied,
+            ),
             queryable: view.is_whole().then(|| view.snapshot().position().lsn.0),
         }
     }
@@ -264,11 +267,11 @@ fn committed_at(log: &wal::Log, lsn: Lsn) -> Option<i64> {
 
 /// What a secondary would still have if this node were gone.
 fn kept(secondary: &SecondaryStatus) -> Option<Lsn> {
-    if !follows(secondary) {
+    if !secondary.state.follows() {
         return None;
     }
     // One that left while it was bootstrapping has blocks on its disk that no query of it ever saw.
-    let sure = if secondary.state == DISCONNECTED {
+    let sure = if secondary.state == SecondaryState::Disconnected {
         secondary.applied
     } else {
         // One that has come back says first where it stands, then what of it is on its disk.
@@ -283,19 +286,10 @@ fn agrees(own: Option<u64>, chain: u64) -> bool {
     chain == 0 || own.is_none_or(|own| own == chain)
 }
 
-/// Whether a secondary's positions are positions of this log. One that was turned away may hold
-/// another, and one that joins has not what lies before them.
-fn follows(secondary: &SecondaryStatus) -> bool {
-    !matches!(secondary.state, "refused" | "bootstrapping")
-}
-
 /// Whether a secondary is connected and gets the log.
 fn is_sent_to(secondary: &SecondaryStatus) -> bool {
-    follows(secondary) && secondary.state != DISCONNECTED
+    secondary.state.follows() && secondary.state.is_connected()
 }
-
-/// State of a secondary that is remembered.
-const DISCONNECTED: &str = "disconnected";
 
 #[cfg(test)]
 mod tests {
@@ -346,13 +340,19 @@ mod tests {
             let stages = Stages::of(&view, Some(all));
             (stages.shipped, stages.applied)
         };
-        assert_eq!(told(&[at("streaming", end)]), (Some(end), Some(end)));
-        let behind = [at("catching_up", end - 1), at("disconnected", end)];
+        assert_eq!(
+            told(&[at(SecondaryState::Streaming, end)]),
+            (Some(end), Some(end))
+        );
+        let behind = [
+            at(SecondaryState::CatchingUp, end - 1),
+            at(SecondaryState::Disconnected, end),
+        ];
         assert_eq!(told(&behind), (Some(end - 1), Some(end)));
         let others = [
-            at("disconnected", end + 1),
-            at("bootstrapping", end),
-            at("refused", end),
+            at(SecondaryState::Disconnected, end + 1),
+            at(SecondaryState::Bootstrapping, end),
+            at(SecondaryState::Refused, end),
         ];
         assert_eq!(told(&others), (Some(0), Some(0)));
         committer.stop().unwrap();
@@ -429,7 +429,7 @@ mod tests {
         };
         let all = AtRisk::of(&view, &Copies::default(), later);
         assert_ne!(all, AtRisk::default());
-        for state in ["streaming", "disconnected"] {
+        for state in [SecondaryState::Streaming, SecondaryState::Disconnected] {
             assert_eq!(risk(state, end.lsn, end.chain), AtRisk::default());
             assert_eq!(risk(state, end.lsn, end.chain ^ 1), all);
             // Chain values that are not known contradict nothing.
@@ -447,14 +447,14 @@ mod tests {
     #[test]
     fn only_what_a_secondary_surely_has_counts_as_safe() {
         let of = |state| kept(&secondary(state));
-        assert_eq!(of("streaming"), Some(Lsn(9)));
-        assert_eq!(of("catching_up"), Some(Lsn(9)));
-        assert_eq!(of("disconnected"), Some(Lsn(4)));
-        assert_eq!(of("bootstrapping"), None);
-        assert_eq!(of("refused"), None);
+        assert_eq!(of(SecondaryState::Streaming), Some(Lsn(9)));
+        assert_eq!(of(SecondaryState::CatchingUp), Some(Lsn(9)));
+        assert_eq!(of(SecondaryState::Disconnected), Some(Lsn(4)));
+        assert_eq!(of(SecondaryState::Bootstrapping), None);
+        assert_eq!(of(SecondaryState::Refused), None);
     }
 
-    fn secondary(state: &'static str) -> SecondaryStatus {
+    fn secondary(state: SecondaryState) -> SecondaryStatus {
         SecondaryStatus {
             name: "s".to_owned(),
             id: "s1".to_owned(),

@@ -2,7 +2,7 @@
 //! Pure; must never invent a position that no peer has told.
 
 use query::ReplicationRow;
-use replica::NodeSummary;
+use replica::{NodeSummary, SecondaryState};
 
 use super::who::{PRIMARY, SECONDARY, Who};
 
@@ -31,7 +31,7 @@ fn follower(own: &Who, secondary: replica::SecondaryStatus) -> ReplicationRow {
         peer: secondary.name,
         role: SECONDARY.to_owned(),
         address: secondary.address.to_string(),
-        state: secondary.state.to_owned(),
+        state: secondary.state.to_string(),
         sent_lsn: Some(secondary.sent.0),
         received_lsn: Some(secondary.received.0),
         flushed_lsn: Some(secondary.flushed.0),
@@ -67,7 +67,7 @@ fn follower_of(
         peer: summary.name.clone(),
         role: SECONDARY.to_owned(),
         address: summary.address.clone(),
-        state: summary.state.clone(),
+        state: SecondaryState::from(summary.state.as_str()).to_string(),
         applied_lsn: Some(summary.applied),
         lag_rows: Some(durable.saturating_sub(summary.applied)),
         id: summary.id.clone(),
@@ -93,7 +93,7 @@ pub(crate) fn upstream(own: &Who, follow: replica::FollowStatus) -> ReplicationR
         peer,
         role: role.to_owned(),
         address: follow.upstream,
-        state: follow.state.to_owned(),
+        state: follow.state.to_string(),
         sent_lsn: Some(follow.primary_durable.0),
         received_lsn: Some(follow.received.0),
         flushed_lsn: Some(follow.flushed.0),
@@ -144,7 +144,7 @@ mod tests {
             name: "relay".to_owned(),
             id: "id-relay".to_owned(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9)),
-            state: "streaming",
+            state: SecondaryState::Streaming,
             protocol: 3,
             serves: "127.0.0.1:7441".to_owned(),
             descendants: below,

@@ -149,7 +149,7 @@ impl Entry {
             name: self.peer.name.clone(),
             id: self.peer.id.clone(),
             address: self.peer.address,
-            state: self.state.as_str(),
+            state: self.state,
             protocol: self.peer.protocol,
             serves: self.peer.serves.clone(),
             descendants: self.descendants.clone(),

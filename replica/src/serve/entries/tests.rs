@@ -61,20 +61,23 @@ fn a_secondary_connects_catches_up_and_streams() {
     let seen = view(&entries, "a", 100);
     assert_eq!(
         (seen.state, seen.sent, seen.lag_ms),
-        ("catching_up", Lsn(10), None)
+        (SecondaryState::CatchingUp, Lsn(10), None)
     );
     assert_eq!(seen.connected_at_unix_ms, 1_000);
     let entry = entries.by_id.get_mut("a").expect("an entry");
     entry.freshness.beat(Lsn(100), 5_000_000, Instant::now());
     entry.report(&report(60), false, 1_500);
     let seen = view(&entries, "a", 100);
-    assert_eq!((seen.state, seen.lag_rows), ("catching_up", 40));
+    assert_eq!(
+        (seen.state, seen.lag_rows),
+        (SecondaryState::CatchingUp, 40)
+    );
     let entry = entries.by_id.get_mut("a").expect("an entry");
     entry.report(&report(100), true, 2_000);
     let seen = view(&entries, "a", 100);
     assert_eq!(
         (seen.state, seen.lag_rows, seen.lag_ms),
-        ("streaming", 0, Some(0))
+        (SecondaryState::Streaming, 0, Some(0))
     );
     assert_eq!(seen.last_seen_unix_ms, 2_000);
 }
@@ -105,7 +108,7 @@ fn what_was_known_survives_a_reconnect() {
     let seen = view(&entries, "a", 50);
     assert_eq!(
         (seen.state, seen.applied, seen.connected_at_unix_ms),
-        ("catching_up", Lsn(50), 3)
+        (SecondaryState::CatchingUp, Lsn(50), 3)
     );
 }
 
@@ -129,12 +132,12 @@ fn a_refusal_is_remembered_but_never_hides_a_live_connection() {
     let mut entries = Entries::new(2);
     entries.refused(peer("a"), at(7), "another log".to_owned(), 1);
     let seen = view(&entries, "a", 100);
-    assert_eq!(seen.state, "refused");
+    assert_eq!(seen.state, SecondaryState::Refused);
     assert_eq!(seen.reason.as_deref(), Some("another log"));
     entries.register(peer("a"), at(7), false, 2).expect("room");
     assert_eq!(view(&entries, "a", 100).reason, None);
     entries.refused(peer("a"), at(9), "another log".to_owned(), 3);
-    assert_eq!(view(&entries, "a", 100).state, "catching_up");
+    assert_eq!(view(&entries, "a", 100).state, SecondaryState::CatchingUp);
     entries.register(peer("b"), at(0), false, 4).expect("room");
     entries.refused(peer("c"), at(0), "no room".to_owned(), 5);
     assert_eq!(entries.by_id.len(), 2);
@@ -146,7 +149,7 @@ fn what_a_joining_node_has_on_disk_is_no_copy_yet() {
     entries.register(peer("a"), at(10), true, 1).expect("room");
     let entry = entries.by_id.get_mut("a").expect("an entry");
     entry.report(&report(60), true, 2);
-    assert_eq!(view(&entries, "a", 60).state, "bootstrapping");
+    assert_eq!(view(&entries, "a", 60).state, SecondaryState::Bootstrapping);
     assert!(entries.copies().is_empty());
     entries.register(peer("a"), at(60), false, 3).expect("room");
     assert!(entries.copies().is_empty(), "it has said nothing yet");
@@ -232,7 +235,10 @@ fn what_is_kept_comes_back_disconnected() {
         .for_each(|member| next.restore(member.clone()));
     assert_eq!(next.members(), members);
     let seen = view(&next, "a", 100);
-    assert_eq!((seen.state, seen.flushed), ("disconnected", Lsn(60)));
+    assert_eq!(
+        (seen.state, seen.flushed),
+        (SecondaryState::Disconnected, Lsn(60))
+    );
     assert!(next.copies().is_empty());
 }
 

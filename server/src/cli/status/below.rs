@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use replica::SecondaryState;
+
 use super::tree::Branch;
 use crate::api::status::{DescendantStatus, SecondaryStatus, Status};
 use crate::cli::show::{count, show_bytes, show_lag, show_moment};
@@ -54,14 +56,14 @@ fn known(status: &Status) -> Vec<Known<'_>> {
         let told_by = known.len();
         known.push(Known {
             id: &secondary.id,
-            connected: secondary.state != DISCONNECTED,
+            connected: secondary.state != SecondaryState::Disconnected,
             told_by: None,
             via: "",
             told: Told::Here(secondary),
         });
         known.extend(secondary.descendants.iter().map(|below| Known {
             id: &below.id,
-            connected: below.state != DISCONNECTED,
+            connected: below.state != SecondaryState::Disconnected,
             told_by: Some(told_by),
             via: &below.via,
             told: Told::Relayed(below, end),
@@ -149,7 +151,7 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
     if let Some(reason) = &secondary.reason {
         lines.push(format!("{}: {reason}", secondary.state));
     }
-    if secondary.state == DISCONNECTED && secondary.last_seen_unix_ms > 0 {
+    if secondary.state == SecondaryState::Disconnected && secondary.last_seen_unix_ms > 0 {
         let seen = show_moment(secondary.last_seen_unix_ms);
         lines.push(format!("last seen {seen}"));
     }
@@ -169,8 +171,6 @@ fn relayed(told: &DescendantStatus, role: &str, end: u64) -> Branch {
         told.name, told.address, told.state, told.applied_lsn
     ))
 }
-
-const DISCONNECTED: &str = "disconnected";
 
 /// More than relays ever stand below each other.
 const MOST_DEEP: usize = 64;

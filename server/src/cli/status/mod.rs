@@ -6,6 +6,8 @@ mod tree;
 
 use std::io::Write as _;
 
+use replica::FollowPhase;
+
 use super::show::{count, show_bytes, show_lag, show_moment, show_time};
 use crate::api::status::{LogStatus, Status, UpstreamStatus};
 use crate::cli::client::{Client, ClientError};
@@ -54,7 +56,7 @@ fn above(upstream: &UpstreamStatus, asked: Branch) -> Branch {
             below: vec![branch],
             ..Branch::new(head)
         };
-        if FOLLOWING.contains(&upstream.state.as_str()) {
+        if FOLLOWING.contains(&upstream.state) {
             // An upstream of an earlier version follows a primary or is one, and does not say.
             branch.head.push_str(&format!("  lsn {}", upstream.lsn));
             return branch;
@@ -73,7 +75,7 @@ fn asked(status: &Status) -> Branch {
     let relays = status.upstream.is_some() && status.secondaries.is_some();
     let role = if relays { "relay" } else { &status.role };
     let mut head = vec![status.node.clone(), role.to_owned()];
-    head.extend(status.upstream.as_ref().map(|up| up.state.clone()));
+    head.extend(status.upstream.as_ref().map(|up| up.state.to_string()));
     head.push(match &status.log {
         Some(log) => format!("epoch {}  lsn {}", log.epoch, log.lsn),
         None => "no log yet".to_owned(),
@@ -228,11 +230,11 @@ fn risk_line(risk: AtRisk) -> String {
 }
 
 /// States in which there is an upstream that answers.
-const FOLLOWING: [&str; 4] = [
-    "streaming",
-    "catching_up",
-    "bootstrapping",
-    "needs_snapshot",
+const FOLLOWING: [FollowPhase; 4] = [
+    FollowPhase::Streaming,
+    FollowPhase::CatchingUp,
+    FollowPhase::Bootstrapping,
+    FollowPhase::NeedsSnapshot,
 ];
 
 /// More than any way is long; whoever answers may not be one of ours.

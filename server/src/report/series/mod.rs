@@ -258,7 +258,7 @@ pub(crate) fn secondaries(text: &mut Exposition, secondaries: &[replica::Seconda
         "headwater_replica_connected",
         "1 while the secondary is connected.",
         label,
-        all(|secondary| u64::from(CONNECTED.contains(&secondary.state))),
+        all(|secondary| u64::from(secondary.state.is_connected())),
     );
     text.gauges(
         "headwater_replica_applied_lsn",
@@ -313,7 +313,7 @@ fn who(secondary: &replica::SecondaryStatus) -> [String; 2] {
 }
 
 pub(crate) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
-    let connected = u64::from(CONNECTED.contains(&follow.state));
+    let connected = u64::from(follow.state.is_connected());
     text.gauge(
         "headwater_upstream_connected",
         "1 while the upstream is connected.",
@@ -385,9 +385,6 @@ fn healing(text: &mut Exposition, follow: &replica::FollowStatus) {
         );
     }
 }
-
-/// States of a peer with a live connection.
-const CONNECTED: [&str; 3] = ["bootstrapping", "catching_up", "streaming"];
 
 #[cfg(test)]
 mod tests {
