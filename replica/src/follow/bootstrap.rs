@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use wal::{Follower, Staging, WalError};
+use wal::{Follower, Log, Lsn, Staging, WalError};
 
 use crate::files::peers::Peers;
+use crate::follow::ended::Ended;
+use crate::follow::error::FollowError;
 use crate::follow::fill::{self, FillError};
 use crate::follow::state::FollowState;
 use crate::follow::store::Store;
-use crate::follow::stream::Completion;
 
 /// A log on its way in.
 pub(crate) struct Bootstrap {
@@ -95,6 +96,53 @@ impl Bootstrap {
             Ok(staging) => Ok(staging.into_inner()),
             Err(_) => Err(WalError::Poisoned("a fetch has not ended".to_owned())),
         }
+    }
+}
+
+/// When a log that is being brought in can take the place of the one in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Completion {
+    /// Every file is here.
+    filled: watch::Receiver<bool>,
+    /// Why they will never be, if they will not.
+    pub(super) broken: watch::Receiver<Option<String>>,
+}
+
+impl Completion {
+    /// Waits until the files are here and the log has caught up; for ever where none is awaited.
+    pub(crate) async fn reached(
+        awaited: Option<&Self>,
+        log: &Log,
+        mut caught_up: watch::Receiver<Option<Lsn>>,
+    ) -> Result<Ended, FollowError> {
+        let Some(Self { filled, broken }) = awaited else {
+            return std::future::pending().await;
+        };
+        let mut broken = broken.clone();
+        let broken = async {
+            // The guard must not outlive this expression.
+            let reason = broken.wait_for(Option::is_some).await.ok();
+            let reason = reason.and_then(|reason| reason.clone());
+            match reason {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        };
+        let (mut filled, mut durable) = (filled.clone(), log.durable());
+        let whole = async {
+            let caught = caught_up.wait_for(Option::is_some).await;
+            let at = caught.ok().and_then(|at| *at).unwrap_or(Lsn(0));
+            let there = durable.wait_for(|durable| durable.lsn >= at);
+            there.await.is_ok() && filled.wait_for(|filled| *filled).await.is_ok()
+        };
+        tokio::select! {
+            whole = whole => if whole {
+                return Ok(Ended::BootstrapComplete);
+            },
+            reason = broken => return Err(FollowError::Unfilled(reason)),
+        }
+        // The log or the fill has ended: both are reported elsewhere.
+        std::future::pending().await
     }
 }
 

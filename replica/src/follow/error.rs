@@ -1,4 +1,4 @@
-//! Why following ended or did not come about. It owns the sentences that people read about it, the
+//! What goes wrong while following. It owns the sentences that people read about it, the
 //! state to show for each and the code to close with; it must never decide what is done next.
 
 use std::io;
@@ -14,7 +14,7 @@ use crate::wire::assembler::AssembleError;
 use crate::wire::blocks::BlockFrameError;
 use crate::wire::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
 
-/// Why a connection ended, or did not come about.
+/// What ended a connection, or kept it from coming about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
     #[error("cannot resolve {upstream}: {source}")]
@@ -34,7 +34,7 @@ pub(crate) enum FollowError {
     #[error("the upstream refuses: {}", .0.message)]
     Refused(Refuse),
     #[error("the upstream ended the connection: {0}")]
-    Ended(String),
+    EndedByPeer(String),
     #[error("{0}")]
     Stream(#[from] AssembleError),
     #[error("{0}")]
@@ -47,23 +47,12 @@ pub(crate) enum FollowError {
     NoRoom(WalError),
     #[error("the local log has failed: {0}")]
     LocalLog(String),
-    #[error("this node stops")]
-    Stopping,
-    #[error("another part of the connection ended it")]
-    Cut,
     #[error("no manifest came: {0}")]
     NoManifest(FetchError),
     #[error("a ring: {0}")]
     Ring(String),
     #[error("{0}")]
     Behind(String),
-    /// Not an end but a turn: something was done that needs another connection.
-    #[error("{0}")]
-    Turn(&'static str),
-    #[error("an upstream that is named before this one answers again")]
-    Better,
-    #[error("the snapshot is here")]
-    BootstrapComplete,
     #[error("files of the snapshot cannot be taken in: {0}")]
     Unfilled(String),
 }
@@ -103,5 +92,28 @@ impl FollowError {
             | WalError::NewerFormat { .. } => Self::BadBlock(error),
             other => Self::LocalLog(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_a_connection_shows_as_a_state() {
+        let refuse = |code| {
+            FollowError::Refused(Refuse {
+                code,
+                ..Refuse::default()
+            })
+        };
+        assert_eq!(refuse(NEEDS_SNAPSHOT).phase(), FollowPhase::NeedsSnapshot);
+        assert_eq!(refuse(4).phase(), FollowPhase::Refused);
+        let certificate = LinkError::PeerCertificate("unknown issuer".to_owned());
+        assert_eq!(FollowError::from(certificate).phase(), FollowPhase::Refused);
+        let gone = FollowError::from(LinkError::TimedOut);
+        assert_eq!(gone.phase(), FollowPhase::Connecting);
+        let failed = FollowError::LocalLog("disk".to_owned());
+        assert_eq!(failed.phase(), FollowPhase::Failed);
     }
 }

@@ -13,12 +13,11 @@ use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging,
 
 use crate::files::peers::Peers;
 use crate::files::repair;
-use crate::follow::bootstrap::Bootstrap;
+use crate::follow::bootstrap::{Bootstrap, Completion};
 use crate::follow::error::FollowError;
 use crate::follow::reconcile::{self, Before, Decision, Fate, LANDMARKS, Meeting};
 use crate::follow::state::FollowState;
 use crate::follow::store::Store;
-use crate::follow::stream::Completion;
 
 /// What a secondary holds.
 pub(crate) struct LocalLogs {

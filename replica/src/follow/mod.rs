@@ -3,12 +3,14 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod dial;
+pub(crate) mod ended;
 pub(crate) mod error;
 pub(crate) mod fill;
 pub(crate) mod handle;
 pub(crate) mod handshake;
 pub(crate) mod logs;
 pub mod reconcile;
+pub(crate) mod report;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod stream;

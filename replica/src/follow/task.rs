@@ -1,4 +1,4 @@
-//! The follow task: connects, follows, heals what stands in the way, and connects again for as long
+//! The follow task: connects, follows, reconciles its logs, and connects again for as long
 //! as the node lives. It owns the writers of the node's logs; it must never end by itself but for a
 //! log that has failed, never answer a refusal with haste, and never drop a row that was not put
 //! aside first.
@@ -15,10 +15,11 @@ use wal::Log;
 use crate::backoff::Backoff;
 use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
-use crate::error::clip;
+use crate::error::{CloseCode, clip};
 use crate::files::fetch;
 use crate::files::peers::Peers;
 use crate::follow::dial::{self, Reached, Rotation};
+use crate::follow::ended::Ended;
 use crate::follow::error::FollowError;
 use crate::follow::handshake::{self, Agreed, Agreement};
 use crate::follow::logs::LocalLogs;
@@ -93,22 +94,21 @@ impl Task {
     /// One attempt and how long to pause before the next; `None`: no next one.
     async fn once(&mut self) -> Option<Duration> {
         let (begun, tip) = (Instant::now(), self.logs.tip());
-        let error = self.attempt().await;
-        let healed = match error {
-            FollowError::Stopping => return None,
-            FollowError::BootstrapComplete => self.logs.swap().await,
-            FollowError::Better => {
+        let settled = match self.attempt().await {
+            Ok(Ended::Stopping) => return None,
+            Ok(Ended::BootstrapComplete) => self.logs.swap().await,
+            Ok(Ended::BetterUpstream) => {
                 self.rotation.first();
                 self.returns.pause(0.0);
                 Ok(())
             }
-            FollowError::Turn(reason) => {
+            Ok(Ended::Reconnect(reason)) => {
                 tracing::debug!(reason, "connecting again");
                 Ok(())
             }
-            error => Err(error),
+            Err(error) => Err(error),
         };
-        let error = match healed {
+        let error = match settled {
             Ok(()) => return Some(self.reconnect_pause(tip)),
             Err(FollowError::LocalLog(reason)) => {
                 self.fail(reason).await;
@@ -187,42 +187,34 @@ impl Task {
     }
 
     /// Connects and follows until the connection ends.
-    async fn attempt(&mut self) -> FollowError {
+    async fn attempt(&mut self) -> Result<Ended, FollowError> {
         let upstream = self.upstream().to_owned();
         self.state.trying(&upstream);
-        let reached = tokio::select! {
-            reached = dial::reach(&upstream, &self.config, &self.identity) => reached,
-            () = self.shutdown.cancelled() => return FollowError::Stopping,
+        let Reached { endpoint, link } = tokio::select! {
+            reached = dial::reach(&upstream, &self.config, &self.identity) => reached?,
+            () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
-        let Reached { endpoint, link } = match reached {
-            Ok(reached) => reached,
-            Err(error) => return error,
+        let ended = self.follow(&link).await;
+        let (code, reason) = match &ended {
+            Ok(ended) => (CloseCode::Done, ended.to_string()),
+            Err(error) => (error.close_code(), error.to_string()),
         };
-        let error = self.follow(&link).await;
-        link.close(error.close_code(), &clip(&error.to_string()));
+        link.close(code, &clip(&reason));
         let _ = timeout(GOODBYE, endpoint.idle()).await;
-        error
+        ended
     }
 
-    /// Follows over this connection; why it ended.
-    async fn follow(&mut self, link: &Link) -> FollowError {
-        let agreed = {
-            let (follower, bootstrapping) = self.logs.hello();
-            let hello = handshake::hello(&self.config, follower, bootstrapping);
-            let within = self.config.handshake_timeout;
-            tokio::select! {
-                agreement = handshake::handshake(link, hello, within) => agreement,
-                error = link.closed() => Err(error.into()),
-                () = self.shutdown.cancelled() => Err(FollowError::Stopping),
-            }
+    /// Follows over this connection; how it ended.
+    async fn follow(&mut self, link: &Link) -> Result<Ended, FollowError> {
+        let (follower, bootstrapping) = self.logs.hello();
+        let hello = handshake::hello(&self.config, follower, bootstrapping);
+        let within = self.config.handshake_timeout;
+        let agreement = tokio::select! {
+            agreement = handshake::handshake(link, hello, within) => agreement?,
+            error = link.closed() => return Err(error.into()),
+            () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
-        let agreement = match agreed {
-            Ok(agreement) => agreement,
-            Err(error) => return error,
-        };
-        if let Err(error) = self.logs.accepts(agreement.log) {
-            return error;
-        }
+        self.logs.accepts(agreement.log)?;
         match agreement.plan {
             Agreed::Stream(from) => {
                 tracing::info!(upstream = %self.upstream(), peer = link.peer(), log = %agreement.log,
@@ -239,16 +231,14 @@ impl Task {
         }
     }
 
-    async fn stream(&mut self, link: &Link, agreement: Agreement) -> FollowError {
-        let (log, epoch) = (agreement.log, agreement.epoch);
-        match self.logs.ready(log, epoch).await {
-            Ok(true) => {}
-            Ok(false) => return FollowError::Turn("a log is brought in from its first block on"),
-            Err(error) => return error,
+    async fn stream(&mut self, link: &Link, agreement: Agreement) -> Result<Ended, FollowError> {
+        if !self.logs.ready(agreement.log, agreement.epoch).await? {
+            let reason = "a log is brought in from its first block on";
+            return Ok(Ended::Reconnect(reason));
         }
         let served = self.logs.log();
         let Some((follower, completion)) = self.logs.writer() else {
-            return FollowError::LocalLog("it is not open".to_owned());
+            return Err(FollowError::LocalLog("it is not open".to_owned()));
         };
         let following = Following {
             state: &self.state,
@@ -260,60 +250,53 @@ impl Task {
             shutdown: &self.shutdown,
         };
         // A copy: the pause grows only when a better upstream was tried and did not keep this node.
-        let (at, pause) = (
-            self.rotation.at(),
-            self.returns.clone().pause(fastrand::f64()),
-        );
-        let better = dial::better(at, &self.config, &self.identity, pause);
+        let pause = self.returns.clone().pause(fastrand::f64());
+        let better = dial::better(self.rotation.at(), &self.config, &self.identity, pause);
         stream::stream(link, agreement, follower, following, better).await
     }
 
     /// Takes the manifest and begins to bring in what it names.
-    async fn take_snapshot(&mut self, link: &Link, agreement: &Agreement) -> FollowError {
+    async fn take_snapshot(
+        &mut self,
+        link: &Link,
+        agreement: &Agreement,
+    ) -> Result<Ended, FollowError> {
         // The manifest comes over a stream of its own, which the upstream answers as to a peer.
         let manifest = tokio::select! {
-            manifest = fetch::ask_manifest(link, agreement.log) => manifest,
-            error = link.closed() => return error.into(),
-            () = self.shutdown.cancelled() => return FollowError::Stopping,
-        };
-        let manifest = match manifest {
-            Ok(manifest) => manifest,
-            Err(error) => return FollowError::NoManifest(error),
+            manifest = fetch::ask_manifest(link, agreement.log) => {
+                manifest.map_err(FollowError::NoManifest)?
+            }
+            error = link.closed() => return Err(error.into()),
+            () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
         let starts = tokio::select! {
             starts = fetch::ask_segment_starts(link, agreement.log) => starts,
-            error = link.closed() => return error.into(),
-            () = self.shutdown.cancelled() => return FollowError::Stopping,
+            error = link.closed() => return Err(error.into()),
+            () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
         // Evidence, not data: an upstream need not have it.
         let starts = starts.unwrap_or_default();
-        match self.logs.begin(agreement.log, manifest, starts).await {
-            Ok(()) => FollowError::Turn("a snapshot has begun"),
-            Err(error) => error,
-        }
+        self.logs.begin(agreement.log, manifest, starts).await?;
+        Ok(Ended::Reconnect("a snapshot has begun"))
     }
 
     /// Finds out where the logs meet and cuts off, aside, what lies behind.
-    async fn compare(&mut self, link: &Link, agreement: Agreement) -> FollowError {
+    async fn compare(&mut self, link: &Link, agreement: Agreement) -> Result<Ended, FollowError> {
         let Some(log) = self.logs.compared() else {
-            return FollowError::Protocol("there is nothing to compare".to_owned());
+            return Err(FollowError::Protocol(
+                "there is nothing to compare".to_owned(),
+            ));
         };
+        let within = self.config.handshake_timeout;
         let meeting = tokio::select! {
-            meeting = handshake::compare(agreement, &log, self.config.handshake_timeout) => meeting,
-            error = link.closed() => Err(error.into()),
-            () = self.shutdown.cancelled() => Err(FollowError::Stopping),
+            meeting = handshake::compare(agreement, &log, within) => meeting?,
+            error = link.closed() => return Err(error.into()),
+            () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
-        let meeting = match meeting {
-            Ok(meeting) => meeting,
-            Err(error) => return error,
-        };
-        if let Some(error) = stream::ring(&meeting.route, &self.config.node_id) {
-            return error;
-        }
-        match self.logs.reconcile(&meeting).await {
-            Ok(()) => FollowError::Turn("the local log was cut where it left the primary's"),
-            Err(error) => error,
-        }
+        stream::check_route(&meeting.route, &self.config.node_id)?;
+        self.logs.reconcile(&meeting).await?;
+        let reason = "the local log was cut where it left the primary's";
+        Ok(Ended::Reconnect(reason))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a connection with a secondary ends. It owns the sentences that people read about it and must
+//! What goes wrong on a connection with a secondary. It owns the sentences that people read about it and must
 //! never decide what follows from one.
 
 use std::time::Duration;
@@ -7,10 +7,9 @@ use tokio::task::JoinError;
 use wal::WalError;
 
 use crate::error::{CloseCode, LinkError};
-use crate::wire::refusal::RefuseReason;
 use crate::wire::{Message, Refuse};
 
-/// Why a connection with a secondary ended.
+/// What ended a connection with a secondary, or kept it from coming about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShipError {
     #[error(transparent)]
@@ -21,14 +20,6 @@ pub(crate) enum ShipError {
     Protocol(String),
     #[error("refused: {}", .0.message)]
     Refused(Refuse),
-    #[error("{0}; it was told where they still agree")]
-    Diverged(RefuseReason),
-    #[error("a newer connection of the same node took over")]
-    Superseded,
-    #[error("this node serves another log now")]
-    Swapped,
-    #[error("this node stops")]
-    Stopping,
     #[error("the log cannot be read: {0}")]
     Log(#[from] WalError),
     #[error("the log is closed")]

@@ -2,6 +2,7 @@
 //! meet helps to find out where they did. It owns a connection until blocks flow; it must never send
 //! one.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use wal::{Cursor, Log, Position};
 
 use crate::error::{LinkError, clip};
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::serve::ended::SessionEnd;
 use crate::serve::entries::Peer;
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::registry::Registration;
@@ -48,8 +50,11 @@ enum Decision {
     Compare(RefuseReason),
 }
 
-/// Takes a new connection as far as blocks or files.
-pub(crate) async fn handshake(link: &Link, shipping: &Shipping) -> Result<Accepted, ShipError> {
+/// Takes a new connection as far as blocks or files; breaks where it ends before.
+pub(crate) async fn handshake(
+    link: &Link,
+    shipping: &Shipping,
+) -> Result<ControlFlow<SessionEnd, Accepted>, ShipError> {
     let within = shipping.handshake_timeout;
     let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
     let hello = match in_time(within, receiver.receive()).await? {
@@ -58,12 +63,12 @@ pub(crate) async fn handshake(link: &Link, shipping: &Shipping) -> Result<Accept
         None => return Err(LinkError::Finished.into()),
     };
     match answer(link, shipping, &hello, &mut sender, &mut receiver).await {
-        Ok(Answered {
+        Ok(ControlFlow::Continue(Answered {
             log,
             protocol,
             registration,
             flow,
-        }) => Ok(Accepted {
+        })) => Ok(ControlFlow::Continue(Accepted {
             registration: Arc::new(registration),
             sender,
             receiver,
@@ -71,7 +76,8 @@ pub(crate) async fn handshake(link: &Link, shipping: &Shipping) -> Result<Accept
             protocol,
             hello,
             flow,
-        }),
+        })),
+        Ok(ControlFlow::Break(end)) => Ok(ControlFlow::Break(end)),
         Err(ShipError::Refused(refuse)) => {
             note(link, shipping, &hello, &refuse.message);
             in_time(within, sender.send(&Message::Refuse(refuse.clone()))).await?;
@@ -95,7 +101,7 @@ async fn answer(
     hello: &Hello,
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
-) -> Result<Answered, ShipError> {
+) -> Result<ControlFlow<SessionEnd, Answered>, ShipError> {
     let within = shipping.handshake_timeout;
     let protocol = negotiate(hello).map_err(refused)?;
     if shipping.source.lineage().passes(&hello.node_id) {
@@ -136,7 +142,8 @@ async fn answer(
             in_time(within, sender.send(&welcome)).await?;
             let route = Message::Route(shipping.source.lineage().route());
             in_time(within, sender.send(&route)).await?;
-            return Err(compare(&log, sender, receiver, reason, within).await);
+            let compared = compare(&log, sender, receiver, reason, within).await?;
+            return Ok(ControlFlow::Break(compared));
         }
     };
     let bootstrapping = hello.bootstrapping || flow.is_none();
@@ -148,12 +155,12 @@ async fn answer(
         Some(cursor) => Flow::Blocks(in_time(within, link.open_blocks()).await?, cursor),
         None => Flow::Snapshot,
     };
-    Ok(Answered {
+    Ok(ControlFlow::Continue(Answered {
         log,
         protocol,
         registration,
         flow,
-    })
+    }))
 }
 
 /// The plan for this secondary.
@@ -183,41 +190,38 @@ async fn snapshot(shipping: &Shipping, hello: &Hello, log: &Log) -> Result<WireP
     })
 }
 
-/// Tells for as long as it is asked which ends of blocks this log has too. Never succeeds: the
-/// secondary closes once it knows.
+/// Tells for as long as it is asked which ends of blocks this log has too. The secondary closes once
+/// it knows.
 async fn compare(
     log: &Log,
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
     reason: RefuseReason,
     within: Duration,
-) -> ShipError {
+) -> Result<SessionEnd, ShipError> {
     for _ in 0..MAX_PROBES {
         let probe = match in_time(within, receiver.receive()).await {
             Ok(Some(Message::Probe(probe))) if probe.points.len() <= MAX_POINTS => probe,
-            Ok(Some(other)) => return unexpected(&other),
+            Ok(Some(other)) => return Err(unexpected(&other)),
             Ok(None) | Err(ShipError::Link(LinkError::Closed { .. })) => {
-                return ShipError::Diverged(reason);
+                return Ok(SessionEnd::Compared(reason));
             }
-            Err(error) => return error,
+            Err(error) => return Err(error),
         };
         let points: Vec<Position> = probe.points.into_iter().map(Position::from).collect();
         let (asked, durable) = (log.clone(), *log.durable().borrow());
-        let found =
-            spawn_blocking(move || find_common(&points, durable, |lsn| asked.chain_at(lsn)));
-        let index = match found.await {
-            Ok(index) => index.and_then(|index| u32::try_from(index).ok()),
-            Err(error) => return error.into(),
-        };
+        let index =
+            spawn_blocking(move || find_common(&points, durable, |lsn| asked.chain_at(lsn)))
+                .await?
+                .and_then(|index| u32::try_from(index).ok());
         let common = Common {
             index,
             durable: durable.into(),
         };
-        if let Err(error) = in_time(within, sender.send(&Message::Common(common))).await {
-            return error;
-        }
+        in_time(within, sender.send(&Message::Common(common))).await?;
     }
-    ShipError::Protocol("it asks without end where the logs meet".to_owned())
+    let endless = "it asks without end where the logs meet";
+    Err(ShipError::Protocol(endless.to_owned()))
 }
 
 /// A relay hands on what it last heard of the primary, as in heartbeats.

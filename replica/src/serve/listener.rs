@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::certs::identity::Identity;
 use crate::config::ListenConfig;
-use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::error::{CloseCode, ReplicaError};
 use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
@@ -24,6 +24,7 @@ use crate::files::repair;
 use crate::quic::{Endpoint, Incoming};
 use crate::quiet::Quiet;
 use crate::revocation_watch;
+use crate::serve::ended::{self, Ended, SessionEnd};
 use crate::serve::error::ShipError;
 use crate::serve::registry::Registry;
 use crate::serve::session;
@@ -173,15 +174,15 @@ impl Acceptor {
     }
 }
 
-async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> ShipError {
+async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> Ended {
     let accepted = tokio::select! {
         accepted = timeout(TLS_TIMEOUT, incoming.accept()) => accepted,
-        () = shipping.shutdown.cancelled() => return ShipError::Stopping,
+        () = shipping.shutdown.cancelled() => return Ok(SessionEnd::Stopping),
     };
     match accepted {
         Ok(Ok(link)) => session::serve(link, shipping).await,
-        Ok(Err(error)) => error.into(),
-        Err(_) => ShipError::Silent(TLS_TIMEOUT),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ShipError::Silent(TLS_TIMEOUT)),
     }
 }
 
@@ -198,38 +199,22 @@ impl PeerLog {
     }
 
     /// Says once why a connection ended; what repeats with every connection is not said again.
-    fn report(&self, ended: &ShipError, complaints: &std::sync::Mutex<Quiet>) {
-        let address = self.address;
-        if is_ordinary(ended) {
-            tracing::info!(%address, reason = %ended, "secondary disconnected");
+    fn report(&self, ended: &Ended, complaints: &std::sync::Mutex<Quiet>) {
+        let (address, reason) = (self.address, ended::reason(ended));
+        if ended::is_ordinary(ended) {
+            tracing::info!(%address, %reason, "secondary disconnected");
             return;
         }
-        let line = format!("{}: {ended}", address.ip());
+        let line = format!("{}: {reason}", address.ip());
         let news = match complaints.lock() {
             Ok(mut complaints) => complaints.is_news(&line, Instant::now()),
             Err(_) => true,
         };
         if news {
-            tracing::warn!(%address, reason = %ended, "secondary turned away");
+            tracing::warn!(%address, %reason, "secondary turned away");
         } else {
-            tracing::debug!(%address, reason = %ended, "secondary turned away again");
+            tracing::debug!(%address, %reason, "secondary turned away again");
         }
-    }
-}
-
-fn is_ordinary(ended: &ShipError) -> bool {
-    match ended {
-        ShipError::Link(LinkError::Closed { code, .. }) => *code != CloseCode::BadBlock as u64,
-        ShipError::Link(LinkError::Codec(_)) => false,
-        ShipError::Link(error) => !error.is_about_certificate(),
-        ShipError::Superseded | ShipError::Stopping | ShipError::Swapped => true,
-        ShipError::Silent(_)
-        | ShipError::Protocol(_)
-        | ShipError::Refused(_)
-        | ShipError::Diverged(_)
-        | ShipError::Log(_)
-        | ShipError::LogClosed
-        | ShipError::Task(_) => false,
     }
 }
 

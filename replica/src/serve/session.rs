@@ -2,6 +2,8 @@
 //! (blocks, heartbeats, reports, fetches). It owns nothing but that connection and must never slow
 //! the log: what a stalled secondary holds is the connection's send window.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,10 +14,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use wal::{Cursor, Log, Lsn, WalError};
 
-use crate::error::{CloseCode, LinkError, clip};
+use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
 use crate::files::limit::Limit;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::serve::ended::{self, Ended, SessionEnd};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, Flow, handshake};
 use crate::serve::registry::Registration;
@@ -24,27 +27,28 @@ use crate::wire::blocks::Packer;
 use crate::wire::message::MAX_SUMMARIES;
 use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report, Status, V3_SINCE};
 
-/// Serves one secondary until its connection ends, for whatever reason.
-pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> ShipError {
+/// Serves one secondary until its connection ends.
+pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Ended {
     let accepted = tokio::select! {
         accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
-        () = shipping.shutdown.cancelled() => Err(ShipError::Stopping),
+        () = shipping.shutdown.cancelled() => Ok(ControlFlow::Break(SessionEnd::Stopping)),
     };
-    let error = match accepted {
-        Ok(accepted) => {
+    let ended = match accepted {
+        Ok(ControlFlow::Continue(accepted)) => {
             let registration = Arc::clone(&accepted.registration);
-            let error = run_session(&link, accepted, &shipping).await;
-            registration.ended(error.to_string());
-            error
+            let ended = run_session(&link, accepted, &shipping).await;
+            registration.ended(ended::reason(&ended));
+            ended
         }
-        Err(error) => error,
+        Ok(ControlFlow::Break(end)) => Ok(end),
+        Err(error) => Err(error),
     };
-    close(&link, &error).await;
-    error
+    close(&link, &ended).await;
+    ended
 }
 
-async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> ShipError {
+async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Ended {
     let Accepted {
         registration,
         sender,
@@ -65,10 +69,10 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Sh
         Flow::Blocks(blocks, cursor) => (blocks, cursor),
         Flow::Snapshot => {
             return tokio::select! {
-                error = serving => error.into(),
-                error = link.closed() => error.into(),
-                () = shipping.shutdown.cancelled() => ShipError::Stopping,
-                () = sleep(MANIFEST_TIME) => ShipError::Silent(MANIFEST_TIME),
+                error = serving => Err(error.into()),
+                error = link.closed() => Err(error.into()),
+                () = shipping.shutdown.cancelled() => Ok(SessionEnd::Stopping),
+                () = sleep(MANIFEST_TIME) => Err(ShipError::Silent(MANIFEST_TIME)),
             };
         }
     };
@@ -90,24 +94,16 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Sh
         flushed: watch::Sender::new(Lsn(0)),
         caught_up: watch::Sender::new(None),
     };
-    let loops = async {
-        tokio::try_join!(
-            session.ship(cursor, blocks),
-            session.beat(sender),
-            session.listen(receiver),
-        )
-    };
     let ended = tokio::select! {
-        ended = loops => match ended {
-            Ok(_) => ShipError::Stopping,
-            Err(error) => error,
-        },
-        () = registration.superseded().cancelled() => ShipError::Superseded,
-        () = swapped(shipping, &log) => ShipError::Swapped,
-        error = serving => error.into(),
-        error = link.closed() => error.into(),
+        Err(error) = session.ship(cursor, blocks) => Err(error),
+        ended = session.beat(sender) => ended,
+        Err(error) = session.listen(receiver) => Err(error),
+        () = registration.superseded().cancelled() => Ok(SessionEnd::Superseded),
+        () = swapped(shipping, &log) => Ok(SessionEnd::OtherLog),
+        error = serving => Err(error.into()),
+        error = link.closed() => Err(error.into()),
     };
-    if ended.is_complaint() {
+    if ended.as_ref().is_err_and(ShipError::is_complaint) {
         doubt(shipping, &log, *session.flushed.borrow());
     }
     ended
@@ -151,7 +147,11 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Sends what is durable, then waits for more: catching up and following live are one loop.
-    async fn ship(&self, mut cursor: Cursor, mut blocks: BlockSender) -> Result<(), ShipError> {
+    async fn ship(
+        &self,
+        mut cursor: Cursor,
+        mut blocks: BlockSender,
+    ) -> Result<Infallible, ShipError> {
         let mut durable = self.log.durable();
         loop {
             let end = *durable.borrow_and_update();
@@ -204,7 +204,7 @@ impl Session<'_> {
 
     /// Tells where the primary's log and clock stand: when that changes, a little later to say it
     /// once for many groups, and from time to time anyway. A relay tells what it last heard.
-    async fn beat(&self, mut sender: ControlSender) -> Result<(), ShipError> {
+    async fn beat(&self, mut sender: ControlSender) -> Ended {
         let mut durable = self.log.durable();
         let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
@@ -234,7 +234,9 @@ impl Session<'_> {
             tokio::select! {
                 changed = durable.changed() => changed.map_err(|_| ShipError::LogClosed)?,
                 changed = caught_up.changed() => changed.map_err(|_| ShipError::LogClosed)?,
-                changed = lineages.changed() => changed.map_err(|_| ShipError::Stopping)?,
+                changed = lineages.changed() => if changed.is_err() {
+                    return Ok(SessionEnd::Stopping);
+                },
                 () = sleep(self.shipping.heartbeat) => {}
                 () = self.shipping.shutdown.cancelled() => return self.say_goodbye(sender).await,
             }
@@ -242,7 +244,7 @@ impl Session<'_> {
     }
 
     /// Gives the secondary a moment to have everything on disk, then tells it to go.
-    async fn say_goodbye(&self, mut sender: ControlSender) -> Result<(), ShipError> {
+    async fn say_goodbye(&self, mut sender: ControlSender) -> Ended {
         let end = self.log.durable().borrow().lsn;
         let mut flushed = self.flushed.subscribe();
         if timeout(DRAIN, flushed.wait_for(|lsn| *lsn >= end))
@@ -251,13 +253,13 @@ impl Session<'_> {
         {
             tracing::debug!(%end, "the secondary did not have everything when this node stopped");
         }
-        let reason = ShipError::Stopping.to_string();
+        let reason = SessionEnd::Stopping.to_string();
         sender.send(&Message::End(End { reason })).await?;
         sender.finish();
-        Err(ShipError::Stopping)
+        Ok(SessionEnd::Stopping)
     }
 
-    async fn listen(&self, mut receiver: ControlReceiver) -> Result<(), ShipError> {
+    async fn listen(&self, mut receiver: ControlReceiver) -> Result<Infallible, ShipError> {
         let newer = self.protocol >= V3_SINCE;
         let silence = self.shipping.contact_timeout;
         loop {
@@ -372,21 +374,12 @@ fn check(
 }
 
 /// Ends the connection so that the secondary learns why.
-async fn close(link: &Link, error: &ShipError) {
-    let code = match error {
-        ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_) => CloseCode::Protocol,
-        ShipError::Link(_) => CloseCode::Done,
-        ShipError::Silent(_) => CloseCode::Silent,
-        ShipError::Refused(_) => CloseCode::Refused,
-        ShipError::Superseded => CloseCode::Superseded,
-        ShipError::Stopping | ShipError::Swapped | ShipError::Diverged(_) => CloseCode::Done,
-        ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_) => CloseCode::Internal,
-    };
-    if matches!(error, ShipError::Refused(_) | ShipError::Stopping) {
+async fn close(link: &Link, ended: &Ended) {
+    if matches!(ended, Ok(SessionEnd::Stopping) | Err(ShipError::Refused(_))) {
         // Closing drops what is still on its way, so the peer closes once it has the last message.
         let _ = timeout(FAREWELL, link.closed()).await;
     }
-    link.close(code, &clip(&error.to_string()));
+    link.close(ended::close_code(ended), &clip(&ended::reason(ended)));
 }
 
 /// Most bytes read from the log in one step.

@@ -1,0 +1,70 @@
+//! How a connection with a secondary ends where nothing has failed, and what the secondary and the log
+//! are told about either. It owns those words and codes; it must never decide when a connection ends.
+
+use std::fmt;
+
+use crate::error::{CloseCode, LinkError};
+use crate::serve::error::ShipError;
+use crate::wire::refusal::RefuseReason;
+
+/// Why a connection ended in order.
+#[derive(Debug)]
+pub(crate) enum SessionEnd {
+    /// The logs did not meet: the secondary was told where they still agree.
+    Compared(RefuseReason),
+    /// A newer connection of the same node took over.
+    Superseded,
+    /// This node serves another log now.
+    OtherLog,
+    /// This node stops.
+    Stopping,
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compared(reason) => write!(f, "{reason}; it was told where they still agree"),
+            Self::Superseded => f.write_str("a newer connection of the same node took over"),
+            Self::OtherLog => f.write_str("this node serves another log now"),
+            Self::Stopping => f.write_str("this node stops"),
+        }
+    }
+}
+
+/// How a connection ended.
+pub(crate) type Ended = Result<SessionEnd, ShipError>;
+
+/// The sentence about it.
+pub(crate) fn reason(ended: &Ended) -> String {
+    match ended {
+        Ok(end) => end.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What to tell the secondary when closing.
+pub(crate) fn close_code(ended: &Ended) -> CloseCode {
+    match ended {
+        Ok(SessionEnd::Superseded) => CloseCode::Superseded,
+        Ok(SessionEnd::Compared(_) | SessionEnd::OtherLog | SessionEnd::Stopping) => {
+            CloseCode::Done
+        }
+        Err(ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_)) => CloseCode::Protocol,
+        Err(ShipError::Link(_)) => CloseCode::Done,
+        Err(ShipError::Silent(_)) => CloseCode::Silent,
+        Err(ShipError::Refused(_)) => CloseCode::Refused,
+        Err(ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_)) => CloseCode::Internal,
+    }
+}
+
+/// Whether connections end so every day, and nobody need look.
+pub(crate) fn is_ordinary(ended: &Ended) -> bool {
+    match ended {
+        Ok(SessionEnd::Compared(_)) => false,
+        Ok(SessionEnd::Superseded | SessionEnd::OtherLog | SessionEnd::Stopping) => true,
+        Err(ShipError::Link(LinkError::Closed { code, .. })) => *code != CloseCode::BadBlock as u64,
+        Err(ShipError::Link(LinkError::Codec(_))) => false,
+        Err(ShipError::Link(error)) => !error.is_about_certificate(),
+        Err(_) => false,
+    }
+}
