@@ -1,8 +1,8 @@
 //! A light follower: it says Hello, follows, and tells the truth about how far it is, but keeps
 //! nothing. What it costs its upstream is what a secondary costs; what it costs this machine is little.
 //!
-//! It speaks version 2 of the protocol on purpose, in which blocks travel as they are. Of a block it
-//! reads the header, which must continue what came before, and drops the rest. Holds no thread, no
+//! It asks for no compression, so that blocks travel as they are, in frames. Of a block it reads the
+//! header, which must continue what came before, and drops the rest. Holds no thread, no
 //! endpoint, and nothing of what it received.
 
 use std::net::SocketAddr;
@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
-use replica::wire::{FrameReader, Hello, MAX_MESSAGE_LEN, Message, Status, WirePlan, codec};
+use replica::wire::blocks::Unpacker;
+use replica::wire::{
+    FrameReader, Hello, MAX_MESSAGE_LEN, Message, PROTOCOL_MAX, PROTOCOL_MIN, Report, WirePlan,
+    codec,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use wal::{BLOCK_HEADER_LEN, BlockHeader, LogId, Position};
@@ -20,9 +24,6 @@ use crate::error::{BenchError, Context};
 
 /// The name every node's certificate has.
 const SERVER_NAME: &str = "headwater-node";
-
-/// The version whose block stream is nothing but blocks.
-const PROTOCOL: u16 = 2;
 
 /// Time for the answer to Hello.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -73,8 +74,8 @@ impl Follower {
             .await
             .context("open a control stream")?;
         let hello = Message::Hello(Hello {
-            protocol_min: PROTOCOL,
-            protocol_max: PROTOCOL,
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
             format_version: wal::FORMAT_VERSION,
             node: name.to_owned(),
             node_id: name.to_owned(),
@@ -121,6 +122,7 @@ impl Follower {
             mut cutter,
         } = self;
         let mut blocks = None;
+        let mut unpacker = Unpacker::new();
         let mut pieces = vec![Bytes::new(); PIECES];
         let mut reported = Instant::now();
         let mut due = reported;
@@ -129,7 +131,10 @@ impl Follower {
                 count = take(&connection, &mut blocks, &mut pieces) => {
                     let before = cutter.at;
                     for piece in &mut pieces[..count?] {
-                        cutter.push(&std::mem::take(piece))?;
+                        unpacker.push(std::mem::take(piece));
+                    }
+                    while let Some(raw) = unpacker.next().context("read a frame of blocks")? {
+                        cutter.push(&raw)?;
                     }
                     progress.bytes.store(cutter.bytes, Ordering::Relaxed);
                     if cutter.at != before {
@@ -138,7 +143,7 @@ impl Follower {
                     }
                 }
                 heard = hear(&mut receiver, &mut frames) => match heard? {
-                    Message::Heartbeat(_) | Message::CaughtUp(_) => {}
+                    Message::Heartbeat(_) | Message::CaughtUp(_) | Message::Route(_) => {}
                     other => return Err(unexpected(&other)),
                 },
                 () = sleep_until(due) => {
@@ -224,11 +229,12 @@ async fn hear(receiver: &mut RecvStream, frames: &mut FrameReader) -> Result<Mes
 
 /// What was received counts as flushed and applied: there is nothing it could be lost from.
 fn status(at: Position) -> Message {
-    Message::Status(Status {
+    Message::Report(Report {
         received: at.lsn.0,
         flushed: at.lsn.0,
         applied: at.lsn.0,
         chain: at.chain,
+        ..Report::default()
     })
 }
 

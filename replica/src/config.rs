@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::status::{Hop, Member};
 use crate::wire::blocks::Compression;
+use crate::wire::version::Versions;
 
 /// How a primary listens for secondaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct ListenConfig {
     pub max_rate: u64,
     /// Bytes per second to one secondary; 0: no limit.
     pub max_rate_per_secondary: u64,
+    /// Protocol versions to speak; others than this build's only in tests of nodes of different builds.
+    pub versions: Versions,
     /// How blocks travel to secondaries that understand it.
     pub compression: Compression,
     /// Secondaries seen before this node started.
@@ -50,6 +53,7 @@ impl ListenConfig {
             heartbeat: Duration::from_millis(200),
             max_rate: 0,
             max_rate_per_secondary: 0,
+            versions: Versions::OWN,
             compression: Compression::None,
             members: Vec::new(),
         }
@@ -65,6 +69,8 @@ pub struct FollowConfig {
     pub node: String,
     /// Identity of this node's data directory: a newer connection under the same id ends the older.
     pub node_id: String,
+    /// Protocol versions to speak; others than this build's only in tests of nodes of different builds.
+    pub versions: Versions,
     /// Bytes the primary may send ahead of what the log has taken.
     pub receive_window_bytes: u32,
     /// Time for one address to answer.
@@ -97,6 +103,7 @@ impl FollowConfig {
             upstreams,
             node: node.into(),
             node_id: node_id.into(),
+            versions: Versions::OWN,
             receive_window_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(3),
             handshake_timeout: HANDSHAKE_TIMEOUT,

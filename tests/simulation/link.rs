@@ -86,7 +86,7 @@ impl Link {
             shipping: Shipping::new(compression),
             reader: FrameReader::new(),
             phase: Phase::Greeting(hello.clone()),
-            unpacker: Unpacker::new(true),
+            unpacker: Unpacker::new(),
             assembler: Assembler::new(),
             files: FrameReader::new(),
             fetch: None,

@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use replica::wire::blocks::{Compression, Packer};
 use replica::wire::common_point::find_common;
-use replica::wire::plan::{Plan, RefuseReason, negotiate, plan, upstream_state};
+use replica::wire::plan::{Plan, negotiate, plan, upstream_state};
+use replica::wire::refusal::RefuseReason;
 use replica::wire::{
-    CaughtUp, Common, FetchFrom, File, FrameReader, Hello, Message, Refuse, Route, Welcome,
-    WirePlan, codec::encode,
+    CaughtUp, Common, FetchFrom, File, FrameReader, Hello, Message, Refuse, Route, Versions,
+    Welcome, WirePlan, codec::encode,
 };
 use wal::{Bundle, Cursor, Log, Position, WalError};
 
@@ -91,7 +92,8 @@ impl Shipping {
         streams: &mut Streams,
     ) -> Check {
         let durable = *log.durable().borrow();
-        let wire = match plan(hello, &upstream_state(log)) {
+        let plan = plan(hello, &upstream_state(log, Versions::OWN));
+        let wire = match plan.map_err(|reason| format!("refused: {reason}"))? {
             Plan::Stream(from) => {
                 let cursor = log.cursor(from);
                 self.cursor = Some(cursor.map_err(|error| format!("agreed and then: {error}"))?);
@@ -100,7 +102,7 @@ impl Shipping {
                     chain: from.chain,
                 }
             }
-            Plan::Snapshot { .. } => {
+            Plan::Snapshot => {
                 let bundle = log.bundle();
                 let wire = WirePlan::Snapshot {
                     lsn: bundle.compacted().lsn.0,
@@ -112,10 +114,9 @@ impl Shipping {
                 wire
             }
             Plan::Compare(_) => WirePlan::Compare {},
-            Plan::Refuse(reason) => return Err(format!("refused: {reason}")),
         };
         let welcome = Welcome {
-            protocol: negotiate(hello).map_err(text)?,
+            protocol: negotiate(hello, Versions::OWN).map_err(text)?,
             log: log.id().0,
             epoch: log.epoch().0,
             plan: wire,

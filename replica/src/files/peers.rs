@@ -1,5 +1,4 @@
-//! The peers a node can ask for a file, and be asked by: those whose connection has agreed on a
-//! version that knows how. It owns the list and the bound on what is served at once, and must never
+//! The peers a node can ask for a file, and be asked by: those whose handshake is done. It owns the list and the bound on what is served at once, and must never
 //! end a connection: a peer without a file is as good as before.
 
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use crate::error::LinkError;
 use crate::files::Files;
 use crate::files::fetch::{self, Giving, Places};
 use crate::quic::Link;
-use crate::wire::PROTOCOL_MIN;
 
 /// Connected peers. Cheap to clone.
 #[derive(Clone)]
@@ -29,7 +27,6 @@ struct List {
 struct Listing {
     number: u64,
     link: Link,
-    protocol: u16,
 }
 
 impl Peers {
@@ -41,39 +38,22 @@ impl Peers {
     }
 
     /// Lists a peer and answers what it asks, until the connection ends or this is dropped.
-    pub(crate) async fn attend<F: Files>(
-        &self,
-        link: &Link,
-        protocol: u16,
-        giving: &Giving<'_, F>,
-    ) -> LinkError {
-        let _listed = self.list_link(link, protocol);
+    pub(crate) async fn attend<F: Files>(&self, link: &Link, giving: &Giving<'_, F>) -> LinkError {
+        let _listed = self.list_link(link);
         fetch::serve(link, giving, &self.places).await
     }
 
     /// Everyone who can be asked now.
     pub(crate) fn all(&self) -> Vec<Link> {
-        self.speaking(PROTOCOL_MIN)
-    }
-
-    /// Those of them who speak this version or a newer one.
-    pub(crate) fn speaking(&self, protocol: u16) -> Vec<Link> {
         let list = self.list.borrow();
-        let able = list.links.iter().filter(|one| one.protocol >= protocol);
-        able.map(|one| one.link.clone()).collect()
+        list.links.iter().map(|one| one.link.clone()).collect()
     }
 
     /// Waits until there is someone to ask.
     pub(crate) async fn some(&self) {
-        self.some_speaking(PROTOCOL_MIN).await;
-    }
-
-    /// Waits until there is someone who speaks this version or a newer one.
-    pub(crate) async fn some_speaking(&self, protocol: u16) {
         let mut list = self.list.subscribe();
-        let able = |list: &List| list.links.iter().any(|one| one.protocol >= protocol);
         // The sender lives as long as self, so this cannot fail.
-        let _ = list.wait_for(able).await;
+        let _ = list.wait_for(|list| !list.links.is_empty()).await;
     }
 
     /// Waits until more than `seen` have ever been listed; how many have.
@@ -84,7 +64,7 @@ impl Peers {
         listed.map_or(seen, |list| list.listed)
     }
 
-    fn list_link(&self, link: &Link, protocol: u16) -> Listed {
+    fn list_link(&self, link: &Link) -> Listed {
         let mut number = 0;
         self.list.send_modify(|list| {
             list.listed += 1;
@@ -92,7 +72,6 @@ impl Peers {
             list.links.push(Listing {
                 number,
                 link: link.clone(),
-                protocol,
             });
         });
         Listed {

@@ -220,7 +220,6 @@ mod tests {
     use super::*;
     use crate::files::fetch::Giving;
     use crate::tests::loopback::{Pair, Shelf, damaged, segment};
-    use crate::wire::PROTOCOL_MAX;
 
     #[test]
     fn pauses_grow_for_each_file_alone_and_are_forgotten_with_it() {
@@ -247,7 +246,7 @@ mod tests {
     }
 
     /// Both ends attend to the connection while `near` repairs itself; true when it did in time.
-    async fn repairs(near: &Shelf, far: &Shelf, protocol: u16, within: Duration) -> bool {
+    async fn repairs(near: &Shelf, far: &Shelf, within: Duration) -> bool {
         let pair = Pair::connect().await;
         let (ours, theirs) = (Peers::new(), Peers::new());
         let shutdown = CancellationToken::new();
@@ -261,8 +260,8 @@ mod tests {
         let (ours_give, theirs_give) = (Giving::of(near), Giving::of(far));
         let repaired = tokio::select! {
             repaired = whole => repaired,
-            error = ours.attend(&pair.secondary, protocol, &ours_give) => panic!("ended: {error}"),
-            error = theirs.attend(&pair.primary, protocol, &theirs_give) => panic!("ended: {error}"),
+            error = ours.attend(&pair.secondary, &ours_give) => panic!("ended: {error}"),
+            error = theirs.attend(&pair.primary, &theirs_give) => panic!("ended: {error}"),
         };
         shutdown.cancel();
         task.await.expect("ends");
@@ -276,7 +275,7 @@ mod tests {
         let far = Shelf::holding(segment(3), file.clone());
         far.put("parquet/b.parquet", other.clone());
         let near = Shelf::lacking(&[segment(3), "parquet/b.parquet".to_owned()]);
-        assert!(repairs(&near, &far, PROTOCOL_MAX, Duration::from_secs(20)).await);
+        assert!(repairs(&near, &far, Duration::from_secs(20)).await);
         assert!(near.read(&segment(3)) == Some(file));
         assert_eq!(near.read("parquet/b.parquet"), Some(other));
     }
@@ -294,10 +293,10 @@ mod tests {
         let (nothing, everything) = (Giving::of(&empty), Giving::of(&full));
         tokio::select! {
             () = run(near.clone(), ours.clone(), shutdown) => panic!("it must not end"),
-            error = ours.attend(&one.primary, PROTOCOL_MAX, &ours_give) => panic!("ended: {error}"),
-            error = ours.attend(&two.primary, PROTOCOL_MAX, &ours_give) => panic!("ended: {error}"),
-            error = theirs.attend(&one.secondary, PROTOCOL_MAX, &nothing) => panic!("ended: {error}"),
-            error = theirs.attend(&two.secondary, PROTOCOL_MAX, &everything) => panic!("ended: {error}"),
+            error = ours.attend(&one.primary, &ours_give) => panic!("ended: {error}"),
+            error = ours.attend(&two.primary, &ours_give) => panic!("ended: {error}"),
+            error = theirs.attend(&one.secondary, &nothing) => panic!("ended: {error}"),
+            error = theirs.attend(&two.secondary, &everything) => panic!("ended: {error}"),
             whole = timeout(Duration::from_secs(20), whole.wait_for(Vec::is_empty)) => {
                 assert!(whole.is_ok(), "not repaired");
             }

@@ -12,7 +12,7 @@ use crate::status::FollowPhase;
 use crate::wire::Refuse;
 use crate::wire::assembler::AssembleError;
 use crate::wire::blocks::BlockFrameError;
-use crate::wire::refusal::{DAMAGED, NEEDS_SNAPSHOT, NO_LOG_YET};
+use crate::wire::refusal::{DAMAGED, NO_LOG_YET};
 
 /// What ended a connection, or kept it from coming about.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,6 @@ impl FollowError {
     /// The state to show until the next attempt succeeds.
     pub(crate) fn phase(&self) -> FollowPhase {
         match self {
-            Self::Refused(refuse) if refuse.code == NEEDS_SNAPSHOT => FollowPhase::NeedsSnapshot,
             Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
                 FollowPhase::Connecting
             }
@@ -107,7 +106,7 @@ mod tests {
                 ..Refuse::default()
             })
         };
-        assert_eq!(refuse(NEEDS_SNAPSHOT).phase(), FollowPhase::NeedsSnapshot);
+        assert_eq!(refuse(NO_LOG_YET).phase(), FollowPhase::Connecting);
         assert_eq!(refuse(4).phase(), FollowPhase::Refused);
         let certificate = LinkError::PeerCertificate("unknown issuer".to_owned());
         assert_eq!(FollowError::from(certificate).phase(), FollowPhase::Refused);

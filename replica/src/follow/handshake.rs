@@ -13,9 +13,7 @@ use crate::follow::error::FollowError;
 use crate::follow::reconcile::Meeting;
 use crate::quic::{ControlReceiver, ControlSender, Link};
 use crate::wire::common_point::{self, Search};
-use crate::wire::{
-    Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe, Route, Welcome, WirePlan,
-};
+use crate::wire::{Hello, Message, Point, Probe, Route, Welcome, WirePlan};
 
 /// What this node says first: of the log it holds, or of the one that is being brought in.
 pub(crate) fn hello(
@@ -24,8 +22,8 @@ pub(crate) fn hello(
     bootstrapping: bool,
 ) -> Hello {
     let mut hello = Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL_MAX,
+        protocol_min: config.versions.min,
+        protocol_max: config.versions.max,
         format_version: wal::FORMAT_VERSION,
         node: config.node.clone(),
         node_id: config.node_id.clone(),
@@ -54,20 +52,10 @@ pub(crate) struct Agreement {
     pub(crate) log: LogId,
     /// Its epoch.
     pub(crate) epoch: Epoch,
-    pub(crate) plan: Agreed,
+    /// As it was asked for.
+    pub(crate) plan: WirePlan,
     pub(crate) durable: Lsn,
     pub(crate) now_unix_ns: i64,
-}
-
-/// What was agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Agreed {
-    /// Blocks from here on.
-    Stream(Position),
-    /// Files first, then blocks from here on.
-    Snapshot(Position),
-    /// To find out where the logs meet.
-    Compare,
 }
 
 /// Says Hello and hears what the upstream makes of it.
@@ -80,14 +68,14 @@ pub(crate) async fn handshake(
     in_time(within, sender.send(&Message::Hello(hello.clone()))).await?;
     match receive(&mut receiver, within).await? {
         Message::Welcome(welcome) => {
-            let (log, plan) = agreed(&hello, &welcome)?;
+            let log = agreed(&hello, &welcome)?;
             Ok(Agreement {
                 sender,
                 receiver,
                 protocol: welcome.protocol,
                 log,
                 epoch: Epoch(welcome.epoch),
-                plan,
+                plan: welcome.plan,
                 durable: Lsn(welcome.durable),
                 now_unix_ns: welcome.now_unix_ns,
             })
@@ -116,8 +104,8 @@ async fn in_time<T>(
     }
 }
 
-/// Checks that the upstream agreed to what was asked.
-fn agreed(hello: &Hello, welcome: &Welcome) -> Result<(LogId, Agreed), FollowError> {
+/// Checks that the upstream agreed to what was asked; its log.
+fn agreed(hello: &Hello, welcome: &Welcome) -> Result<LogId, FollowError> {
     let broken = |what: &str| Err(FollowError::Protocol(what.to_owned()));
     if !(hello.protocol_min..=hello.protocol_max).contains(&welcome.protocol) {
         return broken("it chose a version that was not offered");
@@ -126,24 +114,22 @@ fn agreed(hello: &Hello, welcome: &Welcome) -> Result<(LogId, Agreed), FollowErr
     if hello.log().is_some_and(|own| own != log) {
         return broken("it welcomed another log");
     }
-    let (lsn, chain) = match welcome.plan {
-        WirePlan::Stream { lsn, chain } => (lsn, chain),
-        WirePlan::Snapshot { lsn, chain, .. } => {
-            let from = Point { lsn, chain }.into();
-            return Ok((log, Agreed::Snapshot(from)));
+    match welcome.plan {
+        WirePlan::Stream { lsn, chain } => {
+            let asked = match hello.log() {
+                Some(_) => hello.position(),
+                None => log.genesis(),
+            };
+            if Position::from(Point { lsn, chain }) != asked {
+                return broken("it begins at another position");
+            }
         }
-        WirePlan::Compare {} if hello.log.is_some() => return Ok((log, Agreed::Compare)),
-        WirePlan::Compare {} => return broken("it compares with a log that is not there"),
-    };
-    let from = Position::from(Point { lsn, chain });
-    let asked = match hello.log() {
-        Some(_) => hello.position(),
-        None => log.genesis(),
-    };
-    if from != asked {
-        return broken("it begins at another position");
+        WirePlan::Compare {} if hello.log.is_none() => {
+            return broken("it compares with a log that is not there");
+        }
+        WirePlan::Snapshot { .. } | WirePlan::Compare {} => {}
     }
-    Ok((log, Agreed::Stream(from)))
+    Ok(log)
 }
 
 /// Finds out where this node's log and the upstream's meet.
@@ -199,6 +185,7 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::PROTOCOL_MAX;
 
     fn config() -> FollowConfig {
         FollowConfig::new(vec!["p:1".to_owned()], "s", "id")
@@ -235,9 +222,8 @@ mod tests {
     fn an_answer_must_be_to_what_was_asked() {
         let plan = WirePlan::Stream { lsn: 50, chain: 5 };
         let asked = asking(Some([7; 16]), 50, 5);
-        let (log, plan_agreed) = agreed(&asked, &welcome(plan)).expect("agreed");
-        let from = Position::from(Point { lsn: 50, chain: 5 });
-        assert_eq!((log, plan_agreed), (LogId([7; 16]), Agreed::Stream(from)));
+        let log = agreed(&asked, &welcome(plan)).expect("agreed");
+        assert_eq!(log, LogId([7; 16]));
 
         let newer = Welcome {
             protocol: PROTOCOL_MAX + 1,
@@ -266,7 +252,7 @@ mod tests {
             lsn: genesis.lsn.0,
             chain: genesis.chain,
         };
-        let (log, plan) = agreed(&asking(None, 0, 0), &welcome(plan)).expect("agreed");
-        assert_eq!((log, plan), (LogId([7; 16]), Agreed::Stream(genesis)));
+        let log = agreed(&asking(None, 0, 0), &welcome(plan)).expect("agreed");
+        assert_eq!(log, LogId([7; 16]));
     }
 }

@@ -15,7 +15,7 @@ use crate::follow::state::FollowState;
 use crate::quic::ControlSender;
 use crate::serve::registry::Summaries;
 use crate::wire::message::MAX_SUMMARIES;
-use crate::wire::{Descendants, Disk, MAX_MESSAGE_LEN, Message, Report, Status};
+use crate::wire::{Descendants, Disk, MAX_MESSAGE_LEN, Message, Report};
 
 /// Tells the upstream how far this node is, and who follows it.
 pub(crate) struct Reporter<'a> {
@@ -23,7 +23,6 @@ pub(crate) struct Reporter<'a> {
     pub(crate) state: &'a FollowState,
     pub(crate) config: &'a FollowConfig,
     pub(crate) bootstrapping: bool,
-    pub(crate) newer: bool,
     pub(crate) summaries: watch::Receiver<Option<Summaries>>,
 }
 
@@ -37,8 +36,7 @@ impl Reporter<'_> {
             let flushed = *durable.borrow_and_update();
             replicated.borrow_and_update();
             sender.send(&self.report(flushed)).await?;
-            if self.newer && reported_at.is_none_or(|at: Instant| at.elapsed() >= DESCENDANTS_EVERY)
-            {
+            if reported_at.is_none_or(|at: Instant| at.elapsed() >= DESCENDANTS_EVERY) {
                 reported_at = Some(Instant::now());
                 let descendants = self.descendants();
                 if descendants != reported {
@@ -67,18 +65,14 @@ impl Reporter<'_> {
             self.state.applied(applied, snapshot.committed_at());
         }
         drop(snapshot);
-        let status = Status {
-            received: self.state.received_lsn().max(flushed.lsn).0,
+        let received = self.state.received_lsn().max(flushed.lsn);
+        assert!(received >= flushed.lsn && flushed.lsn >= applied);
+        let mut report = Report {
+            received: received.0,
             flushed: flushed.lsn.0,
             applied: applied.0,
             chain: flushed.chain,
-        };
-        if !self.newer {
-            return Message::Status(status);
-        }
-        let mut report = Report {
-            status,
-            below: self
+            descendants: self
                 .log
                 .replicated()
                 .borrow()

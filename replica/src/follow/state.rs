@@ -277,6 +277,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::wire::WireHop;
 
     fn fresh() -> FollowState {
         FollowState::new(None, hop("own"))
@@ -286,6 +287,14 @@ mod tests {
         Hop {
             id: id.to_owned(),
             name: id.to_owned(),
+        }
+    }
+
+    /// The way of who follows the primary.
+    fn rooted() -> Route {
+        Route {
+            hops: vec![WireHop::default()],
+            rooted: true,
         }
     }
 
@@ -346,7 +355,7 @@ mod tests {
     fn contact_and_its_loss_show_in_the_lag() {
         let state = fresh();
         let start = Instant::now();
-        state.routed(Route::older("p"));
+        state.routed(rooted());
         state.beat(Lsn(0), 5_000_000_000, start);
         let status = state.status(&[], start);
         assert_eq!((status.lag_rows, status.lag_ms), (Some(0), Some(0)));
@@ -359,7 +368,7 @@ mod tests {
     fn a_relay_that_repeats_itself_is_no_word_of_the_primary() {
         let state = fresh();
         let start = Instant::now();
-        state.routed(Route::older("p"));
+        state.routed(rooted());
         state.beat(Lsn(0), 5_000_000_000, start);
         state.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
         let later = state.status(&[], start + Duration::from_secs(30));
@@ -368,7 +377,6 @@ mod tests {
 
     #[test]
     fn the_way_to_the_primary_is_told_on_and_forgotten_with_the_connection() {
-        use crate::wire::WireHop;
         let state = fresh();
         let primary = WireHop {
             id: "p".to_owned(),

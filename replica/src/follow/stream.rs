@@ -18,7 +18,7 @@ use crate::files::peers::Peers;
 use crate::follow::bootstrap::Completion;
 use crate::follow::ended::Ended;
 use crate::follow::error::FollowError;
-use crate::follow::handshake::{Agreed, Agreement};
+use crate::follow::handshake::Agreement;
 use crate::follow::report::Reporter;
 use crate::follow::state::FollowState;
 use crate::quic::{BlockReceiver, ControlReceiver, Link};
@@ -26,7 +26,7 @@ use crate::serve::registry::Summaries;
 use crate::serve::source::MAX_HOPS;
 use crate::wire::assembler::Assembler;
 use crate::wire::blocks::Unpacker;
-use crate::wire::{Message, Route, V3_SINCE};
+use crate::wire::{Message, Point, Route, WirePlan};
 
 /// What following over one connection needs beside it.
 pub(crate) struct Following<'a> {
@@ -63,20 +63,15 @@ pub(crate) async fn stream(
         summaries,
         shutdown,
     } = following;
-    let (protocol, bootstrapping) = (agreement.protocol, completion.is_some());
+    let bootstrapping = completion.is_some();
     state.received(tip.lsn);
     state.welcomed(bootstrapping);
-    if protocol < V3_SINCE {
-        // It names nobody it follows: what it says is taken for the primary's word.
-        state.routed(Route::older(link.peer()));
-    }
     state.beat(agreement.durable, agreement.now_unix_ns, Instant::now());
 
     let cut = CancellationToken::new();
-    let framed = protocol >= V3_SINCE;
     // Each of the two ends the other, which then has nothing to say of why.
     let receiving = async {
-        let failed = receive(link, follower, state, framed, &cut).await;
+        let failed = receive(link, follower, state, &cut).await;
         cut.cancel();
         failed
     };
@@ -92,7 +87,6 @@ pub(crate) async fn stream(
         state,
         config,
         bootstrapping,
-        newer: framed,
         summaries,
     };
     let giving = Giving::of(&served);
@@ -102,7 +96,7 @@ pub(crate) async fn stream(
             Err(error) = reader.run(agreement.receiver) => Some(Err(error)),
             Err(error) = reporter.run(agreement.sender) => Some(Err(error)),
             reason = failure(&log) => Some(Err(FollowError::LocalLog(reason))),
-            error = peers.attend(link, protocol, &giving) => Some(Err(error.into())),
+            error = peers.attend(link, &giving) => Some(Err(error.into())),
             error = link.closed() => Some(Err(error.into())),
             ended = complete => Some(ended),
             () = better => Some(Ok(Ended::BetterUpstream)),
@@ -121,13 +115,15 @@ pub(crate) async fn stream(
 }
 
 /// Blocks must begin where the local log ends.
-fn begins_at(plan: Agreed, tip: Position) -> Result<(), FollowError> {
-    match plan {
-        Agreed::Stream(from) if from == tip => Ok(()),
-        Agreed::Stream(wanted) => Err(FollowError::Moved { wanted, found: tip }),
-        Agreed::Snapshot(_) | Agreed::Compare => {
-            Err(FollowError::Protocol("no blocks were agreed on".to_owned()))
-        }
+fn begins_at(plan: WirePlan, tip: Position) -> Result<(), FollowError> {
+    let WirePlan::Stream { lsn, chain } = plan else {
+        return Err(FollowError::Protocol("no blocks were agreed on".to_owned()));
+    };
+    let wanted = Position::from(Point { lsn, chain });
+    if wanted == tip {
+        Ok(())
+    } else {
+        Err(FollowError::Moved { wanted, found: tip })
     }
 }
 
@@ -136,7 +132,6 @@ async fn receive(
     link: &Link,
     follower: &mut Follower,
     state: &FollowState,
-    framed: bool,
     cut: &CancellationToken,
 ) -> Option<FollowError> {
     let blocks = tokio::select! {
@@ -147,7 +142,7 @@ async fn receive(
         Ok(blocks) => blocks,
         Err(error) => return Some(error.into()),
     };
-    let mut unpacker = Unpacker::new(framed);
+    let mut unpacker = Unpacker::new();
     let mut assembler = Assembler::new();
     loop {
         let taken = tokio::select! {

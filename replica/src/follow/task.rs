@@ -21,7 +21,7 @@ use crate::files::peers::Peers;
 use crate::follow::dial::{self, Reached, Rotation};
 use crate::follow::ended::Ended;
 use crate::follow::error::FollowError;
-use crate::follow::handshake::{self, Agreed, Agreement};
+use crate::follow::handshake::{self, Agreement};
 use crate::follow::logs::LocalLogs;
 use crate::follow::state::FollowState;
 use crate::follow::stream::{self, Following};
@@ -29,6 +29,7 @@ use crate::quic::Link;
 use crate::quiet::Quiet;
 use crate::serve::registry::Summaries;
 use crate::status::FollowPhase;
+use crate::wire::WirePlan;
 
 /// The task's state.
 pub(crate) struct Task {
@@ -216,18 +217,18 @@ impl Task {
         };
         self.logs.accepts(agreement.log)?;
         match agreement.plan {
-            Agreed::Stream(from) => {
+            WirePlan::Stream { lsn, .. } => {
                 tracing::info!(upstream = %self.upstream(), peer = link.peer(), log = %agreement.log,
-                    %from, protocol = agreement.protocol, "following the upstream");
+                    from = lsn, protocol = agreement.protocol, "following the upstream");
                 self.stream(link, agreement).await
             }
-            Agreed::Snapshot(from) => {
-                tracing::info!(upstream = %self.upstream(), peer = link.peer(), %from,
+            WirePlan::Snapshot { lsn, .. } => {
+                tracing::info!(upstream = %self.upstream(), peer = link.peer(), from = lsn,
                     "the beginning of the upstream's log is gone: a snapshot is needed");
                 self.state.welcomed(true);
                 self.take_snapshot(link, &agreement).await
             }
-            Agreed::Compare => self.compare(link, agreement).await,
+            WirePlan::Compare {} => self.compare(link, agreement).await,
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn unexpected(message: &Message) -> ShipError {
         Message::Refuse(_) => "Refuse",
         Message::Heartbeat(_) => "Heartbeat",
         Message::CaughtUp(_) => "CaughtUp",
-        Message::Status(_) => "Status",
+        Message::Retired5(never) => match *never {},
         Message::End(_) => "End",
         Message::Fetch(_) => "Fetch",
         Message::File(_) => "File",

@@ -20,8 +20,9 @@ use crate::serve::shared::Shipping;
 use crate::wire::common_point::{MAX_POINTS, find_common};
 use crate::wire::message::MAX_NAME_LEN;
 use crate::wire::plan::{Plan, negotiate, plan, upstream_state};
-use crate::wire::refusal::{RefuseReason, needs_snapshot};
-use crate::wire::{Common, Hello, Message, Refuse, V3_SINCE, Welcome, WirePlan};
+use crate::wire::refusal::RefuseReason;
+use crate::wire::version::Versions;
+use crate::wire::{Common, Hello, Message, Refuse, Welcome, WirePlan};
 
 /// What a handshake that succeeded leaves.
 pub(crate) struct Accepted {
@@ -32,22 +33,8 @@ pub(crate) struct Accepted {
     pub(crate) log: Log,
     pub(crate) protocol: u16,
     pub(crate) hello: Hello,
-    pub(crate) flow: Flow,
-}
-
-/// What follows a handshake.
-pub(crate) enum Flow {
-    /// Blocks from the cursor on.
-    Blocks(BlockSender, Cursor),
-    /// Files, for as long as the secondary stays.
-    Snapshot,
-}
-
-/// What to do about a secondary, with what that takes.
-enum Decision {
-    Stream(Cursor),
-    Snapshot,
-    Compare(RefuseReason),
+    /// Blocks from the cursor on; none: files, for as long as the secondary stays.
+    pub(crate) blocks: Option<(BlockSender, Cursor)>,
 }
 
 /// Takes a new connection as far as blocks or files; breaks where it ends before.
@@ -67,7 +54,7 @@ pub(crate) async fn handshake(
             log,
             protocol,
             registration,
-            flow,
+            blocks,
         })) => Ok(ControlFlow::Continue(Accepted {
             registration: Arc::new(registration),
             sender,
@@ -75,7 +62,7 @@ pub(crate) async fn handshake(
             log,
             protocol,
             hello,
-            flow,
+            blocks,
         })),
         Ok(ControlFlow::Break(end)) => Ok(ControlFlow::Break(end)),
         Err(ShipError::Refused(refuse)) => {
@@ -92,7 +79,7 @@ struct Answered {
     log: Log,
     protocol: u16,
     registration: Registration,
-    flow: Flow,
+    blocks: Option<(BlockSender, Cursor)>,
 }
 
 async fn answer(
@@ -103,7 +90,7 @@ async fn answer(
     receiver: &mut ControlReceiver,
 ) -> Result<ControlFlow<SessionEnd, Answered>, ShipError> {
     let within = shipping.handshake_timeout;
-    let protocol = negotiate(hello).map_err(refused)?;
+    let protocol = negotiate(hello, shipping.versions).map_err(refused)?;
     if shipping.source.lineage().passes(&hello.node_id) {
         return Err(refused(RefuseReason::Loop));
     }
@@ -111,12 +98,10 @@ async fn answer(
         return Err(refused(RefuseReason::NoLogYet));
     };
     // Looking up a position may read the disk.
-    let (asked, held) = (hello.clone(), log.clone());
-    let decision = spawn_blocking(move || decide(&asked, &held)).await??;
-    let peer = peer(link, hello, protocol);
-    let (position, plan, flow) = match decision {
-        Decision::Stream(cursor) => {
-            let from = cursor.position();
+    let (asked, held, versions) = (hello.clone(), log.clone(), shipping.versions);
+    let (plan, cursor) = spawn_blocking(move || decide(&asked, &held, versions)).await??;
+    let (position, plan) = match plan {
+        Plan::Stream(from) => {
             if hello.bootstrapping {
                 shipping.leases.touch(&hello.node_id);
             } else {
@@ -126,17 +111,10 @@ async fn answer(
                 lsn: from.lsn.0,
                 chain: from.chain,
             };
-            (from, plan, Some(cursor))
+            (from, plan)
         }
-        Decision::Snapshot if protocol < V3_SINCE => {
-            return Err(ShipError::Refused(needs_snapshot(hello, log.oldest())));
-        }
-        Decision::Snapshot => (
-            hello.position(),
-            snapshot(shipping, hello, &log).await?,
-            None,
-        ),
-        Decision::Compare(reason) => {
+        Plan::Snapshot => (hello.position(), snapshot(shipping, hello, &log).await?),
+        Plan::Compare(reason) => {
             note(link, shipping, hello, &reason.to_string());
             let welcome = welcome(shipping, &log, protocol, WirePlan::Compare {});
             in_time(within, sender.send(&welcome)).await?;
@@ -146,35 +124,40 @@ async fn answer(
             return Ok(ControlFlow::Break(compared));
         }
     };
-    let bootstrapping = hello.bootstrapping || flow.is_none();
+    let peer = peer(link, hello, protocol);
+    let bootstrapping = hello.bootstrapping || cursor.is_none();
     let registration = shipping.registry.register(peer, position, bootstrapping);
     let registration = registration.map_err(refused)?;
     let welcome = welcome(shipping, &log, protocol, plan);
     in_time(within, sender.send(&welcome)).await?;
-    let flow = match flow {
-        Some(cursor) => Flow::Blocks(in_time(within, link.open_blocks()).await?, cursor),
-        None => Flow::Snapshot,
+    let blocks = match cursor {
+        Some(cursor) => Some((in_time(within, link.open_blocks()).await?, cursor)),
+        None => None,
     };
     Ok(ControlFlow::Continue(Answered {
         log,
         protocol,
         registration,
-        flow,
+        blocks,
     }))
 }
 
-/// The plan for this secondary.
-fn decide(hello: &Hello, log: &Log) -> Result<Decision, ShipError> {
-    match plan(hello, &upstream_state(log)) {
-        Plan::Stream(position) => Ok(Decision::Stream(log.cursor(position)?)),
-        Plan::Snapshot { .. } => Ok(Decision::Snapshot),
+/// The plan for this secondary, and where blocks come from if it is to stream them.
+fn decide(
+    hello: &Hello,
+    log: &Log,
+    versions: Versions,
+) -> Result<(Plan, Option<Cursor>), ShipError> {
+    let plan = plan(hello, &upstream_state(log, versions)).map_err(refused)?;
+    let cursor = match &plan {
+        Plan::Stream(from) => Some(log.cursor(*from)?),
         Plan::Compare(_) if !log.is_whole_at(hello.position().lsn) => {
             let position = hello.position().lsn;
-            Err(refused(RefuseReason::Damaged { position }))
+            return Err(refused(RefuseReason::Damaged { position }));
         }
-        Plan::Compare(reason) => Ok(Decision::Compare(reason)),
-        Plan::Refuse(reason) => Err(refused(reason)),
-    }
+        Plan::Snapshot | Plan::Compare(_) => None,
+    };
+    Ok((plan, cursor))
 }
 
 /// What a snapshot would be now; its files are held for this secondary.

@@ -30,7 +30,7 @@ use crate::serve::registry::Registry;
 use crate::serve::session;
 use crate::serve::shared::Shipping;
 use crate::serve::source::Source;
-use crate::wire::blocks::{Compression, Packer};
+use crate::wire::blocks::Packer;
 
 /// A listening node. Dropping it ends the connections too, but only [`Listener::stop`] waits for
 /// that.
@@ -65,7 +65,7 @@ impl Listener {
             leases: Leases::new(),
             limits: Limits::new(config.max_rate, config.max_rate_per_secondary),
             packer: Arc::new(Packer::new(config.compression)),
-            plain: Arc::new(Packer::new(Compression::None)),
+            versions: config.versions,
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
             handshake_timeout: config.handshake_timeout,
             contact_timeout: config.contact_timeout,

@@ -20,12 +20,12 @@ use crate::files::limit::Limit;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::serve::ended::{self, Ended, SessionEnd};
 use crate::serve::error::{ShipError, unexpected};
-use crate::serve::handshake::{Accepted, Flow, handshake};
+use crate::serve::handshake::{Accepted, handshake};
 use crate::serve::registry::Registration;
 use crate::serve::shared::Shipping;
-use crate::wire::blocks::Packer;
+use crate::wire::blocks::{self, Packer};
 use crate::wire::message::MAX_SUMMARIES;
-use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report, Status, V3_SINCE};
+use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report};
 
 /// Serves one secondary until its connection ends.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Ended {
@@ -56,7 +56,7 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> En
         log,
         protocol,
         hello,
-        flow,
+        blocks,
     } = accepted;
     let limit = shipping.limits.peer();
     let giving = Giving {
@@ -64,32 +64,24 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> En
         leases: Some((&shipping.leases, &hello.node_id)),
         limit: limit.clone(),
     };
-    let serving = shipping.peers.attend(link, protocol, &giving);
-    let (blocks, cursor) = match flow {
-        Flow::Blocks(blocks, cursor) => (blocks, cursor),
-        Flow::Snapshot => {
-            return tokio::select! {
-                error = serving => Err(error.into()),
-                error = link.closed() => Err(error.into()),
-                () = shipping.shutdown.cancelled() => Ok(SessionEnd::Stopping),
-                () = sleep(MANIFEST_TIME) => Err(ShipError::Silent(MANIFEST_TIME)),
-            };
-        }
+    let serving = shipping.peers.attend(link, &giving);
+    let Some((blocks, cursor)) = blocks else {
+        return tokio::select! {
+            error = serving => Err(error.into()),
+            error = link.closed() => Err(error.into()),
+            () = shipping.shutdown.cancelled() => Ok(SessionEnd::Stopping),
+            () = sleep(MANIFEST_TIME) => Err(ShipError::Silent(MANIFEST_TIME)),
+        };
     };
     let from = cursor.position();
     tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
         protocol, bootstrapping = hello.bootstrapping, "secondary connected");
-    let packer = match hello.compressions & ZSTD {
-        0 => &shipping.plain,
-        _ => &shipping.packer,
-    };
     let session = Session {
         shipping,
         log: &log,
         registration: &registration,
         limit,
-        packer: (protocol >= V3_SINCE).then_some(packer),
-        protocol,
+        compresses: hello.compressions & ZSTD != 0,
         sent: AtomicU64::new(from.lsn.0),
         flushed: watch::Sender::new(Lsn(0)),
         caught_up: watch::Sender::new(None),
@@ -137,9 +129,8 @@ struct Session<'a> {
     log: &'a Log,
     registration: &'a Registration,
     limit: Limit,
-    /// Frames blocks, for those who know frames.
-    packer: Option<&'a Arc<Packer>>,
-    protocol: u16,
+    /// Whether the secondary can undo it.
+    compresses: bool,
     sent: AtomicU64,
     flushed: watch::Sender<Lsn>,
     caught_up: watch::Sender<Option<Lsn>>,
@@ -189,7 +180,7 @@ impl Session<'_> {
         mut cursor: Cursor,
         is_cold: bool,
     ) -> Result<(Cursor, Option<Load>), ShipError> {
-        let packer = self.packer.map(Arc::clone);
+        let packer = self.compresses.then(|| Arc::clone(&self.shipping.packer));
         let read = move || {
             let load = Load::next(&mut cursor, packer.as_deref());
             (cursor, load)
@@ -213,7 +204,7 @@ impl Session<'_> {
             let end = durable.borrow_and_update().lsn;
             let lineage = lineages.borrow_and_update().clone();
             // The way first: who has none to the primary has no word of it either.
-            if self.protocol >= V3_SINCE && route.as_ref() != Some(&lineage.route()) {
+            if route.as_ref() != Some(&lineage.route()) {
                 let way = lineage.route();
                 sender.send(&Message::Route(way.clone())).await?;
                 route = Some(way);
@@ -260,18 +251,13 @@ impl Session<'_> {
     }
 
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<Infallible, ShipError> {
-        let newer = self.protocol >= V3_SINCE;
         let silence = self.shipping.contact_timeout;
         loop {
             let received = timeout(silence, receiver.receive()).await;
             let received = received.map_err(|_| ShipError::Silent(silence))?;
             let report = match received? {
-                Some(Message::Status(status)) if !newer => Report {
-                    status,
-                    ..Report::default()
-                },
-                Some(Message::Report(report)) if newer => report,
-                Some(Message::Descendants(descendants)) if newer => {
+                Some(Message::Report(report)) => report,
+                Some(Message::Descendants(descendants)) => {
                     check_summaries(&descendants)?;
                     self.registration.descendants(descendants.nodes);
                     continue;
@@ -279,18 +265,17 @@ impl Session<'_> {
                 Some(other) => return Err(unexpected(&other)),
                 None => return Err(LinkError::Finished.into()),
             };
-            let status = &report.status;
-            if report.below.len() > MOST_BELOW {
+            if report.descendants.len() > MAX_DISKS {
                 return Err(ShipError::Protocol("it reports too many disks".to_owned()));
             }
-            check(status, self.sent.load(Ordering::Relaxed), |lsn| {
+            check(&report, self.sent.load(Ordering::Relaxed), |lsn| {
                 self.log.chain_at(lsn)
             })?;
             self.compare_files(&report);
             let caught_up = *self.caught_up.borrow();
-            let streams = caught_up.is_some_and(|at| status.applied >= at.0);
+            let streams = caught_up.is_some_and(|at| report.applied >= at.0);
             self.registration.report(&report, streams);
-            self.flushed.send_replace(Lsn(status.flushed));
+            self.flushed.send_replace(Lsn(report.flushed));
         }
     }
 
@@ -332,7 +317,7 @@ impl Load {
         let end = chunk.end.lsn;
         let parts = match packer {
             Some(packer) => packer.frame(from, &chunk),
-            None => chunk.parts,
+            None => blocks::raw(&chunk.parts),
         };
         Ok(Some(Self { parts, end }))
     }
@@ -350,16 +335,17 @@ fn check_summaries(descendants: &Descendants) -> Result<(), ShipError> {
 
 /// A report must be possible: in order, of what was sent, and of the same blocks.
 fn check(
-    status: &Status,
+    report: &Report,
     sent: u64,
     chain_at: impl Fn(Lsn) -> Option<u64>,
 ) -> Result<(), ShipError> {
-    let Status {
+    let Report {
         received,
         flushed,
         applied,
         chain,
-    } = *status;
+        ..
+    } = *report;
     if applied > flushed || flushed > received || received > sent {
         return Err(ShipError::Protocol(format!(
             "it reports received {received}, flushed {flushed}, applied {applied} of {sent} sent"
@@ -394,8 +380,8 @@ const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 /// Time for a secondary that needs a snapshot to take the manifest and go.
 const MANIFEST_TIME: Duration = Duration::from_secs(120);
 
-/// Disks in one report.
-const MOST_BELOW: usize = 8;
+/// Disks of descendants in one report.
+const MAX_DISKS: usize = 8;
 
 /// Bit of Hello's `compressions`.
 const ZSTD: u8 = 1;
@@ -414,23 +400,24 @@ mod tests {
         (lsn == Lsn(100)).then_some(7)
     }
 
-    fn status(received: u64, flushed: u64, applied: u64, chain: u64) -> Status {
-        Status {
+    fn report(received: u64, flushed: u64, applied: u64, chain: u64) -> Report {
+        Report {
             received,
             flushed,
             applied,
             chain,
+            ..Report::default()
         }
     }
 
     #[test]
-    fn a_status_must_be_possible() {
-        assert!(check(&status(90, 80, 70, 1), 90, chain_at).is_ok());
-        assert!(check(&status(100, 100, 100, 7), 100, chain_at).is_ok());
+    fn a_report_must_be_possible() {
+        assert!(check(&report(90, 80, 70, 1), 90, chain_at).is_ok());
+        assert!(check(&report(100, 100, 100, 7), 100, chain_at).is_ok());
         for impossible in [
-            status(91, 80, 70, 1),
-            status(80, 90, 70, 1),
-            status(90, 70, 80, 1),
+            report(91, 80, 70, 1),
+            report(80, 90, 70, 1),
+            report(90, 70, 80, 1),
         ] {
             assert!(matches!(
                 check(&impossible, 90, chain_at),
@@ -440,8 +427,8 @@ mod tests {
     }
 
     #[test]
-    fn a_status_with_another_chain_at_the_same_end_is_divergence() {
-        let error = check(&status(100, 100, 100, 8), 100, chain_at).expect_err("diverged");
+    fn a_report_with_another_chain_at_the_same_end_is_divergence() {
+        let error = check(&report(100, 100, 100, 8), 100, chain_at).expect_err("diverged");
         assert!(error.to_string().contains("differs"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use crate::files::peers::Peers;
 use crate::serve::registry::Registry;
 use crate::serve::source::Source;
 use crate::wire::blocks::Packer;
+use crate::wire::version::Versions;
 
 /// What all shippers of a node share.
 pub(crate) struct Shipping {
@@ -23,10 +24,10 @@ pub(crate) struct Shipping {
     /// Files kept for secondaries that take a snapshot.
     pub(crate) leases: Leases,
     pub(crate) limits: Limits,
+    /// Protocol versions of this node.
+    pub(crate) versions: Versions,
     /// For secondaries that can undo it.
     pub(crate) packer: Arc<Packer>,
-    /// For all others.
-    pub(crate) plain: Arc<Packer>,
     pub(crate) heartbeat: Duration,
     /// Time for each step of a handshake.
     pub(crate) handshake_timeout: Duration,

@@ -16,9 +16,10 @@ use wal::{BLOCK_HEADER_LEN, BlockHeader, Log, LogId, Position};
 use super::{Cluster, any};
 use crate::error::{CloseCode, LinkError};
 use crate::quic::{BlockReceiver, BlockSender, ControlReceiver, ControlSender, Endpoint, Link};
+use crate::wire::blocks::Unpacker;
 use crate::wire::{
-    CaughtUp, Heartbeat, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Report, Status, Welcome,
-    WirePlan, codec,
+    CaughtUp, Heartbeat, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Report, Welcome, WirePlan,
+    codec,
 };
 
 /// A window that takes whatever a test sends.
@@ -126,21 +127,19 @@ fn relength(frame: &mut [u8]) {
     frame[..codec::LENGTH_LEN].copy_from_slice(&length.to_le_bytes());
 }
 
-/// What a secondary is that has everything below `at` on disk.
-pub(super) fn status(at: Position) -> Status {
-    Status {
+/// What a secondary says that has everything below `at` on disk.
+pub(super) fn report_of(at: Position) -> Report {
+    Report {
         received: at.lsn.0,
         flushed: at.lsn.0,
         applied: at.lsn.0,
         chain: at.chain,
+        ..Report::default()
     }
 }
 
 pub(super) fn report(at: Position) -> Message {
-    Message::Report(Report {
-        status: status(at),
-        ..Report::default()
-    })
+    Message::Report(report_of(at))
 }
 
 /// A faked secondary, or something that only looks like one.
@@ -184,9 +183,10 @@ impl Caller {
     }
 }
 
-/// Takes blocks as version 2 sends them, and checks that they are whole and continue each other.
+/// Takes blocks out of their frames, and checks that they are whole and continue each other.
 pub(super) struct Taker {
     blocks: Option<BlockReceiver>,
+    unpacker: Unpacker,
     /// End of the last whole block.
     pub(super) at: Position,
     /// All that came.
@@ -198,6 +198,7 @@ impl Taker {
     pub(super) fn of(log: LogId) -> Self {
         Self {
             blocks: None,
+            unpacker: Unpacker::new(),
             at: log.genesis(),
             bytes: Vec::new(),
             whole: 0,
@@ -215,7 +216,10 @@ impl Taker {
         };
         let pieces = blocks.receive().await.expect("blocks");
         for piece in pieces.expect("more of them") {
-            self.bytes.extend_from_slice(&mem::take(piece));
+            self.unpacker.push(mem::take(piece));
+        }
+        while let Some(raw) = self.unpacker.next().expect("good frames") {
+            self.bytes.extend_from_slice(&raw);
         }
         loop {
             let rest = &self.bytes[self.whole..];

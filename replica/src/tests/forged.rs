@@ -7,8 +7,8 @@ use super::*;
 use crate::error::CloseCode;
 use crate::wire::blocks::MAX_RAW_LEN;
 use crate::wire::{
-    CaughtUp, Heartbeat, Hello, Message, PROTOCOL_MAX, Probe, Report, Route, Status, Welcome,
-    WireHop, WirePlan, codec,
+    CaughtUp, Heartbeat, Hello, Message, PROTOCOL_MAX, Probe, Report, Route, Welcome, WireHop,
+    WirePlan, codec,
 };
 
 /// A log to send, a host to send it, and a secondary that follows the host.
@@ -359,7 +359,6 @@ fn out_of_place() -> Vec<(bool, Vec<u8>, &'static str)> {
         (false, oversized.clone(), longest),
         (true, report(), out),
         (true, frame(Message::Hello(Hello::default())), out),
-        (true, frame(Message::Status(Status::default())), out),
         (true, frame(Message::Probe(Probe::default())), out),
         (true, oversized, longest),
         (true, vec![0; 4], "a control message of 0 bytes"),

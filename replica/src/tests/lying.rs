@@ -2,12 +2,12 @@
 //! the connection ends with a code and a reason, others do not notice, and nobody counts for more
 //! than it was sent.
 
-use super::faked::{Caller, WIDE, blocks_of, ends, hello, report, soon, status};
+use super::faked::{Caller, WIDE, blocks_of, ends, hello, report, report_of, soon};
 use super::hostile::{copies, copies_become, is_sent, let_in, write_bulk};
 use super::*;
 use crate::wire::{
     CaughtUp, Common, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
-    PROTOCOL_MAX, Probe, Refuse, Report, Route, Status, Welcome, WirePlan, codec,
+    PROTOCOL_MAX, Probe, Refuse, Report, Route, Welcome, WirePlan, codec,
 };
 
 /// Bytes that are no message: how the connection ends and with which words.
@@ -99,7 +99,6 @@ fn out_of_place() -> Vec<Message> {
         Message::Refuse(Refuse::default()),
         Message::Heartbeat(Heartbeat::default()),
         Message::CaughtUp(CaughtUp::default()),
-        Message::Status(Status::default()),
         Message::End(End::default()),
         Message::Fetch(Fetch::default()),
         Message::File(File::default()),
@@ -124,22 +123,13 @@ async fn a_message_out_of_place_ends_the_connection_and_is_named() {
         Message::Report(Report::default()),
         Message::Descendants(Descendants::default()),
     ];
-    let older = Hello {
-        protocol_max: PROTOCOL_MAX - 1,
-        ..hello("odd")
-    };
     let mut cases: Vec<(Option<Hello>, Message)> = Vec::new();
-    let not_first = out_of_place().into_iter().skip(1).chain(later.clone());
+    let not_first = out_of_place().into_iter().skip(1).chain(later);
     cases.extend(not_first.map(|message| (None, message)));
     cases.extend(
         out_of_place()
             .into_iter()
             .map(|message| (Some(hello("odd")), message)),
-    );
-    cases.extend(
-        later
-            .into_iter()
-            .map(|message| (Some(older.clone()), message)),
     );
     for (first, message) in cases {
         let name = name_of(&message);
@@ -176,32 +166,25 @@ async fn a_report_never_counts_for_more_than_was_sent() {
         chain: !end.chain,
         ..end
     };
-    let told = |status: Status| {
-        Message::Report(Report {
-            status,
-            ..Report::default()
-        })
-    };
-    let (less, all) = (end.lsn.0 - 1, status(end));
+    let (less, all) = (end.lsn.0 - 1, report_of(end));
     let many = Report {
-        status: all,
-        below: vec![Disk::default(); 9],
-        ..Report::default()
+        descendants: vec![Disk::default(); 9],
+        ..all.clone()
     };
     let impossible = [
         (report(beyond), "it reports received"),
         (report(forever), "it reports received"),
         (
-            told(Status {
+            Message::Report(Report {
                 received: less,
-                ..all
+                ..all.clone()
             }),
             "it reports received",
         ),
         (
-            told(Status {
+            Message::Report(Report {
                 flushed: less,
-                ..all
+                ..all.clone()
             }),
             "it reports received",
         ),
@@ -241,9 +224,8 @@ async fn a_report_that_goes_back_counts_for_less_and_nobody_below_for_more_than_
         flushed: u64::MAX,
     };
     let boast = Report {
-        status: status(half),
-        below: (1..=8).map(disk).collect(),
-        ..Report::default()
+        descendants: (1..=8).map(disk).collect(),
+        ..report_of(half)
     };
     control.say(&Message::Report(boast)).await;
     copies_become(&primary, (9, half.lsn)).await;

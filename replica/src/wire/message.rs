@@ -8,6 +8,8 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use wal::{Epoch, LogId, Lsn, NodeCopy, Position};
 
+use crate::wire::version::Versions;
+
 /// Everything that is ever said: on the control stream, and fetches on a stream for each file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
@@ -21,8 +23,8 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// Primary: everything that was durable has been sent; live blocks follow.
     CaughtUp(CaughtUp),
-    /// Secondary: how far it is.
-    Status(Status),
+    /// Number 5 was a word of version 2, which nobody speaks any more.
+    Retired5(Retired),
     /// Primary: it stops.
     End(End),
     /// Either: first message of a stream of its own.
@@ -43,8 +45,8 @@ pub enum Message {
     Descendants(Descendants),
 }
 
-/// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
-/// there, or none.
+/// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are there,
+/// or none, so that an older peer can be told why it is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// Oldest protocol version it speaks.
@@ -119,6 +121,15 @@ impl<C> Decode<C> for Hello {
 bincode::impl_borrow_decode!(Hello);
 
 impl Hello {
+    /// The protocol versions it speaks.
+    #[must_use]
+    pub fn versions(&self) -> Versions {
+        Versions {
+            min: self.protocol_min,
+            max: self.protocol_max,
+        }
+    }
+
     /// The log it holds.
     #[must_use]
     pub fn log(&self) -> Option<LogId> {
@@ -213,18 +224,9 @@ pub struct CaughtUp {
     pub at: u64,
 }
 
-/// How far a secondary is: `received >= flushed >= applied`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Status {
-    /// End of what its log has accepted.
-    pub received: u64,
-    /// End of what is on its disk.
-    pub flushed: u64,
-    /// End of what its queries see.
-    pub applied: u64,
-    /// Chain value at `flushed`.
-    pub chain: u64,
-}
+/// What can neither be said nor read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Retired {}
 
 /// The primary stops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -269,19 +271,6 @@ pub struct Route {
     pub hops: Vec<WireHop>,
     /// Whether the last of them is the primary; else somebody on the way has lost contact.
     pub rooted: bool,
-}
-
-impl Route {
-    /// That of a peer which speaks a version without routes.
-    pub(crate) fn older(name: &str) -> Self {
-        Self {
-            hops: vec![WireHop {
-                id: String::new(),
-                name: name.to_owned(),
-            }],
-            rooted: true,
-        }
-    }
 }
 
 /// The end of a block.
@@ -338,13 +327,20 @@ pub struct FetchFrom {
     pub from: u64,
 }
 
-/// How far a secondary is, what it holds in files, and how far those are who follow it.
+/// How far a secondary is (`received >= flushed >= applied`), what it holds in files, and how far those
+/// are who follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Report {
-    /// The secondary itself.
-    pub status: Status,
+    /// End of what its log has accepted.
+    pub received: u64,
+    /// End of what is on its disk.
+    pub flushed: u64,
+    /// End of what its queries see.
+    pub applied: u64,
+    /// Chain value at `flushed`.
+    pub chain: u64,
     /// What is on the disks of those who follow it, furthest first; at most 8.
-    pub below: Vec<Disk>,
+    pub descendants: Vec<Disk>,
     /// Everything below is in its files.
     pub compacted: u64,
     /// The ordinal of its next file.

@@ -9,12 +9,11 @@ pub mod common_point;
 pub mod message;
 pub mod plan;
 pub mod refusal;
+pub mod version;
 
-pub use codec::{
-    ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN, PROTOCOL_MAX, PROTOCOL_MIN,
-    V3_SINCE,
-};
+pub use codec::{ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN};
 pub use message::{
     CaughtUp, Common, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello, Message,
-    NodeSummary, Point, Probe, Refuse, Report, Route, Status, Welcome, WireHop, WirePlan,
+    NodeSummary, Point, Probe, Refuse, Report, Route, Welcome, WireHop, WirePlan,
 };
+pub use version::{PROTOCOL_MAX, PROTOCOL_MIN, Versions};

@@ -6,9 +6,9 @@ use std::fmt;
 
 use wal::{Epoch, Log, LogId, Lsn, Position};
 
-use crate::wire::codec::{PROTOCOL_MAX, PROTOCOL_MIN, V3_SINCE};
 use crate::wire::message::{Hello, MAX_NAME_LEN};
 use crate::wire::refusal::RefuseReason;
+use crate::wire::version::Versions;
 
 /// What a primary holds.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub struct UpstreamState<F> {
     pub log: LogId,
     /// Its epoch.
     pub epoch: Epoch,
+    /// Protocol versions it speaks.
+    pub versions: Versions,
     /// Log format it writes.
     pub format_version: u8,
     /// Start of the oldest segment it still has.
@@ -27,13 +29,17 @@ pub struct UpstreamState<F> {
     pub chain_at: F,
 }
 
-/// What an upstream with this log holds now.
-pub fn upstream_state(log: &Log) -> UpstreamState<impl Fn(Lsn) -> Option<u64> + use<'_>> {
+/// What an upstream with this log, which speaks these versions, holds now.
+pub fn upstream_state(
+    log: &Log,
+    versions: Versions,
+) -> UpstreamState<impl Fn(Lsn) -> Option<u64> + use<'_>> {
     // First: the log may grow and lose its head meanwhile.
     let durable = *log.durable().borrow();
     UpstreamState {
         log: log.id(),
         epoch: log.epoch(),
+        versions,
         format_version: wal::FORMAT_VERSION,
         oldest: log.oldest(),
         durable,
@@ -53,69 +59,59 @@ impl<F> fmt::Debug for UpstreamState<F> {
     }
 }
 
-/// What to do about a secondary.
+/// How a secondary that may follow gets up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Send blocks from here on.
     Stream(Position),
     /// It is behind everything still held.
-    Snapshot {
-        /// Where the held log begins.
-        oldest: Position,
-    },
-    /// The logs do not meet: both sides find out where they did.
+    Snapshot,
+    /// The logs do not meet, for this reason: both sides find out where they did.
     Compare(RefuseReason),
-    /// It must not follow this log.
-    Refuse(RefuseReason),
 }
 
 /// The protocol version both speak: the newest of them.
-pub fn negotiate(hello: &Hello) -> Result<u16, RefuseReason> {
-    let newest = hello.protocol_max.min(PROTOCOL_MAX);
-    if newest < hello.protocol_min.max(PROTOCOL_MIN) {
-        let (min, max) = (hello.protocol_min, hello.protocol_max);
-        return Err(RefuseReason::Protocol { min, max });
-    }
-    Ok(newest)
+///
+/// # Errors
+/// When there is none.
+pub fn negotiate(hello: &Hello, ours: Versions) -> Result<u16, RefuseReason> {
+    let theirs = hello.versions();
+    ours.common(theirs)
+        .ok_or(RefuseReason::Protocol { theirs, ours })
 }
 
 /// What to do about a secondary that says `hello`. The first row that applies wins.
-pub fn plan<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Plan
+///
+/// # Errors
+/// Why it must not follow this log.
+pub fn plan<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Result<Plan, RefuseReason>
 where
     F: Fn(Lsn) -> Option<u64>,
 {
-    if let Err(reason) = compatible(hello, upstream) {
-        return Plan::Refuse(reason);
-    }
+    compatible(hello, upstream)?;
     let Some(log) = hello.log() else {
         let genesis = upstream.log.genesis();
-        if upstream.oldest.lsn > genesis.lsn {
-            return Plan::Snapshot {
-                oldest: upstream.oldest,
-            };
-        }
-        return Plan::Stream(genesis);
+        return Ok(if upstream.oldest.lsn > genesis.lsn {
+            Plan::Snapshot
+        } else {
+            Plan::Stream(genesis)
+        });
     };
     if log != upstream.log {
-        return Plan::Refuse(RefuseReason::ForeignLog {
+        return Err(RefuseReason::ForeignLog {
             theirs: log,
             ours: upstream.log,
         });
     }
-    if hello.epoch() > upstream.epoch {
-        let (theirs, ours) = (hello.epoch(), upstream.epoch);
-        return Plan::Refuse(RefuseReason::NewerEpoch { theirs, ours });
+    let (theirs, ours) = (hello.epoch(), upstream.epoch);
+    if theirs > ours {
+        return Err(RefuseReason::NewerEpoch { theirs, ours });
     }
-    match place(hello.position(), upstream) {
-        Plan::Refuse(reason) if negotiate(hello).is_ok_and(|version| version >= V3_SINCE) => {
-            Plan::Compare(reason)
-        }
-        plan => plan,
-    }
+    Ok(place(hello.position(), upstream))
 }
 
 fn compatible<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Result<(), RefuseReason> {
-    negotiate(hello)?;
+    negotiate(hello, upstream.versions)?;
     let (theirs, ours) = (hello.format_version, upstream.format_version);
     if theirs > ours {
         return Err(RefuseReason::FormatNewer { theirs, ours });
@@ -144,12 +140,10 @@ where
     let durable = upstream.durable;
     if position.lsn > durable.lsn {
         let (position, durable) = (position.lsn, durable.lsn);
-        return Plan::Refuse(RefuseReason::Ahead { position, durable });
+        return Plan::Compare(RefuseReason::Ahead { position, durable });
     }
     if position.lsn < upstream.oldest.lsn {
-        return Plan::Snapshot {
-            oldest: upstream.oldest,
-        };
+        return Plan::Snapshot;
     }
     // The two ends are known without asking; a boundary at the very end may not be indexed yet.
     let chain = [durable, upstream.oldest]
@@ -159,10 +153,10 @@ where
         .or_else(|| (upstream.chain_at)(position.lsn));
     match chain {
         Some(chain) if chain == position.chain => Plan::Stream(position),
-        Some(_) => Plan::Refuse(RefuseReason::Diverged {
+        Some(_) => Plan::Compare(RefuseReason::Diverged {
             position: position.lsn,
         }),
-        None => Plan::Refuse(RefuseReason::NotABoundary {
+        None => Plan::Compare(RefuseReason::NotABoundary {
             position: position.lsn,
         }),
     }
@@ -173,6 +167,9 @@ mod tests {
     use super::*;
 
     const LOG: LogId = LogId([7; 16]);
+
+    /// Those of a build after this one.
+    const SPOKEN: Versions = Versions { min: 3, max: 4 };
 
     fn at(lsn: u64, chain: u64) -> Position {
         Position {
@@ -186,6 +183,7 @@ mod tests {
         UpstreamState {
             log: LOG,
             epoch: Epoch(5),
+            versions: SPOKEN,
             format_version: 1,
             oldest: at(100, 1000),
             durable: at(200, 2000),
@@ -195,8 +193,8 @@ mod tests {
 
     fn hello(lsn: u64, chain: u64) -> Hello {
         Hello {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
+            protocol_min: SPOKEN.min,
+            protocol_max: SPOKEN.max,
             format_version: 1,
             log: Some(LOG.0),
             epoch: 5,
@@ -210,40 +208,33 @@ mod tests {
 
     fn refused(hello: &Hello) -> RefuseReason {
         match plan(hello, &upstream()) {
-            Plan::Refuse(reason) => reason,
-            other => panic!("not refused: {other:?}"),
+            Err(reason) => reason,
+            Ok(plan) => panic!("not refused: {plan:?}"),
         }
     }
 
     fn compared(hello: &Hello) -> RefuseReason {
         match plan(hello, &upstream()) {
-            Plan::Compare(reason) => reason,
+            Ok(Plan::Compare(reason)) => reason,
             other => panic!("not compared: {other:?}"),
         }
     }
 
     #[test]
-    fn a_version_without_the_search_is_refused_where_logs_do_not_meet() {
-        let older = Hello {
-            protocol_max: V3_SINCE - 1,
-            ..hello(150, 1)
-        };
-        let position = Lsn(150);
-        assert_eq!(refused(&older), RefuseReason::Diverged { position });
-    }
-
-    #[test]
     fn no_common_protocol_version() {
         let newer = Hello {
-            protocol_min: PROTOCOL_MAX + 1,
+            protocol_min: SPOKEN.max + 1,
             protocol_max: 9,
             ..hello(150, 1500)
         };
         assert_eq!(
             refused(&newer),
             RefuseReason::Protocol {
-                min: PROTOCOL_MAX + 1,
-                max: 9
+                theirs: Versions {
+                    min: SPOKEN.max + 1,
+                    max: 9
+                },
+                ours: SPOKEN,
             }
         );
         let older = Hello {
@@ -253,8 +244,8 @@ mod tests {
         };
         assert_eq!(refused(&older).code(), 1);
         let upside_down = Hello {
-            protocol_min: PROTOCOL_MAX,
-            protocol_max: PROTOCOL_MIN,
+            protocol_min: SPOKEN.max,
+            protocol_max: SPOKEN.min,
             ..hello(150, 1500)
         };
         assert_eq!(refused(&upside_down).code(), 1);
@@ -267,15 +258,15 @@ mod tests {
             protocol_max: 99,
             ..hello(150, 1500)
         };
-        assert_eq!(negotiate(&wide), Ok(PROTOCOL_MAX));
-        assert_eq!(plan(&wide, &upstream()), Plan::Stream(at(150, 1500)));
+        assert_eq!(negotiate(&wide, SPOKEN), Ok(SPOKEN.max));
+        assert_eq!(plan(&wide, &upstream()), Ok(Plan::Stream(at(150, 1500))));
         let older = Hello {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MIN,
+            protocol_min: SPOKEN.min,
+            protocol_max: SPOKEN.min,
             ..hello(150, 1500)
         };
-        assert_eq!(negotiate(&older), Ok(PROTOCOL_MIN));
-        assert_eq!(plan(&older, &upstream()), Plan::Stream(at(150, 1500)));
+        assert_eq!(negotiate(&older, SPOKEN), Ok(SPOKEN.min));
+        assert_eq!(plan(&older, &upstream()), Ok(Plan::Stream(at(150, 1500))));
     }
 
     #[test]
@@ -319,17 +310,12 @@ mod tests {
             epoch: 0,
             ..hello(0, 0)
         };
-        assert_eq!(
-            plan(&fresh, &upstream()),
-            Plan::Snapshot {
-                oldest: at(100, 1000)
-            }
-        );
+        assert_eq!(plan(&fresh, &upstream()), Ok(Plan::Snapshot));
         let whole = UpstreamState {
             oldest: LOG.genesis(),
             ..upstream()
         };
-        assert_eq!(plan(&fresh, &whole), Plan::Stream(LOG.genesis()));
+        assert_eq!(plan(&fresh, &whole), Ok(Plan::Stream(LOG.genesis())));
     }
 
     #[test]
@@ -354,7 +340,7 @@ mod tests {
             epoch: 4,
             ..hello(150, 1500)
         };
-        assert_eq!(plan(&older, &upstream()), Plan::Stream(at(150, 1500)));
+        assert_eq!(plan(&older, &upstream()), Ok(Plan::Stream(at(150, 1500))));
     }
 
     #[test]
@@ -368,12 +354,7 @@ mod tests {
 
     #[test]
     fn behind_everything_held() {
-        assert_eq!(
-            plan(&hello(99, 990), &upstream()),
-            Plan::Snapshot {
-                oldest: at(100, 1000)
-            }
-        );
+        assert_eq!(plan(&hello(99, 990), &upstream()), Ok(Plan::Snapshot));
     }
 
     #[test]
@@ -398,7 +379,7 @@ mod tests {
         for lsn in [100, 120, 150, 200] {
             assert_eq!(
                 plan(&hello(lsn, lsn * 10), &upstream()),
-                Plan::Stream(at(lsn, lsn * 10))
+                Ok(Plan::Stream(at(lsn, lsn * 10)))
             );
         }
     }
@@ -412,6 +393,6 @@ mod tests {
         };
         let genesis = LOG.genesis();
         let restarted = hello(genesis.lsn.0, genesis.chain);
-        assert_eq!(plan(&restarted, &empty), Plan::Stream(genesis));
+        assert_eq!(plan(&restarted, &empty), Ok(Plan::Stream(genesis)));
     }
 }

@@ -1,10 +1,10 @@
 //! Why a primary turns a secondary away, as a sentence, a number and a detail. It owns the numbers
 //! and must never decide: `plan` does.
 
-use wal::{Epoch, LogId, Lsn, Position};
+use wal::{Epoch, LogId, Lsn};
 
-use crate::wire::codec::{PROTOCOL_MAX, PROTOCOL_MIN};
-use crate::wire::message::{Hello, Refuse};
+use crate::wire::message::Refuse;
+use crate::wire::version::Versions;
 
 /// Why a secondary must not follow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,15 +12,13 @@ use crate::wire::message::{Hello, Refuse};
 pub enum RefuseReason {
     /// The two builds share no protocol version.
     #[error(
-        "no common protocol version: the secondary speaks {min} to {max}, this primary {own_min} to {own_max}; upgrade the older of the two",
-        own_min = PROTOCOL_MIN,
-        own_max = PROTOCOL_MAX
+        "no common protocol version: the secondary speaks {theirs}, this primary {ours}; upgrade the older of the two"
     )]
     Protocol {
-        /// The secondary's oldest.
-        min: u16,
-        /// The secondary's newest.
-        max: u16,
+        /// The secondary's.
+        theirs: Versions,
+        /// The primary's.
+        ours: Versions,
     },
     /// The secondary writes a newer log format.
     #[error("the secondary writes log format {theirs}, this primary {ours}: upgrade the primary")]
@@ -122,17 +120,9 @@ pub enum RefuseReason {
     },
 }
 
-/// Code of [`Refuse`] for a secondary that is behind everything still held.
-pub const NEEDS_SNAPSHOT: u16 = 9;
-
-/// Code of [`Refuse`] by a relay that will have a log soon.
-pub const NO_LOG_YET: u16 = 14;
-
-/// Code of [`Refuse`] by a node that must be repaired first.
-pub const DAMAGED: u16 = 16;
-
 impl RefuseReason {
-    /// Its number in [`Refuse`]; never reused.
+    /// Its number in [`Refuse`]; never reused. Number 9 told secondaries of version 2 that they needed a
+    /// snapshot.
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
@@ -155,7 +145,7 @@ impl RefuseReason {
 
     fn detail(&self) -> String {
         match self {
-            Self::Protocol { .. } => format!("min={PROTOCOL_MIN} max={PROTOCOL_MAX}"),
+            Self::Protocol { ours, .. } => format!("min={} max={}", ours.min, ours.max),
             Self::FormatNewer { ours, .. } | Self::FormatOlder { ours, .. } => {
                 format!("format={ours}")
             }
@@ -185,19 +175,11 @@ impl From<&RefuseReason> for Refuse {
     }
 }
 
-/// The refusal of a secondary that needs a snapshot and speaks a version without them.
-#[must_use]
-pub fn needs_snapshot(hello: &Hello, oldest: Position) -> Refuse {
-    let from = hello.lsn;
-    Refuse {
-        code: NEEDS_SNAPSHOT,
-        message: format!(
-            "the secondary needs the log from {from}, but this node holds it from {} only: a snapshot is needed, which the secondary's version cannot take",
-            oldest.lsn
-        ),
-        detail: format!("oldest={}", oldest.lsn),
-    }
-}
+/// Code of [`Refuse`] by a relay that will have a log soon.
+pub const NO_LOG_YET: u16 = 14;
+
+/// Code of [`Refuse`] by a node that must be repaired first.
+pub const DAMAGED: u16 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -216,27 +198,9 @@ mod tests {
             message.contains("epoch 6") && message.contains("of 5"),
             "{message}"
         );
-        let message = RefuseReason::Protocol { min: 7, max: 8 }.to_string();
-        assert!(message.contains("7 to 8"), "{message}");
-    }
-
-    #[test]
-    fn a_needed_snapshot_tells_where_the_log_begins() {
-        let oldest = Position {
-            lsn: Lsn(100),
-            chain: 1,
-        };
-        let refuse = needs_snapshot(
-            &Hello {
-                lsn: 99,
-                ..Hello::default()
-            },
-            oldest,
-        );
-        assert_eq!(
-            (refuse.code, refuse.detail.as_str()),
-            (NEEDS_SNAPSHOT, "oldest=100")
-        );
-        assert!(refuse.message.contains("from 99"), "{}", refuse.message);
+        let (theirs, ours) = (Versions { min: 7, max: 8 }, Versions::OWN);
+        let refuse = Refuse::from(&RefuseReason::Protocol { theirs, ours });
+        assert!(refuse.message.contains("7 to 8"), "{}", refuse.message);
+        assert_eq!(refuse.detail, "min=3 max=3");
     }
 }

@@ -5,13 +5,11 @@
 use replica::wire::blocks::{MAX_RAW_LEN, Unpacker};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    for framed in [false, true] {
-        let mut unpacker = Unpacker::new(framed);
-        for piece in bytes.chunks(7) {
-            unpacker.push(piece.to_vec().into());
-            while let Ok(Some(raw)) = unpacker.next() {
-                assert!(raw.len() <= MAX_RAW_LEN);
-            }
+    let mut unpacker = Unpacker::new();
+    for piece in bytes.chunks(7) {
+        unpacker.push(piece.to_vec().into());
+        while let Ok(Some(raw)) = unpacker.next() {
+            assert!(raw.len() <= MAX_RAW_LEN);
         }
     }
 });

@@ -20,7 +20,6 @@ use crate::files::peers::Peers;
 use crate::follow::state::FollowState;
 use crate::quic::Link;
 use crate::quiet::Quiet;
-use crate::wire::V3_SINCE;
 
 /// Why the files will not become whole.
 #[derive(Debug, thiserror::Error)]
@@ -241,8 +240,8 @@ impl<S: Stage> Fill<S> {
 
     /// Whom to ask, once there is someone: each time beginning with another.
     async fn some_peers(&self) -> Vec<Link> {
-        self.peers.some_speaking(V3_SINCE).await;
-        let mut links = self.peers.speaking(V3_SINCE);
+        self.peers.some().await;
+        let mut links = self.peers.all();
         if !links.is_empty() {
             let first = self.asked.fetch_add(1, Ordering::Relaxed) % links.len();
             links.rotate_left(first);

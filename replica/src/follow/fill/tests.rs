@@ -158,7 +158,7 @@ fn shelf_of(parts: &[Part]) -> Shelf {
 }
 
 /// Both ends attend to a connection to a node with these files; its end of it.
-async fn connect(ours: &Peers, shelf: &Shelf, protocol: u16) -> Link {
+async fn connect(ours: &Peers, shelf: &Shelf) -> Link {
     let pair = Pair::connect().await;
     let (ours, shelf, link) = (ours.clone(), shelf.clone(), pair.primary.clone());
     tokio::spawn(async move {
@@ -172,8 +172,8 @@ async fn connect(ours: &Peers, shelf: &Shelf, protocol: u16) -> Link {
         };
         let back = Giving::of(&none);
         tokio::join!(
-            ours.attend(&pair.secondary, protocol, &back),
-            theirs.attend(&pair.primary, protocol, &giving),
+            ours.attend(&pair.secondary, &back),
+            theirs.attend(&pair.primary, &giving),
         );
     });
     link
@@ -217,7 +217,7 @@ impl Bench {
 async fn every_file_comes_whole_in_whole_chunks() {
     let files = [0, 1, 2, 3, 4].map(|nth| part(&nth.to_string(), nth * CHUNK_LEN + 17));
     let bench = Bench::new(Tray::missing(files.to_vec()));
-    connect(&bench.peers, &shelf_of(&files), V3_SINCE).await;
+    connect(&bench.peers, &shelf_of(&files)).await;
     bench.fill().await.expect("fills");
     assert_eq!(Arc::strong_count(&bench.tray), 1);
     let tray = bench.tray.lock().await;
@@ -244,7 +244,7 @@ async fn what_is_held_is_not_asked_for_again() {
     let shelf = shelf_of(std::slice::from_ref(&file));
     file.held = 2 * CHUNK_LEN;
     let bench = Bench::new(Tray::missing(vec![file]));
-    connect(&bench.peers, &shelf, V3_SINCE).await;
+    connect(&bench.peers, &shelf).await;
     bench.fill().await.expect("fills");
     let places: Vec<u64> = bench
         .tray
@@ -273,7 +273,7 @@ async fn a_cut_at_every_chunk_loses_no_chunk() {
     });
     let reconnecting = async {
         loop {
-            let next = connect(&bench.peers, &shelf, V3_SINCE).await;
+            let next = connect(&bench.peers, &shelf).await;
             *link.lock().expect("a link") = Some(next);
             cuts.changed().await.expect("a cut");
         }
@@ -299,8 +299,8 @@ async fn another_peer_helps_when_one_has_other_bytes() {
     spoilt.put(&file.name, Bytes::from(vec![0; 2 * CHUNK_LEN]));
     let right = shelf_of(std::slice::from_ref(&file));
     let bench = Bench::new(Tray::missing(vec![file]));
-    connect(&bench.peers, &spoilt, V3_SINCE).await;
-    connect(&bench.peers, &right, V3_SINCE).await;
+    connect(&bench.peers, &spoilt).await;
+    connect(&bench.peers, &right).await;
     bench.fill().await.expect("fills");
     assert!(bench.tray.lock().await.is_whole());
 }
@@ -313,7 +313,7 @@ async fn a_file_merged_away_brings_the_next_manifest_once_the_log_is_there() {
     let mut tray = Tray::missing(vec![old]);
     tray.plans = vec![(50, vec![new])];
     let bench = Bench::new(tray);
-    connect(&bench.peers, &shelf, V3_SINCE).await;
+    connect(&bench.peers, &shelf).await;
     let early = tokio::select! {
         filled = bench.fill() => panic!("without its files: {filled:?}"),
         () = tokio::time::sleep(Duration::from_millis(300)) => bench.tray.lock().await.refreshed,
@@ -339,7 +339,7 @@ async fn what_both_manifests_name_comes_while_the_log_catches_up() {
     let whole = Part { held: 20, ..kept };
     tray.plans = vec![(50, vec![whole])];
     let bench = Bench::new(tray);
-    connect(&bench.peers, &shelf, V3_SINCE).await;
+    connect(&bench.peers, &shelf).await;
     let tip = bench.tip.clone();
     bench.tray.lock().await.on_write = Box::new(move |_| {
         tip.send_replace(at_lsn(60));
@@ -349,33 +349,19 @@ async fn what_both_manifests_name_comes_while_the_log_catches_up() {
 }
 
 #[tokio::test]
-async fn peers_of_an_older_version_are_not_asked() {
-    let file = part("a", 10);
-    let bench = Bench::new(Tray::missing(vec![file.clone()]));
-    connect(&bench.peers, &shelf_of(&[file]), V3_SINCE - 1).await;
-    bench.peers.some().await;
-    let (filled, ()) = tokio::join!(bench.fill(), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        bench.shutdown.cancel();
-    });
-    assert!(matches!(filled, Err(FillError::Stopping)), "{filled:?}");
-    assert!(bench.tray.lock().await.writes.is_empty());
-}
-
-#[tokio::test]
 async fn a_full_disk_is_waited_for_and_a_broken_one_is_not() {
     let file = part("a", CHUNK_LEN + 1);
     let shelf = shelf_of(std::slice::from_ref(&file));
     let mut tray = Tray::missing(vec![file.clone()]);
     tray.faults = VecDeque::from([io::ErrorKind::StorageFull]);
     let bench = Bench::new(tray);
-    connect(&bench.peers, &shelf, V3_SINCE).await;
+    connect(&bench.peers, &shelf).await;
     bench.fill().await.expect("fills");
 
     let mut tray = Tray::missing(vec![file]);
     tray.faults = VecDeque::from([io::ErrorKind::PermissionDenied]);
     let bench = Bench::new(tray);
-    connect(&bench.peers, &shelf, V3_SINCE).await;
+    connect(&bench.peers, &shelf).await;
     let filled = bench.fill().await;
     assert!(matches!(filled, Err(FillError::Disk(_))), "{filled:?}");
 }

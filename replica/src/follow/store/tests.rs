@@ -18,7 +18,6 @@ use crate::follow::fill;
 use crate::follow::state::FollowState;
 use crate::status::Hop;
 use crate::tests::loopback::{Pair, Shelf};
-use crate::wire::V3_SINCE;
 use crate::wire::common_point::{Search, find_common};
 
 /// A primary with small segments.
@@ -101,10 +100,7 @@ impl Line {
                 limit: Limits::default().peer(),
             };
             let back = Giving::of(&none);
-            tokio::join!(
-                listed.attend(&near, V3_SINCE, &back),
-                theirs.attend(&link, V3_SINCE, &giving),
-            );
+            tokio::join!(listed.attend(&near, &back), theirs.attend(&link, &giving),);
         });
         Self { ours, pair }
     }

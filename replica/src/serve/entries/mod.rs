@@ -64,7 +64,7 @@ pub(crate) struct Entry {
     pub(crate) live: Option<Live>,
     /// Who follows it, and what is on their disks.
     pub(crate) descendants: Vec<NodeSummary>,
-    below_flushed: Vec<NodeCopy>,
+    descendant_disks: Vec<NodeCopy>,
     pub(crate) files_differ: bool,
     /// Whether this connection has said what is on its disk.
     reported: bool,
@@ -96,7 +96,7 @@ impl Entry {
             reason: None,
             live: None,
             descendants: Vec::new(),
-            below_flushed: Vec::new(),
+            descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
         }
@@ -109,25 +109,24 @@ impl Entry {
     }
 
     pub(crate) fn report(&mut self, report: &Report, caught_up: bool, now_ms: u64) -> Moved {
-        let status = &report.status;
         let flushed = Position {
-            lsn: Lsn(status.flushed),
-            chain: status.chain,
+            lsn: Lsn(report.flushed),
+            chain: report.chain,
         };
         // Nobody below has more of this log than the node itself.
-        let below = report.below.iter().map(|disk| NodeCopy {
+        let disks = report.descendants.iter().map(|disk| NodeCopy {
             node: disk.node,
             flushed: Lsn(disk.flushed).min(flushed.lsn),
         });
-        let below: Vec<NodeCopy> = below.collect();
+        let disks: Vec<NodeCopy> = disks.collect();
         let moved = Moved {
-            flushed: !self.reported || self.flushed != flushed || self.below_flushed != below,
+            flushed: !self.reported || self.flushed != flushed || self.descendant_disks != disks,
             noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
         };
-        self.received = Lsn(status.received);
-        (self.flushed, self.below_flushed) = (flushed, below);
+        self.received = Lsn(report.received);
+        (self.flushed, self.descendant_disks) = (flushed, disks);
         self.reported = true;
-        self.applied = Lsn(status.applied);
+        self.applied = Lsn(report.applied);
         self.freshness.apply(self.applied, 0);
         self.last_seen_unix_ms = now_ms;
         if moved.noteworthy {
@@ -304,7 +303,7 @@ impl Entries {
             reason: None,
             live: Some(live.clone()),
             descendants: Vec::new(),
-            below_flushed: Vec::new(),
+            descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
             applied: entry.applied.min(position.lsn),
@@ -350,7 +349,7 @@ impl Entries {
         };
         let live = self.by_id.values().filter(counts);
         live.flat_map(|entry| {
-            std::iter::once(own(entry)).chain(entry.below_flushed.iter().copied())
+            std::iter::once(own(entry)).chain(entry.descendant_disks.iter().copied())
         })
         .collect()
     }

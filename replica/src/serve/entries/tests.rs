@@ -1,7 +1,7 @@
 //! Who is known, who counts as a copy, who is taken for somebody else.
 
 use super::*;
-use crate::wire::{Disk, Status};
+use crate::wire::Disk;
 
 fn peer(id: &str) -> Peer {
     Peer {
@@ -22,12 +22,10 @@ fn at(lsn: u64) -> Position {
 
 fn report(lsn: u64) -> Report {
     Report {
-        status: Status {
-            received: lsn,
-            flushed: lsn,
-            applied: lsn,
-            chain: 1,
-        },
+        received: lsn,
+        flushed: lsn,
+        applied: lsn,
+        chain: 1,
         ..Report::default()
     }
 }
@@ -164,7 +162,7 @@ fn copies_behind_a_relay_count() {
     entries.register(peer("a"), at(10), false, 1).expect("room");
     let entry = entries.by_id.get_mut("a").expect("an entry");
     let below = Report {
-        below: vec![disk("b", 50), disk("c", 70)],
+        descendants: vec![disk("b", 50), disk("c", 70)],
         ..report(60)
     };
     let moved = entry.report(&below, true, 2);
@@ -184,7 +182,7 @@ fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
     }
     let entry = entries.by_id.get_mut("relay").expect("an entry");
     let stale = Report {
-        below: vec![disk("leaf", 50)],
+        descendants: vec![disk("leaf", 50)],
         ..report(60)
     };
     entry.report(&stale, true, 2);

@@ -1,4 +1,4 @@
-//! The frames of a block stream, since version 3: blocks as they are, or compressed where that
+//! The frames of a block stream: blocks as they are, or compressed where that
 //! saves an eighth or more. It owns their bytes and the work that followers at the same place
 //! share, and must never do I/O or look into a block.
 //!
@@ -183,8 +183,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The parts as they are, in frames of a length that is allowed. Raw frames may end anywhere.
-fn raw(parts: &[Bytes]) -> Vec<Bytes> {
+/// The parts as they are, in frames of a length that is allowed: for who cannot undo compression. Raw
+/// frames may end anywhere.
+#[must_use]
+pub fn raw(parts: &[Bytes]) -> Vec<Bytes> {
     let mut frames = Vec::with_capacity(parts.len() + 1);
     let mut run = Vec::new();
     let mut length = 0;
@@ -221,8 +223,8 @@ fn header(kind: u8, length: usize, raw_length: usize) -> Option<Bytes> {
 }
 
 /// Takes frames apart; holds at most one compressed frame, what is in it and what was pushed last.
+#[derive(Default)]
 pub struct Unpacker {
-    framed: bool,
     pieces: VecDeque<Bytes>,
     buffered: usize,
     place: Place,
@@ -230,8 +232,9 @@ pub struct Unpacker {
 }
 
 /// What the next bytes are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Place {
+    #[default]
     Header,
     /// Blocks as they are, this many bytes of them.
     Raw(usize),
@@ -242,16 +245,10 @@ enum Place {
 }
 
 impl Unpacker {
-    /// An unpacker at the start of a frame; of a stream without frames, one that does nothing.
+    /// An unpacker at the start of a frame.
     #[must_use]
-    pub fn new(framed: bool) -> Self {
-        Self {
-            framed,
-            pieces: VecDeque::new(),
-            buffered: 0,
-            place: Place::Header,
-            context: None,
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Takes the next bytes of the stream.
@@ -269,9 +266,6 @@ impl Unpacker {
         reason = "more may come after None, which an iterator does not say"
     )]
     pub fn next(&mut self) -> Result<Option<Bytes>, BlockFrameError> {
-        if !self.framed {
-            return Ok(self.some(usize::MAX));
-        }
         loop {
             match self.place {
                 Place::Header => match self.header()? {
@@ -364,7 +358,6 @@ impl Unpacker {
 impl fmt::Debug for Unpacker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unpacker")
-            .field("framed", &self.framed)
             .field("buffered", &self.buffered)
             .field("place", &self.place)
             .finish_non_exhaustive()

@@ -29,8 +29,8 @@ fn drain(unpacker: &mut Unpacker, out: &mut Vec<u8>) {
     }
 }
 
-fn unpacked(pieces: impl IntoIterator<Item = Bytes>, framed: bool) -> Vec<u8> {
-    let (mut unpacker, mut out) = (Unpacker::new(framed), Vec::new());
+fn unpacked(pieces: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
+    let (mut unpacker, mut out) = (Unpacker::new(), Vec::new());
     for piece in pieces {
         unpacker.push(piece);
     }
@@ -59,7 +59,7 @@ fn any_chunking_gives_the_same_bytes() {
             blocks.extend(parts.concat());
             stream.extend(packer.frame(Lsn(at), &chunk(parts, at + 1)).concat());
         }
-        let (mut unpacker, mut out) = (Unpacker::new(true), Vec::new());
+        let (mut unpacker, mut out) = (Unpacker::new(), Vec::new());
         let mut rest = Bytes::from(stream);
         while !rest.is_empty() {
             let most = if random.bool() { 5 } else { 900 };
@@ -75,12 +75,6 @@ fn any_chunking_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_stream_without_frames_passes_through() {
-    let pieces = [Bytes::from_static(b"ab"), Bytes::from_static(b"c")];
-    assert_eq!(unpacked(pieces, false), b"abc");
-}
-
-#[test]
 fn what_travels_as_it_is_is_not_copied() {
     let mut noise = vec![0; 9_000];
     fastrand::Rng::with_seed(1).fill(&mut noise);
@@ -91,7 +85,7 @@ fn what_travels_as_it_is_is_not_copied() {
         assert_eq!(frames[0][..], [0, 0x32, 0x23, 0, 0, 0x32, 0x23, 0, 0]);
         assert_eq!(frames[1].as_ptr(), parts[0].as_ptr());
         assert_eq!(frames[2].as_ptr(), parts[1].as_ptr());
-        let mut unpacker = Unpacker::new(true);
+        let mut unpacker = Unpacker::new();
         frames.iter().for_each(|frame| unpacker.push(frame.clone()));
         let first = unpacker.next().expect("good").expect("bytes");
         assert_eq!(first.as_ptr(), parts[0].as_ptr());
@@ -106,7 +100,7 @@ fn what_repeats_is_compressed_and_the_rest_is_not() {
     assert_eq!(frames[0][0], ZSTD);
     let bytes: usize = frames.iter().map(Bytes::len).sum();
     assert!(bytes < 12_000 / 8, "{bytes}");
-    assert_eq!(unpacked(frames, true), vec![3; 12_000]);
+    assert_eq!(unpacked(frames), vec![3; 12_000]);
 
     let short = packer.frame(Lsn(1), &chunk(vec![Bytes::from(vec![3; 511])], 2));
     assert_eq!(short[0][0], RAW);
@@ -137,7 +131,7 @@ fn followers_at_the_same_place_share_the_work() {
         },
         ..other
     };
-    assert_eq!(unpacked(packer.frame(Lsn(0), &other), true), vec![4; 4_000]);
+    assert_eq!(unpacked(packer.frame(Lsn(0), &other)), vec![4; 4_000]);
 }
 
 #[test]
@@ -163,7 +157,7 @@ fn a_bounded_amount_is_kept() {
 }
 
 fn error_of(stream: &[u8]) -> BlockFrameError {
-    let mut unpacker = Unpacker::new(true);
+    let mut unpacker = Unpacker::new();
     unpacker.push(Bytes::copy_from_slice(stream));
     loop {
         match unpacker.next() {
@@ -223,7 +217,7 @@ fn random_bytes_never_panic() {
                 *byte = value;
             }
         }
-        let mut unpacker = Unpacker::new(true);
+        let mut unpacker = Unpacker::new();
         unpacker.push(Bytes::from(bytes));
         while let Ok(Some(_)) = unpacker.next() {}
     }

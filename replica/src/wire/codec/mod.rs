@@ -19,15 +19,6 @@ use crate::wire::message::Message;
 /// The protocol's name in the TLS handshake.
 pub const ALPN: &[u8] = b"headwater/1";
 
-/// Oldest and newest protocol version this build speaks.
-pub const PROTOCOL_MIN: u16 = 2;
-/// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u16 = 3;
-
-/// First protocol version with routes, snapshots, the search for a common point, reports, framed
-/// blocks and everything else that came with relays.
-pub const V3_SINCE: u16 = 3;
-
 /// Most bytes of one message, without its length.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
 
