@@ -1,5 +1,5 @@
-//! The wall clock of this crate. It owns the only reads of it and decides nothing: times travel to
-//! the other side and into statuses, never into what is shipped or kept.
+//! The wall clock of this crate. It owns the only reads of it and must never decide anything: times
+//! travel to the other side and into statuses, never into what is shipped or kept.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,15 +9,6 @@ use std::time::{Duration, Instant};
 
 use wal::Lsn;
 
-/// Silence of the primary up to which "applied all it had" still means no lag: two heartbeats.
-const SETTLED: Duration = Duration::from_millis(400);
-
-/// Smaller differences of clocks are not worth a thought.
-const RECENT: Duration = Duration::from_secs(1);
-
-/// Heartbeats remembered while what they announced is not applied yet.
-const PENDING_LIMIT: usize = 256;
-
 /// What one side knows about the freshness of one secondary's log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Freshness {
@@ -151,6 +142,15 @@ pub(crate) fn bytes_between(
     };
     pieces.map(part).fold(0, u64::saturating_add)
 }
+
+/// Silence of the primary up to which "applied all it had" still means no lag: two heartbeats.
+const SETTLED: Duration = Duration::from_millis(400);
+
+/// Smaller differences of clocks are not worth a thought.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Heartbeats remembered while what they announced is not applied yet.
+const PENDING_LIMIT: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A line said again within this time is no news.
-const REPEAT_AFTER: Duration = Duration::from_secs(600);
-
-/// Lines remembered.
-const LINES: usize = 32;
-
 /// Remembers the last complaints.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
@@ -37,6 +31,12 @@ impl Quiet {
         self.said.clear();
     }
 }
+
+/// A line said again within this time is no news.
+const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+/// Lines remembered.
+const LINES: usize = 32;
 
 #[cfg(test)]
 mod tests {

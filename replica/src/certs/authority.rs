@@ -147,13 +147,6 @@ struct Issued {
     key: KeyPair,
 }
 
-const CA_YEARS: u64 = 10;
-const NODE_YEARS: u64 = 5;
-const YEAR: Duration = Duration::from_secs(31_557_600);
-
-/// Certificates begin this long in the past, for nodes whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
-
 fn ca_params() -> CertificateParams {
     // The random part keeps two clusters apart by name, so that a certificate of the other one
     // fails as "unknown issuer" and not as a bad signature.
@@ -259,6 +252,15 @@ pub(crate) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, St
 fn make(error: rcgen::Error) -> CertsError {
     CertsError::Make(error.to_string())
 }
+
+const CA_YEARS: u64 = 10;
+
+const NODE_YEARS: u64 = 5;
+
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
+/// Certificates begin this long in the past, for nodes whose clock is behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {

@@ -155,12 +155,6 @@ pub(crate) fn has_signed(ca: &X509Certificate<'_>, message: &[u8], signature: &[
         .any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
 }
 
-/// Bytes of a file of lists: some 50,000 entries.
-const MAX_FILE_BYTES: u64 = 4 << 20;
-
-/// A cluster has one CA, and two while it changes to another.
-const MAX_LISTS: usize = 8;
-
 fn may_sign_lists(ca: &X509Certificate<'_>) -> bool {
     match ca.key_usage() {
         Ok(Some(usage)) => usage.value.crl_sign(),
@@ -206,6 +200,12 @@ fn accepted_by_tls(lists: &[Crl], ca: &[CertificateDer<'static>]) -> Result<(), 
         .map(drop)
         .map_err(|error| error.to_string())
 }
+
+/// Bytes of a file of lists: some 50,000 entries.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// A cluster has one CA, and two while it changes to another.
+const MAX_LISTS: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -96,7 +96,9 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Files of a node's certificate directory.
 pub(crate) const CA_FILE: &str = "ca.pem";
+
 pub(crate) const CERT_FILE: &str = "cert.pem";
+
 pub(crate) const KEY_FILE: &str = "key.pem";
 
 /// The file beside a node's certificate, and beside the CA, that lists what is revoked.
@@ -107,4 +109,5 @@ pub(crate) const CA_KEY_FILE: &str = "ca-key.pem";
 
 /// Modes of files with and without a key.
 pub(crate) const SECRET: u32 = 0o600;
+
 pub(crate) const PUBLIC: u32 = 0o644;

@@ -184,15 +184,15 @@ fn sign(
     list.signed_by(issuer)?.pem()
 }
 
-/// A list must outlive the CA: nodes do not look at its end, other tools might.
-const LIFETIME: Duration = Duration::from_secs(100 * 31_557_600);
-
 fn ca(path: &Path, reason: impl ToString) -> CertsError {
     CertsError::Ca {
         path: path.to_owned(),
         reason: reason.to_string(),
     }
 }
+
+/// A list must outlive the CA: nodes do not look at its end, other tools might.
+const LIFETIME: Duration = Duration::from_secs(100 * 31_557_600);
 
 #[cfg(test)]
 mod tests {

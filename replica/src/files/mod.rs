@@ -56,9 +56,6 @@ impl Files for Log {
     }
 }
 
-/// Longest file name that is asked for or answered, in bytes.
-const MAX_FILE_NAME: usize = 256;
-
 /// Whether this is how a log names a segment or a Parquet file, relative to its directory. Nothing
 /// else is ever handed to the disk, whatever a peer asks for.
 pub(crate) fn is_name(name: &str) -> bool {
@@ -79,6 +76,9 @@ fn is_stem(stem: &str) -> bool {
 fn is_lsn(stem: &str) -> bool {
     stem.len() == LSN_DIGITS && stem.bytes().all(|digit| digit.is_ascii_digit())
 }
+
+/// Longest file name that is asked for or answered, in bytes.
+const MAX_FILE_NAME: usize = 256;
 
 /// Digits of a segment's name: its first LSN.
 const LSN_DIGITS: usize = 20;

@@ -1,6 +1,9 @@
-//! What of the QUIC side can be said without a peer, and an endpoint for tests that is deaf.
+//! What of the QUIC side can be said without a peer, and an endpoint for tests that is deaf. It must never be
+//! compiled into a node.
 
 use super::*;
+use crate::quic::streams::{TLS_ALERT, blames_certificate};
+use crate::quic::transport::upstream_transport;
 
 impl Endpoint {
     /// Takes connections on which the peer may open no stream.

@@ -1,4 +1,5 @@
-//! A log that is not the primary's any more is cut where it left it; what lies behind is kept.
+//! A log that is not the primary's any more is cut where it left it; what lies behind is kept. No row may
+//! go that is not in a file first: these tests must never look only at what the new log holds.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Hostile upstreams against a real secondary: whatever they send, nothing enters its log but what
+//! Hostile upstreams against a real secondary: whatever they send, nothing must ever enter its log but what
 //! continues it, the connection ends with a reason that is shown, and the secondary goes on with an
 //! upstream that behaves.
 

@@ -1,5 +1,5 @@
-//! Secondaries that say to a real primary what is no message, what has no place or what cannot be:
-//! the connection ends with a code and a reason, others do not notice, and nobody counts for more
+//! Secondaries that say to a real primary what is no message, what has no place or what cannot be: the
+//! connection ends with a code and a reason, others do not notice, and nobody must ever count for more
 //! than it was sent.
 
 use super::faked::{Caller, WIDE, blocks_of, ends, hello, report, report_of, soon};

@@ -1,4 +1,4 @@
-//! Who a primary knows, and who it takes for somebody else.
+//! Who a primary knows, and who it takes for somebody else. A restart must never make it forget.
 
 use super::*;
 use crate::Forgotten;

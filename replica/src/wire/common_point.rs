@@ -10,9 +10,6 @@ use std::fmt;
 
 use wal::{Log, Lsn, Position};
 
-/// Most boundaries asked about in one round.
-pub const MAX_POINTS: usize = 1024;
-
 /// Up to so many boundaries of a log between two LSNs, ascending, evenly spread, with the outermost
 /// ones.
 type Boundaries = Box<dyn Fn(Lsn, Lsn, usize) -> Vec<Position> + Send>;
@@ -152,6 +149,9 @@ pub fn find_common(
         }
     })
 }
+
+/// Most boundaries asked about in one round.
+pub const MAX_POINTS: usize = 1024;
 
 /// Most rounds of a search: enough to find one common boundary in 16,000, and what follows it.
 pub const MAX_ROUNDS: usize = 60;

@@ -1,6 +1,6 @@
 //! What the two sides say to each other: every message and its fields, in the order in which they
-//! travel. Fields are never reordered and numbers never reused; what they mean together is the
-//! business of `wire::plan`, `serve` and `follow`.
+//! travel. Fields are never reordered and numbers never reused; it must never know what they mean
+//! together, which is the business of `plan`, `serve` and `follow`.
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;

@@ -35,6 +35,7 @@ impl fmt::Display for Versions {
 
 /// Oldest and newest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 3;
+
 /// See [`PROTOCOL_MIN`].
 pub const PROTOCOL_MAX: u16 = 3;
 

@@ -2,7 +2,8 @@
 //! what is asked of whom and when again, and must never judge a byte, touch the log or give up by
 //! itself: `wal` checks what comes and says what is missing.
 
-use std::collections::{HashMap, HashSet};
+mod schedule;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wal::{BootstrapProgress, CHUNK_LEN, LogId, Lsn, Missing, Position, Staging, WalError};
 
-use crate::backoff::Backoff;
 use crate::files::fetch::{self, FetchError, Sink};
 use crate::files::peers::Peers;
+use crate::follow::fill::schedule::{Failure, Renewal, Schedule, Step};
 use crate::follow::state::FollowState;
 use crate::quic::Link;
 use crate::quiet::Quiet;
@@ -175,7 +176,7 @@ impl<S: Stage> Fill<S> {
     fn judge(&self, error: FetchError, link: &Link) -> Result<(Failure, String), FillError> {
         let line = format!("{}: {error}", link.peer());
         match error {
-            FetchError::NotTaken(error) if is_full(&error) => {
+            FetchError::NotTaken(error) if error.is_full() => {
                 Ok((Failure::Unhelped, error.to_string()))
             }
             FetchError::NotTaken(error @ (WalError::Io { .. } | WalError::Poisoned(_))) => {
@@ -229,7 +230,7 @@ impl<S: Stage> Fill<S> {
             Err(WalError::NotHeld(from)) if from.lsn > tip.lsn => {
                 self.schedule().renewal = Renewal::Here(manifest, from.lsn);
             }
-            Err(error @ WalError::Io { .. }) if !is_full(&error) => return Err(error.into()),
+            Err(error @ WalError::Io { .. }) if !error.is_full() => return Err(error.into()),
             Err(error) => {
                 let pause = self.schedule().ask_later(now);
                 self.say(fetch::MANIFEST, &error.to_string(), pause);
@@ -282,15 +283,6 @@ async fn reached(mut tip: watch::Receiver<Position>, place: Option<Lsn>) {
     if !there {
         // A log that is closed comes no further.
         std::future::pending().await
-    }
-}
-
-/// Whether the disk is too full for the moment.
-fn is_full(error: &WalError) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    match error {
-        WalError::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
-        _ => false,
     }
 }
 
@@ -360,159 +352,8 @@ fn as_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// What a worker does next.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// Nothing is missing.
-    Done,
-    Fetch(Missing),
-    /// Ask for the manifest in force.
-    Manifest,
-    /// Try to go on with this one.
-    Refresh(Bytes),
-    /// Nothing before that moment, or before the staged log has come so far.
-    Wait {
-        due: Option<Instant>,
-        from: Option<Lsn>,
-    },
-}
-
-/// How an attempt to get a file failed; the last of them counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
-    /// The connections ended: says nothing about the file.
-    Lost,
-    /// Nobody helped.
-    Unhelped,
-    /// A peer does not have it, or not any more.
-    Gone,
-}
-
-/// Who does what, and what rests until when. Pure: the caller brings the time.
-#[derive(Debug)]
-struct Schedule {
-    /// Files that are being asked for.
-    busy: HashSet<String>,
-    resting: HashMap<String, Rest>,
-    renewal: Renewal,
-    /// Pauses between two manifests.
-    renewals: Backoff,
-    /// Before that no manifest is asked for.
-    not_before: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    due: Instant,
-    backoff: Backoff,
-}
-
-/// The next manifest.
-#[derive(Debug)]
-enum Renewal {
-    /// Not needed.
-    None,
-    /// To be asked for at that moment.
-    Due(Instant),
-    /// Somebody asks for it, or tries it.
-    Busy,
-    /// It begins where the staged log is not yet.
-    Here(Bytes, Lsn),
-}
-
-impl Schedule {
-    fn new() -> Self {
-        Self {
-            busy: HashSet::new(),
-            resting: HashMap::new(),
-            renewal: Renewal::None,
-            renewals: Backoff::new(PAUSE_MIN, PAUSE_MAX),
-            not_before: None,
-        }
-    }
-
-    /// What to do about the files that are missing, while the staged log stands at `tip`.
-    fn next(&mut self, wanted: &[Missing], tip: Lsn, now: Instant) -> Step {
-        if wanted.is_empty() {
-            return Step::Done;
-        }
-        let (mut due, mut from) = (None, None);
-        match std::mem::replace(&mut self.renewal, Renewal::Busy) {
-            Renewal::Due(at) if at <= now => return Step::Manifest,
-            Renewal::Here(manifest, place) if place <= tip => return Step::Refresh(manifest),
-            other => {
-                match other {
-                    Renewal::Due(at) => due = Some(at),
-                    Renewal::Here(_, place) => from = Some(place),
-                    Renewal::None | Renewal::Busy => {}
-                }
-                self.renewal = other;
-            }
-        }
-        for missing in wanted {
-            match self.resting.get(&missing.name) {
-                _ if self.busy.contains(&missing.name) => {}
-                Some(rest) if rest.due > now => {
-                    due = Some(due.map_or(rest.due, |due| rest.due.min(due)));
-                }
-                _ => {
-                    self.busy.insert(missing.name.clone());
-                    return Step::Fetch(missing.clone());
-                }
-            }
-        }
-        Step::Wait { due, from }
-    }
-
-    /// Something came of this file.
-    fn came(&mut self, name: &str) {
-        self.busy.remove(name);
-        self.resting.remove(name);
-    }
-
-    /// Nothing came of this file; when a peer does not have it, the next manifest may be needed. How
-    /// long it rests.
-    fn failed(&mut self, name: &str, failure: Failure, now: Instant) -> Duration {
-        self.busy.remove(name);
-        if failure == Failure::Gone && matches!(self.renewal, Renewal::None) {
-            let due = self
-                .not_before
-                .map_or(now, |not_before| not_before.max(now));
-            self.renewal = Renewal::Due(due);
-        }
-        let rest = self.resting.entry(name.to_owned()).or_insert_with(|| Rest {
-            due: now,
-            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
-        });
-        if failure == Failure::Lost {
-            rest.backoff.reset();
-        }
-        let pause = rest.backoff.pause(fastrand::f64());
-        rest.due = now + pause;
-        pause
-    }
-
-    /// No manifest came, or one that is of no use; how long until the next is asked for.
-    fn ask_later(&mut self, now: Instant) -> Duration {
-        let pause = self.renewals.pause(fastrand::f64());
-        self.renewal = Renewal::Due(now + pause);
-        pause
-    }
-
-    /// The newer manifest is in force: what rested may be another file now, or none.
-    fn renewed(&mut self, now: Instant) {
-        self.renewal = Renewal::None;
-        self.resting.clear();
-        self.not_before = Some(now + self.renewals.pause(fastrand::f64()));
-    }
-}
-
 /// Peers asked in one attempt.
 const ASKED: usize = 8;
-
-/// Shortest and longest pause between two attempts for the same file, and between two manifests.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! Joining, refreshing and parting with real logs on a real disk, over a real connection.
+//! Bootstrapping, refreshing and diverging with real logs on a real disk, over a real connection. They must
+//! never leave anything outside their own directory.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Frames made and taken apart, good ones and others.
+//! Frames made and taken apart, good ones and others: bad ones must never cost memory or a panic.
 
 use super::*;
 

@@ -16,18 +16,6 @@ use bytes::{Buf, BytesMut};
 
 use crate::wire::message::Message;
 
-/// The protocol's name in the TLS handshake.
-pub const ALPN: &[u8] = b"headwater/1";
-
-/// Most bytes of one message, without its length.
-pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
-
-/// Bytes of a frame before the message.
-pub const LENGTH_LEN: usize = 4;
-
-const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_LEN>> =
-    bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>();
-
 /// Why bytes are no message, or a message has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -126,3 +114,15 @@ impl FrameReader {
         decode(&message).map(Some)
     }
 }
+
+/// The protocol's name in the TLS handshake.
+pub const ALPN: &[u8] = b"headwater/1";
+
+/// Most bytes of one message, without its length.
+pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+/// Bytes of a frame before the message.
+pub const LENGTH_LEN: usize = 4;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_LEN>> =
+    bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>();

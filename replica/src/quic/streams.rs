@@ -1,0 +1,195 @@
+//! The streams of a connection: messages, block bytes, and what their errors mean. It must never know
+//! what a message is about, nor reorder a byte.
+
+use std::array;
+
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, WriteError};
+
+use crate::error::{CloseCode, LinkError, clip};
+use crate::wire::codec::{self, FrameReader, MAX_MESSAGE_LEN};
+use crate::wire::message::Message;
+
+/// Sends control messages.
+pub(crate) struct ControlSender {
+    pub(super) stream: quinn::SendStream,
+}
+
+impl ControlSender {
+    /// Sends one message; waits while the peer does not read. Not to be cancelled.
+    pub(crate) async fn send(&mut self, message: &Message) -> Result<(), LinkError> {
+        let frame = codec::encode(message)?;
+        self.stream.write_all(&frame).await.map_err(unwritten)
+    }
+
+    /// Sends bytes that are no message; waits while the window is full. Not to be cancelled.
+    pub(crate) async fn send_raw(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        self.stream.write_chunk(bytes).await.map_err(unwritten)
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn finish(&mut self) {
+        // Fails only when the stream has ended already.
+        let _ = self.stream.finish();
+    }
+}
+
+/// Receives control messages.
+pub(crate) struct ControlReceiver {
+    stream: quinn::RecvStream,
+    frames: FrameReader,
+}
+
+impl ControlReceiver {
+    /// The next message; `None` when the peer finished. May be cancelled.
+    pub(crate) async fn receive(&mut self) -> Result<Option<Message>, LinkError> {
+        loop {
+            if let Some(message) = self.frames.next_message()? {
+                return Ok(Some(message));
+            }
+            match self.stream.read_chunk(MAX_MESSAGE_LEN, true).await {
+                Ok(Some(chunk)) => self.frames.push(&chunk.bytes),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(unread(error)),
+            }
+        }
+    }
+
+    /// The next bytes after the last message; `None` when the peer finished. May be cancelled.
+    pub(crate) async fn receive_raw(&mut self) -> Result<Option<Bytes>, LinkError> {
+        let rest = self.frames.take_rest();
+        if !rest.is_empty() {
+            return Ok(Some(rest.freeze()));
+        }
+        let chunk = self.stream.read_chunk(MAX_MESSAGE_LEN, true).await;
+        Ok(chunk.map_err(unread)?.map(|chunk| chunk.bytes))
+    }
+}
+
+/// Sends block bytes.
+pub(crate) struct BlockSender {
+    pub(super) stream: quinn::SendStream,
+}
+
+impl BlockSender {
+    /// Hands the parts over without copying them; waits while the window is full.
+    pub(crate) async fn send(&mut self, parts: &mut [Bytes]) -> Result<(), LinkError> {
+        self.stream.write_all_chunks(parts).await.map_err(unwritten)
+    }
+}
+
+/// Receives block bytes.
+pub(crate) struct BlockReceiver {
+    stream: quinn::RecvStream,
+    pieces: [Bytes; PIECES],
+}
+
+impl BlockReceiver {
+    pub(super) fn new(stream: quinn::RecvStream) -> Self {
+        Self {
+            stream,
+            pieces: array::from_fn(|_| Bytes::new()),
+        }
+    }
+
+    /// The next bytes in order, in as many pieces as have arrived; `None` at the end of the stream.
+    /// May be cancelled.
+    pub(crate) async fn receive(&mut self) -> Result<Option<&mut [Bytes]>, LinkError> {
+        match self.stream.read_chunks(&mut self.pieces).await {
+            Ok(Some(count)) => Ok(self.pieces.get_mut(..count)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(unread(error)),
+        }
+    }
+}
+
+/// The two halves of a bidirectional stream.
+pub(super) fn control(
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    priority: i32,
+) -> (ControlSender, ControlReceiver) {
+    // Fails only on a stream that has ended.
+    let _ = send.set_priority(priority);
+    let sender = ControlSender { stream: send };
+    let receiver = ControlReceiver {
+        stream: receive,
+        frames: FrameReader::new(),
+    };
+    (sender, receiver)
+}
+
+fn unwritten(error: WriteError) -> LinkError {
+    match error {
+        WriteError::ConnectionLost(error) => lost(error),
+        WriteError::Stopped(code) => LinkError::Lost(format!("the peer stopped reading ({code})")),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => LinkError::Finished,
+    }
+}
+
+fn unread(error: ReadError) -> LinkError {
+    match error {
+        ReadError::ConnectionLost(error) => lost(error),
+        ReadError::Reset(code) => LinkError::Lost(format!("the peer reset the stream ({code})")),
+        ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
+            LinkError::Finished
+        }
+    }
+}
+
+pub(super) fn lost(error: ConnectionError) -> LinkError {
+    match error {
+        ConnectionError::TransportError(error) if u64::from(error.code) == REVOKED_ALERT => {
+            LinkError::PeerRevoked
+        }
+        ConnectionError::TransportError(error) if blames_certificate(u64::from(error.code)) => {
+            LinkError::PeerCertificate(clip(&error.reason))
+        }
+        ConnectionError::ConnectionClosed(close)
+            if u64::from(close.error_code) == REVOKED_ALERT =>
+        {
+            LinkError::OwnRevoked("TLS alert 44".to_owned())
+        }
+        ConnectionError::ConnectionClosed(close)
+            if blames_certificate(u64::from(close.error_code)) =>
+        {
+            let said = clip(&String::from_utf8_lossy(&close.reason));
+            let code = u64::from(close.error_code) - TLS_ALERT;
+            LinkError::OwnCertificate(format!("TLS alert {code}: {said}"))
+        }
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code == CloseCode::Revoked.into() =>
+        {
+            LinkError::OwnRevoked(clip(&String::from_utf8_lossy(&close.reason)))
+        }
+        ConnectionError::ApplicationClosed(close) => LinkError::Closed {
+            code: close.error_code.into_inner(),
+            reason: clip(&String::from_utf8_lossy(&close.reason)),
+        },
+        ConnectionError::TimedOut => LinkError::TimedOut,
+        ConnectionError::LocallyClosed => LinkError::ClosedHere,
+        other => LinkError::Lost(clip(&other.to_string())),
+    }
+}
+
+/// Bad, unsupported, revoked, expired or unknown certificate, unknown CA, access denied, a
+/// signature that does not fit, no certificate at all.
+pub(super) fn blames_certificate(code: u64) -> bool {
+    matches!(
+        code.checked_sub(TLS_ALERT),
+        Some(42..=46 | 48 | 49 | 51 | 116)
+    )
+}
+
+/// Transport error codes from here on carry a TLS alert.
+pub(super) const TLS_ALERT: u64 = 0x100;
+
+const REVOKED_ALERT: u64 = TLS_ALERT + 44;
+
+/// Heartbeats and statuses go before queued blocks, which have priority 0; files come last.
+pub(super) const CONTROL_PRIORITY: i32 = 1;
+
+pub(super) const FETCH_PRIORITY: i32 = -1;
+
+/// Pieces taken from the library in one go; each is at most one packet's payload.
+const PIECES: usize = 64;
