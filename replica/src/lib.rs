@@ -7,6 +7,8 @@
 //! the secondary's, `files` what goes both ways, [`certs`] who may. Decisions are pure, drivers are
 //! thin, and only `quic` names the QUIC library.
 
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::cast_possible_truncation))]
+
 mod backoff;
 pub mod certs;
 mod clock;

@@ -24,6 +24,9 @@ use crate::clock;
 
 /// Makes a cluster CA in `dir`: `ca.pem` for everyone and `ca-key.pem`, which signs nodes and is
 /// best kept off them.
+///
+/// # Errors
+/// When one of the files is there already, or the directory cannot be written.
 pub fn init(dir: &Path) -> Result<(), CertsError> {
     let (ca, key) = (dir.join(CA_FILE), dir.join(CA_KEY_FILE));
     refuse_existing(&[&ca, &key])?;
@@ -35,6 +38,9 @@ pub fn init(dir: &Path) -> Result<(), CertsError> {
 
 /// Makes a node's certificate, signed by the CA in `dir`: `dir/name/{ca.pem, cert.pem, key.pem}`,
 /// and `crl.pem` if the CA has revoked any. Returns that directory.
+///
+/// # Errors
+/// When the name or one of `sans` cannot be, a file is there already, or `dir` holds no CA.
 pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsError> {
     check_name(name)?;
     let home = dir.join(name);
@@ -66,6 +72,9 @@ pub struct Authority {
 
 impl Authority {
     /// A new CA.
+    ///
+    /// # Errors
+    /// When no key can be made.
     pub fn new() -> Result<Self, CertsError> {
         let key = KeyPair::generate().map_err(make)?;
         let params = ca_params();
@@ -78,6 +87,9 @@ impl Authority {
     }
 
     /// The CA that [`init`] made in `dir`.
+    ///
+    /// # Errors
+    /// When the files cannot be read or are not those of a CA.
     pub fn load(dir: &Path) -> Result<Self, CertsError> {
         let (ca_path, key_path) = (dir.join(CA_FILE), dir.join(CA_KEY_FILE));
         let ca_pem = read(&ca_path)?;
@@ -107,6 +119,9 @@ impl Authority {
     }
 
     /// A node certificate of this CA, ready to use.
+    ///
+    /// # Errors
+    /// When the name or one of `sans` cannot be.
     pub fn issue(&self, name: &str, sans: &[String]) -> Result<Identity, CertsError> {
         self.identity(&self.sign(name, sans)?)
     }

@@ -171,7 +171,11 @@ fn number(list: &CertificateRevocationList<'_>) -> Result<u64, String> {
     let bytes = plain(&bytes);
     let mut wide = [0; 8];
     match wide.len().checked_sub(bytes.len()) {
-        Some(from) => wide[from..].copy_from_slice(bytes),
+        Some(from) => wide
+            .iter_mut()
+            .skip(from)
+            .zip(bytes)
+            .for_each(|(into, byte)| *into = *byte),
         None => return Err("the revocation list's number is too large".to_owned()),
     }
     Ok(u64::from_be_bytes(wide))

@@ -35,6 +35,9 @@ impl Identity {
     /// `crl.pem` if it is there, and checks that they belong together. An expired or revoked
     /// certificate is loaded with a warning: peers will refuse it, but a primary keeps serving its
     /// devices.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or they do not belong together.
     pub fn load(dir: &Path) -> Result<Self, ReplicaError> {
         let ca = certificates(&dir.join(CA_FILE))?;
         let chain = certificates(&dir.join(CERT_FILE))?;

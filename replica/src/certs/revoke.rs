@@ -36,6 +36,10 @@ pub struct Revoked {
 /// Puts the certificate `dir/name/cert.pem` on the list `dir/crl.pem` of the CA in `dir`, and copies
 /// the list into every node's directory there. One that is listed already is no error: the copies
 /// are brought up to date.
+///
+/// # Errors
+/// When there is no such certificate, it is not alone with its serial number, or a file cannot be
+/// written: then what is listed so far stays so.
 pub fn revoke(dir: &Path, name: &str) -> Result<Revoked, CertsError> {
     check_name(name)?;
     let authority = Authority::load(dir)?;

@@ -45,6 +45,9 @@ pub struct Listener {
 impl Listener {
     /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs a
     /// tokio runtime around it.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, TLS not be set up, or there is no runtime.
     pub fn bind(
         config: ListenConfig,
         identity: &Identity,

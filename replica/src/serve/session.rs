@@ -158,7 +158,8 @@ impl Session<'_> {
                     self.limit.live(bytes).await;
                 }
                 // Noted first: the secondary may report a part before all of it is handed over.
-                self.sent.store(load.end.0, Ordering::Relaxed);
+                let before = self.sent.swap(load.end.0, Ordering::Relaxed);
+                assert!(before <= load.end.0, "blocks are sent in order");
                 self.registration.sent(load.end);
                 blocks.send(&mut load.parts).await?;
             }

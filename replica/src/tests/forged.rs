@@ -1,5 +1,5 @@
-//! Hostile upstreams against a real secondary: whatever they send, nothing must ever enter its log but what
-//! continues it, the connection ends with a reason that is shown, and the secondary goes on with an
+//! Hostile upstreams against a real secondary: whatever they send must never enter its log unless it continues
+//! it, the connection ends with a reason that is shown, and the secondary goes on with an
 //! upstream that behaves.
 
 use super::faked::{Guest, Host, blocks_of, bytes_of, ends, send};

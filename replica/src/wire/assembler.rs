@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use wal::{BLOCK_HEADER_LEN, MAX_BLOCK_LEN, WalError};
 
 /// Why the stream cannot be cut into blocks.
@@ -63,6 +63,9 @@ impl Assembler {
 
     /// The whole blocks in hand, at most `max_bytes` of them but at least one block; `None` until a
     /// whole one is there. After an error the stream is of no more use.
+    ///
+    /// # Errors
+    /// When no block begins where one should, or it has a length that none may have.
     pub fn next_run(&mut self, max_bytes: usize) -> Result<Option<Bytes>, AssembleError> {
         self.cut(max_bytes, wal::block_len)
     }
@@ -125,9 +128,8 @@ impl Assembler {
             let Some(front) = self.pieces.front_mut() else {
                 break;
             };
-            let part = front.len().min(length - run.len());
-            run.extend_from_slice(&front[..part]);
-            front.advance(part);
+            let part = length - run.len();
+            run.put(Buf::take(&mut *front, part));
             if front.is_empty() {
                 self.pieces.pop_front();
             }
@@ -171,15 +173,16 @@ impl Place {
     }
 
     /// Copies the bytes from here on into `into`; there are enough.
-    fn peek(self, pieces: &VecDeque<Bytes>, into: &mut [u8]) {
-        let mut filled = 0;
+    fn peek(self, pieces: &VecDeque<Bytes>, mut into: &mut [u8]) {
         let mut offset = self.offset;
         for piece in pieces.iter().skip(self.piece) {
-            let part = (piece.len() - offset).min(into.len() - filled);
-            into[filled..filled + part].copy_from_slice(&piece[offset..offset + part]);
-            filled += part;
+            let rest = piece.get(offset..).unwrap_or_default();
+            let part = rest.len().min(into.len());
+            let (now, later) = into.split_at_mut(part);
+            now.copy_from_slice(rest.split_at(part).0);
+            into = later;
             offset = 0;
-            if filled == into.len() {
+            if into.is_empty() {
                 return;
             }
         }

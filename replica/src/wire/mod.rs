@@ -2,6 +2,16 @@
 //! encoding, the frames of a block stream, the plan of a handshake, the search for a common point.
 //! Pure: it must never do I/O, wait or read a clock.
 
+// Bytes of a peer are read here: nothing may panic over them, nor lose a digit.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::expect_used,
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod assembler;
 pub mod blocks;
 pub mod codec;

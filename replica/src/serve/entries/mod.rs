@@ -109,6 +109,8 @@ impl Entry {
     }
 
     pub(crate) fn report(&mut self, report: &Report, caught_up: bool, now_ms: u64) -> Moved {
+        // The session has refused any other.
+        assert!(report.received >= report.flushed && report.flushed >= report.applied);
         let flushed = Position {
             lsn: Lsn(report.flushed),
             chain: report.chain,

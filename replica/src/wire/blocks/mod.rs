@@ -261,6 +261,9 @@ impl Unpacker {
 
     /// The next bytes of blocks, in order, cut anywhere; `None` until there are more. After an
     /// error the stream is of no more use.
+    ///
+    /// # Errors
+    /// When what comes is no frame, or not what its header announces.
     #[expect(
         clippy::should_implement_trait,
         reason = "more may come after None, which an iterator does not say"

@@ -41,20 +41,28 @@ pub enum CodecError {
 }
 
 /// The frame of a message.
+///
+/// # Errors
+/// When the message is longer than any may be.
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; LENGTH_LEN];
     bincode::encode_into_std_write(message, &mut frame, CONFIG)
         .map_err(|error| CodecError::Unwritable(error.to_string()))?;
     let length = frame.len() - LENGTH_LEN;
-    let announced = u32::try_from(length).ok();
-    match announced.filter(|_| length <= MAX_MESSAGE_LEN) {
-        Some(announced) => frame[..LENGTH_LEN].copy_from_slice(&announced.to_le_bytes()),
-        None => return Err(CodecError::Length { length }),
+    let announced = u32::try_from(length)
+        .ok()
+        .filter(|_| (1..=MAX_MESSAGE_LEN).contains(&length));
+    match (announced, frame.first_chunk_mut::<LENGTH_LEN>()) {
+        (Some(announced), Some(place)) => *place = announced.to_le_bytes(),
+        _ => return Err(CodecError::Length { length }),
     }
     Ok(frame)
 }
 
 /// The message in these bytes, which follow a frame's length.
+///
+/// # Errors
+/// When the bytes are no message, or more than one.
 pub fn decode(bytes: &[u8]) -> Result<Message, CodecError> {
     if bytes.is_empty() || bytes.len() > MAX_MESSAGE_LEN {
         return Err(CodecError::Length {
@@ -98,6 +106,9 @@ impl FrameReader {
 
     /// The next whole message; `None` until it is there. After an error the stream is of no more
     /// use.
+    ///
+    /// # Errors
+    /// When what comes is no message.
     pub fn next_message(&mut self) -> Result<Option<Message>, CodecError> {
         let Some(announced) = self.buffer.first_chunk::<LENGTH_LEN>() else {
             return Ok(None);
