@@ -269,9 +269,7 @@ fn make(error: rcgen::Error) -> CertsError {
 }
 
 const CA_YEARS: u64 = 10;
-
 const NODE_YEARS: u64 = 5;
-
 const YEAR: Duration = Duration::from_secs(31_557_600);
 
 /// Certificates begin this long in the past, for nodes whose clock is behind.

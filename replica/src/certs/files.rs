@@ -2,10 +2,12 @@
 //! never overwrite a key or a certificate, leave a key readable by others, nor half a list where a
 //! node may read it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use wal::{OsDisk, WalError};
 
 use crate::certs::crl;
 use crate::certs::error::CertsError;
@@ -63,42 +65,23 @@ pub(crate) fn hand_out(dir: &Path, home: &Path) -> Result<Option<PathBuf>, Certs
     Ok(Some(to))
 }
 
-/// Puts a whole new file in the place of the old one, which a node may be reading.
+/// Puts a whole new file in the place of the old one, which a node may be reading; on disk once this
+/// returns.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), CertsError> {
-    let new = path.with_extension("pem.new");
-    // What an interrupted run has left.
-    match fs::remove_file(&new) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(CertsError::io("write", &new, source));
-        }
-        _ => {}
-    }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&new)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&new, path))
-        .and_then(|()| path.parent().map_or(Ok(()), sync_dir))
-        .map_err(|source| CertsError::io("write", path, source))
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    // The parent of a bare file name is the empty path.
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    File::open(dir)?.sync_all()
+    // The parent of a bare file name is the empty path, which no system opens.
+    let beside = Path::new(".").join(path);
+    let draft = beside.with_extension("pem.new");
+    OsDisk::new()
+        .replace(&draft, &beside, bytes)
+        .map_err(|error| match error {
+            WalError::Io { source, .. } => CertsError::io("write", path, source),
+            other => CertsError::io("write", path, io::Error::other(other)),
+        })
 }
 
 /// Files of a node's certificate directory.
 pub(crate) const CA_FILE: &str = "ca.pem";
-
 pub(crate) const CERT_FILE: &str = "cert.pem";
-
 pub(crate) const KEY_FILE: &str = "key.pem";
 
 /// The file beside a node's certificate, and beside the CA, that lists what is revoked.
@@ -109,5 +92,4 @@ pub(crate) const CA_KEY_FILE: &str = "ca-key.pem";
 
 /// Modes of files with and without a key.
 pub(crate) const SECRET: u32 = 0o600;
-
 pub(crate) const PUBLIC: u32 = 0o644;

@@ -211,7 +211,6 @@ const ASKED: usize = 8;
 
 /// Shortest and longest pause between two attempts for the same file.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

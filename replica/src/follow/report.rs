@@ -136,5 +136,4 @@ const DESCENDANTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes of each of the five texts of a node in a list: all together less than a message may have.
 const SUMMARY_TEXT: usize = 60;
-
 const _: () = assert!(MAX_SUMMARIES * (5 * (SUMMARY_TEXT + 1) + 9) < MAX_MESSAGE_LEN);

@@ -183,12 +183,10 @@ pub(super) fn blames_certificate(code: u64) -> bool {
 
 /// Transport error codes from here on carry a TLS alert.
 pub(super) const TLS_ALERT: u64 = 0x100;
-
 const REVOKED_ALERT: u64 = TLS_ALERT + 44;
 
 /// Heartbeats and statuses go before queued blocks, which have priority 0; files come last.
 pub(super) const CONTROL_PRIORITY: i32 = 1;
-
 pub(super) const FETCH_PRIORITY: i32 = -1;
 
 /// Pieces taken from the library in one go; each is at most one packet's payload.

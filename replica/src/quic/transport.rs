@@ -110,11 +110,8 @@ pub(super) fn downstream_transport(receive_window_bytes: u32) -> TransportConfig
 /// Largest UDP payload tried for and accepted. The library sends up to ten packets in one call,
 /// which must stay below 64 KiB together.
 const MAX_DATAGRAM: u16 = 6_000;
-
 const _: () = assert!(MAX_DATAGRAM as usize * 10 < 64 * 1024);
-
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-
 const CONTROL_WINDOW: u32 = 256 << 10;
 
 /// Fetches that one side may have open at once on a connection.
@@ -123,22 +120,15 @@ const FETCHES: u32 = 3;
 /// Bytes of one fetched file that may be under way. Windows have room for them beside what they are
 /// for, so that a fetch takes nothing from blocks and messages.
 pub(crate) const FETCH_AHEAD_BYTES: u32 = 2 << 20;
-
 const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
-
 const IDLE_TIMEOUT_MS: u32 = 20_000;
-
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
 const INITIAL_RTT: Duration = Duration::from_millis(10);
 
 /// Packets a secondary may receive before it must acknowledge, and how long it may take otherwise. On
 /// a line that loses packets the window is a dozen of them: whoever acknowledges later keeps it
 /// waiting.
 const ACK_EVERY: u32 = 4;
-
 const ACK_WITHIN: Duration = Duration::from_millis(1);
-
 const MAX_INCOMING: usize = 256;
-
 const INCOMING_BUFFER_BYTES: u64 = 64 << 10;

@@ -398,14 +398,11 @@ pub(crate) const MANIFEST: &str = "manifest";
 
 /// Name under which a peer tells where its retired segments began, and most bytes of that.
 const SEGMENT_STARTS: &str = "past";
-
 const MAX_SEGMENT_STARTS_BYTES: u64 = 64 << 20;
-
 const NOT_HELD: &str = "this node does not hold it intact";
 
 /// Files under way to peers at once, for repair and for bootstrapping nodes.
 const PLACES: usize = 4;
-
 const BOOTSTRAP_PLACES: usize = 16;
 
 /// A file is sent, and memory for it taken, in pieces of this many bytes.
@@ -413,7 +410,6 @@ const PIECE: usize = 1 << 20;
 
 /// Pieces sent before the first is confirmed.
 const PIECES_AHEAD: usize = 2;
-
 const _: () = assert!(PIECE * PIECES_AHEAD == FETCH_AHEAD_BYTES as usize);
 
 /// Where a limit holds, a piece leaves in parts of this many bytes: something moves on the peer's

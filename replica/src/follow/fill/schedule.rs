@@ -159,7 +159,6 @@ impl Schedule {
 
 /// Shortest and longest pause between two attempts for the same file, and between two manifests.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

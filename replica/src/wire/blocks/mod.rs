@@ -372,7 +372,6 @@ const HEADER_LEN: usize = 9;
 
 /// Kinds of frames.
 const RAW: u8 = 0;
-
 const ZSTD: u8 = 1;
 
 /// Most bytes of blocks in one frame.
@@ -389,7 +388,6 @@ const LEVEL: i32 = 1;
 
 /// Compressed chunks that are kept, and their bytes.
 const KEPT_FRAMES: usize = 64;
-
 const KEPT_BYTES: usize = 16 << 20;
 
 /// Contexts kept for the next chunk.

@@ -134,6 +134,5 @@ pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
 
 /// Bytes of a frame before the message.
 pub const LENGTH_LEN: usize = 4;
-
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_LEN>> =
     bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>();
