@@ -68,8 +68,8 @@ impl Stage {
             ..FollowConfig::new(vec![host.address.to_string()], "secondary", "secondary")
         };
         let secondary = Secondary {
-            downstream: cluster.follow("secondary", config).await,
-            upstream: None,
+            following: cluster.follow("secondary", config).await,
+            listener: None,
         };
         Self {
             blocks: blocks_of(&primary.log()),
@@ -138,7 +138,7 @@ impl Stage {
 
     /// What the secondary holds is the beginning of the primary's log, byte for byte.
     fn is_a_beginning(&self, what: &str) {
-        if let Some(log) = self.secondary.downstream.log().borrow().clone() {
+        if let Some(log) = self.secondary.following.log().borrow().clone() {
             let held = bytes_of(&log);
             assert!(bytes_of(&self.primary.log()).starts_with(&held), "{what}");
         }
@@ -479,7 +479,7 @@ async fn an_upstream_that_falls_silent_is_left_and_one_that_hears_nothing_too() 
         contact_timeout: limit,
         ..FollowConfig::new(upstreams.to_vec(), "secondary", "secondary")
     };
-    let downstream = cluster.follow("secondary", config).await;
+    let following = cluster.follow("secondary", config).await;
     let (code, words) = (6, "nothing heard from the upstream for 300ms");
     // No answer to Hello.
     ends(&mute.guest().await.link, code, words).await;
@@ -490,6 +490,6 @@ async fn an_upstream_that_falls_silent_is_left_and_one_that_hears_nothing_too() 
     let welcome = guest.welcome(PROTOCOL_MAX, &primary.log());
     guest.control.say(&Message::Welcome(welcome)).await;
     ends(&guest.link, code, words).await;
-    downstream.stop().await;
+    following.stop().await;
     primary.stop().await;
 }

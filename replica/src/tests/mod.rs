@@ -72,11 +72,11 @@ impl Cluster {
             compression: Compression::Zstd,
             ..config
         };
-        let upstream = self.bind(name, &config, &source).await;
+        let listener = self.bind(name, &config, &source).await;
         Primary {
             appender: Some(committer.appender(Box::new(|_| ()))),
             committer,
-            upstream,
+            listener,
         }
     }
 
@@ -90,7 +90,7 @@ impl Cluster {
     async fn bind(&self, name: &str, config: &ListenConfig, source: &Source) -> Listener {
         for _ in 0..500 {
             match Listener::bind(config.clone(), &self.identity(name), source.clone()) {
-                Ok(upstream) => return upstream,
+                Ok(listener) => return listener,
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         }
@@ -125,19 +125,19 @@ impl Cluster {
             return_after: Duration::from_millis(100),
             ..FollowConfig::new(names, name, id)
         };
-        let downstream = self.follow(name, config).await;
-        let upstream = if let Some(listen) = listen {
+        let following = self.follow(name, config).await;
+        let listener = if let Some(listen) = listen {
             let config = ListenConfig::new(listen, hop(id));
-            let source = downstream.source();
-            let upstream = self.bind(name, &config, &source).await;
-            downstream.set_descendants(upstream.registry().summaries());
-            Some(upstream)
+            let source = following.source();
+            let listener = self.bind(name, &config, &source).await;
+            following.set_descendants(listener.registry().summaries());
+            Some(listener)
         } else {
             None
         };
         Secondary {
-            downstream,
-            upstream,
+            following,
+            listener,
         }
     }
 
@@ -175,12 +175,12 @@ pub(crate) fn any() -> SocketAddr {
 pub(crate) struct Primary {
     appender: Option<Appender>,
     committer: Committer,
-    upstream: Listener,
+    listener: Listener,
 }
 
 impl Primary {
     pub(crate) fn address(&self) -> SocketAddr {
-        self.upstream.local_addr()
+        self.listener.local_addr()
     }
 
     pub(crate) fn log(&self) -> Log {
@@ -188,7 +188,7 @@ impl Primary {
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        self.upstream.registry()
+        self.listener.registry()
     }
 
     /// Rows with these numbers, on disk; where the log ends after them.
@@ -232,7 +232,7 @@ impl Primary {
             .await
             .expect("runs")
             .expect("stops");
-        self.upstream.stop().await;
+        self.listener.stop().await;
     }
 }
 
@@ -243,27 +243,27 @@ pub(crate) async fn compact(log: &Log) {
 }
 
 pub(crate) struct Secondary {
-    pub(crate) downstream: FollowTask,
-    pub(crate) upstream: Option<Listener>,
+    pub(crate) following: FollowTask,
+    pub(crate) listener: Option<Listener>,
 }
 
 impl Secondary {
     pub(crate) fn status(&self) -> Box<FollowStatus> {
-        Box::new(self.downstream.status())
+        Box::new(self.following.status())
     }
 
     pub(crate) fn log(&self) -> Log {
-        self.downstream.log().borrow().clone().expect("a log")
+        self.following.log().borrow().clone().expect("a log")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.upstream.as_ref().expect("a relay").local_addr()
+        self.listener.as_ref().expect("a relay").local_addr()
     }
 
     /// Waits until queries here see everything below `position`.
     pub(crate) async fn reaches(&self, position: Position) {
         eventually("the secondary gets there", || {
-            let log = self.downstream.log().borrow().clone();
+            let log = self.following.log().borrow().clone();
             let at = log.map(|log| log.snapshot().position());
             if at.is_some_and(|at| at.lsn >= position.lsn) {
                 Ok(())
@@ -278,9 +278,9 @@ impl Secondary {
     }
 
     pub(crate) async fn stop(self) {
-        self.downstream.stop().await;
-        if let Some(upstream) = self.upstream {
-            upstream.stop().await;
+        self.following.stop().await;
+        if let Some(listener) = self.listener {
+            listener.stop().await;
         }
     }
 }

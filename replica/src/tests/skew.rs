@@ -203,8 +203,8 @@ async fn next_build(cluster: &Cluster, name: &str, upstream: SocketAddr) -> Seco
         ..FollowConfig::new(vec![upstream.to_string()], name, name)
     };
     Secondary {
-        downstream: cluster.follow(name, config).await,
-        upstream: None,
+        following: cluster.follow(name, config).await,
+        listener: None,
     }
 }
 
@@ -266,8 +266,8 @@ async fn follower(cluster: &Cluster, name: &str, host: &Host, versions: Versions
         ..FollowConfig::new(vec![host.address.to_string()], name, name)
     };
     Secondary {
-        downstream: cluster.follow(name, config).await,
-        upstream: None,
+        following: cluster.follow(name, config).await,
+        listener: None,
     }
 }
 
@@ -351,7 +351,7 @@ async fn welcome_to(cluster: &Cluster, version: u16, log: &Log) {
         ends(&guest.link, 1, expected).await;
         shows(&secondary, FollowPhase::Connecting, expected).await;
     }
-    assert!(secondary.downstream.log().borrow().is_none(), "no log");
+    assert!(secondary.following.log().borrow().is_none(), "no log");
     assert_eq!(pauses.pause(1.0), BACKOFF_MAX, "the pauses have grown");
     secondary.stop().await;
 }
