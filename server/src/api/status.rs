@@ -412,6 +412,18 @@ mod tests {
         assert!(upstream.route.is_empty() && upstream.bootstrap.is_none());
     }
 
+    #[test]
+    fn a_state_is_a_word_and_one_of_another_version_is_understood_as_unknown() {
+        let word = serde_json::to_string(&SecondaryState::CatchingUp).unwrap();
+        assert_eq!(word, r#""catching_up""#);
+        let state: SecondaryState = serde_json::from_str(r#""promoting""#).unwrap();
+        assert_eq!(state, SecondaryState::Unknown);
+        let word = serde_json::to_string(&FollowPhase::NeedsSnapshot).unwrap();
+        assert_eq!(word, r#""needs_snapshot""#);
+        let phase: FollowPhase = serde_json::from_str(r#""promoting""#).unwrap();
+        assert_eq!(phase, FollowPhase::Unknown);
+    }
+
     /// A relay with one secondary.
     fn relay() -> SecondaryStatus {
         SecondaryStatus {
