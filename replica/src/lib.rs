@@ -11,7 +11,6 @@
 
 mod backoff;
 pub mod certs;
-mod clock;
 mod config;
 mod error;
 mod files;

@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
+use wal::clock;
 
 use crate::certs::error::CertsError;
 use crate::certs::files::{
@@ -20,7 +21,6 @@ use crate::certs::files::{
 };
 use crate::certs::identity::Identity;
 use crate::certs::tls::{SERVER_NAME, provider};
-use crate::clock;
 
 /// Makes a cluster CA in `dir`: `ca.pem` for everyone and `ca-key.pem`, which signs nodes and is
 /// best kept off them.

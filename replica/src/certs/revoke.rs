@@ -10,13 +10,13 @@ use rcgen::{
     CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
+use wal::clock;
 
 use crate::certs::authority::{Authority, check_name, first_certificate};
 use crate::certs::crl::{self, Crl, Entry};
 use crate::certs::error::CertsError;
 use crate::certs::files::{CERT_FILE, CRL_FILE, hand_out, read, replace};
 use crate::certs::identity;
-use crate::clock;
 
 /// What [`revoke`] has done.
 #[derive(Clone, Debug, PartialEq, Eq)]

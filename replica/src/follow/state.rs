@@ -4,9 +4,8 @@
 use std::time::Instant;
 
 use tokio::sync::watch;
-use wal::{BootstrapProgress, Diverged, Log, Lsn};
+use wal::{BootstrapProgress, Diverged, Log, Lsn, clock};
 
-use crate::clock;
 use crate::lag::Freshness;
 use crate::serve::source::{Lineage, PrimaryClock};
 use crate::status::{FollowPhase, FollowStatus, Hop};

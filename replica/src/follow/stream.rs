@@ -95,7 +95,7 @@ pub(crate) async fn stream(
         let ended = tokio::select! {
             Err(error) = reader.run(agreement.receiver) => Some(Err(error)),
             Err(error) = reporter.run(agreement.sender) => Some(Err(error)),
-            reason = failure(&log) => Some(Err(FollowError::LocalLog(reason))),
+            reason = log.until_failed() => Some(Err(FollowError::LocalLog(reason))),
             error = peers.attend(link, &giving) => Some(Err(error.into())),
             error = link.closed() => Some(Err(error.into())),
             ended = complete => Some(ended),
@@ -253,20 +253,6 @@ pub(crate) fn check_route(route: &Route, own: &str) -> Result<(), FollowError> {
         return Err(FollowError::Ring(reason));
     }
     Ok(())
-}
-
-/// Waits until the log is poisoned; says why.
-pub(crate) async fn failure(log: &Log) -> String {
-    let mut failed = log.failed();
-    let reason = match failed.wait_for(Option::is_some).await {
-        Ok(reason) => (*reason).clone(),
-        Err(_) => None,
-    };
-    match reason {
-        Some(reason) => reason,
-        // The log was closed in order: that is reported elsewhere.
-        None => std::future::pending().await,
-    }
 }
 
 /// Most bytes appended in one step, unless one block is longer.

@@ -304,7 +304,7 @@ impl Task {
 /// Waits until this log fails; for ever without one.
 async fn failure(log: Option<Log>) -> String {
     match log {
-        Some(log) => stream::failure(&log).await,
+        Some(log) => log.until_failed().await,
         None => pending().await,
     }
 }

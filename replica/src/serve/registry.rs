@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wal::{Lsn, Position, Replicated};
+use wal::{Lsn, Position, Replicated, clock};
 
-use crate::clock;
 use crate::lag::bytes_between;
 use crate::serve::entries::{Entries, Entry, Forgotten, Live, Peer};
 use crate::serve::source::Source;

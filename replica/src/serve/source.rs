@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use wal::{Log, Lsn};
+use wal::{Log, Lsn, clock};
 
-use crate::clock;
 use crate::status::Hop;
 use crate::wire::{Heartbeat, Route, WireHop};
 
@@ -45,7 +44,7 @@ impl Lineage {
         let committed_at_ns = log.snapshot().committed_at();
         let (durable, now_unix_ns) = match self.primary_clock {
             Some(clock) => (clock.durable, clock.now_unix_ns),
-            None if self.is_primary() => (end, clock::unix_ns()),
+            None if self.is_primary() => (end, clock::unix_nanos()),
             // A relay that has not heard of the primary yet knows no later time than this.
             None => (end, committed_at_ns),
         };
