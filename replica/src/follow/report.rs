@@ -44,7 +44,7 @@ impl Reporter<'_> {
                     sender.send(&Message::Descendants(descendants)).await?;
                 }
             }
-            sleep(STATUS_GAP).await;
+            sleep(REPORT_GAP).await;
             tokio::select! {
                 changed = durable.changed() => if changed.is_err() {
                     return Err(closed());
@@ -52,7 +52,7 @@ impl Reporter<'_> {
                 changed = replicated.changed() => if changed.is_err() {
                     return Err(closed());
                 },
-                () = sleep(STATUS_EVERY) => {}
+                () = sleep(REPORT_EVERY) => {}
             }
         }
     }
@@ -125,11 +125,11 @@ fn closed() -> FollowError {
     FollowError::LocalLog("it is closed".to_owned())
 }
 
-/// Shortest time between statuses.
-const STATUS_GAP: Duration = Duration::from_millis(2);
+/// Shortest time between reports.
+const REPORT_GAP: Duration = Duration::from_millis(2);
 
-/// Longest time between statuses.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Longest time between reports.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Shortest time between two lists of those who follow this node.
 const DESCENDANTS_EVERY: Duration = Duration::from_secs(1);

@@ -32,10 +32,10 @@ impl fmt::Display for SessionEnd {
 }
 
 /// How a connection ended.
-pub(crate) type Ended = Result<SessionEnd, ShipError>;
+pub(crate) type SessionResult = Result<SessionEnd, ShipError>;
 
 /// The sentence about it.
-pub(crate) fn reason(ended: &Ended) -> String {
+pub(crate) fn reason(ended: &SessionResult) -> String {
     match ended {
         Ok(end) => end.to_string(),
         Err(error) => error.to_string(),
@@ -43,7 +43,7 @@ pub(crate) fn reason(ended: &Ended) -> String {
 }
 
 /// What to tell the secondary when closing.
-pub(crate) fn close_code(ended: &Ended) -> CloseCode {
+pub(crate) fn close_code(ended: &SessionResult) -> CloseCode {
     match ended {
         Ok(SessionEnd::Superseded) => CloseCode::Superseded,
         Ok(SessionEnd::Compared(_) | SessionEnd::OtherLog | SessionEnd::Stopping) => {
@@ -58,7 +58,7 @@ pub(crate) fn close_code(ended: &Ended) -> CloseCode {
 }
 
 /// Whether connections end so every day, and nobody need look.
-pub(crate) fn is_ordinary(ended: &Ended) -> bool {
+pub(crate) fn is_ordinary(ended: &SessionResult) -> bool {
     match ended {
         Ok(SessionEnd::Compared(_)) => false,
         Ok(SessionEnd::Superseded | SessionEnd::OtherLog | SessionEnd::Stopping) => true,

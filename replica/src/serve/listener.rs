@@ -24,7 +24,7 @@ use crate::files::repair;
 use crate::quic::{Endpoint, Incoming};
 use crate::quiet::Quiet;
 use crate::revocation_watch;
-use crate::serve::ended::{self, Ended, SessionEnd};
+use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::ShipError;
 use crate::serve::registry::Registry;
 use crate::serve::session;
@@ -177,7 +177,7 @@ impl Acceptor {
     }
 }
 
-async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> Ended {
+async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> SessionResult {
     let accepted = tokio::select! {
         accepted = timeout(TLS_TIMEOUT, incoming.accept()) => accepted,
         () = shipping.shutdown.cancelled() => return Ok(SessionEnd::Stopping),
@@ -202,7 +202,7 @@ impl PeerLog {
     }
 
     /// Says once why a connection ended; what repeats with every connection is not said again.
-    fn report(&self, ended: &Ended, complaints: &std::sync::Mutex<Quiet>) {
+    fn report(&self, ended: &SessionResult, complaints: &std::sync::Mutex<Quiet>) {
         let (address, reason) = (self.address, ended::reason(ended));
         if ended::is_ordinary(ended) {
             tracing::info!(%address, %reason, "secondary disconnected");

@@ -18,7 +18,7 @@ use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
 use crate::files::limit::Limit;
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
-use crate::serve::ended::{self, Ended, SessionEnd};
+use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, handshake};
 use crate::serve::registry::Registration;
@@ -28,7 +28,7 @@ use crate::wire::message::MAX_SUMMARIES;
 use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report};
 
 /// Serves one secondary until its connection ends.
-pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Ended {
+pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> SessionResult {
     let accepted = tokio::select! {
         accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
@@ -48,7 +48,7 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Ended {
     ended
 }
 
-async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Ended {
+async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> SessionResult {
     let Accepted {
         registration,
         sender,
@@ -196,7 +196,7 @@ impl Session<'_> {
 
     /// Tells where the primary's log and clock stand: when that changes, a little later to say it
     /// once for many groups, and from time to time anyway. A relay tells what it last heard.
-    async fn beat(&self, mut sender: ControlSender) -> Ended {
+    async fn beat(&self, mut sender: ControlSender) -> SessionResult {
         let mut durable = self.log.durable();
         let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
@@ -236,7 +236,7 @@ impl Session<'_> {
     }
 
     /// Gives the secondary a moment to have everything on disk, then tells it to go.
-    async fn say_goodbye(&self, mut sender: ControlSender) -> Ended {
+    async fn say_goodbye(&self, mut sender: ControlSender) -> SessionResult {
         let end = self.log.durable().borrow().lsn;
         let mut flushed = self.flushed.subscribe();
         if timeout(DRAIN, flushed.wait_for(|lsn| *lsn >= end))
@@ -361,7 +361,7 @@ fn check(
 }
 
 /// Ends the connection so that the secondary learns why.
-async fn close(link: &Link, ended: &Ended) {
+async fn close(link: &Link, ended: &SessionResult) {
     if matches!(ended, Ok(SessionEnd::Stopping) | Err(ShipError::Refused(_))) {
         // Closing drops what is still on its way, so the peer closes once it has the last message.
         let _ = timeout(FAREWELL, link.closed()).await;
