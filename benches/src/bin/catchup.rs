@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use benches::args::{NodeArgs, command};
-use benches::catchup::{Options, measure};
+use benches::measure::args::{NodeArgs, command};
+use benches::measure::catchup::{Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

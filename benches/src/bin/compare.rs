@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use benches::args::{NodeArgs, ProtocolArgs, seconds};
-use benches::compacting::with_compaction;
-use benches::compare::{Options, Regime, servers, with_secondary};
+use benches::measure::args::{NodeArgs, ProtocolArgs, seconds};
+use benches::measure::compacting::with_compaction;
+use benches::measure::compare::{Options, Regime, servers, with_secondary};
 use benches::{BenchError, finish};
 use clap::Parser;
 

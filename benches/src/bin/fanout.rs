@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use benches::args::{NodeArgs, ProtocolArgs, command};
-use benches::fanout::{Crowd, Load, MOST_SECONDARIES, Options, measure};
-use benches::lights::MOST_FOLLOWERS;
+use benches::load::lights::MOST_FOLLOWERS;
+use benches::measure::args::{NodeArgs, ProtocolArgs, command};
+use benches::measure::fanout::{Crowd, Load, MOST_SECONDARIES, Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

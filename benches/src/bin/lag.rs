@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::args::{NodeArgs, ProtocolArgs, command};
-use benches::lag::{Options, Pace, measure};
+use benches::measure::args::{NodeArgs, ProtocolArgs, command};
+use benches::measure::lag::{Options, Pace, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

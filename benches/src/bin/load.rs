@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use benches::args::{ProtocolArgs, seconds};
-use benches::conn::{Peers, loopback};
-use benches::load::{Extent, Options, run};
+use benches::load::conn::{Peers, loopback};
+use benches::load::generator::{Extent, Options, run};
+use benches::measure::args::{ProtocolArgs, seconds};
 use benches::{BenchError, finish};
 use clap::Parser;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::logsize::{Options, measure};
+use benches::measure::logsize::{Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

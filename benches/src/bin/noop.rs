@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::process::ExitCode;
 
-use benches::conn::loopback;
-use benches::{BenchError, Context, finish, machine, noop};
+use benches::load::conn::loopback;
+use benches::yardstick::noop;
+use benches::{BenchError, Context, finish, machine};
 use clap::Parser;
 
 // The product's allocator, so that a ratio compares servers and not allocators.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::recovery::{Options, measure};
+use benches::measure::recovery::{Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

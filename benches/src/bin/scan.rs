@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::scan::{Options, measure};
+use benches::measure::scan::{Options, measure};
 use benches::{BenchError, finish, machine};
 use clap::Parser;
 

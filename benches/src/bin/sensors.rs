@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::sensors::{Options, measure};
+use benches::measure::sensors::{Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use benches::args::{NodeArgs, command, seconds};
-use benches::transfer::{Options, measure};
+use benches::measure::args::{NodeArgs, command, seconds};
+use benches::measure::transfer::{Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

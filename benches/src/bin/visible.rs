@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::args::{NodeArgs, ProtocolArgs, command};
-use benches::visible::{Course, Options, measure};
+use benches::measure::args::{NodeArgs, ProtocolArgs, command};
+use benches::measure::visible::{Course, Options, measure};
 use benches::{BenchError, finish};
 use clap::Parser;
 

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::error::{BenchError, Context};
-use crate::http::Http;
 use crate::machine;
-use crate::process::{Process, accepts, data_dir, free_tcp, free_udp, quoted, sibling, temp_dir};
+use crate::node::http::Http;
+use crate::node::process::{
+    Process, accepts, data_dir, free_tcp, free_udp, quoted, sibling, temp_dir,
+};
 
 /// How to start Headwater.
 #[derive(Clone, Debug)]

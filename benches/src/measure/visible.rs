@@ -9,14 +9,14 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::conn::Peers;
 use crate::error::BenchError;
-use crate::http::Http;
-use crate::load::{self, Extent, Report};
+use crate::load::conn::Peers;
+use crate::load::generator::{self, Extent, Report};
+use crate::load::packet::Version;
+use crate::load::probe::{self, Prober};
 use crate::machine;
+use crate::node::http::Http;
 use crate::node::{Headwater, Primary, Secondary};
-use crate::packet::Version;
-use crate::probe::{self, Prober};
 use crate::stats::{Spread, Table, grouped};
 
 const FLEET_TABLE: &str = "live";
@@ -121,7 +121,7 @@ pub fn observe(
         end: from + course.measured,
     })?;
     let load = load_options(primary, course);
-    let fleet = thread::spawn(move || load::run(&load));
+    let fleet = thread::spawn(move || generator::run(&load));
     let seen = watch(&secondary.http, &prober.sent, course, from)?;
     let fleet = fleet
         .join()
@@ -159,9 +159,9 @@ pub fn observe(
     })
 }
 
-fn load_options(primary: &Primary, course: &Course) -> load::Options {
+fn load_options(primary: &Primary, course: &Course) -> generator::Options {
     let window = (IN_FLIGHT / course.connections.max(1)).clamp(1, 1000);
-    load::Options {
+    generator::Options {
         peers: Peers {
             server: primary.mqtt,
             version: course.version,

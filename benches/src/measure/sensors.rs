@@ -14,11 +14,11 @@ use arrow::datatypes::TimestampNanosecondType;
 use wal::{CompactionStats, Config, Log, Row, TableSchema, Value, Wanted};
 
 use crate::error::{BenchError, Context};
+use crate::load::rows::{FIRST_TIME, log_bytes};
+use crate::load::writer::Writer;
 use crate::machine;
-use crate::process::{data_dir, temp_dir};
-use crate::rows::{FIRST_TIME, log_bytes};
+use crate::node::process::{data_dir, temp_dir};
 use crate::stats::{Table, grouped, median};
-use crate::writer::Writer;
 
 const TABLE: &str = "sensors";
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::error::BenchError;
-use crate::packet::PAYLOAD;
-use crate::process::{data_dir, temp_dir};
-use crate::rows::{Filler, log_bytes};
+use crate::load::packet::PAYLOAD;
+use crate::load::rows::{Filler, log_bytes};
+use crate::node::process::{data_dir, temp_dir};
 use crate::stats::{Table, grouped};
 
 /// One measurement.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::conn::{Conn, Samples};
 use crate::error::{BenchError, Context};
+use crate::load::conn::{Conn, Samples};
 
 /// Room for 16,000 acknowledgements: more than any window.
 const READ_BUFFER: usize = 64 * 1024;

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wal::Config;
 
-use crate::bulk::{self, Transfer};
-use crate::catchup::catch_up;
 use crate::error::BenchError;
-use crate::lossy::{Counts, Line, Relay};
+use crate::load::noise::{self, Filled};
 use crate::machine;
+use crate::measure::catchup::catch_up;
+use crate::node::process::temp_dir;
 use crate::node::{Headwater, Primary};
-use crate::noise::{self, Filled};
-use crate::process::temp_dir;
 use crate::stats::{Table, grouped, median};
-use crate::tls;
+use crate::yardstick::bulk::{self, Transfer};
+use crate::yardstick::lossy::{Counts, Line, Relay};
+use crate::yardstick::tls;
 
 /// The primary that is asked for its log keeps all of it.
 const LOG_SET: [&str; 1] = ["log.keep_segments=1 PiB"];
@@ -185,7 +185,7 @@ impl Bench<'_> {
         let name = line.map_or_else(|| "direct".to_owned(), |line| line.to_string());
         let mut all: Vec<Rounds> = WAYS.iter().map(|_| Rounds::default()).collect();
         for round in 0..self.options.rounds.max(1) {
-            for index in crate::compare::order(WAYS.len(), round) {
+            for index in crate::measure::compare::order(WAYS.len(), round) {
                 let Some((transfer, counts)) = self.one(WAYS[index], line, round as u64)? else {
                     continue;
                 };

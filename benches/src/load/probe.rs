@@ -14,8 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{BenchError, Context};
-use crate::load::sleep_until;
-use crate::packet::{self, Publish, Version};
+use crate::load::generator::sleep_until;
+use crate::load::packet::{self, Publish, Version};
 
 /// Probes not acknowledged yet: what servers allow, and far more than one that works leaves waiting.
 const MOST_IN_FLIGHT: u64 = 1000;

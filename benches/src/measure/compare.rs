@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conn::Peers;
 use crate::error::BenchError;
-use crate::load::{self, Extent, Report};
+use crate::load::conn::Peers;
+use crate::load::generator::{self, Extent, Report};
+use crate::load::packet::Version;
 use crate::machine;
 use crate::node::Headwater;
-use crate::packet::Version;
-use crate::process::{Server, start_mosquitto, start_noop};
+use crate::node::process::{Server, start_mosquitto, start_noop};
 use crate::stats::{Table, grouped, median};
 
 /// A secondary that lags more than this when the load ends has failed.
@@ -223,7 +223,7 @@ fn measure(options: &Options, kind: Kind, regime: Regime) -> Result<Report, Benc
             .ok_or_else(|| BenchError::Usage("mosquitto is gone from PATH".to_owned()))?,
         Kind::Headwater => {
             let primary = options.headwater.primary()?;
-            return load::run(&load_options(
+            return generator::run(&load_options(
                 options,
                 regime,
                 primary.mqtt,
@@ -231,7 +231,7 @@ fn measure(options: &Options, kind: Kind, regime: Regime) -> Result<Report, Benc
             ));
         }
     };
-    load::run(&load_options(
+    generator::run(&load_options(
         options,
         regime,
         server.mqtt,
@@ -256,7 +256,7 @@ fn measure_primary(
     };
     let before = primary.process.cpu_seconds()?;
     let load = load_options(options, regime, primary.mqtt, primary.process.pid());
-    let report = load::run(&load)?;
+    let report = generator::run(&load)?;
     let drained = Instant::now();
     if let Some(secondary) = &secondary {
         secondary.wait_lsn(primary.lsn()?, CATCH_UP_POLL, CATCH_UP_LIMIT)?;
@@ -274,8 +274,8 @@ pub(crate) fn load_options(
     regime: Regime,
     server: std::net::SocketAddr,
     pid: u32,
-) -> load::Options {
-    load::Options {
+) -> generator::Options {
+    generator::Options {
         peers: Peers {
             server,
             version: options.version,

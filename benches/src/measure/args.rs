@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::error::BenchError;
+use crate::load::packet::Version;
 use crate::node::Headwater;
-use crate::packet::Version;
 
 /// How nodes are started, and where their data goes.
 #[derive(Clone, Debug, Args)]

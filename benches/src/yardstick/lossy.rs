@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
-use crate::load::sleep_until;
+use crate::load::generator::sleep_until;
 
 /// The system caps it without an error.
 const SOCKET_BUFFER: usize = 8 << 20;

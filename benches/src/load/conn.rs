@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
-use crate::packet::{self, Publish, Version, following};
+use crate::load::packet::{self, Publish, Version, following};
 
 /// Connections that share one source address, well below the kernel's range of local ports.
 const PER_SOURCE_ADDRESS: usize = 20_000;

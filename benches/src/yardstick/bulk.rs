@@ -20,8 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{timeout, timeout_at};
 
 use crate::error::{BenchError, Context};
-use crate::lossy::{Counts, Line, Relay};
 use crate::machine;
+use crate::yardstick::lossy::{Counts, Line, Relay};
 
 /// What the sender hands to quinn at once, without copying.
 const CHUNK: usize = 256 * 1024;

@@ -8,14 +8,14 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::conn::Peers;
 use crate::error::BenchError;
-use crate::lights::{Lights, Plan};
-use crate::load::{self, Extent};
+use crate::load::conn::Peers;
+use crate::load::generator::{self, Extent};
+use crate::load::lights::{Lights, Plan};
+use crate::load::packet::Version;
 use crate::machine::{self, Traffic};
+use crate::node::peak::{Peak, Watch};
 use crate::node::{Follow, Headwater, Primary, Secondary};
-use crate::packet::Version;
-use crate::peak::{Peak, Watch};
 use crate::stats::{Table, grouped, median};
 
 /// More real secondaries than that are not started on one machine.
@@ -197,7 +197,7 @@ fn run(options: &Options, crowd: Crowd, load: Load) -> Result<Sample, BenchError
     let watch = Watch::start(primary.process.pid());
     let (cpu, traffic) = (primary.process.cpu_seconds()?, machine::loopback_traffic()?);
     let log = primary.http.status_number("segment_bytes")?;
-    let report = load::run(&load_options(options, &primary, load))?;
+    let report = generator::run(&load_options(options, &primary, load))?;
     let acknowledged = Instant::now();
     followers.wait(primary.lsn()?)?;
     let drain = acknowledged.elapsed().as_secs_f64();
@@ -219,9 +219,9 @@ fn run(options: &Options, crowd: Crowd, load: Load) -> Result<Sample, BenchError
     })
 }
 
-fn load_options(options: &Options, primary: &Primary, load: Load) -> load::Options {
+fn load_options(options: &Options, primary: &Primary, load: Load) -> generator::Options {
     let per_message = u64::from(load.per_message.max(1));
-    load::Options {
+    generator::Options {
         peers: Peers {
             server: primary.mqtt,
             version: options.version,

@@ -18,9 +18,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{BenchError, Context};
+use crate::load::rows::{self, Filler, Reading, TABLE, TIME_STEP, reading, topics};
 use crate::machine;
-use crate::process::{data_dir, temp_dir};
-use crate::rows::{self, Filler, Reading, TABLE, TIME_STEP, reading, topics};
+use crate::node::process::{data_dir, temp_dir};
 use crate::stats::{Table, grouped, median};
 
 /// Rows handed to the Parquet writer at once.

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::BenchError;
-use crate::load::sleep_until;
+use crate::load::generator::sleep_until;
+use crate::load::packet::Version;
+use crate::load::rows::{Filler, log_bytes};
 use crate::machine;
+use crate::measure::visible::{Course, Observed, observe};
+use crate::node::process::temp_dir;
 use crate::node::{Follow, Headwater, Primary, Secondary};
-use crate::packet::Version;
-use crate::process::temp_dir;
-use crate::rows::{Filler, log_bytes};
 use crate::stats::{Spread, Table, grouped};
-use crate::visible::{Course, Observed, observe};
 
 /// Devices and rows per group of the log that is there from the start.
 const DEVICES: usize = 1000;

@@ -4,10 +4,10 @@
 //! seals none, with segments of 16 MiB it is at work all the time, unlimited. Sealing itself is thereby
 //! in the difference too. Rounds alternate the order, as in `compare.rs`.
 
-use crate::compare::{Options, Regime, Rounds, load_options, order};
 use crate::error::BenchError;
-use crate::load::{self, Report};
+use crate::load::generator::{self, Report};
 use crate::machine;
+use crate::measure::compare::{Options, Regime, Rounds, load_options, order};
 use crate::stats::{Table, grouped, median};
 
 /// Given to primaries after what the user set.
@@ -41,7 +41,7 @@ impl Kind {
     /// A fresh primary under one load.
     fn run(&mut self, options: &Options, regime: Regime) -> Result<Report, BenchError> {
         let primary = options.headwater.with(self.set).primary()?;
-        let report = load::run(&load_options(
+        let report = generator::run(&load_options(
             options,
             regime,
             primary.mqtt,

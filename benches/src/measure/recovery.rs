@@ -10,11 +10,11 @@ use std::time::Instant;
 use wal::{Config, OsDisk, Row, Value};
 
 use crate::error::{BenchError, Context};
+use crate::load::rows::{FIRST_TIME, TABLE, TIME_STEP, log_bytes};
+use crate::load::writer::Writer;
 use crate::machine;
-use crate::process::{data_dir, temp_dir};
-use crate::rows::{FIRST_TIME, TABLE, TIME_STEP, log_bytes};
+use crate::node::process::{data_dir, temp_dir};
 use crate::stats::{Table, grouped, median};
-use crate::writer::Writer;
 
 /// Float fields of a row.
 const FIELDS: usize = 50;

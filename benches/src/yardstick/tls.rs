@@ -19,9 +19,9 @@ use rustls::{
 };
 use socket2::{SockFilter, SockRef};
 
-use crate::bulk::Transfer;
 use crate::error::{BenchError, Context};
 use crate::machine;
+use crate::yardstick::bulk::Transfer;
 
 /// What is handed to TLS, or taken from it, at once.
 const CHUNK: usize = 256 * 1024;

@@ -10,7 +10,7 @@ use std::path::Path;
 use wal::{Config, Log, Lsn, Row, Value};
 
 use crate::error::BenchError;
-use crate::writer::Writer;
+use crate::load::writer::Writer;
 
 /// The table all rows go to.
 pub const TABLE: &str = "bench";

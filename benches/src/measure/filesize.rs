@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use wal::{CompactionStats, Config, FileInfo, Log};
 
-use crate::cpu::{self, Fleet};
 use crate::error::{BenchError, Context};
+use crate::load::cpu::{self, Fleet};
+use crate::load::rows::FIRST_TIME;
+use crate::load::writer::Writer;
 use crate::machine;
-use crate::process::{data_dir, temp_dir};
-use crate::rows::FIRST_TIME;
+use crate::node::process::{data_dir, temp_dir};
 use crate::stats::{Table, grouped};
-use crate::writer::Writer;
 
 /// One measurement.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{BenchError, Context};
-use crate::light::{Follower, Progress};
+use crate::load::light::{Follower, Progress};
 
 /// What a primary remembers at most, with some room for secondaries beside.
 pub const MOST_FOLLOWERS: usize = 1000;

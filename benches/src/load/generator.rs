@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::conn::{Conn, Peers};
 use crate::error::{BenchError, Context};
-use crate::fleet::Fleet;
+use crate::load::conn::{Conn, Peers};
+use crate::load::fleet::Fleet;
 use crate::machine;
 use crate::stats::Spread;
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use wal::{Config, Row, Value};
 
 use crate::error::BenchError;
-use crate::rows::{FIRST_TIME, TIME_STEP, log_bytes};
-use crate::writer::Writer;
+use crate::load::rows::{FIRST_TIME, TIME_STEP, log_bytes};
+use crate::load::writer::Writer;
 
 /// The table all rows go to.
 pub const TABLE: &str = "noise";

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::conn::Peers;
-use crate::load::{Extent, Options, run};
-use crate::packet::{PAYLOAD, Version};
+use crate::load::conn::Peers;
+use crate::load::generator::{Extent, Options, run};
+use crate::load::packet::{PAYLOAD, Version};
 
 /// What the server does with the packet ids of one read.
 type Acknowledge = fn(&mut Vec<u16>);

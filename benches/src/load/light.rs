@@ -305,7 +305,7 @@ impl Cutter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::Filler;
+    use crate::load::rows::Filler;
 
     #[test]
     fn however_the_stream_arrives_it_is_cut_where_blocks_end() {

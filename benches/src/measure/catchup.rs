@@ -6,13 +6,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::bulk::{self, Transfer};
 use crate::error::BenchError;
+use crate::load::rows::{Filler, log_bytes};
 use crate::machine;
+use crate::node::process::temp_dir;
 use crate::node::{Follow, Headwater, Primary};
-use crate::process::temp_dir;
-use crate::rows::{Filler, log_bytes};
 use crate::stats::{Table, grouped, median};
+use crate::yardstick::bulk::{self, Transfer};
 
 const POLL: Duration = Duration::from_millis(5);
 
