@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bytes per row of other databases for the rows of `filesize --csv`: DuckDB, chDB (ClickHouse),
+"""Bytes per row of other databases for the rows of `bench filesize --csv`: DuckDB, chDB (ClickHouse),
 VictoriaMetrics, and plain Parquet of pyarrow. README.md says how to install them. A peer that is not
 installed is reported as missing. Talks to 127.0.0.1 only, and ends only the process it started."""
 
@@ -33,7 +33,7 @@ def main():
         rows = sum(1 for _ in file)
     fields = header[1 + len(TAGS):]
     if header[: 1 + len(TAGS)] != ["time", *TAGS] or not fields or not rows:
-        sys.exit(f"{args.csv} is not a file of `filesize --csv`")
+        sys.exit(f"{args.csv} is not a file of `bench filesize --csv`")
     peers = {"parquet": parquet, "duckdb": duckdb, "chdb": chdb, "victoria": victoria}
     results = []
     with tempfile.TemporaryDirectory(prefix="peers-", dir=args.dir) as scratch:
@@ -52,8 +52,8 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("csv", help="the file of `filesize --csv`")
-    parser.add_argument("--headwater", type=float, metavar="N", help="Headwater's bytes per row, as `filesize` prints them")
+    parser.add_argument("csv", help="the file of `bench filesize --csv`")
+    parser.add_argument("--headwater", type=float, metavar="N", help="Headwater's bytes per row, as `bench filesize` prints them")
     parser.add_argument("--dir", default=".", help="where the databases are made")
     parser.add_argument("--only", action="append", choices=["parquet", "duckdb", "chdb", "victoria"])
     parser.add_argument("--victoria", default="victoria-metrics", help="the VictoriaMetrics binary")

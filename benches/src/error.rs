@@ -1,7 +1,6 @@
-//! How a benchmark fails: one sentence on standard error and exit code 1. Knows no protocol.
+//! How a benchmark fails: one sentence on standard error and exit code 1. Must never print it itself.
 
 use std::fmt;
-use std::process::ExitCode;
 
 /// Why a benchmark could not be run, or measured something that must not be reported.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +39,5 @@ impl<T, E: fmt::Display> Context<T> for Result<T, E> {
             what: what.to_string(),
             reason: error.to_string(),
         })
-    }
-}
-
-/// The end of every `main`: prints an error as one line.
-pub fn finish(result: Result<(), BenchError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -1,45 +1,19 @@
-//! Arguments that several programs share, and the command line they came from. Measures nothing and
-//! starts nothing.
+//! Arguments that several measures share, what their texts mean, and the command line they came from.
+//! Must never measure or start anything.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::error::BenchError;
 use crate::load::packet::Version;
-use crate::node::Headwater;
-
-/// How nodes are started, and where their data goes.
-#[derive(Clone, Debug, Args)]
-pub struct NodeArgs {
-    /// The released binary; by default the one beside this program.
-    #[arg(long)]
-    pub headwater: Option<PathBuf>,
-    /// Where data goes: a directory on the disk to be measured; by default beside the build.
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// `section.key=value` for the primary, as often as needed.
-    #[arg(long)]
-    pub set: Vec<String>,
-}
-
-impl NodeArgs {
-    /// The binary and the directory these arguments name.
-    ///
-    /// # Errors
-    /// When there is no such binary, or the directory cannot be made.
-    pub fn open(self) -> Result<Headwater, BenchError> {
-        Headwater::new(self.headwater, self.dir, self.set)
-    }
-}
 
 /// Which MQTT is spoken.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ProtocolArgs {
     /// Speaks MQTT 5 instead of 3.1.1.
     #[arg(long)]
-    pub v5: bool,
+    v5: bool,
 }
 
 impl ProtocolArgs {
@@ -49,13 +23,65 @@ impl ProtocolArgs {
     }
 }
 
-/// A number of seconds as given on the command line.
+/// A number of seconds.
 ///
 /// # Errors
 /// When it is negative, not finite or too large.
-pub fn seconds(value: f64) -> Result<Duration, BenchError> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|error| BenchError::Usage(format!("{value} seconds: {error}")))
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = parse(text)?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A number of milliseconds.
+///
+/// # Errors
+/// When it is no whole number up to 65,535.
+pub fn milliseconds(text: &str) -> Result<Duration, String> {
+    parse::<u16>(text).map(|number| Duration::from_millis(number.into()))
+}
+
+/// A number of microseconds.
+///
+/// # Errors
+/// When it is no whole number.
+pub fn microseconds(text: &str) -> Result<Duration, String> {
+    parse::<u32>(text).map(|number| Duration::from_micros(number.into()))
+}
+
+/// Mebibytes in bytes, at least one of them.
+///
+/// # Errors
+/// When it is no whole number.
+pub fn mebibytes(text: &str) -> Result<u64, String> {
+    parse::<u32>(text).map(|number| u64::from(number.max(1)) << 20)
+}
+
+/// Gibibytes in bytes.
+///
+/// # Errors
+/// When it is no number.
+pub fn gibibytes(text: &str) -> Result<u64, String> {
+    parse::<f64>(text).map(|number| (number * f64::from(1 << 30)) as u64)
+}
+
+/// Percent as a part of 1.
+///
+/// # Errors
+/// When it is no number.
+pub fn percent(text: &str) -> Result<f64, String> {
+    parse::<f64>(text).map(|number| number / 100.0)
+}
+
+/// A number of rounds, at least one.
+///
+/// # Errors
+/// When it is no whole number.
+pub fn rounds(text: &str) -> Result<usize, String> {
+    parse::<usize>(text).map(|number| number.max(1))
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// How this program was called, for the foot of a table: a number belongs to its command.
@@ -93,8 +119,17 @@ mod tests {
 
     #[test]
     fn seconds_are_refused_when_they_are_none() {
-        assert_eq!(seconds(1.5).unwrap(), Duration::from_millis(1500));
-        assert!(seconds(-1.0).is_err());
-        assert!(seconds(f64::NAN).is_err());
+        assert_eq!(seconds("1.5").unwrap(), Duration::from_millis(1500));
+        assert!(seconds("-1").is_err());
+        assert!(seconds("NaN").is_err());
+        assert!(seconds("soon").is_err());
+    }
+
+    #[test]
+    fn sizes_and_counts_begin_at_one() {
+        assert_eq!(mebibytes("0").unwrap(), 1 << 20);
+        assert_eq!(rounds("0").unwrap(), 1);
+        assert_eq!(gibibytes("0.5").unwrap(), 1 << 29);
+        assert!((percent("5").unwrap() - 0.05).abs() < 1e-12);
     }
 }

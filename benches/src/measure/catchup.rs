@@ -6,10 +6,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
 use crate::error::BenchError;
 use crate::load::rows::{Filler, log_bytes};
 use crate::machine;
-use crate::node::process::temp_dir;
+use crate::measure::args::{mebibytes, rounds};
 use crate::node::{Follow, Headwater, Primary};
 use crate::stats::{Table, grouped, median};
 use crate::yardstick::bulk::{self, Transfer};
@@ -18,19 +20,23 @@ const POLL: Duration = Duration::from_millis(5);
 
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Fills a log, starts a primary on it, and times secondaries that start with an empty disk.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// How the nodes are started.
-    pub headwater: Headwater,
-    /// Bytes of log.
-    pub bytes: u64,
-    /// Rows per group commit of that log.
-    pub group: usize,
+    #[command(flatten)]
+    headwater: Headwater,
+    /// Mebibytes of log.
+    #[arg(long = "mib", value_name = "MIB", default_value = "1024", value_parser = mebibytes)]
+    bytes: u64,
+    /// Rows per group commit.
+    #[arg(long, default_value_t = 1000)]
+    group: usize,
     /// Devices the rows come from.
-    pub devices: usize,
-    /// Rounds; medians are reported.
-    pub rounds: usize,
+    #[arg(long, default_value_t = 1000)]
+    devices: usize,
+    /// Rounds; medians are printed.
+    #[arg(long, default_value = "3", value_parser = rounds)]
+    rounds: usize,
 }
 
 /// One way of moving the bytes, over all rounds.
@@ -56,7 +62,7 @@ impl Rounds {
 /// When a node does not start, fails, or does not catch up.
 pub fn measure(options: &Options) -> Result<String, BenchError> {
     let headwater = &options.headwater;
-    let dir = temp_dir(&headwater.dir, "catchup")?;
+    let dir = headwater.data.temp("catchup")?;
     let data = dir.path().join("data");
     let mut filler = Filler::create(&data, options.devices)?;
     filler.bytes(options.bytes, options.group)?;
@@ -77,7 +83,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             )));
         }
         secondary.add("secondary", &Transfer { bytes, ..transfer });
-        let scratch = temp_dir(&headwater.dir, "file")?;
+        let scratch = headwater.data.temp("file")?;
         file.add("file", &bulk::write_file(scratch.path(), bytes)?);
     }
     let mut table = Table::new(&["what", "MB/s", "of quinn", "CPU s per GB, both sides"]);

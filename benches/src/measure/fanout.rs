@@ -8,12 +8,14 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
 use crate::error::BenchError;
 use crate::load::conn::Peers;
 use crate::load::generator::{self, Extent};
-use crate::load::lights::{Lights, Plan};
-use crate::load::packet::Version;
+use crate::load::lights::{Lights, MOST_FOLLOWERS, Plan};
 use crate::machine::{self, Traffic};
+use crate::measure::args::{ProtocolArgs, rounds};
 use crate::node::peak::{Peak, Watch};
 use crate::node::{Follow, Headwater, Primary, Secondary};
 use crate::stats::{Table, grouped, median};
@@ -108,21 +110,109 @@ impl fmt::Display for Load {
     }
 }
 
-/// One comparison.
-#[derive(Clone, Debug)]
+/// Publishes the same rows to a primary that nobody follows and to one that many follow.
+///
+/// Real secondaries are processes, light followers live in this one.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// How nodes are started.
-    pub headwater: Headwater,
-    /// Who follows; the first one is what the others are compared with.
-    pub crowds: Vec<Crowd>,
-    /// The loads, each with how many rounds; medians are reported.
-    pub loads: Vec<(Load, usize)>,
-    /// Connections of the generator, and messages in flight on each.
-    pub connections: usize,
-    /// See `connections`.
-    pub window: u16,
-    /// The protocol.
-    pub version: Version,
+    #[command(flatten)]
+    headwater: Headwater,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    /// Real secondaries, as often as needed; without any crowd: 0, 1, 2, 4, 8, 16 and 32.
+    #[arg(long)]
+    secondaries: Vec<usize>,
+    /// Light followers of the primary itself, as often as needed.
+    #[arg(long)]
+    light: Vec<usize>,
+    /// Measures each number of light followers over so many relays too.
+    #[arg(long, default_value_t = 0, requires = "light")]
+    relays: usize,
+    /// Measures one light follower that reads, and one that stops reading after the handshake.
+    #[arg(long)]
+    stalled: bool,
+    /// Rows published at a fixed rate; 0: none.
+    #[arg(long, default_value_t = 200_000)]
+    rows: u64,
+    /// Rows per second of these.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// Rounds with them; medians are printed.
+    #[arg(long, default_value = "3", value_parser = rounds)]
+    rounds: usize,
+    /// Rows published as fast as they are acknowledged; 0: none.
+    #[arg(long, default_value_t = 1_000_000)]
+    flood_rows: u64,
+    /// Rounds with these.
+    #[arg(long, default_value = "1", value_parser = rounds)]
+    flood_rounds: usize,
+    /// Rows of each message.
+    #[arg(long, default_value_t = 10)]
+    per_message: u16,
+    /// Connections of the generator.
+    #[arg(long, default_value_t = 50)]
+    connections: usize,
+    /// Messages in flight on each connection.
+    #[arg(long, default_value_t = 64)]
+    window: u16,
+}
+
+impl Options {
+    /// The loads, each with how many rounds.
+    fn loads(&self) -> impl Iterator<Item = (Load, usize)> {
+        [
+            (self.rows, Some(self.rate), self.rounds),
+            (self.flood_rows, None, self.flood_rounds),
+        ]
+        .into_iter()
+        .filter(|(rows, _, _)| *rows > 0)
+        .map(|(rows, rate, rounds)| {
+            let per_message = self.per_message;
+            let load = Load {
+                rows,
+                rate,
+                per_message,
+            };
+            (load, rounds)
+        })
+    }
+
+    /// Nobody first: what all others are compared with.
+    fn crowds(&self) -> Result<Vec<Crowd>, BenchError> {
+        let mut secondaries = self.secondaries.clone();
+        if secondaries.is_empty() && self.light.is_empty() && !self.stalled {
+            secondaries = vec![1, 2, 4, 8, 16, 32];
+        }
+        if secondaries.iter().any(|count| *count > MOST_SECONDARIES)
+            || self.light.iter().any(|count| *count > MOST_FOLLOWERS)
+            || self.relays > MOST_SECONDARIES
+        {
+            return Err(BenchError::Usage(format!(
+                "at most {MOST_SECONDARIES} secondaries or relays and {MOST_FOLLOWERS} light followers"
+            )));
+        }
+        let mut crowds = vec![Crowd::Secondaries(0)];
+        crowds.extend(secondaries.into_iter().map(Crowd::Secondaries));
+        for &followers in &self.light {
+            for relays in [0, self.relays] {
+                crowds.push(Crowd::Light { followers, relays });
+            }
+        }
+        if self.stalled {
+            crowds.push(Crowd::Light {
+                followers: 1,
+                relays: 0,
+            });
+            crowds.push(Crowd::Stalled);
+        }
+        let mut distinct = Vec::with_capacity(crowds.len());
+        for crowd in crowds {
+            if !distinct.contains(&crowd) {
+                distinct.push(crowd);
+            }
+        }
+        Ok(distinct)
+    }
 }
 
 /// One measurement.
@@ -156,18 +246,19 @@ struct Followers {
 /// # Errors
 /// When a node does not start or fails, or somebody does not get everything.
 pub fn measure(options: &Options) -> Result<String, BenchError> {
+    let crowds = options.crowds()?;
     let mut text = machine::describe();
-    for &(load, rounds) in &options.loads {
-        let mut all: Vec<Vec<Sample>> = vec![Vec::new(); options.crowds.len()];
+    for (load, rounds) in options.loads() {
+        let mut all: Vec<Vec<Sample>> = vec![Vec::new(); crowds.len()];
         for round in 0..rounds {
-            for index in rotated(options.crowds.len(), round) {
-                let crowd = options.crowds[index];
+            for index in rotated(crowds.len(), round) {
+                let crowd = crowds[index];
                 let sample = run(options, crowd, load)?;
                 eprintln!("{crowd}, {load}, round {}: {sample:?}", round + 1);
                 all[index].push(sample);
             }
         }
-        let table = render(&options.crowds, &all);
+        let table = render(&crowds, &all);
         text.push_str(&format!("\n\n{load}, {rounds} rounds:\n\n{table}"));
     }
     text.push_str(&format!(
@@ -186,12 +277,7 @@ fn rotated(count: usize, round: usize) -> impl Iterator<Item = usize> {
 
 /// A fresh primary with its crowd under one load.
 fn run(options: &Options, crowd: Crowd, load: Load) -> Result<Sample, BenchError> {
-    let mut headwater = options.headwater.clone();
-    headwater.set = SET
-        .iter()
-        .map(|pair| (*pair).to_owned())
-        .chain(headwater.set)
-        .collect();
+    let headwater = options.headwater.with_defaults(&SET);
     let primary = headwater.shipping_primary()?;
     let followers = gather(&headwater, &primary, crowd)?;
     let watch = Watch::start(primary.process.pid());
@@ -224,7 +310,7 @@ fn load_options(options: &Options, primary: &Primary, load: Load) -> generator::
     generator::Options {
         peers: Peers {
             server: primary.mqtt,
-            version: options.version,
+            version: options.protocol.version(),
             rows: load.per_message,
             window: options.window,
             connections: options.connections,

@@ -8,6 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Args;
 use wal::{CompactionStats, Config, FileInfo, Log};
 
 use crate::error::{BenchError, Context};
@@ -15,26 +16,38 @@ use crate::load::cpu::{self, Fleet};
 use crate::load::rows::FIRST_TIME;
 use crate::load::writer::Writer;
 use crate::machine;
-use crate::node::process::{data_dir, temp_dir};
+use crate::measure::args::mebibytes;
+use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped};
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Writes a TSBS-like `cpu` table to a log, compacts it, and prints bytes per row in both.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where log and files are written.
-    pub dir: Option<PathBuf>,
-    /// Rows.
-    pub rows: u64,
+    #[command(flatten)]
+    data: DataDir,
+    /// Rows, one per host every 10 s.
+    #[arg(long, default_value_t = 2_000_000)]
+    rows: u64,
     /// Hosts the rows come from.
-    pub hosts: usize,
+    #[arg(long, default_value_t = 100)]
+    hosts: usize,
     /// Rows per group commit.
-    pub group: usize,
-    /// Bytes of a segment.
-    pub segment_size: u64,
+    #[arg(long, default_value_t = 1000)]
+    group: usize,
+    /// Mebibytes of a segment; only sealed ones are compacted.
+    #[arg(
+        long = "segment-mib",
+        value_name = "SEGMENT_MIB",
+        default_value = "16",
+        value_parser = mebibytes
+    )]
+    segment_size: u64,
     /// Chooses the rows.
-    pub seed: u64,
-    /// Where the same rows are written as CSV.
-    pub csv: Option<PathBuf>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Writes the same rows to this file, for `benches/peers/size.py`.
+    #[arg(long)]
+    csv: Option<PathBuf>,
 }
 
 /// What one compaction of everything took.
@@ -62,7 +75,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             "rows, hosts and group start at 1".to_owned(),
         ));
     }
-    let dir = temp_dir(&data_dir(options.dir.clone())?, "filesize")?;
+    let dir = options.data.temp("filesize")?;
     let config = Config {
         segment_size: options.segment_size,
         keep_segments: 1 << 50,

@@ -7,13 +7,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
 use crate::error::BenchError;
 use crate::load::generator::sleep_until;
-use crate::load::packet::Version;
 use crate::load::rows::{Filler, log_bytes};
 use crate::machine;
+use crate::measure::args::{ProtocolArgs, mebibytes, seconds};
 use crate::measure::visible::{Course, Observed, observe};
-use crate::node::process::temp_dir;
 use crate::node::{Follow, Headwater, Primary, Secondary};
 use crate::stats::{Spread, Table, grouped};
 
@@ -56,23 +57,33 @@ impl std::str::FromStr for Pace {
     }
 }
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Times commit to visible on a secondary at several rates, with and without others that join.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// How the nodes are started.
-    pub headwater: Headwater,
-    /// The rates.
-    pub paces: Vec<Pace>,
-    /// Connections of the fleet.
-    pub connections: usize,
-    /// Bytes of log that are there from the start.
-    pub backfill: u64,
-    /// Not measured.
-    pub warmup: Duration,
-    /// Measured, for each rate with and without joins.
-    pub measured: Duration,
-    /// The protocol.
-    pub version: Version,
+    #[command(flatten)]
+    headwater: Headwater,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    /// Rows per second x rows in each message, as often as needed.
+    #[arg(long = "rate", default_values = ["1000x1", "10000x1", "50000x10"])]
+    paces: Vec<Pace>,
+    /// Connections.
+    #[arg(long, default_value_t = 100)]
+    connections: usize,
+    /// Mebibytes of log that are there from the start, for others to back-fill.
+    #[arg(
+        long = "backfill-mib",
+        value_name = "BACKFILL_MIB",
+        default_value = "256",
+        value_parser = mebibytes
+    )]
+    backfill: u64,
+    /// Seconds to measure, for each rate with and without joins.
+    #[arg(long = "seconds", value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    measured: Duration,
+    /// Seconds before measuring.
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    warmup: Duration,
 }
 
 /// The joins during one measurement.
@@ -151,7 +162,7 @@ fn cells(pace: Pace, observed: &Observed, joining: bool, joins: &Spread) -> Vec<
 /// Fresh nodes at one rate.
 fn run(options: &Options, pace: Pace, joining: bool) -> Result<(Observed, Joins), BenchError> {
     let headwater = &options.headwater;
-    let dir = temp_dir(&headwater.dir, "lag")?;
+    let dir = headwater.data.temp("lag")?;
     let data = dir.path().join("data");
     let mut filler = Filler::create(&data, DEVICES)?;
     filler.bytes(options.backfill, DEVICES)?;
@@ -169,7 +180,7 @@ fn run(options: &Options, pace: Pace, joining: bool) -> Result<(Observed, Joins)
         measured: options.measured,
         probe_every: Duration::from_millis(10),
         poll_every: Duration::from_micros(500),
-        version: options.version,
+        protocol: options.protocol,
     };
     let from = Instant::now() + options.warmup;
     let to = from + options.measured;

@@ -1,24 +1,27 @@
 //! Log bytes per row at given group sizes: what a block costs besides its rows.
 
-use std::path::PathBuf;
+use clap::Args;
 
 use crate::error::BenchError;
 use crate::load::packet::PAYLOAD;
 use crate::load::rows::{Filler, log_bytes};
-use crate::node::process::{data_dir, temp_dir};
+use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped};
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Writes logs with groups of fixed sizes and prints bytes per row.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where the logs are written.
-    pub dir: Option<PathBuf>,
-    /// Rows per group.
-    pub sizes: Vec<usize>,
-    /// Groups of each size.
-    pub groups: usize,
+    #[command(flatten)]
+    data: DataDir,
+    /// Rows per group, as often as needed.
+    #[arg(long = "size", default_values = ["1", "10", "100", "1000"])]
+    sizes: Vec<usize>,
+    /// Groups of each size, each with its own fsync.
+    #[arg(long, default_value_t = 1000)]
+    groups: usize,
     /// Devices the rows come from.
-    pub devices: usize,
+    #[arg(long, default_value_t = 1000)]
+    devices: usize,
 }
 
 /// Fills one log per group size: a Markdown table.
@@ -31,10 +34,9 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             "sizes, groups and devices start at 1".to_owned(),
         ));
     }
-    let parent = data_dir(options.dir.clone())?;
     let mut table = Table::new(&["rows per group", "bytes per row", "of the JSON", "rows"]);
     for &size in &options.sizes {
-        let dir = temp_dir(&parent, "logsize")?;
+        let dir = options.data.temp("logsize")?;
         let mut filler = Filler::create(&dir.path().join("data"), options.devices)?;
         // The first group also writes the schema and the head of the segment.
         filler.group(size)?;

@@ -4,16 +4,18 @@
 //! compacted or dropped: every segment has to be looked at.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
+use clap::Args;
 use wal::{Config, OsDisk, Row, Value};
 
 use crate::error::{BenchError, Context};
 use crate::load::rows::{FIRST_TIME, TABLE, TIME_STEP, log_bytes};
 use crate::load::writer::Writer;
 use crate::machine;
-use crate::node::process::{data_dir, temp_dir};
+use crate::measure::args::{gibibytes, mebibytes, rounds};
+use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
 
 /// Float fields of a row.
@@ -27,17 +29,30 @@ const GROUPS: usize = 8;
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Writes a log, opens it at each size, and prints how long that took. Removes the log at the end.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where the log is written.
-    pub dir: Option<PathBuf>,
-    /// Bytes of log, rising.
-    pub sizes: Vec<u64>,
-    /// Bytes of a segment.
-    pub segment_size: u64,
-    /// Times the log is opened at each size; medians are reported.
-    pub rounds: usize,
+    #[command(flatten)]
+    data: DataDir,
+    /// Gibibytes of log, as often as needed; one log grows from size to size.
+    #[arg(
+        long = "gib",
+        value_name = "GIB",
+        default_values = ["1", "5", "20"],
+        value_parser = gibibytes
+    )]
+    sizes: Vec<u64>,
+    /// Mebibytes of a segment.
+    #[arg(
+        long = "segment-mib",
+        value_name = "SEGMENT_MIB",
+        default_value = "64",
+        value_parser = mebibytes
+    )]
+    segment_size: u64,
+    /// Times the log is opened at each size; medians are printed.
+    #[arg(long, default_value = "3", value_parser = rounds)]
+    rounds: usize,
 }
 
 /// One opening of a log.
@@ -59,7 +74,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             "sizes start at 1 and do not fall".to_owned(),
         ));
     }
-    let dir = temp_dir(&data_dir(options.dir.clone())?, "recovery")?;
+    let dir = options.data.temp("recovery")?;
     let data = dir.path().join("data");
     let config = Config {
         segment_size: options.segment_size,
@@ -83,7 +98,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             started.elapsed().as_secs_f64()
         );
         let mut rounds = Vec::with_capacity(options.rounds);
-        for _ in 0..options.rounds.max(1) {
+        for _ in 0..options.rounds {
             rounds.push(open(&data, &config)?);
         }
         let middle =

@@ -4,13 +4,14 @@
 //! counts.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use clap::Args;
 use datafusion::physical_plan::common::collect;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use parquet::arrow::ArrowWriter;
@@ -20,7 +21,8 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{BenchError, Context};
 use crate::load::rows::{self, Filler, Reading, TABLE, TIME_STEP, reading, topics};
 use crate::machine;
-use crate::node::process::{data_dir, temp_dir};
+use crate::measure::args::rounds;
+use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
 
 /// Rows handed to the Parquet writer at once.
@@ -32,21 +34,26 @@ const ROW_GROUP: usize = 1_000_000;
 /// The times of more rows would leave the first day, which the time filter is written for.
 const MOST_ROWS: u64 = 80_000_000;
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Writes the same rows to a log and to Parquet and times the same statements on both.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where log and Parquet file are written.
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataDir,
     /// Rows.
-    pub rows: u64,
-    /// Rows per group commit of the log.
-    pub group: usize,
+    #[arg(long, default_value_t = 10_000_000)]
+    rows: u64,
+    /// Rows per group commit.
+    #[arg(long, default_value_t = 1000)]
+    group: usize,
     /// Devices the rows come from.
-    pub devices: usize,
-    /// Timed runs after a first, untimed one.
-    pub rounds: usize,
-    /// Threads and partitions of both sides.
-    pub threads: usize,
+    #[arg(long, default_value_t = 1000)]
+    devices: usize,
+    /// Timed runs of each statement after a first, untimed one; medians are printed.
+    #[arg(long, default_value = "5", value_parser = rounds)]
+    rounds: usize,
+    /// Threads and partitions of both sides; by default one per core.
+    #[arg(long, default_value_t = machine::cores(), hide_default_value = true)]
+    threads: usize,
 }
 
 /// The node an engine asks for its log: a secondary that is up to date.
@@ -83,7 +90,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             "rows are 1 to {MOST_ROWS}, devices start at 1"
         )));
     }
-    let dir = temp_dir(&data_dir(options.dir.clone())?, "scan")?;
+    let dir = options.data.temp("scan")?;
     let mut filler = Filler::create(&dir.path().join("data"), options.devices)?;
     let started = Instant::now();
     filler.rows(options.rows, options.group)?;

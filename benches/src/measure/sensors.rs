@@ -5,19 +5,20 @@
 //! again. After every few simulated hours the whole table and its newest hour are read and counted.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
+use clap::Args;
 use wal::{CompactionStats, Config, Log, Row, TableSchema, Value, Wanted};
 
 use crate::error::{BenchError, Context};
 use crate::load::rows::{FIRST_TIME, log_bytes};
 use crate::load::writer::Writer;
 use crate::machine;
-use crate::node::process::{data_dir, temp_dir};
+use crate::measure::args::mebibytes;
+use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
 
 const TABLE: &str = "sensors";
@@ -34,25 +35,37 @@ const BATCH: usize = 8192;
 /// Timed reads; medians are reported.
 const READS: usize = 3;
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Writes and compacts a simulated day of slow sensors, and prints a line for every few hours.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where log and files are written.
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataDir,
     /// Devices, each with one row a minute.
-    pub devices: u64,
+    #[arg(long, default_value_t = 1000)]
+    devices: u64,
     /// Simulated hours.
-    pub hours: u32,
-    /// Simulated hours between two lines of the table.
-    pub every: u32,
+    #[arg(long, default_value_t = 24)]
+    hours: u32,
+    /// Simulated hours between two lines.
+    #[arg(long, default_value_t = 4)]
+    every: u32,
     /// Part of the rows that are 1 to 30 days late.
-    pub late: f64,
-    /// Rows per group commit.
-    pub group: usize,
-    /// Bytes of a segment.
-    pub segment_size: u64,
+    #[arg(long, default_value_t = 0.05)]
+    late: f64,
+    /// Rows per group commit: what arrives in a second.
+    #[arg(long, default_value_t = 17)]
+    group: usize,
+    /// Mebibytes of a segment.
+    #[arg(
+        long = "segment-mib",
+        value_name = "SEGMENT_MIB",
+        default_value = "4",
+        value_parser = mebibytes
+    )]
+    segment_size: u64,
     /// Chooses which rows are late, and by how much.
-    pub seed: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// The rows in the order in which they arrive.
@@ -90,7 +103,7 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
             "devices, hours, steps and groups start at 1".to_owned(),
         ));
     }
-    let dir = temp_dir(&data_dir(options.dir.clone())?, "sensors")?;
+    let dir = options.data.temp("sensors")?;
     let config = Config {
         segment_size: options.segment_size,
         // Few enough that what is dropped and what is kept for secondaries levels off within the day.

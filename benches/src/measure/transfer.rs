@@ -8,14 +8,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use tempfile::TempDir;
 use wal::Config;
 
 use crate::error::BenchError;
 use crate::load::noise::{self, Filled};
 use crate::machine;
+use crate::measure::args::{mebibytes, milliseconds, percent, rounds, seconds};
 use crate::measure::catchup::catch_up;
-use crate::node::process::temp_dir;
+use crate::measure::rounds::order;
 use crate::node::{Headwater, Primary};
 use crate::stats::{Table, grouped, median};
 use crate::yardstick::bulk::{self, Transfer};
@@ -40,23 +42,39 @@ const READY_LIMIT: Duration = Duration::from_secs(600);
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// One comparison.
-#[derive(Clone, Debug)]
+/// Moves the same number of bytes in four ways, on good and bad lines.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// How nodes are started.
-    pub headwater: Headwater,
-    /// Bytes of log.
-    pub bytes: u64,
-    /// Parts of the packets that are lost, each measured for itself.
-    pub losses: Vec<f64>,
-    /// How long a packet travels each way; for QUIC only.
-    pub delay: Duration,
+    #[command(flatten)]
+    headwater: Headwater,
+    /// Mebibytes of log.
+    #[arg(long = "mib", value_name = "MIB", default_value = "256", value_parser = mebibytes)]
+    bytes: u64,
+    /// Percent of the packets that are lost in each direction, as often as needed.
+    #[arg(
+        long = "loss",
+        value_name = "LOSS",
+        default_values = ["0", "1", "5"],
+        value_parser = percent
+    )]
+    losses: Vec<f64>,
+    /// Milliseconds a packet travels each way; for QUIC only.
+    #[arg(long = "delay-ms", value_name = "DELAY_MS", default_value = "0", value_parser = milliseconds)]
+    delay: Duration,
     /// Chooses bytes and lost packets.
-    pub seed: u64,
-    /// Rounds; medians are reported.
-    pub rounds: usize,
-    /// Longest time of one transfer.
-    pub limit: Duration,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rounds; medians are printed.
+    #[arg(long, default_value = "3", value_parser = rounds)]
+    rounds: usize,
+    /// Longest time of one transfer; what has arrived by then counts.
+    #[arg(
+        long = "limit-seconds",
+        value_name = "LIMIT_SECONDS",
+        default_value = "120",
+        value_parser = seconds
+    )]
+    limit: Duration,
 }
 
 /// A way of moving bytes.
@@ -185,7 +203,7 @@ impl Bench<'_> {
         let name = line.map_or_else(|| "direct".to_owned(), |line| line.to_string());
         let mut all: Vec<Rounds> = WAYS.iter().map(|_| Rounds::default()).collect();
         for round in 0..self.options.rounds.max(1) {
-            for index in crate::measure::compare::order(WAYS.len(), round) {
+            for index in order(WAYS.len(), round) {
                 let Some((transfer, counts)) = self.one(WAYS[index], line, round as u64)? else {
                     continue;
                 };
@@ -346,13 +364,8 @@ fn source(
     set: &[&str],
     retired: bool,
 ) -> Result<Source, BenchError> {
-    let mut headwater = options.headwater.clone();
-    headwater.set = set
-        .iter()
-        .map(|pair| (*pair).to_owned())
-        .chain(headwater.set)
-        .collect();
-    let dir = temp_dir(&headwater.dir, "transfer")?;
+    let headwater = options.headwater.with_defaults(set);
+    let dir = headwater.data.temp("transfer")?;
     let data = dir.path().join("data");
     let filled = noise::fill(&data, config, options.bytes, options.seed)?;
     eprintln!("{filled:?}");

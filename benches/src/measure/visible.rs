@@ -9,12 +9,14 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
 use crate::error::BenchError;
 use crate::load::conn::Peers;
 use crate::load::generator::{self, Extent, Report};
-use crate::load::packet::Version;
 use crate::load::probe::{self, Prober};
 use crate::machine;
+use crate::measure::args::{ProtocolArgs, microseconds, milliseconds, seconds};
 use crate::node::http::Http;
 use crate::node::{Headwater, Primary, Secondary};
 use crate::stats::{Spread, Table, grouped};
@@ -30,33 +32,50 @@ const IN_FLIGHT: usize = 100_000;
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is published and how it is watched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
 pub struct Course {
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
     /// Messages per second.
-    pub rate: f64,
+    #[arg(long, default_value_t = 10_000.0)]
+    pub(crate) rate: f64,
     /// Rows of each message.
-    pub rows: u16,
-    /// Connections of the fleet.
-    pub connections: usize,
-    /// Not measured.
-    pub warmup: Duration,
-    /// Measured.
-    pub measured: Duration,
-    /// Mean time between probes.
-    pub probe_every: Duration,
-    /// Time between an answer and the next query.
-    pub poll_every: Duration,
-    /// The protocol.
-    pub version: Version,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) rows: u16,
+    /// Connections.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) connections: usize,
+    /// Seconds to measure.
+    #[arg(long = "seconds", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) measured: Duration,
+    /// Seconds before measuring.
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    pub(crate) warmup: Duration,
+    /// Mean milliseconds between probes.
+    #[arg(
+        long = "probe-ms",
+        value_name = "PROBE_MS",
+        default_value = "10",
+        value_parser = milliseconds
+    )]
+    pub(crate) probe_every: Duration,
+    /// Microseconds between an answer and the next query.
+    #[arg(
+        long = "poll-us",
+        value_name = "POLL_US",
+        default_value = "500",
+        value_parser = microseconds
+    )]
+    pub(crate) poll_every: Duration,
 }
 
-/// One measurement.
-#[derive(Clone, Debug)]
+/// Starts a primary and a secondary, publishes at a fixed rate and watches the secondary.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// How the nodes are started.
-    pub headwater: Headwater,
-    /// What is published.
-    pub course: Course,
+    #[command(flatten)]
+    headwater: Headwater,
+    #[command(flatten)]
+    course: Course,
 }
 
 /// What came of it. Times are in milliseconds.
@@ -115,7 +134,7 @@ pub fn observe(
     let from = Instant::now() + course.warmup;
     let prober = Prober::start(&probe::Options {
         server: primary.mqtt,
-        version: course.version,
+        version: course.protocol.version(),
         table: PROBE_TABLE.to_owned(),
         every: course.probe_every,
         end: from + course.measured,
@@ -164,7 +183,7 @@ fn load_options(primary: &Primary, course: &Course) -> generator::Options {
     generator::Options {
         peers: Peers {
             server: primary.mqtt,
-            version: course.version,
+            version: course.protocol.version(),
             rows: course.rows,
             window: u16::try_from(window).unwrap_or(u16::MAX),
             connections: course.connections,

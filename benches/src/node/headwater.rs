@@ -1,7 +1,7 @@
 //! Headwater nodes under test: certificates, conf files, primaries and secondaries.
 //!
-//! A secondary may be a relay, or follow through something in between. Uses the released binary
-//! through its command line, its conf and its HTTP surface only.
+//! A secondary may be a relay, or follow through something in between. Must never use the released
+//! binary but through its command line, its conf and its HTTP surface.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,23 +10,31 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use tempfile::TempDir;
 
 use crate::error::{BenchError, Context};
 use crate::machine;
+use crate::node::data_dir::DataDir;
 use crate::node::http::Http;
-use crate::node::process::{
-    Process, accepts, data_dir, free_tcp, free_udp, quoted, sibling, temp_dir,
-};
+use crate::node::process::{Process, accepts, free_tcp, free_udp, quoted, sibling};
 
 /// How to start Headwater.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
 pub struct Headwater {
-    /// The released binary.
-    pub binary: PathBuf,
-    /// Where data directories are made.
-    pub dir: PathBuf,
-    /// `section.key=value`, given to primaries with `--set`.
+    /// The released binary; by default the one beside this program.
+    #[arg(
+        long = "headwater",
+        value_name = "HEADWATER",
+        default_value_os_t = sibling("headwater").unwrap_or_default(),
+        hide_default_value = true,
+        value_parser = present
+    )]
+    binary: PathBuf,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// `section.key=value` for the primary, as often as needed.
+    #[arg(long)]
     pub set: Vec<String>,
 }
 
@@ -83,30 +91,13 @@ impl Headwater {
         other
     }
 
-    /// The binary beside this one, and data beside the build, unless told otherwise.
-    ///
-    /// # Errors
-    /// When there is no such binary, or the directory cannot be made.
-    pub fn new(
-        binary: Option<PathBuf>,
-        dir: Option<PathBuf>,
-        set: Vec<String>,
-    ) -> Result<Self, BenchError> {
-        let binary = match binary {
-            Some(binary) => binary,
-            None => sibling("headwater")?,
-        };
-        if !binary.is_file() {
-            return Err(BenchError::Usage(format!(
-                "{} is not there: build it with cargo build --release, or name it with --headwater",
-                binary.display()
-            )));
-        }
-        Ok(Self {
-            binary,
-            dir: data_dir(dir)?,
-            set,
-        })
+    /// The same with pairs for primaries that those that were there win over.
+    #[must_use]
+    pub fn with_defaults(&self, set: &[&str]) -> Self {
+        let mut other = self.clone();
+        other.set = set.iter().map(|pair| (*pair).to_owned()).collect();
+        other.set.extend(self.set.iter().cloned());
+        other
     }
 
     /// A primary without secondaries, on an empty disk.
@@ -114,7 +105,7 @@ impl Headwater {
     /// # Errors
     /// When it does not come up.
     pub fn primary(&self) -> Result<Primary, BenchError> {
-        let dir = temp_dir(&self.dir, "primary")?;
+        let dir = self.data.temp("primary")?;
         let data = dir.path().join("data");
         self.start_primary(dir, &data, None)
     }
@@ -124,7 +115,7 @@ impl Headwater {
     /// # Errors
     /// When it does not come up.
     pub fn shipping_primary(&self) -> Result<Primary, BenchError> {
-        let dir = temp_dir(&self.dir, "primary")?;
+        let dir = self.data.temp("primary")?;
         let data = dir.path().join("data");
         let shipping = self.shipping(dir.path())?;
         self.start_primary(dir, &data, Some(shipping))
@@ -135,7 +126,7 @@ impl Headwater {
     /// # Errors
     /// When it does not come up.
     pub fn shipping_primary_over(&self, data: &Path) -> Result<Primary, BenchError> {
-        let dir = temp_dir(&self.dir, "primary")?;
+        let dir = self.data.temp("primary")?;
         let shipping = self.shipping(dir.path())?;
         self.start_primary(dir, data, Some(shipping))
     }
@@ -241,7 +232,7 @@ impl Headwater {
     pub fn follow(&self, primary: &Primary, follow: &Follow<'_>) -> Result<Secondary, BenchError> {
         let shipping = primary.shipping()?;
         let certs = self.certificate(&shipping.certs, follow.name)?;
-        let dir = temp_dir(&self.dir, "secondary")?;
+        let dir = self.data.temp("secondary")?;
         let http = free_tcp()?;
         let serves = if follow.relays {
             Some(free_udp()?)
@@ -374,5 +365,15 @@ impl Secondary {
     /// When its directory cannot be read.
     pub fn bytes(&self) -> Result<u64, BenchError> {
         machine::dir_bytes(&self.dir.path().join("data"))
+    }
+}
+
+/// A binary that can be started.
+fn present(path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err("not there: build it with cargo build --release, or name it".to_owned())
     }
 }

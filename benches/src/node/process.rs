@@ -1,27 +1,15 @@
-//! Child processes: started with a log of their own, ended when their handle is dropped, never others.
-//!
-//! Also the two servers Headwater is measured against, and where temporary data lies: below a
-//! directory the user chose, so that it is on the disk that is to be measured.
+//! Child processes: started with a log of their own, ended when their handle is dropped. Must never
+//! end or signal a process that it did not start.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::error::{BenchError, Context};
 use crate::machine;
-
-const START_LIMIT: Duration = Duration::from_secs(60);
-
-const START_POLL: Duration = Duration::from_millis(10);
-
-/// Lines of a failed server's log that are worth showing.
-const LOG_TAIL: usize = 12;
 
 /// One child process.
 #[derive(Debug)]
@@ -52,6 +40,11 @@ impl Process {
             log,
             _stdin: stdin,
         })
+    }
+
+    /// Its standard output, once, if it was piped.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// The process id.
@@ -101,118 +94,10 @@ impl Drop for Process {
     }
 }
 
-/// A server that takes MQTT, with all it needs to live.
-#[derive(Debug)]
-pub struct Server {
-    /// The process.
-    pub process: Process,
-    /// Where it takes MQTT.
-    pub mqtt: SocketAddr,
-    _dir: TempDir,
-}
-
-/// The do-nothing server, a sibling of this program.
-///
-/// # Errors
-/// When it does not come up.
-pub fn start_noop(dir: &Path, workers: Option<usize>) -> Result<Server, BenchError> {
-    let dir = temp_dir(dir, "noop")?;
-    let mut command = Command::new(sibling("noop")?);
-    command
-        .arg("--until-stdin-closes")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    if let Some(workers) = workers {
-        command.arg("--workers").arg(workers.to_string());
-    }
-    let mut process = Process::spawn("noop", &mut command, dir.path().join("noop.log"))?;
-    let Some(stdout) = process.child.stdout.take() else {
-        return Err(process.failure("noop has no standard output"));
-    };
-    let mut line = String::new();
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .context("read the port of noop")?;
-    let Ok(port) = line.trim().parse::<u16>() else {
-        return Err(process.failure("noop did not print a port"));
-    };
-    let mqtt = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    process.wait_until(|| accepts(mqtt))?;
-    Ok(Server {
-        process,
-        mqtt,
-        _dir: dir,
-    })
-}
-
-/// Mosquitto without persistence, when it is on PATH.
-///
-/// # Errors
-/// When it is there and does not come up.
-pub fn start_mosquitto(dir: &Path) -> Result<Option<Server>, BenchError> {
-    let Some(binary) = on_path("mosquitto") else {
-        return Ok(None);
-    };
-    let dir = temp_dir(dir, "mosquitto")?;
-    let mqtt = free_tcp()?;
-    let conf = dir.path().join("mosquitto.conf");
-    let text = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-         max_inflight_messages 0\nmax_queued_messages 0\nlog_type error\n",
-        mqtt.port()
-    );
-    fs::write(&conf, text).context(format!("write {}", conf.display()))?;
-    let mut command = Command::new(binary);
-    command
-        .arg("-c")
-        .arg(&conf)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    let mut process = Process::spawn("mosquitto", &mut command, dir.path().join("mosquitto.log"))?;
-    process.wait_until(|| accepts(mqtt))?;
-    Ok(Some(Server {
-        process,
-        mqtt,
-        _dir: dir,
-    }))
-}
-
-/// Where measured data lies: as told, or `bench-data` beside the directory of this program.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn data_dir(dir: Option<PathBuf>) -> Result<PathBuf, BenchError> {
-    let dir = match dir {
-        Some(dir) => dir,
-        None => sibling("..")?.join("bench-data"),
-    };
-    fs::create_dir_all(&dir).context(format!("make {}", dir.display()))?;
-    dir.canonicalize()
-        .context(format!("find {}", dir.display()))
-}
-
-/// A temporary directory below `parent`, removed when it is dropped.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn temp_dir(parent: &Path, name: &str) -> Result<TempDir, BenchError> {
-    tempfile::Builder::new()
-        .prefix(&format!("{name}-"))
-        .tempdir_in(parent)
-        .context(format!("make a directory in {}", parent.display()))
-}
-
 /// A program in the directory of this one.
 pub(crate) fn sibling(name: &str) -> Result<PathBuf, BenchError> {
     let own = std::env::current_exe().context("find this program")?;
     Ok(own.with_file_name(name))
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
 }
 
 /// A path as a TOML string; its escapes are those of JSON.
@@ -238,3 +123,10 @@ pub(crate) fn free_udp() -> Result<SocketAddr, BenchError> {
         .and_then(|socket| socket.local_addr())
         .context("find a free UDP port")
 }
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+const START_POLL: Duration = Duration::from_millis(10);
+
+/// Lines of a failed server's log that are worth showing.
+const LOG_TAIL: usize = 12;

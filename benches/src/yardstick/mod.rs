@@ -4,4 +4,5 @@
 pub mod bulk;
 pub mod lossy;
 pub mod noop;
+pub mod servers;
 pub mod tls;

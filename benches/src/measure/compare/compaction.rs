@@ -2,19 +2,14 @@
 //!
 //! Compaction has no off switch, but it only takes sealed segments: with segments of 1 GiB a short run
 //! seals none, with segments of 16 MiB it is at work all the time, unlimited. Sealing itself is thereby
-//! in the difference too. Rounds alternate the order, as in `compare.rs`.
+//! in the difference too. Must never count a round in which that did not happen as meant.
 
 use crate::error::BenchError;
 use crate::load::generator::{self, Report};
 use crate::machine;
-use crate::measure::compare::{Options, Regime, Rounds, load_options, order};
+use crate::measure::compare::options::{Options, Regime, load_options};
+use crate::measure::rounds::{Rounds, order};
 use crate::stats::{Table, grouped, median};
-
-/// Given to primaries after what the user set.
-const OFF: [&str; 2] = ["log.segment_size=1 GiB", "log.reserve_disk=0 B"];
-
-/// The same, with compaction.
-const ON: [&str; 2] = ["log.segment_size=16 MiB", "log.reserve_disk=0 B"];
 
 /// A primary and what its disk held after the load.
 struct Kind {
@@ -73,11 +68,8 @@ impl Kind {
     }
 }
 
-/// Measures a primary without and with compaction: a Markdown table of acknowledged messages.
-///
-/// # Errors
-/// When a node does not start or fails, or compaction ran where it should not, or nowhere.
-pub fn with_compaction(options: &Options) -> Result<String, BenchError> {
+/// A primary without and with compaction. Fails when compaction ran where it should not, or nowhere.
+pub(crate) fn measure(options: &Options) -> Result<String, BenchError> {
     let mut table = Table::new(&[
         "compaction",
         "regime",
@@ -127,3 +119,9 @@ pub fn with_compaction(options: &Options) -> Result<String, BenchError> {
         ON.join(", ")
     ))
 }
+
+/// Given to primaries after what the user set.
+const OFF: [&str; 2] = ["log.segment_size=1 GiB", "log.reserve_disk=0 B"];
+
+/// The same, with compaction.
+const ON: [&str; 2] = ["log.segment_size=16 MiB", "log.reserve_disk=0 B"];
