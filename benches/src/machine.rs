@@ -1,17 +1,12 @@
-//! What Linux tells about this machine and about processes: CPU time, open files, the machine's name.
+//! What Linux tells about this machine and about processes: CPU time, open files, the machine's
+//! name.
 //!
-//! Reads `/proc` only; starts and signals nothing.
+//! Reads `/proc` only; must never start or signal a process.
 
 use std::fs;
 use std::path::Path;
 
 use crate::error::{BenchError, Context};
-
-/// Linux reports process times in hundredths of a second on every architecture.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Files a generator needs besides its sockets.
-const SPARE_FILES: usize = 64;
 
 /// User and system CPU seconds of a process so far, with all its threads.
 ///
@@ -206,6 +201,12 @@ pub fn files_of(dir: &Path, extension: &str) -> Result<Vec<u64>, BenchError> {
     }
     Ok(found)
 }
+
+/// Linux reports process times in hundredths of a second on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Files a generator needs besides its sockets.
+const SPARE_FILES: usize = 64;
 
 #[cfg(test)]
 mod tests {

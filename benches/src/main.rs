@@ -12,10 +12,6 @@ use benches::measure::{
 };
 use clap::{Parser, Subcommand};
 
-/// The product's allocator, so that ratios compare servers and not allocators.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What BENCHMARKS.md is measured with. Prints Markdown tables, each with its command.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
@@ -75,3 +71,7 @@ fn run(measure: &Measure) -> Result<(), BenchError> {
     println!("{}\n\n    {}", tables.trim_end(), command());
     Ok(())
 }
+
+/// The product's allocator, so that ratios compare servers and not allocators.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

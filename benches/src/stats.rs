@@ -1,4 +1,4 @@
-//! Percentiles, medians and Markdown tables. Measures nothing itself.
+//! Percentiles, medians and Markdown tables. Must never measure anything itself.
 
 use std::fmt;
 

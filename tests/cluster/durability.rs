@@ -1,4 +1,5 @@
-//! A PUBACK is a promise: whatever happens to the process afterwards, the row is there.
+//! A PUBACK is a promise: whatever happens to the process afterwards, the row must never be
+//! gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Log shipping in the field: each way in which it is known to fail, and what happens here instead.
+//! Log shipping in the field: each way in which it is known to fail, and what happens here
+//! instead. Must never wait for a time where it can wait for a position.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! On a disk that is full nothing is acknowledged, everything stored can be asked for, and once
-//! there is room again the node goes on by itself.
+//! On a disk that is full a node must never acknowledge anything, everything stored can be
+//! asked for, and once there is room again the node goes on by itself.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,11 +14,6 @@ use tests::eventually;
 use tests::http::Http;
 use tests::node;
 use tests::publisher::Fleet;
-
-const PAD: usize = 900;
-const CLIENTS: usize = 2;
-/// What the clients together have in flight.
-const IN_FLIGHT: u64 = 128;
 
 /// A file system of 24 MiB, until dropped.
 pub(crate) struct SmallDisk(PathBuf);
@@ -187,3 +182,8 @@ fn a_disk_that_is_full_to_the_last_byte_loses_nothing_and_heals() {
     let (code, text) = node::run(&["verify", &cluster.path("primary").display().to_string()]);
     assert_eq!(code, Some(0), "{text}");
 }
+
+const PAD: usize = 900;
+const CLIENTS: usize = 2;
+/// What the clients together have in flight.
+const IN_FLIGHT: u64 = 128;

@@ -1,6 +1,6 @@
-//! Secondaries that need no hand on them: they join a log whose beginning is gone, while rows come
-//! in and whatever interrupts them, they are remembered and can be forgotten, and anyone can see
-//! that they equal their primary.
+//! Secondaries that need no hand on them: they join a log whose beginning is gone, while rows
+//! come in and whatever interrupts them, they are remembered and can be forgotten, and anyone
+//! can see that they equal their primary. What is on one alone must never be lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +17,6 @@ use tests::publisher::{Device, Fleet};
 
 use crate::load::{self, READ_ALL};
 use crate::repair::{files, flip};
-
-const MESSAGES: i64 = 20;
 
 /// A primary whose log begins after [`MESSAGES`] messages: they are in files only.
 fn without_its_beginning(cluster: &mut Cluster) -> Node {
@@ -286,3 +284,5 @@ fn scrubbing_finds_a_flipped_byte_by_itself_and_a_peer_repairs_it() {
     });
     digest::equal(&Http::of(&primary), &http);
 }
+
+const MESSAGES: i64 = 20;

@@ -1,4 +1,5 @@
-//! A secondary's log is the primary's, byte for byte, whatever happened on the way.
+//! A secondary's log is the primary's, byte for byte, whatever happened on the way; two must
+//! never be told apart by where they are.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -7,9 +8,6 @@ use tests::cluster::{Cluster, catch_up};
 use tests::http::Http;
 use tests::proxy::Proxy;
 use tests::publisher::Fleet;
-
-/// Bytes of padding in each message, so that segments fill.
-const PAD: usize = 900;
 
 #[test]
 fn segment_files_are_equal_after_restarts_of_both_sides_and_cut_connections() {
@@ -96,3 +94,6 @@ fn a_secondary_that_was_away_catches_up_from_segment_files() {
         }
     });
 }
+
+/// Bytes of padding in each message, so that segments fill.
+const PAD: usize = 900;

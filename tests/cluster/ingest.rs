@@ -1,4 +1,5 @@
-//! Rows over HTTP: the same promise as a PUBACK, an LSN to ask for, and a place in every count.
+//! Rows over HTTP: the same promise as a PUBACK, an LSN to ask for, and a place in every count;
+//! what is refused must never be stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,9 +9,6 @@ use serde_json::json;
 use tests::cluster::{Cluster, catch_up};
 use tests::http::Http;
 use tests::publisher::Fleet;
-
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain";
 
 /// Sends numbered rows one request after the other, of all kinds in turn, until one is not answered;
 /// returns those that were.
@@ -153,3 +151,6 @@ fn rows_of_both_ways_add_up_on_the_primary_and_are_equal_on_the_secondary() {
     primary.stop();
     secondary.stop();
 }
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";

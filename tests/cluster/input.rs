@@ -1,4 +1,5 @@
-//! Bad input gets a clear answer, ends at most its own connection, and loses nothing.
+//! Bad input gets a clear answer, ends at most its own connection, and must never lose
+//! anything.
 
 use tests::cluster::Cluster;
 use tests::eventually;

@@ -1,20 +1,9 @@
-//! Numbered rows in bulk, two messages to a segment of 1 MiB, and what SQL must answer about them.
+//! Numbered rows in bulk, two messages to a segment of 1 MiB, and what SQL must answer about
+//! them. Must never write a number twice.
 
 use serde_json::{Value, json};
 use tests::http::Http;
 use tests::publisher::Device;
-
-/// Rows of one message.
-pub(crate) const ROWS: i64 = 600;
-/// Bytes of text in each row.
-pub(crate) const PAD: usize = 900;
-/// Unix seconds of row 0, 2023-11-15T00:00:00Z; each row is a second later.
-const BEGIN: i64 = 1_700_006_400;
-const TOPICS: i64 = 4;
-
-/// Reads every row and every column of `load`.
-pub(crate) const READ_ALL: &str = "SELECT topic, count(*) AS c, sum(n) AS s, \
-    sum(character_length(pad)) AS p, max(time) AS t FROM load GROUP BY topic ORDER BY topic";
 
 /// Publishes messages of [`ROWS`] rows to the topics `load/0` to `load/3` in turn; all are
 /// acknowledged.
@@ -85,3 +74,15 @@ pub(crate) fn files(http: &Http) -> Vec<Value> {
 fn numbers_of(message: i64) -> std::ops::Range<i64> {
     message * ROWS..(message + 1) * ROWS
 }
+
+/// Rows of one message.
+pub(crate) const ROWS: i64 = 600;
+/// Bytes of text in each row.
+pub(crate) const PAD: usize = 900;
+/// Unix seconds of row 0, 2023-11-15T00:00:00Z; each row is a second later.
+const BEGIN: i64 = 1_700_006_400;
+const TOPICS: i64 = 4;
+
+/// Reads every row and every column of `load`.
+pub(crate) const READ_ALL: &str = "SELECT topic, count(*) AS c, sum(n) AS s, \
+    sum(character_length(pad)) AS p, max(time) AS t FROM load GROUP BY topic ORDER BY topic";

@@ -1,4 +1,5 @@
-//! Promises of whole nodes, kept by real processes, real sockets and real clients.
+//! Promises of whole nodes, kept by real processes, real sockets and real clients. Must never
+//! reach into a process.
 
 mod durability;
 mod field;

@@ -1,6 +1,6 @@
-//! What a bad network does, two hosts keep: real processes, each in a network namespace of its own,
-//! with a line between them that loses, delays and breaks off. In the end both nodes hold the same
-//! bytes, and every acknowledged row is on both.
+//! What a bad network does, two hosts keep: real processes, each in a network namespace of its
+//! own, with a line between them that loses, delays and breaks off. In the end both nodes hold
+//! the same bytes, and an acknowledged row must never be missing on either.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,13 +17,6 @@ use tests::netns::Host;
 use tests::node::Node;
 use tests::proxy::{Proxy, Weather};
 use tests::publisher::{Device, Fleet};
-
-/// Bytes of padding in each message.
-const PAD: usize = 400;
-
-/// How often a cable is pulled, and how often of these until the connection is given up.
-const CUTS: usize = 100;
-const LONG_CUTS: usize = 5;
 
 /// A primary and a secondary on hosts of their own. Packets between them pass the tests' own host
 /// over two cables and, there, a line with a weather.
@@ -363,3 +356,10 @@ fn nodes_killed_in_turn_lose_nothing_that_was_acknowledged() {
     }
     net.ends_equal();
 }
+
+/// Bytes of padding in each message.
+const PAD: usize = 400;
+
+/// How often a cable is pulled, and how often of these until the connection is given up.
+const CUTS: usize = 100;
+const LONG_CUTS: usize = 5;

@@ -1,4 +1,5 @@
-//! Nodes that must not follow each other say so, clearly, on both sides, and change nothing.
+//! Nodes that must not follow each other say so, clearly, on both sides, and must never change
+//! anything.
 
 use tests::cluster::{Cluster, catch_up};
 use tests::http::Http;

@@ -1,5 +1,5 @@
-//! Secondaries of secondaries: the same bytes and the same answers at every level, another way when
-//! one breaks, no rings.
+//! Secondaries of secondaries: the same bytes and the same answers at every level, another way
+//! when one breaks, and never a ring.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -12,11 +12,6 @@ use tests::http::Http;
 use tests::node::{self, Node};
 use tests::publisher::{Device, Fleet};
 use tests::{eventually, eventually_within};
-
-const ANY: &str = "127.0.0.1:0";
-
-/// Longer than a secondary follows another upstream before it tries the first again.
-const RETURN: Duration = Duration::from_secs(50);
 
 fn cluster(names: &[&str]) -> Cluster {
     let mut cluster = Cluster::new();
@@ -180,3 +175,8 @@ fn a_ring_is_refused_and_its_nodes_go_on_answering() {
         assert_eq!(Http::of(node).number("SELECT count(*) FROM plant"), 1);
     }
 }
+
+const ANY: &str = "127.0.0.1:0";
+
+/// Longer than a secondary follows another upstream before it tries the first again.
+const RETURN: Duration = Duration::from_secs(50);

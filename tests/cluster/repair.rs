@@ -17,8 +17,6 @@ use crate::load::{self, PAD, READ_ALL};
 /// Names and contents of one kind of a node's files.
 type Listing = fn(&Cluster, &str) -> Vec<(String, Vec<u8>)>;
 
-const MESSAGES: i64 = 12;
-
 /// Both nodes hold the same rows, all of them in Parquet files and in segments that are kept.
 fn pair() -> (Cluster, Node, Node) {
     let mut cluster = Cluster::new();
@@ -257,3 +255,5 @@ fn verify_reads_a_stopped_node_and_leaves_a_running_one_alone() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("holds no log"), "{text}");
 }
+
+const MESSAGES: i64 = 12;

@@ -1,5 +1,5 @@
-//! An acknowledgement that was asked to wait for secondaries: it comes when they have the row on
-//! their disks, not before, and it says what was reached.
+//! An acknowledgement that was asked to wait for secondaries: it comes when they have the row
+//! on their disks, must never come before, and it says what was reached.
 
 use tests::cluster::{Cluster, catch_up};
 use tests::eventually;
@@ -63,8 +63,6 @@ fn shows(node: &Node, count: i64) {
         if seen == count { Ok(()) } else { Err(seen) }
     });
 }
-
-const ROW: &[u8] = br#"{"t":1}"#;
 
 #[test]
 fn a_message_waits_for_a_secondary_and_what_was_acknowledged_outlives_the_primary() {
@@ -131,3 +129,5 @@ fn a_primary_that_may_fall_back_does_and_says_so() {
     shows(&primary, 4);
     shows(&secondary, 4);
 }
+
+const ROW: &[u8] = br#"{"t":1}"#;

@@ -1,4 +1,5 @@
-//! SQL over HTTP on a secondary: right answers, honest headers, read-only by construction.
+//! SQL over HTTP on a secondary: right answers, honest headers, and a statement must never
+//! write.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

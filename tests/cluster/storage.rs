@@ -1,5 +1,5 @@
-//! What is stored is asked for in the same words, and answered the same, whether it is in the log
-//! or in Parquet files, on the primary or on a secondary.
+//! What is stored is asked for in the same words, and answered the same, whether it is in the
+//! log or in Parquet files, on the primary or on a secondary; an answer must never tell which.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,6 @@ use tests::node::Node;
 use tests::publisher::Device;
 
 use crate::load::{self, PAD, READ_ALL, ROWS};
-
-/// Files of one size that compaction merges: with fewer in all, there is nothing left to merge.
-const FAN_IN: usize = 8;
 
 #[test]
 fn two_nodes_end_with_identical_parquet_files() {
@@ -251,3 +248,6 @@ fn tables_and_columns_with_odd_names_and_integers_that_widen() {
     catch_up(&primary, &secondary);
     odd_names_answer([&primary, &secondary], true);
 }
+
+/// Files of one size that compaction merges: with fewer in all, there is nothing left to merge.
+const FAN_IN: usize = 8;

@@ -1,4 +1,5 @@
-//! The rules of a `[[table]]`: how long rows stay, and which ones are taken.
+//! The rules of a `[[table]]`: how long rows stay, and which ones are taken. A row must never
+//! be dropped in silence.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,6 @@ use tests::http::Http;
 use tests::publisher::Device;
 
 use crate::load;
-
-const FRESH: i64 = 50;
 
 /// This machine's clock, unix seconds.
 fn now() -> i64 {
@@ -82,14 +81,6 @@ fn rows_past_their_retention_are_gone_on_every_node() {
     only_the_fresh_are_left(&Http::of(&primary));
 }
 
-const MACHINE: &str = r#"
-[[table]]
-name = "machine"
-strict = true
-tags = ["site"]
-columns = { temperature = "float", count = "int", ok = "bool", note = "text" }
-"#;
-
 #[test]
 fn a_strict_table_sends_what_does_not_fit_to_the_dead_letters() {
     let mut cluster = Cluster::new();
@@ -134,3 +125,13 @@ fn a_strict_table_sends_what_does_not_fit_to_the_dead_letters() {
         primary = cluster.primary();
     }
 }
+
+const FRESH: i64 = 50;
+
+const MACHINE: &str = r#"
+[[table]]
+name = "machine"
+strict = true
+tags = ["site"]
+columns = { temperature = "float", count = "int", ok = "bool", note = "text" }
+"#;

@@ -1,5 +1,6 @@
-//! Writes the golden log of the current format version into an empty directory, once per version:
-//! `cargo run -p tests --example golden -- tests/golden/vN`.
+//! Writes the golden log of the current format version into an empty directory, once per
+//! version: `cargo run -p tests --example golden -- tests/golden/vN`. Must never be run over
+//! files that are there.
 
 use std::path::PathBuf;
 

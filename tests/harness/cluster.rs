@@ -1,5 +1,5 @@
-//! A primary and secondaries on this machine: their directories, certificates and addresses, which
-//! outlive the processes.
+//! A primary and secondaries on this machine: their directories, certificates and addresses,
+//! which outlive the processes. Must never choose a port that another test may have.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! A disk in memory that stops at a chosen operation and then shows what a real one might have
-//! kept: synced bytes always, unsynced ones whole, torn or not at all.
+//! kept: synced bytes always, unsynced ones whole, torn or not at all. Must never lose what was
+//! synced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,9 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use wal::{Disk, DiskFile};
-
-/// What one unsynced write may lose is decided in pieces of this size.
-const SECTOR: usize = 64;
 
 /// A disk in memory.
 #[derive(Clone, Debug, Default)]
@@ -511,3 +509,6 @@ impl DiskFile for CrashFile {
         })
     }
 }
+
+/// What one unsynced write may lose is decided in pieces of this size.
+const SECTOR: usize = 64;

@@ -1,5 +1,6 @@
-//! Compares what two running nodes really hold on their disks, block by block and file by file, as
-//! each of them reads it. Knows of the product only the answer of `/api/v1/digest`.
+//! Compares what two running nodes really hold on their disks, block by block and file by file,
+//! as each of them reads it. Must never know more of the product than the answer of
+//! `/api/v1/digest`.
 
 use serde_json::Value;
 

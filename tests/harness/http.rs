@@ -1,4 +1,5 @@
-//! Asks a node over HTTP, as curl would.
+//! Asks a node over HTTP, as curl would. Must never ask again by itself where a test did not
+//! say so.
 
 use std::time::Duration;
 
@@ -166,9 +167,6 @@ impl Http {
     }
 }
 
-/// A node that answers later than this hangs.
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn read(mut response: ureq::http::Response<ureq::Body>) -> Answer {
     let headers = response.headers().iter().map(|(name, value)| {
         (
@@ -185,3 +183,6 @@ fn read(mut response: ureq::http::Response<ureq::Body>) -> Answer {
         headers,
     }
 }
+
+/// A node that answers later than this hangs.
+const LIMIT: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 //! What the integration tests share: a disk that crashes, real processes, real clients, waiting
-//! for positions. Knows nothing of the product's insides but its public crates.
+//! for positions. Must never know more of the product than its public crates.
 
 use std::io::Write as _;
 

@@ -1,7 +1,8 @@
 //! Hosts of their own on this machine: each a network namespace with one cable (a veth pair) to
-//! the network of the tests, which can be pulled and whose far end can get another address. Over a
-//! second one, which nobody pulls, only the tests see what becomes of the host: no node must know
-//! its addresses. Removed when dropped; those of a test that was killed are removed by the next one.
+//! the network of the tests, which can be pulled and whose far end can get another address.
+//! Over a second one, which nobody pulls, only the tests see what becomes of the host: a node
+//! must never know its addresses. Removed when dropped; those of a test that was killed are
+//! removed by the next one.
 
 use std::path::Path;
 use std::process::{Command, id};

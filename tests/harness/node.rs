@@ -1,5 +1,5 @@
-//! One node as a real process, started from the program that the build made. Ended with SIGKILL or
-//! SIGTERM by its own id; killed when dropped.
+//! One node as a real process, started from the program that the build made. Ended with SIGKILL
+//! or SIGTERM by its own id, killed when dropped; must never end another process.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};

@@ -12,9 +12,6 @@ use rumqttc::{Client, Connection, Event, MqttOptions, Outgoing, Packet, QoS};
 
 use crate::raw::{Raw, publish};
 
-/// Messages each client has in flight.
-const WINDOW: u16 = 64;
-
 /// Clients that publish until told to stop or until their connection breaks.
 #[derive(Debug)]
 pub struct Fleet {
@@ -183,3 +180,6 @@ impl Run {
         true
     }
 }
+
+/// Messages each client has in flight.
+const WINDOW: u16 = 64;

@@ -1,4 +1,5 @@
-//! MQTT by the byte over a socket: for packets no client library would send.
+//! MQTT by the byte over a socket: for packets no client library would send. Must never mend
+//! what a test wrote.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

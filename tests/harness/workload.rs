@@ -1,14 +1,11 @@
 //! Numbered rows: written one by one, read back as numbers, so that any loss, repetition or
-//! reordering is seen.
+//! reordering is seen. Must never use a number twice.
 
 use std::borrow::Cow;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use wal::{Appender, Config, Dedup, Log, Row, TableDef, TableOptions, Value, WalError, Wanted};
-
-/// The table of numbered rows.
-pub const TABLE: &str = "numbers";
 
 /// Tuning under which the table of numbered rows keeps one row per key.
 pub fn keyed() -> Config {
@@ -90,3 +87,6 @@ pub fn numbers(log: &Log) -> Result<Vec<i64>, WalError> {
     }
     Ok(all)
 }
+
+/// The table of numbered rows.
+pub const TABLE: &str = "numbers";

@@ -1,5 +1,5 @@
-//! Compaction on a disk that stops, fills up or fails: no row is lost or doubled, and two nodes end
-//! with the same files.
+//! Compaction on a disk that stops, fills up or fails: no row must ever be lost or doubled,
+//! and two nodes must never end with different files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use tests::workload::{append, numbers};
 use wal::{
     Config, Disk, Epoch, FollowerConfig, Log, WalError, compact_now, open_follower, open_primary,
 };
-
-const ROWS: i64 = 60;
 
 fn dir() -> &'static Path {
     Path::new("data")
@@ -308,3 +306,5 @@ fn a_lost_manifest_is_made_again_while_the_log_has_every_row() {
     assert!(parquet(&disk) == files, "the same log gave other files");
     committer.stop().expect("stops");
 }
+
+const ROWS: i64 = 60;

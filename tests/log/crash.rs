@@ -1,4 +1,5 @@
-//! Crashes at every operation of a disk that keeps only what was synced.
+//! Crashes at every operation of a disk that keeps only what was synced: what was acknowledged
+//! must never be missing afterwards.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +8,6 @@ use tests::crash_disk::CrashDisk;
 use tests::seed;
 use tests::workload::{append, numbers};
 use wal::{Config, Disk, LogId, Position, WalError, open_follower, open_primary};
-
-const ROWS: i64 = 40;
 
 fn dir() -> &'static Path {
     Path::new("data")
@@ -216,3 +215,5 @@ async fn a_follower_that_crashes_anywhere_ends_with_the_primarys_files() {
         );
     }
 }
+
+const ROWS: i64 = 40;

@@ -10,8 +10,6 @@ use wal::{
     open_follower, open_primary,
 };
 
-const ROWS: i64 = 66;
-
 fn dir() -> &'static Path {
     Path::new("data")
 }
@@ -432,3 +430,5 @@ async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
     );
     committer.stop().expect("stops");
 }
+
+const ROWS: i64 = 66;

@@ -1,5 +1,5 @@
 //! Files of every format version so far, frozen: each must be read for ever, and the current
-//! version must still be written byte for byte as it was.
+//! version must still be written byte for byte as it was. Must never write one of them anew.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
-//! Joining, swapping and putting aside on a disk that stops at every operation: there is always one
-//! whole log, and nothing that was there is gone.
+//! Joining, swapping and putting aside on a disk that stops at every operation: there is always
+//! one whole log, and nothing that was there is gone. Must never look past the crates' public
+//! surface.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

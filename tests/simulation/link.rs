@@ -1,6 +1,6 @@
-//! One connection and the secondary's end of it: says Hello, does what the answer says, and puts what
-//! comes into the node's logs through the product's own unpacker, assembler and follower. What ends
-//! a connection is decided here; what a crash does, is not.
+//! One connection and the secondary's end of it: says Hello, does what the answer says, and
+//! puts what comes into the node's logs through the product's own unpacker, assembler and
+//! follower. What ends a connection is decided here; what a crash does must never be.
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -18,9 +18,6 @@ use crate::network::Streams;
 use crate::oracle::Fault;
 use crate::secondary::{REFUSED, Secondary};
 use crate::upstream::{MANIFEST, PAST, Shipping};
-
-/// Most bytes appended in one step, unless one block is longer.
-const RUN: usize = 700;
 
 /// One connection between a secondary and its upstream.
 pub(crate) struct Link {
@@ -430,3 +427,6 @@ impl Link {
         Err(Fault::Closed("snapshot begun"))
     }
 }
+
+/// Most bytes appended in one step, unless one block is longer.
+const RUN: usize = 700;

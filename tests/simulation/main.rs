@@ -1,10 +1,10 @@
-//! Promises of log shipping, whatever becomes of the network, the disks and the nodes: a secondary's
-//! log is its primary's up to its tip, nothing acknowledged is missing, nothing is there twice, and
-//! what was on a secondary alone is put aside. Both ends are the product's own; network and disks
-//! are ours.
+//! Promises of log shipping, whatever becomes of the network, the disks and the nodes: a
+//! secondary's log is its primary's up to its tip, nothing acknowledged is missing, nothing is
+//! there twice, and what was on a secondary alone is put aside. Both ends are the product's
+//! own; network and disks are ours and must never be real.
 //!
-//! `HEADWATER_SEED=n` runs one schedule and prints it, `HEADWATER_SCHEDULES=n` as many; else they run
-//! for a while.
+//! `HEADWATER_SEED=n` runs one schedule and prints it, `HEADWATER_SCHEDULES=n` as many; else
+//! they run for a while.
 
 mod link;
 mod network;
@@ -20,39 +20,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use schedule::{Options, Sabotage, Violation, run};
-
-/// How long schedules are run when their number is not told.
-const WHILE: Duration = Duration::from_secs(50);
-
-/// From so many schedules on each of these must have happened.
-const MANY: u64 = 700;
-const HAPPENS: [&str; 22] = [
-    "ahead of a relay",
-    "another upstream",
-    "apart from a relay on its own",
-    "at rest two relays deep",
-    "attempt dropped",
-    "begun anew",
-    "block byte flipped",
-    "cut",
-    "file byte flipped",
-    "head retired",
-    "nothing in common",
-    "old bytes replayed",
-    "partition",
-    "primary crashed",
-    "primary restored",
-    "refused",
-    "secondary crashed",
-    "staged log given up",
-    "swapped in",
-    "swapped in for a log kept whole",
-    "swapped in for a diverged end",
-    "tail diverged",
-];
-
-/// Lines of a schedule that are shown before what went wrong.
-const SHOWN: usize = 60;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -167,3 +134,36 @@ fn what_is_broken_on_purpose_is_noticed() {
         assert!(named, "{sabotage:?} was taken for this: {}", found.what);
     }
 }
+
+/// How long schedules are run when their number is not told.
+const WHILE: Duration = Duration::from_secs(50);
+
+/// From so many schedules on each of these must have happened.
+const MANY: u64 = 700;
+const HAPPENS: [&str; 22] = [
+    "ahead of a relay",
+    "another upstream",
+    "apart from a relay on its own",
+    "at rest two relays deep",
+    "attempt dropped",
+    "begun anew",
+    "block byte flipped",
+    "cut",
+    "file byte flipped",
+    "head retired",
+    "nothing in common",
+    "old bytes replayed",
+    "partition",
+    "primary crashed",
+    "primary restored",
+    "refused",
+    "secondary crashed",
+    "staged log given up",
+    "swapped in",
+    "swapped in for a log kept whole",
+    "swapped in for a diverged end",
+    "tail diverged",
+];
+
+/// Lines of a schedule that are shown before what went wrong.
+const SHOWN: usize = 60;

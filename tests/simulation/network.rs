@@ -1,13 +1,10 @@
 //! The network between two nodes: the ordered streams of one connection, and what may happen to
-//! their bytes. Knows no message and no block.
+//! their bytes. Must never know a message or a block.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use fastrand::Rng;
-
-/// Pieces of an old connection that are kept to be played again.
-const KEPT: usize = 48;
 
 /// A stream in one direction: in order, cut anywhere.
 #[derive(Default)]
@@ -97,3 +94,6 @@ impl Streams {
         self.sent.into()
     }
 }
+
+/// Pieces of an old connection that are kept to be played again.
+const KEPT: usize = 48;

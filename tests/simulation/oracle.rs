@@ -1,6 +1,6 @@
-//! What must be true at any moment: every block on any node is, byte for byte, one that a primary has
-//! made durable at that place; every row is where it belongs, once. Remembers what primaries have
-//! made durable; changes no log.
+//! What must be true at any moment: every block on any node is, byte for byte, one that a
+//! primary has made durable at that place; every row is where it belongs, once. Remembers what
+//! primaries have made durable; must never change a log.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
@@ -16,9 +16,6 @@ use wal::{
     BlockHeader, BlockKind, Disk, Epoch, FollowerConfig, Log, LogId, Lsn, Position, WalError,
     list_diverged, open_follower, segment_blocks,
 };
-
-/// Bytes read from a log at a time.
-const CHUNK: usize = 1 << 20;
 
 /// Whether a promise holds; else which one does not, and how.
 pub(crate) type Check = Result<(), String>;
@@ -322,3 +319,6 @@ pub(crate) async fn all_rows_aside(disk: &CrashDisk) -> Result<BTreeSet<i64>, St
     }
     Ok(rows)
 }
+
+/// Bytes read from a log at a time.
+const CHUNK: usize = 1 << 20;

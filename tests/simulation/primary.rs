@@ -1,5 +1,5 @@
-//! The primary: the real committer on a disk that crashes. Owns its rows' numbers, none of which is
-//! ever used twice, and is open between steps. Knows no secondary.
+//! The primary: the real committer on a disk that crashes. Owns its rows' numbers, none of
+//! which is ever used twice, and is open between steps. Must never know a secondary.
 
 use std::borrow::Cow;
 use std::sync::Arc;

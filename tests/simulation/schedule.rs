@@ -1,6 +1,7 @@
-//! One seed: a primary, nodes of which each follows it or one before it, so that there are up to two
-//! relays between, and what happens to them step by step. Everything is driven from here, one thing
-//! after the other, so that a seed repeats itself. Decides nothing that the product decides.
+//! One seed: a primary, nodes of which each follows it or one before it, so that there are up
+//! to two relays between, and what happens to them step by step. Everything is driven from
+//! here, one thing after the other, so that a seed repeats itself. Must never decide what the
+//! product decides.
 
 mod rest;
 
@@ -89,12 +90,6 @@ impl Drop for Named {
         }
     }
 }
-
-/// The nodes by number; each may follow the primary or one before it.
-const NAMES: [&str; 3] = ["near", "middle", "far"];
-
-/// The one that follows nobody but the primary.
-const NEAR: usize = 0;
 
 struct World {
     random: Rng,
@@ -556,6 +551,12 @@ impl World {
         }
     }
 }
+
+/// The nodes by number; each may follow the primary or one before it.
+const NAMES: [&str; 3] = ["near", "middle", "far"];
+
+/// The one that follows nobody but the primary.
+const NEAR: usize = 0;
 
 /// Long rows before anybody joins: more than one segment of them.
 const WIDE_ROWS: usize = 40;

@@ -1,6 +1,6 @@
-//! A secondary: the real store of its logs on a disk that crashes, with the log in force and one that
-//! is being brought in. Takes blocks only through the followers, and is open between steps. Knows
-//! no connection.
+//! A secondary: the real store of its logs on a disk that crashes, with the log in force and
+//! one that is being brought in. Takes blocks only through the followers, and is open between
+//! steps. Must never know a connection.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -416,9 +416,6 @@ impl Secondary {
     }
 }
 
-/// Bytes that came in are not taken.
-pub(crate) const REFUSED: &str = "refused";
-
 /// Waits until everything accepted is durable and, where it ends with a seal, the next segment is
 /// begun: from then on the follower's thread rests.
 async fn flushed(follower: &Follower, seals: bool) -> Result<(), WalError> {
@@ -450,3 +447,6 @@ fn ends_with_seal(run: &Bytes) -> bool {
     }
     last == Some(BlockKind::Seal)
 }
+
+/// Bytes that came in are not taken.
+pub(crate) const REFUSED: &str = "refused";

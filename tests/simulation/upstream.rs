@@ -1,5 +1,6 @@
-//! The upstream's end of one connection, on a primary as on a relay: answers what the secondary says
-//! and ships blocks. The decisions are the product's own; only the streams are ours.
+//! The upstream's end of one connection, on a primary as on a relay: answers what the secondary
+//! says and ships blocks. The decisions are the product's own and must never be made here; only
+//! the streams are ours.
 
 use bytes::Bytes;
 use replica::wire::blocks::{Compression, Packer};

@@ -1,7 +1,9 @@
-//! One publishing connection: a ring of prebuilt packets, a window, and the order of its PUBACKs.
+//! One publishing connection: a ring of prebuilt packets, a window, and the order of its
+//! PUBACKs.
 //!
-//! Everything that costs the generator time is done once: a message is two patched numbers in the
-//! ring and its share of one `write`. Knows nothing of rates, threads or measuring intervals.
+//! Everything that costs the generator time is done once: a message is two patched numbers in
+//! the ring and its share of one `write`. Must never know of rates, threads or measuring
+//! intervals.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -12,22 +14,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
 use crate::load::packet::{self, Publish, Version, following};
-
-/// Connections that share one source address, well below the kernel's range of local ports.
-const PER_SOURCE_ADDRESS: usize = 20_000;
-
-/// Connections that wait for their CONNACK at the same time, below a usual listen backlog.
-const CONNECT_BATCH: usize = 100;
-
-/// A server on loopback that takes longer is not working.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// All two-digit numbers as text.
-const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
-    2021222324252627282930313233343536373839\
-    4041424344454647484950515253545556575859\
-    6061626364656667686970717273747576777879\
-    8081828384858687888990919293949596979899";
 
 /// Which connections to open.
 #[derive(Clone, Debug)]
@@ -359,6 +345,22 @@ impl Samples {
         }
     }
 }
+
+/// Connections that share one source address, well below the kernel's range of local ports.
+const PER_SOURCE_ADDRESS: usize = 20_000;
+
+/// Connections that wait for their CONNACK at the same time, below a usual listen backlog.
+const CONNECT_BATCH: usize = 100;
+
+/// A server on loopback that takes longer is not working.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// All two-digit numbers as text.
+const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
+    2021222324252627282930313233343536373839\
+    4041424344454647484950515253545556575859\
+    6061626364656667686970717273747576777879\
+    8081828384858687888990919293949596979899";
 
 #[cfg(test)]
 mod tests {

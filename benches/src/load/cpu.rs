@@ -1,66 +1,12 @@
 //! The `cpu` table of TSBS: hosts with ten tags and ten usages, each a clamped random walk.
 //!
-//! The same seed gives the same rows. Written as CSV, they can be loaded into other databases.
+//! The same seed must never give other rows. Written as CSV, they can be loaded into other
+//! databases.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use wal::{Row, Value};
-
-/// The table all rows go to.
-pub const TABLE: &str = "cpu";
-
-/// The tags of every host.
-pub const TAGS: [&str; 10] = [
-    "hostname",
-    "region",
-    "datacenter",
-    "rack",
-    "os",
-    "arch",
-    "team",
-    "service",
-    "service_version",
-    "service_environment",
-];
-
-/// The fields of every row.
-pub const FIELDS: [&str; 10] = [
-    "usage_user",
-    "usage_system",
-    "usage_idle",
-    "usage_nice",
-    "usage_iowait",
-    "usage_irq",
-    "usage_softirq",
-    "usage_steal",
-    "usage_guest",
-    "usage_guest_nice",
-];
-
-/// Nanoseconds between two rows of one host.
-pub const INTERVAL: i64 = 10_000_000_000;
-
-const REGIONS: [&str; 9] = [
-    "us-east-1",
-    "us-west-1",
-    "us-west-2",
-    "eu-west-1",
-    "eu-central-1",
-    "ap-southeast-1",
-    "ap-southeast-2",
-    "ap-northeast-1",
-    "sa-east-1",
-];
-
-const SYSTEMS: [&str; 3] = ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"];
-
-const TEAMS: [&str; 4] = ["SF", "NYC", "LON", "CHI"];
-
-const ENVIRONMENTS: [&str; 3] = ["production", "staging", "test"];
-
-/// Usages are walked in hundredths of a percent, so that a rounded step stays rounded.
-const HUNDRED_PERCENT: i64 = 10_000;
 
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -204,6 +150,61 @@ fn normal(random: &mut fastrand::Rng) -> f64 {
     let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.f64()).cos()
 }
+
+/// The table all rows go to.
+pub const TABLE: &str = "cpu";
+
+/// The tags of every host.
+pub const TAGS: [&str; 10] = [
+    "hostname",
+    "region",
+    "datacenter",
+    "rack",
+    "os",
+    "arch",
+    "team",
+    "service",
+    "service_version",
+    "service_environment",
+];
+
+/// The fields of every row.
+pub const FIELDS: [&str; 10] = [
+    "usage_user",
+    "usage_system",
+    "usage_idle",
+    "usage_nice",
+    "usage_iowait",
+    "usage_irq",
+    "usage_softirq",
+    "usage_steal",
+    "usage_guest",
+    "usage_guest_nice",
+];
+
+/// Nanoseconds between two rows of one host.
+pub const INTERVAL: i64 = 10_000_000_000;
+
+const REGIONS: [&str; 9] = [
+    "us-east-1",
+    "us-west-1",
+    "us-west-2",
+    "eu-west-1",
+    "eu-central-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-northeast-1",
+    "sa-east-1",
+];
+
+const SYSTEMS: [&str; 3] = ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"];
+
+const TEAMS: [&str; 4] = ["SF", "NYC", "LON", "CHI"];
+
+const ENVIRONMENTS: [&str; 3] = ["production", "staging", "test"];
+
+/// Usages are walked in hundredths of a percent, so that a rounded step stays rounded.
+const HUNDRED_PERCENT: i64 = 10_000;
 
 #[cfg(test)]
 mod tests {

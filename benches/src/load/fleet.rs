@@ -1,4 +1,5 @@
-//! Many connections behind one `epoll`, driven by one thread. Knows no rate and no measuring interval.
+//! Many connections behind one `epoll`, driven by one thread. Must never know a rate or a
+//! measuring interval.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -7,11 +8,6 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{BenchError, Context};
 use crate::load::conn::{Conn, Samples};
-
-/// Room for 16,000 acknowledgements: more than any window.
-const READ_BUFFER: usize = 64 * 1024;
-
-const EVENTS: usize = 1024;
 
 /// The connections of one thread.
 #[derive(Debug)]
@@ -127,3 +123,8 @@ impl Fleet {
         Ok(())
     }
 }
+
+/// Room for 16,000 acknowledgements: more than any window.
+const READ_BUFFER: usize = 64 * 1024;
+
+const EVENTS: usize = 1024;

@@ -1,7 +1,7 @@
 //! The load generator: connections over threads, closed loop or paced, and what came of it.
 //!
-//! Bounded in time and count. What it reports is measured between two instants while everything runs,
-//! so neither connecting nor draining is in the numbers.
+//! Bounded in time and count. What it reports is measured between two instants while everything
+//! runs, so connecting and draining must never be in the numbers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,21 +13,6 @@ use crate::load::conn::{Conn, Peers};
 use crate::load::fleet::Fleet;
 use crate::machine;
 use crate::stats::Spread;
-
-/// How often a thread with nothing to do looks at the clock.
-const IDLE_POLL: Duration = Duration::from_millis(5);
-
-/// A paced generator sends once in this time.
-const TICK: Duration = Duration::from_millis(1);
-
-/// Messages sent before the end must be acknowledged within this time after it.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
-
-/// Process times are counted in 10 ms: less would measure nothing.
-const SHORTEST: Duration = Duration::from_millis(100);
-
-/// Nothing here may run longer.
-const LONGEST: Duration = Duration::from_secs(3600);
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug)]
@@ -403,3 +388,18 @@ fn split(conns: Vec<Conn>, threads: usize) -> Vec<Vec<Conn>> {
 pub fn sleep_until(instant: Instant) {
     thread::sleep(instant.saturating_duration_since(Instant::now()));
 }
+
+/// How often a thread with nothing to do looks at the clock.
+const IDLE_POLL: Duration = Duration::from_millis(5);
+
+/// A paced generator sends once in this time.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Messages sent before the end must be acknowledged within this time after it.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Process times are counted in 10 ms: less would measure nothing.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Nothing here may run longer.
+const LONGEST: Duration = Duration::from_secs(3600);

@@ -1,9 +1,10 @@
 //! A light follower: it says Hello, follows, and tells the truth about how far it is, but keeps
-//! nothing. What it costs its upstream is what a secondary costs; what it costs this machine is little.
+//! nothing. What it costs its upstream is what a secondary costs; what it costs this machine is
+//! little.
 //!
 //! It asks for no compression, so that blocks travel as they are, in frames. Of a block it reads the
-//! header, which must continue what came before, and drops the rest. Holds no thread, no
-//! endpoint, and nothing of what it received.
+//! header, which must continue what came before, and drops the rest. Must never hold a thread, an
+//! endpoint, or anything of what it received.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,19 +22,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wal::{BLOCK_HEADER_LEN, BlockHeader, LogId, Position};
 
 use crate::error::{BenchError, Context};
-
-/// The name every node's certificate has.
-const SERVER_NAME: &str = "headwater-node";
-
-/// Time for the answer to Hello.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Shortest and longest time between two statuses, as the protocol has them.
-const STATUS_GAP: Duration = Duration::from_millis(10);
-const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// Pieces taken from the library at once.
-const PIECES: usize = 64;
 
 /// How far one follower is, for whoever waits for it.
 #[derive(Debug, Default)]
@@ -301,6 +289,22 @@ impl Cutter {
         Ok(())
     }
 }
+
+/// The name every node's certificate has.
+const SERVER_NAME: &str = "headwater-node";
+
+/// The version whose block stream is nothing but blocks.
+const PROTOCOL: u16 = 2;
+
+/// Time for the answer to Hello.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Shortest and longest time between two statuses, as the protocol has them.
+const STATUS_GAP: Duration = Duration::from_millis(10);
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// Pieces taken from the library at once.
+const PIECES: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,8 @@
-//! Many light followers in one thread: their certificate, their sockets, and how far all of them are.
+//! Many light followers in one thread: their certificate, their sockets, and how far all of
+//! them are.
 //!
-//! They end with the value that stands for them. Counts followers and bytes; knows no load.
+//! They end with the value that stands for them. Counts followers and bytes; must never know
+//! the load.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,36 +27,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{BenchError, Context};
 use crate::load::light::{Follower, Progress};
-
-/// What a primary remembers at most, with some room for secondaries beside.
-pub const MOST_FOLLOWERS: usize = 1000;
-
-/// A socket's receive buffer is small, and all followers get the same blocks at the same time.
-const PER_SOCKET: usize = 50;
-
-/// Handshakes at the same time, far below what an upstream takes.
-const HANDSHAKES: usize = 32;
-
-/// An upstream that has no log yet, or is busy with other handshakes, is asked again.
-const RETRY_EVERY: Duration = Duration::from_millis(200);
-const RETRY_LIMIT: Duration = Duration::from_secs(30);
-
-/// All of them must be welcomed in this time.
-const JOIN_LIMIT: Duration = Duration::from_secs(120);
-
-const POLL: Duration = Duration::from_millis(5);
-
-/// Time for upstreams to be told that their followers leave.
-const LEAVE_LIMIT: Duration = Duration::from_secs(2);
-
-/// As the product's own secondaries have them.
-const MAX_DATAGRAM: u16 = 6000;
-const IDLE_TIMEOUT_MS: u32 = 20_000;
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-const INITIAL_RTT: Duration = Duration::from_millis(10);
-const CONTROL_WINDOW: u32 = 256 << 10;
-const BLOCK_WINDOW: u32 = 16 << 20;
-const SOCKET_BUFFER: usize = 8 << 20;
 
 /// Who follows whom, and how.
 #[derive(Clone, Debug)]
@@ -350,3 +322,33 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(BLOCK_WINDOW + CONTROL_WINDOW));
     transport
 }
+
+/// What a primary remembers at most, with some room for secondaries beside.
+pub const MOST_FOLLOWERS: usize = 1000;
+
+/// A socket's receive buffer is small, and all followers get the same blocks at the same time.
+const PER_SOCKET: usize = 50;
+
+/// Handshakes at the same time, far below what an upstream takes.
+const HANDSHAKES: usize = 32;
+
+/// An upstream that has no log yet, or is busy with other handshakes, is asked again.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+const RETRY_LIMIT: Duration = Duration::from_secs(30);
+
+/// All of them must be welcomed in this time.
+const JOIN_LIMIT: Duration = Duration::from_secs(120);
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// Time for upstreams to be told that their followers leave.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// As the product's own secondaries have them.
+const MAX_DATAGRAM: u16 = 6000;
+const IDLE_TIMEOUT_MS: u32 = 20_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const INITIAL_RTT: Duration = Duration::from_millis(10);
+const CONTROL_WINDOW: u32 = 256 << 10;
+const BLOCK_WINDOW: u32 = 16 << 20;
+const SOCKET_BUFFER: usize = 8 << 20;

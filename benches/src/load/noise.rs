@@ -1,7 +1,7 @@
 //! A log that no compression makes smaller: many floats of full precision, fresh in every row.
 //!
-//! With it, bytes that travel compressed and bytes that do not are as many, so that transfers can be
-//! compared byte for byte.
+//! With it, bytes that travel compressed and bytes that do not are as many, so that transfers
+//! can be compared byte for byte. Values must never repeat.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -11,15 +11,6 @@ use wal::{Config, Row, Value};
 use crate::error::BenchError;
 use crate::load::rows::{FIRST_TIME, TIME_STEP, log_bytes};
 use crate::load::writer::Writer;
-
-/// The table all rows go to.
-pub const TABLE: &str = "noise";
-
-/// Float fields of a row.
-const FIELDS: usize = 50;
-
-/// Rows of a group: about 400 KB, so that even segments of 1 MiB hold more than one.
-const GROUP: usize = 1024;
 
 /// What a filled log holds.
 #[derive(Clone, Copy, Debug)]
@@ -69,3 +60,12 @@ pub fn fill(data_dir: &Path, config: &Config, bytes: u64, seed: u64) -> Result<F
     writer.close()?;
     Ok(filled)
 }
+
+/// The table all rows go to.
+pub const TABLE: &str = "noise";
+
+/// Float fields of a row.
+const FIELDS: usize = 50;
+
+/// Rows of a group: about 400 KB, so that even segments of 1 MiB hold more than one.
+const GROUP: usize = 1024;

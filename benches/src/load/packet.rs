@@ -1,31 +1,11 @@
 //! The few MQTT packets a publisher needs, as bytes: CONNECT, CONNACK, PUBLISH, PUBACK.
 //!
-//! Both 3.1.1 and 5. Owns no socket and no state; the generator patches what it builds here.
+//! Both 3.1.1 and 5. The generator patches what it builds here; this must never own a socket or
+//! a state.
 
 use std::io::Read;
 
 use crate::error::{BenchError, Context};
-
-/// One reading of a device: three fields, about 80 bytes. The digits marked by `DIGITS` change.
-pub const PAYLOAD: &str =
-    r#"{"temperature":21.5342,"relative_humidity":45.2075,"battery_millivolts":3301}"#;
-
-/// Most readings of one message, well below the smallest limit on packets.
-pub const MAX_ROWS: u16 = 1000;
-
-/// What of `PAYLOAD` the generator overwrites in every message.
-const DIGITS: &str = "5342";
-
-/// Long enough that no server drops a publisher that waits for its turn.
-const KEEP_ALIVE_SECONDS: u16 = 600;
-
-/// No CONNACK is longer.
-const MAX_REPLY_LEN: usize = 64 * 1024;
-
-const CONNACK: u8 = 0x20;
-const PUBLISH_QOS1: u8 = 0x32;
-const PUBACK: u8 = 0x40;
-const DISCONNECT: u8 = 0xE0;
 
 /// The protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +230,27 @@ fn push_str(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
+
+/// One reading of a device: three fields, about 80 bytes. The digits marked by `DIGITS` change.
+pub const PAYLOAD: &str =
+    r#"{"temperature":21.5342,"relative_humidity":45.2075,"battery_millivolts":3301}"#;
+
+/// Most readings of one message, well below the smallest limit on packets.
+pub const MAX_ROWS: u16 = 1000;
+
+/// What of `PAYLOAD` the generator overwrites in every message.
+const DIGITS: &str = "5342";
+
+/// Long enough that no server drops a publisher that waits for its turn.
+const KEEP_ALIVE_SECONDS: u16 = 600;
+
+/// No CONNACK is longer.
+const MAX_REPLY_LEN: usize = 64 * 1024;
+
+const CONNACK: u8 = 0x20;
+const PUBLISH_QOS1: u8 = 0x32;
+const PUBACK: u8 = 0x40;
+const DISCONNECT: u8 = 0xE0;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
-//! Probes: single messages to a table of their own, sent at random moments by one connection whose
-//! every send and every PUBACK is timed.
+//! Probes: single messages to a table of their own, sent at random moments by one connection
+//! whose every send and every PUBACK is timed.
 //!
 //! Open loop: a probe does not wait for the acknowledgement of the one before, so a server that
-//! stops for a moment is seen by all probes of that moment. One thread writes, one reads. Knows
-//! nothing of who looks for the probes.
+//! stops for a moment is seen by all probes of that moment. One thread writes, one reads. Must
+//! never know who looks for the probes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,20 +16,6 @@ use std::time::{Duration, Instant};
 use crate::error::{BenchError, Context};
 use crate::load::generator::sleep_until;
 use crate::load::packet::{self, Publish, Version};
-
-/// Probes not acknowledged yet: what servers allow, and far more than one that works leaves waiting.
-const MOST_IN_FLIGHT: u64 = 1000;
-
-/// Probes sent and not yet asked for.
-const MOST_UNSEEN: usize = 65_536;
-
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-
-/// The last probes must be acknowledged within this time.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
-
-/// How often the reader looks whether anything is still to come.
-const READ_LIMIT: Duration = Duration::from_millis(50);
 
 /// Where probes go, and when.
 #[derive(Clone, Debug)]
@@ -214,3 +200,17 @@ fn is_pause(kind: ErrorKind) -> bool {
         ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
     )
 }
+
+/// Probes not acknowledged yet: what servers allow, and far more than one that works leaves waiting.
+const MOST_IN_FLIGHT: u64 = 1000;
+
+/// Probes sent and not yet asked for.
+const MOST_UNSEEN: usize = 65_536;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// The last probes must be acknowledged within this time.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often the reader looks whether anything is still to come.
+const READ_LIMIT: Duration = Duration::from_millis(50);

@@ -1,7 +1,9 @@
-//! Rows for the benchmarks that start from a log: a fleet's readings, and a log filled with them.
+//! Rows for the benchmarks that start from a log: a fleet's readings, and a log filled with
+//! them.
 //!
-//! Every row is a pure function of its number, so the same rows can be written elsewhere. A log is
-//! filled through the product's own write path, one group commit for every call.
+//! Every row is a pure function of its number, so the same rows can be written elsewhere. A log
+//! is filled through the product's own write path, one group commit for every call, and must
+//! never be written in any other way.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,15 +13,6 @@ use wal::{Config, Log, Lsn, Row, Value};
 
 use crate::error::BenchError;
 use crate::load::writer::Writer;
-
-/// The table all rows go to.
-pub const TABLE: &str = "bench";
-
-/// 2026-01-01T00:00:00Z, the time of row 0.
-pub const FIRST_TIME: i64 = 1_767_225_600_000_000_000;
-
-/// Nanoseconds between two rows.
-pub const TIME_STEP: i64 = 1_000_000;
 
 /// One row's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,3 +181,12 @@ fn fields(reading: &Reading) -> [(Cow<'static, str>, Value<'static>); 3] {
         ),
     ]
 }
+
+/// The table all rows go to.
+pub const TABLE: &str = "bench";
+
+/// 2026-01-01T00:00:00Z, the time of row 0.
+pub const FIRST_TIME: i64 = 1_767_225_600_000_000_000;
+
+/// Nanoseconds between two rows.
+pub const TIME_STEP: i64 = 1_000_000;

@@ -1,5 +1,6 @@
-//! The generator against a server of a few lines that decides what to acknowledge: a generator that
-//! miscounts, or does not notice a wrong acknowledgement, would make every number here worthless.
+//! The generator against a server of a few lines that decides what to acknowledge: a generator
+//! that miscounts, or does not notice a wrong acknowledgement, would make every number here
+//! worthless. Must never need a node.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

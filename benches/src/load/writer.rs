@@ -1,4 +1,5 @@
-//! A primary's log that a benchmark writes to, through the product's own write path. Knows no rows.
+//! A primary's log that a benchmark writes to, through the product's own write path. Must never
+//! know what the rows are.
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! Catch-up of a fresh secondary, beside a bulk transfer of as many bytes over plain quinn.
 //!
-//! The log is filled through the product's write path before a primary opens it. A secondary counts as
-//! caught up when its answers are for the primary's LSN: everything received, checked and on its disk.
+//! The log is filled through the product's write path before a primary opens it. A secondary
+//! counts as caught up when its answers are for the primary's LSN: everything received, checked
+//! and on its disk; it must never count sooner.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,10 +16,6 @@ use crate::measure::args::{mebibytes, rounds};
 use crate::node::{Follow, Headwater, Primary};
 use crate::stats::{Table, grouped, median};
 use crate::yardstick::bulk::{self, Transfer};
-
-const POLL: Duration = Duration::from_millis(5);
-
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 
 /// Fills a log, starts a primary on it, and times secondaries that start with an empty disk.
 #[derive(Debug, Args)]
@@ -138,3 +135,7 @@ pub(crate) fn catch_up(
         cpu,
     })
 }
+
+const POLL: Duration = Duration::from_millis(5);
+
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);

@@ -1,9 +1,10 @@
-//! What those who follow a primary cost it: nobody, real secondaries, light followers directly and
-//! over relays, and one that stops reading.
+//! What those who follow a primary cost it: nobody, real secondaries, light followers directly
+//! and over relays, and one that stops reading.
 //!
-//! Each measurement has fresh nodes, and counts until everybody has everything, so that shipping
-//! cannot be put off. In every round the order is rotated, so that a machine that gets slower does not
-//! look like a crowd that is dearer. Segments are so long that none is sealed: nobody compacts.
+//! Each measurement has fresh nodes, and must never stop counting before everybody has
+//! everything, so that shipping cannot be put off. In every round the order is rotated, so that
+//! a machine that gets slower does not look like a crowd that is dearer. Segments are so long
+//! that none is sealed: nobody compacts.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,21 +20,6 @@ use crate::measure::args::{ProtocolArgs, rounds};
 use crate::node::peak::{Peak, Watch};
 use crate::node::{Follow, Headwater, Primary, Secondary};
 use crate::stats::{Table, grouped, median};
-
-/// More real secondaries than that are not started on one machine.
-pub const MOST_SECONDARIES: usize = 64;
-
-/// Given to primaries before what the user set: nothing is sealed, so nothing is compacted.
-const SET: [&str; 2] = ["log.segment_size=1 GiB", "log.reserve_disk=0 B"];
-
-const TABLE: &str = "bench";
-
-const POLL: Duration = Duration::from_millis(20);
-
-/// Followers that lag more than this when the load ends have failed.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(300);
-
-const MEBIBYTE: f64 = (1 << 20) as f64;
 
 /// Who follows the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -451,6 +437,21 @@ fn render(crowds: &[Crowd], all: &[Vec<Sample>]) -> Table {
     }
     table
 }
+
+/// More real secondaries than that are not started on one machine.
+pub const MOST_SECONDARIES: usize = 64;
+
+/// Given to primaries before what the user set: nothing is sealed, so nothing is compacted.
+const SET: [&str; 2] = ["log.segment_size=1 GiB", "log.reserve_disk=0 B"];
+
+const TABLE: &str = "bench";
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Followers that lag more than this when the load ends have failed.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(300);
+
+const MEBIBYTE: f64 = (1 << 20) as f64;
 
 #[cfg(test)]
 mod tests {

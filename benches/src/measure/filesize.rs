@@ -1,7 +1,8 @@
-//! Bytes per row in the log and in the Parquet files it is compacted to, and what compaction costs.
+//! Bytes per row in the log and in the Parquet files it is compacted to, and what compaction
+//! costs.
 //!
-//! Only sealed segments are compacted, so the numbers are over the rows that are in files; segments
-//! are small, so that these are nearly all.
+//! Only sealed segments are compacted, so the numbers are over the rows that are in files and
+//! must never be over others; segments are small, so that these are nearly all.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

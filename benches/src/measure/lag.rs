@@ -1,8 +1,10 @@
-//! Commit to visible on a secondary at several rates, quietly and while others join from nothing.
+//! Commit to visible on a secondary at several rates, quietly and while others join from
+//! nothing.
 //!
-//! Primary and secondary begin with the same log, compacted, so that a join moves many bytes. During
-//! the second measurement at each rate one fresh secondary after the other joins, back-fills, and is
-//! ended, until the time is over: what a live secondary pays for others' back-fill is the difference.
+//! Primary and secondary begin with the same log, compacted, so that a join moves many bytes.
+//! During the second measurement at each rate one fresh secondary after the other joins,
+//! back-fills, and is ended, until the time is over: what a live secondary pays for others'
+//! back-fill is the difference. Must never use the nodes of one rate for another.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,17 +19,6 @@ use crate::measure::args::{ProtocolArgs, mebibytes, seconds};
 use crate::measure::visible::{Course, Observed, observe};
 use crate::node::{Follow, Headwater, Primary, Secondary};
 use crate::stats::{Spread, Table, grouped};
-
-/// Devices and rows per group of the log that is there from the start.
-const DEVICES: usize = 1000;
-
-const POLL: Duration = Duration::from_millis(20);
-
-/// A secondary that takes longer has failed.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(300);
-
-/// Compaction of the log that is there from the start must end within this time.
-const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
 /// Rows per second, and how many of them travel in one message.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -238,6 +229,17 @@ fn wait_quiet(primary: &Primary, secondary: &Secondary) -> Result<(), BenchError
     }
     Ok(())
 }
+
+/// Devices and rows per group of the log that is there from the start.
+const DEVICES: usize = 1000;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// A secondary that takes longer has failed.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(300);
+
+/// Compaction of the log that is there from the start must end within this time.
+const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! Log bytes per row at given group sizes: what a block costs besides its rows.
+//! Log bytes per row at given group sizes: what a block costs besides its rows. Must never
+//! count the head of a segment.
 
 use clap::Args;
 

@@ -1,7 +1,8 @@
 //! The time from opening a log of many gigabytes until it is ready, and the memory that takes.
 //!
-//! One log grows from size to size. Its rows are wide, so that the bytes come quickly, and nothing is
-//! compacted or dropped: every segment has to be looked at.
+//! One log grows from size to size. Its rows are wide, so that the bytes come quickly, and
+//! nothing is compacted or dropped: every segment has to be looked at. Must never leave the log
+//! behind.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -17,17 +18,6 @@ use crate::machine;
 use crate::measure::args::{gibibytes, mebibytes, rounds};
 use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
-
-/// Float fields of a row.
-const FIELDS: usize = 50;
-
-/// Rows of a group: about 3 MB.
-const GROUP: usize = 8192;
-
-/// Groups between two looks at the size of the log.
-const GROUPS: usize = 8;
-
-const MEBIBYTE: f64 = (1 << 20) as f64;
 
 /// Writes a log, opens it at each size, and prints how long that took. Removes the log at the end.
 #[derive(Debug, Args)]
@@ -181,3 +171,14 @@ fn open(data: &Path, config: &Config) -> Result<Opened, BenchError> {
     committer.stop().context("close the log")?;
     Ok(opened)
 }
+
+/// Float fields of a row.
+const FIELDS: usize = 50;
+
+/// Rows of a group: about 3 MB.
+const GROUP: usize = 8192;
+
+/// Groups between two looks at the size of the log.
+const GROUPS: usize = 8;
+
+const MEBIBYTE: f64 = (1 << 20) as f64;

@@ -1,7 +1,7 @@
 //! SQL over the log beside plain DataFusion over the same rows in Parquet, in one process.
 //!
-//! Both sides run the same statements on the same number of threads, warm, and must agree before a time
-//! counts.
+//! Both sides run the same statements on the same number of threads, warm, and must agree: a
+//! time must never count without that.
 
 use std::fs::File;
 use std::path::Path;
@@ -24,15 +24,6 @@ use crate::machine;
 use crate::measure::args::rounds;
 use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
-
-/// Rows handed to the Parquet writer at once.
-const BATCH: u64 = 65_536;
-
-/// Rows per Parquet row group.
-const ROW_GROUP: usize = 1_000_000;
-
-/// The times of more rows would leave the first day, which the time filter is written for.
-const MOST_ROWS: u64 = 80_000_000;
 
 /// Writes the same rows to a log and to Parquet and times the same statements on both.
 #[derive(Debug, Args)]
@@ -286,6 +277,15 @@ fn batch(numbers: std::ops::Range<u64>, topics: &[String]) -> Result<RecordBatch
     ];
     RecordBatch::try_from_iter(columns).context("build a batch")
 }
+
+/// Rows handed to the Parquet writer at once.
+const BATCH: u64 = 65_536;
+
+/// Rows per Parquet row group.
+const ROW_GROUP: usize = 1_000_000;
+
+/// The times of more rows would leave the first day, which the time filter is written for.
+const MOST_ROWS: u64 = 80_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! A day of slow sensors whose rows often come late: whether files, bytes and reads stay flat.
 //!
-//! The day passes as fast as the log takes it: rows have simulated times, group commits are real.
-//! Every segment is compacted as soon as it is sealed, so that late rows meet old files again and
-//! again. After every few simulated hours the whole table and its newest hour are read and counted.
+//! The day passes as fast as the log takes it: rows have simulated times, group commits are
+//! real. Every segment is compacted as soon as it is sealed, so that late rows meet old files
+//! again and again. After every few simulated hours the whole table and its newest hour are
+//! read and counted; a time must never stand for fewer rows than were written.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,20 +21,6 @@ use crate::machine;
 use crate::measure::args::mebibytes;
 use crate::node::data_dir::DataDir;
 use crate::stats::{Table, grouped, median};
-
-const TABLE: &str = "sensors";
-
-const SECOND: i64 = 1_000_000_000;
-
-const HOUR: i64 = 3600 * SECOND;
-
-const DAY: i64 = 24 * HOUR;
-
-/// Rows a reader asks for at once, as a query does.
-const BATCH: usize = 8192;
-
-/// Timed reads; medians are reported.
-const READS: usize = 3;
 
 /// Writes and compacts a simulated day of slow sensors, and prints a line for every few hours.
 #[derive(Debug, Args)]
@@ -370,3 +357,17 @@ fn within(batch: &RecordBatch, wanted: &Wanted) -> Result<u64, BenchError> {
     let inside = |time: &&i64| (wanted.min_time..=wanted.max_time).contains(*time);
     Ok(times.values().iter().filter(inside).count() as u64)
 }
+
+const TABLE: &str = "sensors";
+
+const SECOND: i64 = 1_000_000_000;
+
+const HOUR: i64 = 3600 * SECOND;
+
+const DAY: i64 = 24 * HOUR;
+
+/// Rows a reader asks for at once, as a query does.
+const BATCH: usize = 8192;
+
+/// Timed reads; medians are reported.
+const READS: usize = 3;

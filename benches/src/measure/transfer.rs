@@ -1,9 +1,10 @@
-//! Catch-up by log and snapshot join of a fresh secondary, beside plain quinn and beside TCP + TLS 1.3,
-//! on a good line and on bad ones.
+//! Catch-up by log and snapshot join of a fresh secondary, beside plain quinn and beside TCP +
+//! TLS 1.3, on a good line and on bad ones.
 //!
-//! All four move about as many bytes, which do not compress. QUIC meets loss and delay in a relay
-//! (`lossy.rs`), TCP in a socket filter (`tls.rs`) where the loopback device makes that honest. The time
-//! of a secondary runs from the start of its process until it is ready and answers at the primary's LSN.
+//! All four move about as many bytes, which do not compress. QUIC meets loss and delay in a
+//! relay (`lossy.rs`), TCP in a socket filter (`tls.rs`) where the loopback device makes that
+//! honest. The time of a secondary runs from the start of its process until it is ready and
+//! answers at the primary's LSN. A way must never be printed for a line that it did not meet.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,24 +24,6 @@ use crate::stats::{Table, grouped, median};
 use crate::yardstick::bulk::{self, Transfer};
 use crate::yardstick::lossy::{Counts, Line, Relay};
 use crate::yardstick::tls;
-
-/// The primary that is asked for its log keeps all of it.
-const LOG_SET: [&str; 1] = ["log.keep_segments=1 PiB"];
-
-/// The other one keeps no segment that is in files, and makes files as fast as it can.
-const SNAPSHOT_SET: [&str; 3] = [
-    "log.segment_size=1 MiB",
-    "log.keep_segments=0 B",
-    "log.compaction_rate=0 B",
-];
-
-/// Bytes of a segment of the log that becomes a snapshot.
-const SMALL_SEGMENT: u64 = 1 << 20;
-
-/// A primary must have compacted and retired its log in this time.
-const READY_LIMIT: Duration = Duration::from_secs(600);
-
-const POLL: Duration = Duration::from_millis(50);
 
 /// Moves the same number of bytes in four ways, on good and bad lines.
 #[derive(Debug, Args)]
@@ -85,8 +68,6 @@ enum Way {
     Snapshot,
     Tls,
 }
-
-const WAYS: [Way; 4] = [Way::Quinn, Way::Log, Way::Snapshot, Way::Tls];
 
 impl Way {
     fn name(self) -> &'static str {
@@ -393,3 +374,23 @@ fn wait(
     }
     Ok(())
 }
+
+/// The primary that is asked for its log keeps all of it.
+const LOG_SET: [&str; 1] = ["log.keep_segments=1 PiB"];
+
+/// The other one keeps no segment that is in files, and makes files as fast as it can.
+const SNAPSHOT_SET: [&str; 3] = [
+    "log.segment_size=1 MiB",
+    "log.keep_segments=0 B",
+    "log.compaction_rate=0 B",
+];
+
+/// Bytes of a segment of the log that becomes a snapshot.
+const SMALL_SEGMENT: u64 = 1 << 20;
+
+/// A primary must have compacted and retired its log in this time.
+const READY_LIMIT: Duration = Duration::from_secs(600);
+
+const POLL: Duration = Duration::from_millis(50);
+
+const WAYS: [Way; 4] = [Way::Quinn, Way::Log, Way::Snapshot, Way::Tls];

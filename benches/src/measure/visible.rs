@@ -1,9 +1,10 @@
 //! From publish to visible: how long until a row is in the answers of a secondary.
 //!
-//! A fleet publishes at a fixed rate, open loop. Beside it travel probes to a table of their own
-//! (`probe.rs`), so the count of that table says exactly which probes an answer includes. The time
-//! runs from the probe's `write`, or from its PUBACK, to the end of that answer, the query and the
-//! wait for the next query included.
+//! A fleet publishes at a fixed rate, open loop. Beside it travel probes to a table of their
+//! own (`probe.rs`), so the count of that table says exactly which probes an answer includes.
+//! The time runs from the probe's `write`, or from its PUBACK, to the end of that answer, the
+//! query and the wait for the next query included. Must never count a probe that was not sent
+//! in the measured part.
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
@@ -20,16 +21,6 @@ use crate::measure::args::{ProtocolArgs, microseconds, milliseconds, seconds};
 use crate::node::http::Http;
 use crate::node::{Headwater, Primary, Secondary};
 use crate::stats::{Spread, Table, grouped};
-
-const FLEET_TABLE: &str = "live";
-
-const PROBE_TABLE: &str = "probe";
-
-/// Messages in flight of the whole fleet: enough for a pause of a second at most rates.
-const IN_FLIGHT: usize = 100_000;
-
-/// What was published must be visible, and acknowledged, within this time after the end.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is published and how it is watched.
 #[derive(Clone, Debug, Args)]
@@ -305,3 +296,13 @@ fn render(course: &Course, observed: &Observed) -> String {
         observed.cpu.1
     )
 }
+
+const FLEET_TABLE: &str = "live";
+
+const PROBE_TABLE: &str = "probe";
+
+/// Messages in flight of the whole fleet: enough for a pause of a second at most rates.
+const IN_FLIGHT: usize = 100_000;
+
+/// What was published must be visible, and acknowledged, within this time after the end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);

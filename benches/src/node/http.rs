@@ -1,13 +1,11 @@
 //! A node's HTTP surface as a client sees it: SQL, readiness and the LSN of an answer.
 //!
-//! One kept-alive connection per value. Knows the public contract only.
+//! One kept-alive connection per value. Must never use more than the public contract.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::{BenchError, Context};
-
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client of one node.
 #[derive(Clone, Debug)]
@@ -135,3 +133,5 @@ impl Http {
             .ok_or_else(|| BenchError::Invalid(format!("a count gave {}", answer.body)))
     }
 }
+
+const TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The most memory and open files a process had while it was watched. Looks at `/proc` ten times a
-//! second on a thread of its own; signals nothing.
+//! The most memory and open files a process had while it was watched. Looks at `/proc` ten
+//! times a second on a thread of its own; must never signal it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use crate::error::BenchError;
 use crate::machine;
-
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The highest numbers seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +75,8 @@ impl Drop for Watch {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
-//! The yardsticks of log shipping: a bulk transfer over plain quinn, and a plain file written durably.
+//! The yardsticks of log shipping: a bulk transfer over plain quinn, and a plain file written
+//! durably.
 //!
-//! Two endpoints on loopback, each on its own thread and runtime, one stream, quinn's defaults; a bad
-//! line may lie between them. It uses nothing of the product. TCP and TLS are in `tls.rs`.
+//! Two endpoints on loopback, each on its own thread and runtime, one stream, quinn's defaults;
+//! a bad line may lie between them. It must never use anything of the product. TCP and TLS are
+//! in `tls.rs`.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,19 +24,6 @@ use tokio::time::{timeout, timeout_at};
 use crate::error::{BenchError, Context};
 use crate::machine;
 use crate::yardstick::lossy::{Counts, Line, Relay};
-
-/// What the sender hands to quinn at once, without copying.
-const CHUNK: usize = 256 * 1024;
-
-/// Chunks taken from quinn at once.
-const CHUNKS: usize = 32;
-
-const SERVER_NAME: &str = "localhost";
-
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-
-/// Bytes between two calls of fdatasync, as a follower that keeps up makes them.
-const SYNC_EVERY: usize = 8 << 20;
 
 /// How fast and how costly a transfer was.
 #[derive(Clone, Copy, Debug)]
@@ -249,3 +238,16 @@ fn runtime() -> Result<Runtime, BenchError> {
         .build()
         .context("start a runtime")
 }
+
+/// What the sender hands to quinn at once, without copying.
+const CHUNK: usize = 256 * 1024;
+
+/// Chunks taken from quinn at once.
+const CHUNKS: usize = 32;
+
+const SERVER_NAME: &str = "localhost";
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// Bytes between two calls of fdatasync, as a follower that keeps up makes them.
+const SYNC_EVERY: usize = 8 << 20;

@@ -1,8 +1,9 @@
 //! A UDP relay on loopback that loses and delays packets: what QUIC meets on a bad line.
 //!
-//! Which packets are lost is drawn from a seed, one sequence for each direction. It changes and
-//! reorders nothing; what the kernel drops because a socket's buffer was full is counted, because it
-//! would be loss that nobody asked for. One thread for each direction, and with a delay one more.
+//! Which packets are lost is drawn from a seed, one sequence for each direction. It must never
+//! change or reorder a packet; what the kernel drops because a socket's buffer was full is
+//! counted, because it would be loss that nobody asked for. One thread for each direction, and
+//! with a delay one more.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,21 +18,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
 use crate::load::generator::sleep_until;
-
-/// The system caps it without an error.
-const SOCKET_BUFFER: usize = 8 << 20;
-
-/// Packets on their way while there is a delay; more are lost, and counted.
-const MOST_ON_THE_WAY: usize = 100_000;
-
-/// Peers of one relay; packets of others are lost.
-const MOST_PEERS: u64 = 64;
-
-/// No UDP packet is longer.
-const LONGEST: usize = 65_536;
-
-/// How often a thread with nothing to do looks whether it should end.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a line does to packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -291,6 +277,21 @@ fn drops_of(sockets: &str, port: u16) -> u64 {
         })
         .sum()
 }
+
+/// The system caps it without an error.
+const SOCKET_BUFFER: usize = 8 << 20;
+
+/// Packets on their way while there is a delay; more are lost, and counted.
+const MOST_ON_THE_WAY: usize = 100_000;
+
+/// Peers of one relay; packets of others are lost.
+const MOST_PEERS: u64 = 64;
+
+/// No UDP packet is longer.
+const LONGEST: usize = 65_536;
+
+/// How often a thread with nothing to do looks whether it should end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{BenchError, Context};
 
-const BACKLOG: i32 = 4096;
-
-const MAX_PACKET: u32 = 1 << 20;
-
-const MAX_CONNECTIONS: usize = 1_000_000;
-
 /// A connection that fails takes nothing with it.
 #[derive(Debug)]
 struct Failed;
@@ -104,3 +98,9 @@ pub fn serve(listener: TcpListener, workers: usize) -> Result<(), BenchError> {
             .context("serve")
     })
 }
+
+const BACKLOG: i32 = 4096;
+
+const MAX_PACKET: u32 = 1 << 20;
+
+const MAX_CONNECTIONS: usize = 1_000_000;

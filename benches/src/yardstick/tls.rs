@@ -1,9 +1,11 @@
-//! The other yardstick: a bulk transfer over TCP and TLS 1.3, as `scp` or a file server would do it.
+//! The other yardstick: a bulk transfer over TCP and TLS 1.3, as `scp` or a file server would
+//! do it.
 //!
-//! Two threads, blocking sockets, one connection. Loss is made where the kernel takes segments from the
-//! wire: a socket filter (classic BPF) that discards a random part of those that come, so TCP sees what
-//! it sees on a bad line. That says something only where one segment travels as one packet; whether it
-//! does is measured, never assumed. Uses nothing of the product.
+//! Two threads, blocking sockets, one connection. Loss is made where the kernel takes segments
+//! from the wire: a socket filter (classic BPF) that discards a random part of those that come,
+//! so TCP sees what it sees on a bad line. That says something only where one segment travels
+//! as one packet; whether it does is measured, never assumed. Must never use anything of the
+//! product.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,28 +24,6 @@ use socket2::{SockFilter, SockRef};
 use crate::error::{BenchError, Context};
 use crate::machine;
 use crate::yardstick::bulk::Transfer;
-
-/// What is handed to TLS, or taken from it, at once.
-const CHUNK: usize = 256 * 1024;
-
-const SERVER_NAME: &str = "localhost";
-
-/// How often a side that cannot go on looks whether it should.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-
-/// What is sent to see how long packets are.
-const TRIAL: u64 = 8 << 20;
-
-/// The longest packet of a network whose frames have the usual length.
-const LONGEST_PACKET: u64 = 1600;
-
-/// Loads of a filter's program: a random number, and the two verdicts.
-const LOAD_WORD: u16 = 0x20;
-const JUMP_IF_AT_LEAST: u16 = 0x35;
-const RETURN: u16 = 0x06;
-const RANDOM: u32 = 0xffff_f038;
 
 /// Sends `bytes` bytes over one connection of which each side loses the part `loss` of the segments
 /// that come; what has not arrived within `limit` is not waited for.
@@ -235,6 +215,28 @@ fn is_pause(kind: ErrorKind) -> bool {
         ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
     )
 }
+
+/// What is handed to TLS, or taken from it, at once.
+const CHUNK: usize = 256 * 1024;
+
+const SERVER_NAME: &str = "localhost";
+
+/// How often a side that cannot go on looks whether it should.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// What is sent to see how long packets are.
+const TRIAL: u64 = 8 << 20;
+
+/// The longest packet of a network whose frames have the usual length.
+const LONGEST_PACKET: u64 = 1600;
+
+/// Loads of a filter's program: a random number, and the two verdicts.
+const LOAD_WORD: u16 = 0x20;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+const RANDOM: u32 = 0xffff_f038;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! Any bytes: a block decodes or is refused, and what decodes is inside the bytes.
+//! Any bytes: a block decodes or is refused, and what decodes is inside the bytes; it must
+//! never panic.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

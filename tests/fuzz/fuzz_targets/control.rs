@@ -1,4 +1,5 @@
-//! Any bytes on the control stream: messages or an error; what decodes encodes to itself again.
+//! Any bytes on the control stream: messages or an error; what decodes encodes to itself again;
+//! it must never panic.
 #![no_main]
 
 use replica::wire::codec::{FrameReader, decode, encode};

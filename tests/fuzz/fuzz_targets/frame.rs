@@ -1,4 +1,5 @@
-//! Any bytes from a client: a packet inside its bounds, a wait for more, or a refusal.
+//! Any bytes from a client: a packet inside its bounds, a wait for more, or a refusal; it must
+//! never panic.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,5 +1,5 @@
-//! Any bytes on a block stream: pieces of blocks or an error, and no piece longer than a frame may
-//! hold.
+//! Any bytes on a block stream: pieces of blocks or an error, and never a piece longer than a
+//! frame may hold.
 #![no_main]
 
 use replica::wire::blocks::{MAX_RAW_LEN, Unpacker};

@@ -1,4 +1,4 @@
-//! Any bytes: a segment's header and footer decode or are refused.
+//! Any bytes: a segment's header and footer decode or are refused; it must never panic.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

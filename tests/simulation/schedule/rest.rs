@@ -1,5 +1,5 @@
 //! How a schedule ends: everything works again, and then all nodes must come to the same end by
-//! themselves. Disturbs nothing.
+//! themselves. Must never disturb anything.
 
 use super::{NAMES, World};
 use crate::link::Link;
