@@ -1,5 +1,5 @@
-//! A secondary's log is the primary's, byte for byte, whatever happened on the way; two must
-//! never be told apart by where they are.
+//! A secondary's log is the primary's, byte for byte, whatever happened on the way: a difference
+//! of one byte must never pass.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;

@@ -12,6 +12,7 @@ pub mod node;
 pub mod proxy;
 pub mod publisher;
 pub mod raw;
+pub mod trial;
 pub mod workload;
 
 /// The seed of this run: `SEED` from the environment, else random. Printed, so that a failure can

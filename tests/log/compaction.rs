@@ -1,20 +1,17 @@
 //! Compaction on a disk that stops, fills up or fails: no row must ever be lost or doubled,
 //! and two nodes must never end with different files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tests::crash_disk::CrashDisk;
 use tests::seed;
+use tests::trial::Trial;
 use tests::workload::{append, numbers};
 use wal::{
     Config, Disk, Epoch, FollowerConfig, Log, WalError, compact_now, open_follower, open_primary,
 };
-
-fn dir() -> &'static Path {
-    Path::new("data")
-}
 
 fn config() -> Config {
     Config {
@@ -25,46 +22,18 @@ fn config() -> Config {
     }
 }
 
-/// Appends rows from `from` on, compacting on the way, until the disk stops; returns the number of
-/// acknowledged ones.
-fn run(disk: &CrashDisk, from: i64, to: i64) -> i64 {
-    let Ok((committer, _)) = open_primary(Arc::new(disk.clone()), dir(), &config()) else {
-        return from;
-    };
-    let mut appender = committer.appender(Box::new(|_| ()));
-    let acknowledged = (from..to)
-        .find(|number| {
-            if number % 7 == 6 {
-                // Fails where the disk does; what it was at is made again.
-                let _ = compact_now(committer.log());
-            }
-            append(&mut appender, *number).is_err()
-        })
-        .unwrap_or(to);
-    let _ = compact_now(committer.log());
-    drop(appender);
-    let _ = committer.stop();
-    acknowledged
-}
-
-/// Opens what is left, and checks before and after one more compaction that it is the rows `0..n`.
-fn rows_left(disk: &CrashDisk) -> Result<i64, WalError> {
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config())?;
-    let found = numbers(committer.log())?;
-    let count = i64::try_from(found.len()).expect("few");
-    assert!(found.iter().copied().eq(0..count), "{found:?}");
-    compact_now(committer.log())?;
-    assert_eq!(numbers(committer.log())?, found, "after compaction");
-    assert_eq!(committer.log().verify().faults, []);
-    committer.stop()?;
-    Ok(count)
+fn trial() -> Trial {
+    Trial {
+        config: config(),
+        compacts: true,
+        rows: ROWS,
+    }
 }
 
 #[test]
 fn acknowledged_rows_survive_a_crash_at_every_operation_of_compaction_too() {
-    let seed = seed();
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let (seed, trial) = (seed(), trial());
+    let disk = trial.whole();
     let (operations, names) = (disk.operations(), names(&disk));
     assert!(
         names.iter().any(|name| name.ends_with(".parquet")),
@@ -79,29 +48,15 @@ fn acknowledged_rows_survive_a_crash_at_every_operation_of_compaction_too() {
         let mut random = fastrand::Rng::with_seed(seed ^ stop);
         let disk = CrashDisk::new();
         disk.stop_at(stop);
-        let acknowledged = run(&disk, 0, ROWS);
+        let acknowledged = trial.run(&disk, 0, ROWS);
         let mut disk = disk.after_crash(&mut random);
         if random.bool() {
             // And once more, while what was left is put in order.
             disk.stop_at(random.u64(0..12));
-            let _ = rows_left(&disk);
+            let _ = trial.rows_left(&disk);
             disk = disk.after_crash(&mut random);
         }
-        let left = rows_left(&disk).unwrap_or_else(|error| panic!("stop {stop}: {error}"));
-        assert!(
-            left >= acknowledged,
-            "stop {stop}: {acknowledged} acknowledged, {left} left"
-        );
-        assert!(
-            left <= acknowledged + 1,
-            "stop {stop}: {acknowledged} acknowledged, {left} left"
-        );
-        assert_eq!(run(&disk, left, ROWS), ROWS, "stop {stop}: goes on");
-        assert_eq!(
-            rows_left(&disk).expect("opens"),
-            ROWS,
-            "stop {stop}: at the end"
-        );
+        trial.survives_and_goes_on(&disk, acknowledged, &format!("stop {stop}"));
     }
 }
 
@@ -119,7 +74,7 @@ fn names(disk: &CrashDisk) -> Vec<String> {
 async fn follow(disk: &CrashDisk, primary: &Log) -> Result<(), WalError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let config = FollowerConfig::default();
-    let (mut follower, _) = open_follower(disk, dir(), primary.id(), Epoch(1), &config)?;
+    let (mut follower, _) = open_follower(disk, Trial::dir(), primary.id(), Epoch(1), &config)?;
     let mut cursor = primary.cursor(follower.tip())?;
     while let Some(chunk) = cursor.next(1_000)? {
         follower.append(chunk.parts.concat().into()).await?;
@@ -151,7 +106,7 @@ async fn a_follower_that_crashes_anywhere_ends_with_the_primarys_parquet_files()
         keep_segments: u64::MAX,
         ..config()
     };
-    let opened = open_primary(Arc::new(primary_disk.clone()), dir(), &keep);
+    let opened = open_primary(Arc::new(primary_disk.clone()), Trial::dir(), &keep);
     let (committer, _) = opened.expect("opens");
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..ROWS {
@@ -186,19 +141,14 @@ async fn a_follower_that_crashes_anywhere_ends_with_the_primarys_parquet_files()
 
 #[test]
 fn a_write_that_fails_anywhere_acknowledges_nothing_and_loses_nothing() {
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let trial = trial();
+    let disk = trial.whole();
     for number in 0..disk.writes() {
         let disk = CrashDisk::new();
         disk.fail_write_at(number);
-        let acknowledged = run(&disk, 0, ROWS);
+        let acknowledged = trial.run(&disk, 0, ROWS);
         disk.fail_write_at(u64::MAX);
-        let left = rows_left(&disk).unwrap_or_else(|error| panic!("write {number}: {error}"));
-        assert!(
-            left >= acknowledged,
-            "write {number}: {acknowledged} acknowledged, {left} left"
-        );
-        assert!(left <= acknowledged + 1, "write {number}");
+        trial.survives(&disk, acknowledged, &format!("write {number}"));
     }
 }
 
@@ -211,7 +161,7 @@ async fn a_full_disk_stops_acknowledging_keeps_reading_and_heals_by_itself() {
             reserve_disk: reserve,
             ..config()
         };
-        let opened = open_primary(Arc::new(disk.clone()), dir(), &config);
+        let opened = open_primary(Arc::new(disk.clone()), Trial::dir(), &config);
         let (committer, _) = opened.expect("opens");
         let log = committer.log().clone();
         let mut stalled = log.stalled();
@@ -240,14 +190,15 @@ async fn a_full_disk_stops_acknowledging_keeps_reading_and_heals_by_itself() {
         assert!(numbers(&log).expect("reads").into_iter().eq(0..ROWS));
         assert_eq!(*log.failed().borrow(), None);
         committer.stop().expect("stops");
-        assert_eq!(rows_left(&disk).expect("opens"), ROWS);
+        assert_eq!(trial().rows_left(&disk).expect("opens"), ROWS);
     }
 }
 
 #[test]
 fn compaction_waits_out_a_full_disk() {
     let disk = CrashDisk::new();
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    let (committer, _) =
+        open_primary(Arc::new(disk.clone()), Trial::dir(), &config()).expect("opens");
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..ROWS {
         append(&mut appender, number).expect("acknowledged");
@@ -282,7 +233,7 @@ fn a_lost_manifest_is_made_again_while_the_log_has_every_row() {
         keep_segments: u64::MAX,
         ..config()
     };
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &keep).expect("opens");
+    let (committer, _) = open_primary(Arc::new(disk.clone()), Trial::dir(), &keep).expect("opens");
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..ROWS {
         append(&mut appender, number).expect("acknowledged");
@@ -290,12 +241,15 @@ fn a_lost_manifest_is_made_again_while_the_log_has_every_row() {
     drop(appender);
     compact_now(committer.log()).expect("compacts");
     committer.stop().expect("stops");
-    let (files, log) = (parquet(&disk), wal::find_log(&disk, dir()).expect("lists"));
-    let manifest = dir()
+    let (files, log) = (
+        parquet(&disk),
+        wal::find_log(&disk, Trial::dir()).expect("lists"),
+    );
+    let manifest = Trial::dir()
         .join(format!("log-{}", log.expect("a log")))
         .join("manifest");
     disk.damage(&manifest, |bytes| bytes[40] ^= 1);
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &keep).expect("opens");
+    let (committer, _) = open_primary(Arc::new(disk.clone()), Trial::dir(), &keep).expect("opens");
     assert!(
         numbers(committer.log())
             .expect("reads")

@@ -1,17 +1,13 @@
 //! Crashes at every operation of a disk that keeps only what was synced: what was acknowledged
 //! must never be missing afterwards.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tests::crash_disk::CrashDisk;
 use tests::seed;
-use tests::workload::{append, numbers};
+use tests::trial::Trial;
+use tests::workload::append;
 use wal::{Config, Disk, LogId, Position, WalError, open_follower, open_primary};
-
-fn dir() -> &'static Path {
-    Path::new("data")
-}
 
 fn config() -> Config {
     Config {
@@ -20,81 +16,48 @@ fn config() -> Config {
     }
 }
 
-/// Appends rows from `from` on until the disk stops; returns the number of acknowledged ones.
-fn run(disk: &CrashDisk, from: i64, to: i64) -> i64 {
-    let Ok((committer, _)) = open_primary(Arc::new(disk.clone()), dir(), &config()) else {
-        return from;
-    };
-    let mut appender = committer.appender(Box::new(|_| ()));
-    let acknowledged = (from..to)
-        .find(|number| append(&mut appender, *number).is_err())
-        .unwrap_or(to);
-    drop(appender);
-    let _ = committer.stop();
-    acknowledged
-}
-
-/// Opens what is left and checks that it is the rows `0..n` for some n.
-fn rows_left(disk: &CrashDisk) -> Result<i64, WalError> {
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config())?;
-    let found = numbers(committer.log())?;
-    let count = i64::try_from(found.len()).expect("few");
-    assert!(
-        found.iter().copied().eq(0..count),
-        "rows out of order: {found:?}"
-    );
-    committer.stop()?;
-    Ok(count)
+fn trial() -> Trial {
+    Trial {
+        config: config(),
+        compacts: false,
+        rows: ROWS,
+    }
 }
 
 #[test]
 fn acknowledged_rows_survive_a_crash_at_every_operation() {
-    let seed = seed();
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let (seed, trial) = (seed(), trial());
+    let disk = trial.whole();
     let operations = disk.operations();
     assert!(operations > 100, "{operations} operations");
     for stop in 0..operations {
         let mut random = fastrand::Rng::with_seed(seed ^ stop);
         let disk = CrashDisk::new();
         disk.stop_at(stop);
-        let acknowledged = run(&disk, 0, ROWS);
+        let acknowledged = trial.run(&disk, 0, ROWS);
         let disk = disk.after_crash(&mut random);
-        let left = rows_left(&disk).unwrap_or_else(|error| panic!("stop {stop}: {error}"));
-        assert!(
-            left >= acknowledged,
-            "stop {stop}: {acknowledged} acknowledged, {left} left"
-        );
-        assert!(
-            left <= acknowledged + 1,
-            "stop {stop}: {acknowledged} acknowledged, {left} left"
-        );
-        assert_eq!(run(&disk, left, ROWS), ROWS, "stop {stop}: goes on");
-        assert_eq!(
-            rows_left(&disk).expect("opens"),
-            ROWS,
-            "stop {stop}: after going on"
-        );
+        trial.survives_and_goes_on(&disk, acknowledged, &format!("stop {stop}"));
     }
 }
 
 #[test]
 fn a_crash_during_recovery_loses_nothing_either() {
-    let seed = seed();
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let (seed, trial) = (seed(), trial());
+    let disk = trial.whole();
     for stop in 0..disk.operations() {
         let mut random = fastrand::Rng::with_seed(seed ^ stop);
         let disk = CrashDisk::new();
         disk.stop_at(stop);
-        let mut acknowledged = run(&disk, 0, ROWS);
+        let mut acknowledged = trial.run(&disk, 0, ROWS);
         let mut disk = disk.after_crash(&mut random);
         for _ in 0..4 {
             disk.stop_at(random.u64(0..8));
-            acknowledged = acknowledged.max(run(&disk, acknowledged, acknowledged));
+            acknowledged = acknowledged.max(trial.run(&disk, acknowledged, acknowledged));
             disk = disk.after_crash(&mut random);
         }
-        let left = rows_left(&disk).unwrap_or_else(|error| panic!("stop {stop}: {error}"));
+        let left = trial
+            .rows_left(&disk)
+            .unwrap_or_else(|error| panic!("stop {stop}: {error}"));
         assert!(
             left >= acknowledged,
             "stop {stop}: {acknowledged} acknowledged, {left} left"
@@ -104,17 +67,17 @@ fn a_crash_during_recovery_loses_nothing_either() {
 
 #[test]
 fn reopening_changes_nothing() {
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
+    let disk = trial().whole();
     let before = disk.contents();
-    assert_eq!(rows_left(&disk).expect("opens"), ROWS);
+    assert_eq!(trial().rows_left(&disk).expect("opens"), ROWS);
     assert!(before == disk.contents(), "reopening changed a file");
 }
 
 #[test]
 fn a_failed_fsync_poisons_the_log_for_good() {
     let disk = CrashDisk::new();
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    let (committer, _) =
+        open_primary(Arc::new(disk.clone()), Trial::dir(), &config()).expect("opens");
     let mut appender = committer.appender(Box::new(|_| ()));
     append(&mut appender, 0).expect("acknowledged");
     let failed = committer.log().failed();
@@ -145,9 +108,9 @@ fn a_failed_fsync_poisons_the_log_for_good() {
 
 /// A whole log to follow: its blocks and their end.
 fn source() -> (LogId, CrashDisk, Vec<bytes::Bytes>, Position) {
-    let disk = CrashDisk::new();
-    assert_eq!(run(&disk, 0, ROWS), ROWS);
-    let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
+    let disk = trial().whole();
+    let (committer, _) =
+        open_primary(Arc::new(disk.clone()), Trial::dir(), &config()).expect("opens");
     let log = committer.log();
     let mut cursor = log.cursor(log.id().genesis()).expect("from the start");
     let mut chunks = Vec::new();
@@ -168,7 +131,7 @@ async fn follow(
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let (mut follower, _) = open_follower(
         disk,
-        dir(),
+        Trial::dir(),
         id,
         wal::Epoch(1),
         &wal::FollowerConfig::default(),
