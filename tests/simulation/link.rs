@@ -41,7 +41,7 @@ pub(crate) struct Link {
 }
 
 enum Phase {
-    Greeting(Hello),
+    Hello(Hello),
     Streaming,
     /// The log's beginning is gone: the manifest comes first, then the past.
     Snapshot(LogId, Epoch, Vec<u8>),
@@ -82,7 +82,7 @@ impl Link {
             streams: Streams::default(),
             shipping: Shipping::new(compression),
             reader: FrameReader::new(),
-            phase: Phase::Greeting(hello.clone()),
+            phase: Phase::Hello(hello.clone()),
             unpacker: Unpacker::new(),
             assembler: Assembler::new(),
             files: FrameReader::new(),
@@ -129,7 +129,7 @@ impl Link {
     }
 
     async fn welcomed(&mut self, welcome: &Welcome, node: &mut Secondary) -> Result<(), Fault> {
-        let Phase::Greeting(hello) = &self.phase else {
+        let Phase::Hello(hello) = &self.phase else {
             return Err("welcomed twice".to_owned().into());
         };
         let (log, epoch) = (LogId(welcome.log), Epoch(welcome.epoch));

@@ -16,7 +16,7 @@ use crate::load::generator::sleep_until;
 use crate::load::rows::{Filler, log_bytes};
 use crate::machine;
 use crate::measure::args::{ProtocolArgs, mebibytes, seconds};
-use crate::measure::visible::{Course, Observed, observe};
+use crate::measure::visible::{Observed, Script, observe};
 use crate::node::{Follow, Headwater, Primary, Secondary};
 use crate::stats::{Spread, Table, grouped};
 
@@ -163,7 +163,7 @@ fn run(options: &Options, pace: Pace, joining: bool) -> Result<(Observed, Joins)
     let secondary = headwater.secondary(&primary)?;
     secondary.wait_lsn(primary.lsn()?, POLL, CATCH_UP_LIMIT)?;
     wait_quiet(&primary, &secondary)?;
-    let course = Course {
+    let script = Script {
         rate: pace.rows_per_second / f64::from(pace.per_message),
         rows: pace.per_message,
         connections: options.connections,
@@ -177,7 +177,7 @@ fn run(options: &Options, pace: Pace, joining: bool) -> Result<(Observed, Joins)
     let to = from + options.measured;
     thread::scope(|scope| {
         let joins = joining.then(|| scope.spawn(|| join_until(headwater, &primary, from, to)));
-        let observed = observe(&primary, &secondary, &course)?;
+        let observed = observe(&primary, &secondary, &script)?;
         let joins = match joins {
             Some(joins) => joins
                 .join()

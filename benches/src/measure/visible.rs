@@ -24,7 +24,7 @@ use crate::stats::{Spread, Table, grouped};
 
 /// What is published and how it is watched.
 #[derive(Clone, Debug, Args)]
-pub struct Course {
+pub struct Script {
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
     /// Messages per second.
@@ -66,7 +66,7 @@ pub struct Options {
     #[command(flatten)]
     headwater: Headwater,
     #[command(flatten)]
-    course: Course,
+    script: Script,
 }
 
 /// What came of it. Times are in milliseconds.
@@ -99,8 +99,8 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     let primary = options.headwater.shipping_primary()?;
     let mut secondary = options.headwater.secondary(&primary)?;
     secondary.wait_ready()?;
-    let observed = observe(&primary, &secondary, &options.course)?;
-    Ok(render(&options.course, &observed))
+    let observed = observe(&primary, &secondary, &options.script)?;
+    Ok(render(&options.script, &observed))
 }
 
 /// Publishes to a primary and watches a secondary, which must be up to date. Both are fresh to this:
@@ -111,9 +111,9 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
 pub fn observe(
     primary: &Primary,
     secondary: &Secondary,
-    course: &Course,
+    script: &Script,
 ) -> Result<Observed, BenchError> {
-    if course.probe_every.is_zero() {
+    if script.probe_every.is_zero() {
         return Err(BenchError::Usage(
             "the time between probes must be above 0".to_owned(),
         ));
@@ -122,22 +122,22 @@ pub fn observe(
         primary.process.cpu_seconds()?,
         secondary.process.cpu_seconds()?,
     );
-    let from = Instant::now() + course.warmup;
+    let from = Instant::now() + script.warmup;
     let prober = Prober::start(&probe::Options {
         server: primary.mqtt,
-        version: course.protocol.version(),
+        version: script.protocol.version(),
         table: PROBE_TABLE.to_owned(),
-        every: course.probe_every,
-        end: from + course.measured,
+        every: script.probe_every,
+        end: from + script.measured,
     })?;
-    let load = load_options(primary, course);
+    let load = load_options(primary, script);
     let fleet = thread::spawn(move || generator::run(&load));
-    let seen = watch(&secondary.http, &prober.sent, course, from)?;
+    let seen = watch(&secondary.http, &prober.sent, script, from)?;
     let fleet = fleet
         .join()
         .map_err(|_| BenchError::Invalid("the publishing thread panicked".to_owned()))??;
     let acked = prober.finish()?;
-    let rows = fleet.all_messages * u64::from(course.rows);
+    let rows = fleet.all_messages * u64::from(script.rows);
     check_count(&secondary.http, rows)?;
     let million = rows as f64 / 1e6;
     let cpu = (
@@ -169,24 +169,24 @@ pub fn observe(
     })
 }
 
-fn load_options(primary: &Primary, course: &Course) -> generator::Options {
-    let window = (IN_FLIGHT / course.connections.max(1)).clamp(1, 1000);
+fn load_options(primary: &Primary, script: &Script) -> generator::Options {
+    let window = (IN_FLIGHT / script.connections.max(1)).clamp(1, 1000);
     generator::Options {
         peers: Peers {
             server: primary.mqtt,
-            version: course.protocol.version(),
-            rows: course.rows,
+            version: script.protocol.version(),
+            rows: script.rows,
             window: u16::try_from(window).unwrap_or(u16::MAX),
-            connections: course.connections,
+            connections: script.connections,
             table: FLEET_TABLE.to_owned(),
             sites: 10,
         },
         threads: 1,
         extent: Extent::Time {
-            warmup: course.warmup,
-            measured: course.measured,
+            warmup: script.warmup,
+            measured: script.measured,
         },
-        rate: Some(course.rate),
+        rate: Some(script.rate),
         sample_every: 64,
         server_pid: None,
     }
@@ -196,10 +196,10 @@ fn load_options(primary: &Primary, course: &Course) -> generator::Options {
 fn watch(
     http: &Http,
     probes: &Receiver<Instant>,
-    course: &Course,
+    script: &Script,
     from: Instant,
 ) -> Result<Seen, BenchError> {
-    let limit = from + course.measured + DRAIN_LIMIT;
+    let limit = from + script.measured + DRAIN_LIMIT;
     let mut sent = Vec::new();
     let mut seen = Seen::default();
     loop {
@@ -237,7 +237,7 @@ fn watch(
                 sent.len() - seen.probes.len()
             )));
         }
-        thread::sleep(course.poll_every);
+        thread::sleep(script.poll_every);
     }
 }
 
@@ -258,9 +258,9 @@ fn check_count(http: &Http, rows: u64) -> Result<(), BenchError> {
     }
 }
 
-fn render(course: &Course, observed: &Observed) -> String {
+fn render(script: &Script, observed: &Observed) -> String {
     let mut table = Table::new(&["at", "p50 ms", "p99 ms", "max ms", "samples"]);
-    let rate = grouped(course.rate * f64::from(course.rows));
+    let rate = grouped(script.rate * f64::from(script.rows));
     let acked = Spread {
         p50: observed.fleet.latency.p50 / 1e3,
         p99: observed.fleet.latency.p99 / 1e3,
@@ -289,8 +289,8 @@ fn render(course: &Course, observed: &Observed) -> String {
          million rows: primary {:.1}, secondary {:.1} (queries included).",
         machine::describe(),
         grouped(observed.fleet.all_messages as f64),
-        course.rows,
-        course.connections,
+        script.rows,
+        script.connections,
         observed.fleet.late,
         observed.cpu.0,
         observed.cpu.1
