@@ -1,6 +1,7 @@
 //! Promises of whole nodes, kept by real processes, real sockets and real clients. Must never
 //! reach into a process.
 
+mod clock;
 mod durability;
 mod field;
 mod full_disk;

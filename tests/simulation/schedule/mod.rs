@@ -3,6 +3,7 @@
 //! here, one thing after the other, so that a seed repeats itself. Must never decide what the
 //! product decides.
 
+mod links;
 mod rest;
 
 use std::collections::BTreeMap;
@@ -10,14 +11,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use fastrand::Rng;
 use replica::wire::blocks::Compression;
-use replica::wire::{Route, WireHop};
 use wal::Bundle;
 
 use crate::link::Link;
 use crate::oracle::{Check, Fault, Oracle};
 use crate::primary::Primary;
 use crate::secondary::Secondary;
-use crate::upstream::Served;
 
 /// What is broken on purpose: the promises must be seen to fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -400,101 +399,6 @@ impl World {
         Ok(())
     }
 
-    async fn advance(&mut self, node: usize, link: &mut Link) -> Result<(), Fault> {
-        let upstream = self.upstream(node);
-        link.shipping.tell(&upstream.route, &mut link.streams);
-        let own = &mut self.nodes[node];
-        link.go_on(own).await?;
-        let first = self.random.u8(..5);
-        for kind in (first..5).chain(0..first) {
-            let streaming = link.is_streaming();
-            let streams = &mut link.streams;
-            match kind {
-                0 => {
-                    let most = self.random.usize(1..2_000);
-                    if streams.blocks.len() >= WINDOW {
-                        continue;
-                    }
-                    match link.shipping.ship(most, streams) {
-                        Ok(true) => return Ok(()),
-                        Ok(false) => {}
-                        Err(wal::WalError::NotHeld(_)) => return Err(Fault::Closed("retired")),
-                        Err(error) => return Err(Fault::Broken(error.to_string())),
-                    }
-                }
-                1 => {
-                    if let Some(said) = streams.up.take(&mut self.random) {
-                        let held = &mut self.holds[node];
-                        link.shipping.hear(&said, &upstream, held, streams)?;
-                        return Ok(());
-                    }
-                }
-                2 => {
-                    if let Some(said) = streams.control.take(&mut self.random) {
-                        return link.hear(&said, own).await;
-                    }
-                }
-                // Before blocks are agreed on nobody looks for them.
-                3 if !streaming => {}
-                3 => {
-                    if let Some(piece) = streams.blocks.take(&mut self.random) {
-                        let skips = self.options.sabotage == Sabotage::SkipsPieces;
-                        if skips && self.random.u8(..20) == 0 {
-                            return Ok(());
-                        }
-                        return link.blocks(piece, own).await;
-                    }
-                }
-                _ => {
-                    if let Some(piece) = streams.files.take(&mut self.random) {
-                        return link.file(piece, own).await;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn dial(&mut self, node: usize) {
-        if self.step < self.steps && self.random.u8(..4) == 0 {
-            self.count("attempt dropped");
-            return;
-        }
-        let link = Link::dial(&self.nodes[node], self.compression);
-        self.links[node] = Some(link);
-        self.count("dialled");
-    }
-
-    fn upstream(&self, node: usize) -> Served {
-        let hop = |name: &str| WireHop {
-            id: name.to_owned(),
-            name: name.to_owned(),
-        };
-        let Some(relay) = self.above[node] else {
-            return Served {
-                log: Some(self.primary.log()),
-                route: Route {
-                    hops: vec![hop("primary")],
-                    rooted: true,
-                },
-            };
-        };
-        // It has a way to the primary while it is told so; but not for what it serves while it brings
-        // in another log.
-        let told = self.links[relay].as_ref().map(Link::route);
-        let mut route = told.unwrap_or_default();
-        route.hops.insert(0, hop(NAMES[relay]));
-        route.rooted &= self.nodes[relay].staging.is_none();
-        Served {
-            log: self.nodes[relay].log(),
-            route,
-        }
-    }
-
-    fn relays_above(&self, node: usize) -> usize {
-        self.above[node].map_or(0, |relay| 1 + self.relays_above(relay))
-    }
-
     /// Deals with what a node's doing has led to.
     async fn after(&mut self, node: usize, mut done: Result<(), Fault>) -> Check {
         loop {
@@ -534,22 +438,6 @@ impl World {
             Err(Fault::Broken(what)) => Err(what),
         }
     }
-
-    fn cut(&mut self, node: usize) {
-        if let Some(link) = self.links[node].take() {
-            self.old[node] = link.streams.into_old();
-        }
-    }
-
-    /// Nobody is connected to this relay any more, or to the primary.
-    fn cut_off(&mut self, upstream: Option<usize>) {
-        for node in 0..NAMES.len() {
-            if self.above[node] == upstream {
-                self.cut(node);
-                self.holds[node] = None;
-            }
-        }
-    }
 }
 
 /// The nodes by number; each may follow the primary or one before it.
@@ -560,6 +448,3 @@ const NEAR: usize = 0;
 
 /// Long rows before anybody joins: more than one segment of them.
 const WIDE_ROWS: usize = 40;
-
-/// Pieces of blocks that may be under way.
-const WINDOW: usize = 8;
