@@ -4,5 +4,6 @@
 
 mod dependencies;
 mod documents;
+mod layers;
 mod sizes;
 mod tree;
