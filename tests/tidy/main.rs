@@ -7,3 +7,4 @@ mod documents;
 mod layers;
 mod sizes;
 mod tree;
+mod words;
