@@ -1,6 +1,8 @@
 //! Promises of whole nodes, kept by real processes, real sockets and real clients. Must never
 //! reach into a process.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
 mod clock;
 mod durability;
 mod field;

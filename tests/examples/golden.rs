@@ -2,6 +2,8 @@
 //! version: `cargo run -p tests --example golden -- tests/golden/vN`. Must never be run over
 //! files that are there.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::path::PathBuf;
 
 use tests::workload::{append, keyed};

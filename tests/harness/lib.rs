@@ -1,6 +1,8 @@
 //! What the integration tests share: a disk that crashes, real processes, real clients, waiting
 //! for positions. Must never know more of the product than its public crates.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::io::Write as _;
 
 pub mod cluster;

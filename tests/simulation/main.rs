@@ -6,6 +6,8 @@
 //! `HEADWATER_SEED=n` runs one schedule and prints it, `HEADWATER_SCHEDULES=n` as many; else
 //! they run for a while.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
 mod link;
 mod network;
 mod oracle;
