@@ -293,9 +293,6 @@ impl Cutter {
 /// The name every node's certificate has.
 const SERVER_NAME: &str = "headwater-node";
 
-/// The version whose block stream is nothing but blocks.
-const PROTOCOL: u16 = 2;
-
 /// Time for the answer to Hello.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
