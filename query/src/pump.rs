@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use wal::{Epoch, Position};
+use wal::{Boundary, Epoch};
 
 use crate::admit::Admitted;
 use crate::error::QueryError;
@@ -42,7 +42,7 @@ pub struct Head {
     /// Its columns, before a format changes them.
     pub schema: SchemaRef,
     /// Where the snapshot ends.
-    pub position: Position,
+    pub end: Boundary,
     /// Of the snapshot.
     pub epoch: Epoch,
     /// How far the node was behind when the snapshot was taken.
@@ -152,7 +152,7 @@ async fn transfer<S: Sink>(
     sink.start(&schema)?;
     let mut head = Some(Head {
         schema,
-        position: snapshot.position(),
+        end: snapshot.end(),
         epoch: snapshot.epoch(),
         lag_ms,
     });

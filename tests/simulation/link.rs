@@ -76,7 +76,7 @@ impl Link {
         if let Some(follower) = follower {
             let (log, tip) = (follower.log(), follower.tip());
             (hello.log, hello.epoch) = (Some(log.id().0), log.epoch().0);
-            (hello.lsn, hello.chain) = (tip.lsn.0, tip.chain);
+            (hello.lsn, hello.chain) = (tip.lsn.0, tip.chain.0);
         }
         let mut link = Self {
             streams: Streams::default(),
@@ -138,7 +138,7 @@ impl Link {
             WirePlan::Stream { lsn, chain } => {
                 let from = Position {
                     lsn: Lsn(lsn),
-                    chain,
+                    chain: wal::Chain(chain),
                 };
                 let asked = match hello.log {
                     Some(_) => hello.position(),

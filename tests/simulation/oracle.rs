@@ -78,7 +78,15 @@ pub(crate) struct Was {
 }
 
 fn key(position: Position) -> (Lsn, u64) {
-    (position.lsn, position.chain)
+    (position.lsn, position.chain.0)
+}
+
+/// Where a log begins that has no hole there.
+fn start(log: &Log) -> Result<Position, String> {
+    let oldest = log.oldest();
+    oldest
+        .position()
+        .ok_or_else(|| format!("it begins at {oldest}, where nothing is proven"))
 }
 
 impl Oracle {
@@ -181,7 +189,7 @@ impl Oracle {
         if *checked == Some(durable) {
             return Ok(());
         }
-        let oldest = log.oldest();
+        let oldest = start(log)?;
         // A log knows of places that it no longer holds.
         let held = oldest.lsn..=durable.lsn;
         let holds =
@@ -229,7 +237,7 @@ pub(crate) fn check_equal(who: &str, log: &Log, primary: &Log) -> Check {
     if here != there {
         return Err(format!("{who} ends at {here}, the primary at {there}"));
     }
-    let (own, other) = (log.oldest(), primary.oldest());
+    let (own, other) = (start(log)?, start(primary)?);
     let from = if own.lsn > other.lsn { own } else { other };
     let bytes = |log: &Log| -> Result<Vec<u8>, String> {
         let blocks = blocks_from(log, from)?;

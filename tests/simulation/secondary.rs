@@ -199,7 +199,7 @@ impl Secondary {
     /// What is not proven to be in the new log is put aside.
     fn retire(&mut self, old: &Log, new: &Log) -> Result<(OldLog, &'static str), Fault> {
         let (landmarks, view) = (old.landmarks(LANDMARKS), old.snapshot());
-        let (compacted, tip) = (view.compacted().lsn, view.position());
+        let (compacted, tip) = (view.compacted().lsn, old.end());
         match fate(&landmarks, |lsn| new.chain_at(lsn), compacted, tip) {
             Fate::Remove => Ok((OldLog::Remove, "swapped in")),
             Fate::Save(at) => {

@@ -100,14 +100,14 @@ impl Shipping {
                 self.cursor = Some(cursor.map_err(|error| format!("agreed and then: {error}"))?);
                 WirePlan::Stream {
                     lsn: from.lsn.0,
-                    chain: from.chain,
+                    chain: from.chain.0,
                 }
             }
             Plan::Snapshot => {
                 let bundle = log.bundle();
                 let wire = WirePlan::Snapshot {
                     lsn: bundle.compacted().lsn.0,
-                    chain: bundle.compacted().chain,
+                    chain: bundle.compacted().chain.0,
                     files: bundle.files(),
                     bytes: bundle.bytes(),
                 };

@@ -7,7 +7,7 @@ fn files_stay_readable() {
     let long: Vec<String> = sources()
         .iter()
         .map(|(path, text)| (path, text.lines().count()))
-        .filter(|(path, lines)| *lines > LONGEST)
+        .filter(|(_, lines)| *lines > LONGEST)
         .map(|(path, lines)| format!("{path}: {lines} lines"))
         .collect();
     assert!(long.is_empty(), "too long:\n{}", long.join("\n"));

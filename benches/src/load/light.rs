@@ -221,7 +221,7 @@ fn status(at: Position) -> Message {
         received: at.lsn.0,
         flushed: at.lsn.0,
         applied: at.lsn.0,
-        chain: at.chain,
+        chain: at.chain.0,
         ..Report::default()
     })
 }

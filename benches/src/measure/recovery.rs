@@ -127,7 +127,7 @@ fn fill(data: &Path, config: &Config, bytes: u64) -> Result<u64, BenchError> {
                 .collect()
         })
         .collect();
-    let mut time = FIRST_TIME + writer.log().snapshot().position().lsn.0 as i64 * TIME_STEP;
+    let mut time = FIRST_TIME + writer.log().snapshot().end().lsn.0 as i64 * TIME_STEP;
     let mut reached = log_bytes(&writer.log());
     while reached < bytes {
         for _ in 0..GROUPS {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::ids::{LogId, Lsn, Position};
+use crate::ids::{Chain, LogId, Lsn, Position};
 
 /// An error of the log.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +28,13 @@ pub enum WalError {
     InvalidBlock(String),
     /// A block does not continue this log.
     #[error(
-        "the histories diverge at LSN {at}: this log ends at {tip}, the block continues {got_lsn}:{got_chain:016x}"
+        "the histories diverge at LSN {at}: this log ends at {tip}, the block continues {got_lsn}:{got_chain}"
     )]
     Diverged {
         at: Lsn,
         tip: Position,
         got_lsn: Lsn,
-        got_chain: u64,
+        got_chain: Chain,
     },
     /// The file was written by a newer version.
     #[error("{file} has format version {found}; this version reads up to {supported}")]

@@ -17,16 +17,27 @@ impl fmt::Display for Lsn {
     }
 }
 
+/// Checksum that covers every byte of the log before a place: two logs with the same chain value
+/// somewhere are equal up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Chain(pub u64);
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// Where a log ends *and what it contains*: `chain` covers every byte before `lsn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Position {
     pub lsn: Lsn,
-    pub chain: u64,
+    pub chain: Chain,
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{:016x}", self.lsn, self.chain)
+        write!(f, "{}:{}", self.lsn, self.chain)
     }
 }
 
@@ -35,7 +46,7 @@ impl fmt::Display for Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Boundary {
     pub lsn: Lsn,
-    pub chain: Option<u64>,
+    pub chain: Option<Chain>,
 }
 
 impl Boundary {
@@ -115,7 +126,7 @@ impl LogId {
     pub fn genesis(&self) -> Position {
         Position {
             lsn: Lsn(0),
-            chain: checksum(&self.0),
+            chain: Chain(checksum(&self.0)),
         }
     }
 }
@@ -169,7 +180,7 @@ impl fmt::Display for Epoch {
 pub struct TableId(pub u32);
 
 /// What a segment header has for the chain value behind an end that is lost.
-const LOST: u64 = 0;
+const LOST: Chain = Chain(0);
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +190,7 @@ mod tests {
     fn a_place_of_which_no_chain_is_known_may_be_any_at_its_lsn() {
         let at = |lsn, chain| Position {
             lsn: Lsn(lsn),
-            chain,
+            chain: Chain(chain),
         };
         let lost = Boundary::unproven(Lsn(5));
         assert!(lost.may_be(at(5, 7)) && lost.meets(at(5, 7).into()));

@@ -34,7 +34,7 @@ mod write;
 // The names of places, errors, the disk.
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use error::{Operation, WalError};
-pub use ids::{Boundary, Epoch, LogId, Lsn, Position, TableId};
+pub use ids::{Boundary, Chain, Epoch, LogId, Lsn, Position, TableId};
 pub use paths::find_log;
 
 // Writing, on a primary.
@@ -53,7 +53,7 @@ pub use compact::{MergePart, MergedReader, merge_parts};
 pub use damage::Damaged;
 pub use format::catalog::Catalog;
 pub use format::schema::{
-    Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema,
+    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema,
 };
 pub use read::block_ref::BlockRef;
 pub use read::counters::LogStats;
@@ -85,6 +85,3 @@ pub use crate::bytes::FORMAT_VERSION;
 pub use crate::parquet::CHUNK_LEN;
 pub use format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN, block_len};
 pub use format::segment::{SegmentFooter, SegmentHeader};
-
-/// The table that keeps what could not be stored where it was meant to go.
-pub const DEAD_LETTERS: &str = "system.dead_letters";

@@ -22,7 +22,7 @@ pub(crate) struct View {
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lsn = self.snapshot.position().lsn;
+        let lsn = self.snapshot.end().lsn;
         f.debug_struct("View")
             .field("lsn", &lsn)
             .finish_non_exhaustive()

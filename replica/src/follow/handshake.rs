@@ -37,7 +37,7 @@ pub(crate) fn hello(
         hello.log = Some(follower.log().id().0);
         hello.epoch = follower.log().epoch().0;
         hello.lsn = tip.lsn.0;
-        hello.chain = tip.chain;
+        hello.chain = tip.chain.0;
     }
     hello
 }
@@ -250,7 +250,7 @@ mod tests {
         let genesis = LogId([7; 16]).genesis();
         let plan = WirePlan::Stream {
             lsn: genesis.lsn.0,
-            chain: genesis.chain,
+            chain: genesis.chain.0,
         };
         let log = agreed(&asking(None, 0, 0), &welcome(plan)).expect("agreed");
         assert_eq!(log, LogId([7; 16]));

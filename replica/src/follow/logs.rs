@@ -264,7 +264,7 @@ impl LocalLogs {
         self.must_replace = false;
         self.reopen(new.id(), new.epoch()).await?;
         self.state.bootstrapped();
-        tracing::info!(position = %new.snapshot().position(), kept = ?kept, "a snapshot is in force");
+        tracing::info!(position = %new.end(), kept = ?kept, "a snapshot is in force");
         self.list_diverged().await;
         Ok(())
     }

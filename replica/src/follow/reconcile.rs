@@ -2,7 +2,7 @@
 //! one it introduces itself, what becomes of one that does not meet the upstream's, and of one that
 //! is replaced. Pure: it must never touch a log or a disk; `logs` does that, and a simulation.
 
-use wal::{Lsn, Position};
+use wal::{Chain, Lsn, Position};
 
 use crate::wire::Route;
 
@@ -109,7 +109,7 @@ pub fn truncate_at(common: Option<Position>, compacted: Lsn) -> Option<Position>
 /// new one.
 pub fn fate(
     landmarks: &[Position],
-    chain_at: impl Fn(Lsn) -> Option<u64>,
+    chain_at: impl Fn(Lsn) -> Option<Chain>,
     compacted: Lsn,
     tip: Position,
 ) -> Fate {
@@ -133,7 +133,7 @@ mod tests {
     fn at(lsn: u64, chain: u64) -> Position {
         Position {
             lsn: Lsn(lsn),
-            chain,
+            chain: Chain(chain),
         }
     }
 

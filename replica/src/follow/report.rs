@@ -60,7 +60,7 @@ impl Reporter<'_> {
     fn report(&self, flushed: Position) -> Message {
         let snapshot = self.log.snapshot();
         // The snapshot is published first, so it may be a group further.
-        let applied = snapshot.position().lsn.min(flushed.lsn);
+        let applied = snapshot.end().lsn.min(flushed.lsn);
         if !self.bootstrapping {
             self.state.applied(applied, snapshot.committed_at());
         }
@@ -71,7 +71,7 @@ impl Reporter<'_> {
             received: received.0,
             flushed: flushed.lsn.0,
             applied: applied.0,
-            chain: flushed.chain,
+            chain: flushed.chain.0,
             descendants: self
                 .log
                 .replicated()

@@ -64,7 +64,7 @@ impl FollowState {
 
     /// Another log is in force.
     pub(crate) fn set_log(&self, log: Log) {
-        let position = log.snapshot().position().lsn;
+        let position = log.snapshot().end().lsn;
         self.log.send_replace(Some(log));
         // What was known of the other one says nothing of this one.
         self.inner.send_modify(|inner| {
@@ -230,9 +230,7 @@ impl FollowState {
         let flushed = log
             .as_ref()
             .map_or(Lsn(0), |log| log.durable().borrow().lsn);
-        let applied = log
-            .as_ref()
-            .map_or(Lsn(0), |log| log.snapshot().position().lsn);
+        let applied = log.as_ref().map_or(Lsn(0), |log| log.snapshot().end().lsn);
         let inner = self.inner.borrow();
         let lag_rows = inner.primary_durable.0.saturating_sub(applied.0);
         FollowStatus {

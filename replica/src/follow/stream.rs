@@ -225,7 +225,7 @@ impl ControlReader<'_> {
                     let at = Lsn(caught_up.at);
                     self.caught_up.send_replace(Some(at));
                     if !self.bootstrapping {
-                        self.state.caught_up(at, self.log.snapshot().position().lsn);
+                        self.state.caught_up(at, self.log.snapshot().end().lsn);
                     }
                 }
                 Message::Route(route) => {

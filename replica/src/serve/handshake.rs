@@ -109,7 +109,7 @@ async fn answer(
             }
             let plan = WirePlan::Stream {
                 lsn: from.lsn.0,
-                chain: from.chain,
+                chain: from.chain.0,
             };
             (from, plan)
         }
@@ -167,7 +167,7 @@ async fn snapshot(shipping: &Shipping, hello: &Hello, log: &Log) -> Result<WireP
     let compacted = bundle.compacted();
     Ok(WirePlan::Snapshot {
         lsn: compacted.lsn.0,
-        chain: compacted.chain,
+        chain: compacted.chain.0,
         files: bundle.files(),
         bytes: bundle.bytes(),
     })

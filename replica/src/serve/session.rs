@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use wal::{Cursor, Log, Lsn, WalError};
+use wal::{Chain, Cursor, Log, Lsn, WalError};
 
 use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
@@ -338,7 +338,7 @@ fn check_summaries(descendants: &Descendants) -> Result<(), ShipError> {
 fn check(
     report: &Report,
     sent: u64,
-    chain_at: impl Fn(Lsn) -> Option<u64>,
+    chain_at: impl Fn(Lsn) -> Option<Chain>,
 ) -> Result<(), ShipError> {
     let Report {
         received,
@@ -352,7 +352,7 @@ fn check(
             "it reports received {received}, flushed {flushed}, applied {applied} of {sent} sent"
         )));
     }
-    if chain_at(Lsn(flushed)).is_some_and(|own| own != chain) {
+    if chain_at(Lsn(flushed)).is_some_and(|own| own != Chain(chain)) {
         return Err(ShipError::Protocol(format!(
             "its log differs from this node's before {flushed}"
         )));
@@ -397,8 +397,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
 
-    fn chain_at(lsn: Lsn) -> Option<u64> {
-        (lsn == Lsn(100)).then_some(7)
+    fn chain_at(lsn: Lsn) -> Option<Chain> {
+        (lsn == Lsn(100)).then_some(Chain(7))
     }
 
     fn report(received: u64, flushed: u64, applied: u64, chain: u64) -> Report {

@@ -133,7 +133,7 @@ pub(super) fn report_of(at: Position) -> Report {
         received: at.lsn.0,
         flushed: at.lsn.0,
         applied: at.lsn.0,
-        chain: at.chain,
+        chain: at.chain.0,
         ..Report::default()
     }
 }
@@ -307,7 +307,7 @@ impl Guest {
             epoch: log.epoch().0,
             plan: WirePlan::Stream {
                 lsn: from.lsn.0,
-                chain: from.chain,
+                chain: from.chain.0,
             },
             durable: log.durable().borrow().lsn.0,
             now_unix_ns: 1,

@@ -88,7 +88,7 @@ impl Stage {
         };
         let next = Position {
             lsn: Lsn(lsn),
-            chain,
+            chain: wal::Chain(chain),
         };
         let found = self.blocks.iter().position(|(start, _)| *start == next);
         found.expect("it ends where a block does")

@@ -163,7 +163,7 @@ async fn a_report_never_counts_for_more_than_was_sent() {
         ..end
     };
     let elsewhere = Position {
-        chain: !end.chain,
+        chain: wal::Chain(!end.chain.0),
         ..end
     };
     let (less, all) = (end.lsn.0 - 1, report_of(end));

@@ -264,7 +264,7 @@ impl Secondary {
     pub(crate) async fn reaches(&self, position: Position) {
         eventually("the secondary gets there", || {
             let log = self.following.log().borrow().clone();
-            let at = log.map(|log| log.snapshot().position());
+            let at = log.map(|log| log.end());
             if at.is_some_and(|at| at.lsn >= position.lsn) {
                 Ok(())
             } else {

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use wal::{Log, Lsn, Position};
+use wal::{Chain, Log, Lsn, Position};
 
 /// Up to so many boundaries of a log between two LSNs, ascending, evenly spread, with the outermost
 /// ones.
@@ -139,7 +139,7 @@ pub fn has_diverged(known: &[Position], common: Option<usize>) -> bool {
 pub fn find_common(
     points: &[Position],
     durable: Position,
-    chain_at: impl Fn(Lsn) -> Option<u64>,
+    chain_at: impl Fn(Lsn) -> Option<Chain>,
 ) -> Option<usize> {
     points.iter().rposition(|point| {
         if point.lsn == durable.lsn {
@@ -169,7 +169,7 @@ mod tests {
             let lsn = history.last().map_or(0, |last| last.lsn.0);
             history.push(Position {
                 lsn: Lsn(lsn + random.u64(1..50)),
-                chain: random.u64(..),
+                chain: Chain(random.u64(..)),
             });
         }
     }
@@ -300,7 +300,7 @@ mod tests {
         let points: History = (0..10)
             .map(|lsn| Position {
                 lsn: Lsn(lsn),
-                chain: lsn,
+                chain: Chain(lsn),
             })
             .collect();
         let mut search = Search::over(Lsn(0), Lsn(9), evenly(&points));
@@ -320,13 +320,13 @@ mod tests {
     fn an_upstream_compares_its_own_end_without_looking_it_up() {
         let at = |lsn, chain| Position {
             lsn: Lsn(lsn),
-            chain,
+            chain: Chain(chain),
         };
         let points = [at(1, 10), at(2, 20), at(3, 30)];
         let none = |_| None;
         assert_eq!(find_common(&points, at(2, 20), none), Some(1));
         assert_eq!(find_common(&points, at(2, 21), none), None);
-        let first = |lsn: Lsn| (lsn.0 == 1).then_some(10);
+        let first = |lsn: Lsn| (lsn.0 == 1).then_some(Chain(10));
         assert_eq!(find_common(&points, at(2, 21), first), Some(0));
         assert_eq!(find_common(&[], at(2, 21), first), None);
     }

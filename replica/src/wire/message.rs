@@ -6,7 +6,7 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use wal::{Epoch, LogId, Lsn, NodeCopy, Position};
+use wal::{Chain, Epoch, LogId, Lsn, NodeCopy, Position};
 
 use crate::wire::version::Versions;
 
@@ -147,7 +147,7 @@ impl Hello {
     pub fn position(&self) -> Position {
         Position {
             lsn: Lsn(self.lsn),
-            chain: self.chain,
+            chain: Chain(self.chain),
         }
     }
 }
@@ -286,7 +286,7 @@ impl From<Position> for Point {
     fn from(position: Position) -> Self {
         Self {
             lsn: position.lsn.0,
-            chain: position.chain,
+            chain: position.chain.0,
         }
     }
 }
@@ -295,7 +295,7 @@ impl From<Point> for Position {
     fn from(point: Point) -> Self {
         Self {
             lsn: Lsn(point.lsn),
-            chain: point.chain,
+            chain: Chain(point.chain),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use wal::{Epoch, Log, LogId, Lsn, Position};
+use wal::{Boundary, Chain, Epoch, Log, LogId, Lsn, Position};
 
 use crate::wire::message::{Hello, MAX_NAME_LEN};
 use crate::wire::refusal::RefuseReason;
@@ -22,7 +22,7 @@ pub struct UpstreamState<F> {
     /// Log format it writes.
     pub format_version: u8,
     /// Start of the oldest segment it still has.
-    pub oldest: Position,
+    pub oldest: Boundary,
     /// Its durable end.
     pub durable: Position,
     /// Chain value at a block boundary it holds; `None` where there is none.
@@ -33,7 +33,7 @@ pub struct UpstreamState<F> {
 pub fn upstream_state(
     log: &Log,
     versions: Versions,
-) -> UpstreamState<impl Fn(Lsn) -> Option<u64> + use<'_>> {
+) -> UpstreamState<impl Fn(Lsn) -> Option<Chain> + use<'_>> {
     // First: the log may grow and lose its head meanwhile.
     let durable = *log.durable().borrow();
     UpstreamState {
@@ -86,7 +86,7 @@ pub fn negotiate(hello: &Hello, ours: Versions) -> Result<u16, RefuseReason> {
 /// Why it must not follow this log.
 pub fn plan<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Result<Plan, RefuseReason>
 where
-    F: Fn(Lsn) -> Option<u64>,
+    F: Fn(Lsn) -> Option<Chain>,
 {
     compatible(hello, upstream)?;
     let Some(log) = hello.log() else {
@@ -135,7 +135,7 @@ fn compatible<F>(hello: &Hello, upstream: &UpstreamState<F>) -> Result<(), Refus
 /// Where a log of the same id and a known epoch stands in the primary's.
 fn place<F>(position: Position, upstream: &UpstreamState<F>) -> Plan
 where
-    F: Fn(Lsn) -> Option<u64>,
+    F: Fn(Lsn) -> Option<Chain>,
 {
     let durable = upstream.durable;
     if position.lsn > durable.lsn {
@@ -146,10 +146,10 @@ where
         return Plan::Snapshot;
     }
     // The two ends are known without asking; a boundary at the very end may not be indexed yet.
-    let chain = [durable, upstream.oldest]
+    let chain = [durable.into(), upstream.oldest]
         .iter()
         .find(|end| end.lsn == position.lsn)
-        .map(|end| end.chain)
+        .and_then(|end| end.chain)
         .or_else(|| (upstream.chain_at)(position.lsn));
     match chain {
         Some(chain) if chain == position.chain => Plan::Stream(position),
@@ -174,20 +174,20 @@ mod tests {
     fn at(lsn: u64, chain: u64) -> Position {
         Position {
             lsn: Lsn(lsn),
-            chain,
+            chain: Chain(chain),
         }
     }
 
     /// A primary that holds 100..200 with blocks ending at 120, 150 and 200; chain = 10 x LSN.
-    fn upstream() -> UpstreamState<impl Fn(Lsn) -> Option<u64>> {
+    fn upstream() -> UpstreamState<impl Fn(Lsn) -> Option<Chain>> {
         UpstreamState {
             log: LOG,
             epoch: Epoch(5),
             versions: SPOKEN,
             format_version: 1,
-            oldest: at(100, 1000),
+            oldest: at(100, 1000).into(),
             durable: at(200, 2000),
-            chain_at: |lsn: Lsn| matches!(lsn.0, 120 | 150).then_some(lsn.0 * 10),
+            chain_at: |lsn: Lsn| matches!(lsn.0, 120 | 150).then_some(Chain(lsn.0 * 10)),
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         };
         assert_eq!(plan(&fresh, &upstream()), Ok(Plan::Snapshot));
         let whole = UpstreamState {
-            oldest: LOG.genesis(),
+            oldest: LOG.genesis().into(),
             ..upstream()
         };
         assert_eq!(plan(&fresh, &whole), Ok(Plan::Stream(LOG.genesis())));
@@ -387,12 +387,12 @@ mod tests {
     #[test]
     fn an_empty_log_streams_from_genesis() {
         let empty = UpstreamState {
-            oldest: LOG.genesis(),
+            oldest: LOG.genesis().into(),
             durable: LOG.genesis(),
             ..upstream()
         };
         let genesis = LOG.genesis();
-        let restarted = hello(genesis.lsn.0, genesis.chain);
+        let restarted = hello(genesis.lsn.0, genesis.chain.0);
         assert_eq!(plan(&restarted, &empty), Ok(Plan::Stream(genesis)));
     }
 }

@@ -130,7 +130,7 @@ impl LogStatus {
         Self {
             log_id: log.id().to_string(),
             epoch: snapshot.epoch().0,
-            lsn: snapshot.position().lsn.0,
+            lsn: snapshot.end().lsn.0,
             oldest_lsn: log.oldest().lsn.0,
             committed_unix_ms: u64::try_from(snapshot.committed_at() / 1_000_000).unwrap_or(0),
             segments: segments.len() as u64,

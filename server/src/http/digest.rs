@@ -9,7 +9,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use query::QueryError;
 use serde_json::{Value, json};
-use wal::{Digest, DigestError, Lsn, PartitionDigest, RangeDigest};
+use wal::{Chain, Digest, DigestError, Lsn, PartitionDigest, RangeDigest};
 
 use super::app::App;
 use super::error::{self, ApiError, Failure};
@@ -25,7 +25,7 @@ pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         freshness::await_lsn(app.node.as_ref(), lsn, freshness::MAX_WAIT).await?;
     }
     let log = app.node.log().ok_or(QueryError::NoLog)?;
-    let upto = upto.map_or_else(|| log.snapshot().position().lsn, Lsn);
+    let upto = upto.map_or_else(|| log.snapshot().end().lsn, Lsn);
     let mark = mark.map(|(compacted, next)| (Lsn(compacted), next));
     let read = app.verifier.run(move || log.digest(upto, mark)).await?;
     let digest = read.map_err(|refused| failure(refused, upto))?;
@@ -53,7 +53,7 @@ fn body(digest: &Digest) -> Value {
         "epoch": digest.epoch.0,
         "upto": {
             "lsn": digest.upto.lsn.0,
-            "chain": hex(digest.upto.chain),
+            "chain": chain(digest.upto.chain),
         },
         "oldest": digest.oldest.0,
         "mark": error::mark(&digest.mark),
@@ -66,9 +66,14 @@ fn range(range: &RangeDigest) -> Value {
     json!({
         "first": range.first.0,
         "end": range.end.0,
-        "chain": hex(range.chain),
+        "chain": chain(range.chain),
         "fault": range.fault,
     })
+}
+
+/// All zeros where it is not known.
+fn chain(chain: Option<Chain>) -> String {
+    chain.unwrap_or_default().to_string()
 }
 
 fn partition(partition: &PartitionDigest) -> Value {
@@ -91,7 +96,7 @@ fn hex(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wal::{Epoch, FilesMark, LogId, Position};
+    use wal::{Boundary, Epoch, FilesMark, LogId};
 
     fn mark() -> FilesMark {
         FilesMark {
@@ -106,16 +111,16 @@ mod tests {
         let digest = Digest {
             log: LogId([0xab; 16]),
             epoch: Epoch(2),
-            upto: Position {
+            upto: Boundary {
                 lsn: Lsn(9),
-                chain: 0x1f,
+                chain: Some(Chain(0x1f)),
             },
             oldest: Lsn(4),
             mark: mark(),
             ranges: vec![RangeDigest {
                 first: Lsn(4),
                 end: Lsn(9),
-                chain: 0x1f,
+                chain: Some(Chain(0x1f)),
                 fault: None,
             }],
             partitions: vec![PartitionDigest {

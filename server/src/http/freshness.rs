@@ -41,8 +41,7 @@ pub(crate) async fn await_lsn(
 
 /// A secondary may have put a fresher log in the place of the one that was waited for.
 fn newest(node: &dyn HttpNode) -> Lsn {
-    node.log()
-        .map_or(Lsn(0), |log| log.snapshot().position().lsn)
+    node.log().map_or(Lsn(0), |log| log.snapshot().end().lsn)
 }
 
 fn has_reached(at: Lsn, min_lsn: u64, limit: Duration) -> Result<(), ApiError> {

@@ -78,7 +78,7 @@ pub(crate) async fn set_headers(
 fn held(node: &dyn HttpNode) -> (Lsn, Epoch) {
     node.log().map_or((Lsn(0), Epoch(0)), |log| {
         let snapshot = log.snapshot();
-        (snapshot.position().lsn, snapshot.epoch())
+        (snapshot.end().lsn, snapshot.epoch())
     })
 }
 

@@ -80,7 +80,7 @@ fn answer(head: &Head, download: Download) -> Response {
     let mut response = Response::new(Body::from_stream(download));
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, content_type);
-    headers::set_position(fields, head.position.lsn, head.epoch);
+    headers::set_position(fields, head.end.lsn, head.epoch);
     headers::set_lag(fields, head.lag_ms);
     response
 }

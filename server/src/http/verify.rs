@@ -64,7 +64,7 @@ mod tests {
             log: None,
             position: Position {
                 lsn: Lsn(7),
-                chain: 1,
+                chain: wal::Chain(1),
             },
             segments: 2,
             blocks: 3,

@@ -289,7 +289,7 @@ impl HttpNode for SecondaryParts {
         if let Some(reason) = log.failed().borrow().clone() {
             return Some(reason);
         }
-        let empty = log.snapshot().position().lsn == wal::Lsn(0);
+        let empty = log.snapshot().end().lsn == wal::Lsn(0);
         let unmet = follow
             .as_ref()
             .is_none_or(|follow| follow.lag_rows.is_none());

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use wal::{Lsn, Position};
+use wal::{Chain, Lsn, Position};
 
 use crate::node::data_dir::{DataDirError, write_durably};
 use crate::node::parts::blocking;
@@ -88,7 +88,7 @@ fn member(entry: Entry) -> Result<Member, ListError> {
     Ok(Member {
         position: Position {
             lsn,
-            chain: chain.map_err(|_| ListError::Chain(entry.chain))?,
+            chain: Chain(chain.map_err(|_| ListError::Chain(entry.chain))?),
         },
         id: entry.id,
         name: entry.name,
@@ -106,7 +106,7 @@ fn save(data_dir: &Path, members: Vec<Member>) -> Result<(), DataDirError> {
         name: member.name,
         address: member.address,
         lsn: member.position.lsn.0,
-        chain: format!("{:016x}", member.position.chain),
+        chain: member.position.chain.to_string(),
         first_seen_unix_ms: member.first_seen_unix_ms,
         last_seen_unix_ms: member.last_seen_unix_ms,
     };
@@ -274,7 +274,7 @@ mod tests {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7)),
             position: Position {
                 lsn: Lsn(lsn),
-                chain: u64::MAX - lsn,
+                chain: Chain(u64::MAX - lsn),
             },
             first_seen_unix_ms: 1,
             last_seen_unix_ms: 2,

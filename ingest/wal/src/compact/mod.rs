@@ -1,6 +1,6 @@
 //! Compaction: sealed segments become Parquet files, small files become larger ones, expired ones
 //! go. What is done next follows from the log and the manifest alone, so every node makes the same
-//! files. Nothing here must ever ask a clock, a memory size or a conf.
+//! files. It must never ask a clock, a memory size or a conf.
 
 mod compactor;
 mod distribute;

@@ -11,7 +11,7 @@
 
 use crate::bytes::{FORMAT_VERSION, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
-use crate::ids::{Lsn, Position, TableId};
+use crate::ids::{Chain, Lsn, Position, TableId};
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +70,10 @@ pub struct BlockHeader {
     /// The primary's wall clock at commit, unix nanoseconds.
     pub committed_at: i64,
     /// Chain value of the block before.
-    pub prev: u64,
+    pub prev: Chain,
     pub body_hash: u64,
     /// Checksum of all header bytes before this field: the log's chain value after this block.
-    pub chain: u64,
+    pub chain: Chain,
 }
 
 impl BlockHeader {
@@ -104,7 +104,7 @@ impl BlockHeader {
     }
 
     /// The header's bytes; `chain` is computed here and returned with them.
-    pub(crate) fn encode(&self) -> ([u8; BLOCK_HEADER_LEN], u64) {
+    pub(crate) fn encode(&self) -> ([u8; BLOCK_HEADER_LEN], Chain) {
         let mut out = [0; BLOCK_HEADER_LEN];
         put(&mut out, 0, &BLOCK_MAGIC.to_le_bytes());
         put(
@@ -121,10 +121,10 @@ impl BlockHeader {
         put(&mut out, AT_MIN_TIME, &self.min_time.to_le_bytes());
         put(&mut out, AT_MAX_TIME, &self.max_time.to_le_bytes());
         put(&mut out, AT_COMMITTED, &self.committed_at.to_le_bytes());
-        put(&mut out, AT_PREV, &self.prev.to_le_bytes());
+        put(&mut out, AT_PREV, &self.prev.0.to_le_bytes());
         put(&mut out, AT_BODY_HASH, &self.body_hash.to_le_bytes());
-        let chain = checksum(&out[..AT_CHAIN]);
-        put(&mut out, AT_CHAIN, &chain.to_le_bytes());
+        let chain = Chain(checksum(&out[..AT_CHAIN]));
+        put(&mut out, AT_CHAIN, &chain.0.to_le_bytes());
         (out, chain)
     }
 
@@ -141,8 +141,8 @@ impl BlockHeader {
             return Err(invalid("no block magic"));
         }
         let format = bytes[AT_FORMAT];
-        let chain = u64_at(bytes, AT_CHAIN);
-        if checksum(&bytes[..AT_CHAIN]) != chain {
+        let chain = Chain(u64_at(bytes, AT_CHAIN));
+        if checksum(&bytes[..AT_CHAIN]) != chain.0 {
             return Err(invalid("header checksum does not match"));
         }
         if format == 0 || format > FORMAT_VERSION {
@@ -167,7 +167,7 @@ impl BlockHeader {
             min_time: u64_at(bytes, AT_MIN_TIME).cast_signed(),
             max_time: u64_at(bytes, AT_MAX_TIME).cast_signed(),
             committed_at: u64_at(bytes, AT_COMMITTED).cast_signed(),
-            prev: u64_at(bytes, AT_PREV),
+            prev: Chain(u64_at(bytes, AT_PREV)),
             body_hash: u64_at(bytes, AT_BODY_HASH),
             chain,
         };
@@ -257,9 +257,9 @@ mod tests {
             min_time: -5,
             max_time: 9,
             committed_at: 11,
-            prev: 99,
+            prev: Chain(99),
             body_hash: checksum(body),
-            chain: 0,
+            chain: Chain::default(),
         };
         let (bytes, _) = header.encode();
         [&bytes[..], body].concat()

@@ -232,6 +232,8 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The table that keeps what could not be stored where it was meant to go.
+pub const DEAD_LETTERS: &str = "system.dead_letters";
 /// Most columns of one table, `time` included.
 pub const MAX_COLUMNS: usize = 1024;
 /// Most tables of one log.

@@ -12,7 +12,7 @@ use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Settings;
 use crate::format::control::{decode_options, encode_options};
 use crate::format::schema::TableSchema;
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::ids::{Chain, Epoch, LogId, Lsn, Position, TableId};
 
 /// What a segment starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl SegmentHeader {
         put(&mut out, 16, &self.log.0);
         put(&mut out, 32, &self.epoch.0.to_le_bytes());
         put(&mut out, 40, &self.start.lsn.0.to_le_bytes());
-        put(&mut out, 48, &self.start.chain.to_le_bytes());
+        put(&mut out, 48, &self.start.chain.0.to_le_bytes());
         put(&mut out, 56, &len32(self.schemas.len()).to_le_bytes());
         put(&mut out, 60, &len32(self.settings.len()).to_le_bytes());
         put_catalog(&mut out, &self.schemas, &self.settings);
@@ -76,7 +76,7 @@ impl SegmentHeader {
             .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
         let start = Position {
             lsn: Lsn(u64_at(bytes, 40)),
-            chain: u64_at(bytes, 48),
+            chain: Chain(u64_at(bytes, 48)),
         };
         let epoch = Epoch(u64_at(bytes, 32));
         Ok((
@@ -236,7 +236,7 @@ impl SegmentFooter {
         out.extend_from_slice(&offset.to_le_bytes());
         out.extend_from_slice(&u64::from(len32(self.entries.len())).to_le_bytes());
         out.extend_from_slice(&self.end.lsn.0.to_le_bytes());
-        out.extend_from_slice(&self.end.chain.to_le_bytes());
+        out.extend_from_slice(&self.end.chain.0.to_le_bytes());
         out.extend_from_slice(&self.committed_at.to_le_bytes());
         let hash = checksum(&out);
         out.extend_from_slice(&hash.to_le_bytes());
@@ -287,7 +287,7 @@ impl SegmentFooter {
             .filter(|entries| entries.iter().all(|entry| inside(entry, offset)))
             .ok_or_else(|| corrupt("malformed entry in the block index"))?;
         let lsn = Lsn(u64_at(bytes, trailer + 16));
-        let chain = u64_at(bytes, trailer + 24);
+        let chain = Chain(u64_at(bytes, trailer + 24));
         let committed_at = u64_at(bytes, trailer + 32).cast_signed();
         Ok(Self {
             end: Position { lsn, chain },
@@ -371,7 +371,7 @@ mod tests {
         };
         let end = Position {
             lsn: Lsn(13),
-            chain: 77,
+            chain: Chain(77),
         };
         let footer = SegmentFooter {
             end,

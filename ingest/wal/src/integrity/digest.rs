@@ -12,7 +12,7 @@ use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::format::chain::walk_index;
 use crate::format::segment::BlockEntry;
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, TableId};
 use crate::parquet::{DataFile, FileSet, Window};
 use crate::paths::segment_name;
 use crate::read::file_history::FilesMark;
@@ -26,7 +26,7 @@ pub struct Digest {
     pub log: LogId,
     pub epoch: Epoch,
     /// Where the last range ends: the last block boundary at or below what was asked for.
-    pub upto: Position,
+    pub upto: Boundary,
     /// Where the first range begins: what is before is in files only.
     pub oldest: Lsn,
     /// Which files `partitions` are of.
@@ -43,8 +43,8 @@ pub struct RangeDigest {
     pub first: Lsn,
     pub end: Lsn,
     /// The chain after the last block that is right, computed from the bytes: equal on two nodes
-    /// exactly when all up to there is.
-    pub chain: u64,
+    /// exactly when all up to there is. None: they could not be read.
+    pub chain: Option<Chain>,
     /// What is wrong with its bytes.
     pub fault: Option<String>,
 }
@@ -86,7 +86,7 @@ impl Log {
     /// When the log does not reach to `upto`, begins behind it, or does not hold these files.
     pub fn digest(&self, upto: Lsn, mark: Option<(Lsn, u64)>) -> Result<Digest, DigestError> {
         let snapshot = self.snapshot();
-        let (at, oldest) = (snapshot.position().lsn, snapshot.oldest());
+        let (at, oldest) = (snapshot.end().lsn, snapshot.oldest());
         if upto > at {
             return Err(DigestError::Ahead { at });
         }
@@ -115,7 +115,7 @@ impl Log {
         Ok(Digest {
             log: self.id(),
             epoch: self.epoch(),
-            upto: last.map_or(oldest.go_on(), |range| Position {
+            upto: last.map_or(oldest, |range| Boundary {
                 lsn: range.end,
                 chain: range.chain,
             }),
@@ -148,7 +148,7 @@ fn digest_segment(state: &LogState, segment: &Arc<Sealed>, upto: Lsn) -> Option<
     Some(RangeDigest {
         first,
         end,
-        chain: walked.tip.chain,
+        chain: Some(walked.tip.chain),
         fault: fault.map(|fault| fault.to_string()),
     })
 }
@@ -187,7 +187,7 @@ pub(crate) fn check_tail(
     let end = entries.last()?.end_lsn();
     let (path, start) = (&snapshot.tail.path, snapshot.tail.start);
     let (chain, fault, unread) = match disk.map(Path::new(path)) {
-        Err(error) => (0, Some(format!("cannot map {path}: {error}")), true),
+        Err(error) => (None, Some(format!("cannot map {path}: {error}")), true),
         Ok(bytes) => {
             let walked = walk_index(&bytes, entries.iter(), start, go_on);
             if walked.stopped {
@@ -196,7 +196,7 @@ pub(crate) fn check_tail(
             let fault = walked.fault.map(|(offset, reason)| {
                 crate::error::WalError::corrupt(path, offset, reason).to_string()
             });
-            (walked.tip.chain, fault, false)
+            (Some(walked.tip.chain), fault, false)
         }
     };
     let range = RangeDigest {

@@ -81,7 +81,7 @@ impl Log {
         let state = self.state();
         let _exchange = state.maintenance.exchange();
         if !state.damage.holds(name) || state.maintenance.is_dismissed() {
-            return Err(WalError::NotHeld(self.snapshot().position()));
+            return Err(WalError::NotHeld(self.end()));
         }
         match segment_first(name) {
             Some(_) => install_segment(state, name, bytes),

@@ -230,7 +230,7 @@ impl Pass<'_> {
     fn tail(&mut self) -> bool {
         let snapshot = self.state.snapshot();
         let disk = self.state.disk.as_ref();
-        let upto = snapshot.position().lsn;
+        let upto = snapshot.end().lsn;
         let checked = check_tail(&snapshot, upto, disk, &mut |bytes| self.pace.spend(bytes));
         if let Some(checked) = checked.filter(|checked| checked.damaged()) {
             let name = crate::paths::segment_name(checked.range.first);

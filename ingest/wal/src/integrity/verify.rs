@@ -53,7 +53,7 @@ impl Log {
         let snapshot = self.snapshot();
         let mut report = VerifyReport {
             log: Some(self.id()),
-            position: snapshot.position(),
+            position: self.end(),
             ..VerifyReport::default()
         };
         for segment in snapshot.sealed.iter() {

@@ -182,11 +182,12 @@ impl Loading {
             .chain([Boundary::of_segment(active.tail.start)])
             .collect();
         let opened = Opened {
+            position: tip,
             starts: SegmentStarts::load(self.disk.as_ref(), &self.dir, self.id, &starts),
             snapshot: Snapshot {
                 log: self.id,
                 epoch: self.epoch,
-                position: tip,
+                end: tip.into(),
                 committed_at: self.committed_at,
                 catalog: Arc::new(self.catalog.clone()),
                 sealed: Arc::new(self.sealed),

@@ -10,7 +10,7 @@ use crate::bytes::{FORMAT_VERSION, array_at, checksum, u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::catalog::Catalog;
 use crate::format::segment::{len32, newer, put_catalog, take_catalog};
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::ids::{Chain, Epoch, LogId, Lsn, Position, TableId};
 use crate::parquet::meta::CHUNK;
 use crate::parquet::{FileMeta, Window};
 
@@ -39,7 +39,7 @@ impl Manifest {
         out.extend_from_slice(&self.log.0);
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.compacted.lsn.0.to_le_bytes());
-        out.extend_from_slice(&self.compacted.chain.to_le_bytes());
+        out.extend_from_slice(&self.compacted.chain.0.to_le_bytes());
         out.extend_from_slice(&self.clock.to_le_bytes());
         out.extend_from_slice(&self.next.to_le_bytes());
         out.extend_from_slice(&len32(schemas.len()).to_le_bytes());
@@ -90,7 +90,7 @@ impl Manifest {
             epoch: Epoch(u64_at(head, 32)),
             compacted: Position {
                 lsn: Lsn(u64_at(head, 40)),
-                chain: u64_at(head, 48),
+                chain: Chain(u64_at(head, 48)),
             },
             clock: u64_at(head, 56).cast_signed(),
             next: u64_at(head, 64),
@@ -204,7 +204,7 @@ mod tests {
             epoch: Epoch(1),
             compacted: Position {
                 lsn: Lsn(50),
-                chain: 9,
+                chain: Chain(9),
             },
             clock: 12,
             next: 4,

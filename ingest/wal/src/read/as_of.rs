@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::format::block::BlockHeader;
 use crate::format::catalog::Catalog;
 use crate::format::segment::SegmentHeader;
-use crate::ids::{Boundary, Lsn, Position};
+use crate::ids::{Boundary, Lsn};
 use crate::parquet::FileSet;
 use crate::read::file_history::{AsOf, FilesMark};
 use crate::read::log::Log;
@@ -23,7 +23,7 @@ impl Log {
     /// `Ahead` when the log does not reach that far, `Gone` when that view can no longer be had.
     pub fn snapshot_at(&self, lsn: Lsn) -> Result<Arc<Snapshot>, AsOf> {
         let now = self.snapshot();
-        let at = now.position().lsn;
+        let at = now.end().lsn;
         if lsn > at {
             return Err(AsOf::Ahead { at });
         }
@@ -90,7 +90,7 @@ impl Snapshot {
     /// hides stays hidden: queries say so.
     pub(crate) fn cut_back(&self, lsn: Lsn, files: Arc<FileSet>, disk: &dyn Disk) -> Self {
         let last = self.last_block_below(lsn);
-        let position = self.boundary(lsn, last.as_ref(), &files);
+        let end = self.boundary(lsn, last.as_ref(), &files);
         let before = |count: usize| self.sealed.get(..count).unwrap_or_default();
         let sealed = before(self.sealed.partition_point(|held| held.start().lsn < lsn));
         let ended = before(self.sealed.partition_point(|held| held.end.lsn <= lsn)).last();
@@ -105,17 +105,17 @@ impl Snapshot {
             (Arc::clone(&self.tail), count)
         } else {
             let path = self.tail.path.clone();
-            (Arc::new(Tail::new(path, position)), 0)
+            (Arc::new(Tail::new(path, end.go_on())), 0)
         };
-        let end = |block: &TailBlock| block.entry.offset + u64::from(block.entry.len);
+        let end_of = |block: &TailBlock| block.entry.offset + u64::from(block.entry.len);
         let tail_bytes = tail_len
             .checked_sub(1)
             .and_then(|at| self.tail.get(at))
-            .map_or(0, |block| end(&block));
+            .map_or(0, |block| end_of(&block));
         Self {
             log: self.log,
             epoch: self.epoch,
-            position,
+            end,
             committed_at,
             catalog: self.catalog_at(lsn, &files, disk),
             sealed: Arc::new(sealed.to_vec()),
@@ -146,7 +146,7 @@ impl Snapshot {
     }
 
     /// The position at `lsn`; without a chain where that is inside a block.
-    fn boundary(&self, lsn: Lsn, last: Option<&BlockHeader>, files: &FileSet) -> Position {
+    fn boundary(&self, lsn: Lsn, last: Option<&BlockHeader>, files: &FileSet) -> Boundary {
         let of_segments = self
             .sealed
             .iter()
@@ -158,8 +158,9 @@ impl Snapshot {
             .chain([self.tail.start, files.compacted])
             .chain(of_segments);
         // Behind a hole the chain may not be known.
-        let found = known.find(|position| position.lsn == lsn);
-        found.unwrap_or(Position { lsn, chain: 0 })
+        known
+            .find(|position| position.lsn == lsn)
+            .map_or(Boundary::unproven(lsn), Boundary::from)
     }
 
     /// Schemas and settings at `lsn`.

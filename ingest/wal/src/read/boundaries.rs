@@ -17,7 +17,7 @@ impl Log {
     pub fn boundaries(&self, from: Lsn, to: Lsn, most: usize) -> Vec<Position> {
         let snapshot = self.snapshot();
         let runs = runs(&snapshot, from, to);
-        let ends = (from..=to).contains(&snapshot.position.lsn);
+        let ends = (from..=to).contains(&snapshot.end.lsn);
         let tail = tail_count(&snapshot, from, to);
         let sealed: usize = runs.iter().map(|run| run.count).sum();
         let wanted = spread(sealed + tail + usize::from(ends), most);
@@ -40,7 +40,7 @@ impl Log {
             }
         }
         if wanted.next().is_some() {
-            found.push(snapshot.position);
+            found.extend(snapshot.end.position());
         }
         found
     }
@@ -54,9 +54,9 @@ impl Log {
         let snapshot = self.snapshot();
         let mut found = self.known_starts(&snapshot);
         found.drain(..found.len().saturating_sub(most));
-        let end = snapshot.position();
+        let end = snapshot.end();
         if found.last().is_none_or(|last| last.lsn < end.lsn) {
-            found.push(end);
+            found.extend(end.position());
         }
         found
     }

@@ -7,7 +7,7 @@ use crate::bytes::u64_at;
 use crate::error::WalError;
 use crate::format::block::BLOCK_HEADER_LEN;
 use crate::format::segment::BlockEntry;
-use crate::ids::Position;
+use crate::ids::{Chain, Position};
 use crate::read::log::Log;
 use crate::read::sealed::Sealed;
 use crate::read::snapshot::Snapshot;
@@ -59,7 +59,7 @@ impl Cursor {
     /// `NotHeld` when the position has been retired meanwhile.
     pub fn next(&mut self, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
         let snapshot = self.log.snapshot();
-        if self.position.lsn >= snapshot.position.lsn {
+        if self.position.lsn >= snapshot.end.lsn {
             return Ok(None);
         }
         let chunk = if self.position.lsn >= snapshot.tail.start.lsn {
@@ -117,7 +117,7 @@ impl Cursor {
 
 /// Where the log stands after a block.
 fn end_of(entry: &BlockEntry, block: &[u8]) -> Position {
-    let chain = u64_at(block, BLOCK_HEADER_LEN - 8);
+    let chain = Chain(u64_at(block, BLOCK_HEADER_LEN - 8));
     Position {
         lsn: entry.end_lsn(),
         chain,

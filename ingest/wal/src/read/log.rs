@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::damage::{DamageList, Damaged};
 use crate::disk::Disk;
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader};
-use crate::ids::{Epoch, LogId, Lsn, Position};
+use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, Position};
 use crate::parquet::FileSet;
 use crate::read::counters::{Counters, LogStats};
 use crate::read::file_history::{FileHistory, FilesMark};
@@ -32,6 +32,7 @@ pub struct Log {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) snapshot: Snapshot,
+    pub(crate) position: Position,
     pub(crate) damage: Arc<DamageList>,
     pub(crate) starts: SegmentStarts,
     pub(crate) torn_tails: u64,
@@ -125,15 +126,20 @@ impl Log {
         &self.state
     }
 
+    /// The durable position.
+    pub fn end(&self) -> Position {
+        *self.state.published.durable.borrow()
+    }
+
     /// Start of the oldest segment still held.
-    pub fn oldest(&self) -> Position {
-        self.snapshot().oldest().go_on()
+    pub fn oldest(&self) -> Boundary {
+        self.snapshot().oldest()
     }
 
     /// The chain value of a log that ends at `lsn`; `None` when that is no block boundary or not
     /// known here. Below [`Log::oldest`] only those are known where a segment began: no cursor
     /// starts there.
-    pub fn chain_at(&self, lsn: Lsn) -> Option<u64> {
+    pub fn chain_at(&self, lsn: Lsn) -> Option<Chain> {
         // In this order: what is retired meanwhile is remembered before.
         let held = self.held_chain_at(lsn);
         held.or_else(|| self.state.starts.chain_at(lsn))
@@ -148,10 +154,10 @@ impl Log {
     }
 
     /// The same of blocks that can be read.
-    pub(crate) fn held_chain_at(&self, lsn: Lsn) -> Option<u64> {
+    pub(crate) fn held_chain_at(&self, lsn: Lsn) -> Option<Chain> {
         let snapshot = self.snapshot();
-        if lsn == snapshot.position.lsn {
-            return Some(snapshot.position.chain);
+        if lsn == snapshot.end.lsn {
+            return snapshot.end.chain;
         }
         if lsn >= snapshot.tail.start.lsn {
             let blocks = snapshot.tail.run(lsn, snapshot.tail_len, 0)?;
@@ -199,7 +205,7 @@ impl LogState {
             disk,
             dir,
             damage: opened.damage,
-            published: Published::new(snapshot),
+            published: Published::new(snapshot, opened.position),
             kept: KeptFiles::new(history),
             starts: opened.starts,
             maintenance: Maintenance::default(),

@@ -38,9 +38,9 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
+    pub(crate) fn new(snapshot: Snapshot, position: Position) -> Self {
         Self {
-            durable: watch::Sender::new(snapshot.position),
+            durable: watch::Sender::new(position),
             failed: watch::Sender::new(None),
             stalled: watch::Sender::new(None),
             replicated: watch::Sender::new(Replicated::default()),
@@ -87,9 +87,9 @@ impl Published {
         let position = committed.position;
         let mut held = self.lock();
         assert!(
-            position.lsn >= held.position.lsn,
+            position.lsn >= held.end.lsn,
             "the durable position goes back from {} to {position}",
-            held.position
+            held.end
         );
         let mut sealed = Arc::clone(&held.sealed);
         if let Some(segment) = committed.sealed {
@@ -98,7 +98,7 @@ impl Published {
         *held = Arc::new(Snapshot {
             log: held.log,
             epoch: held.epoch,
-            position,
+            end: position.into(),
             committed_at: committed.committed_at,
             catalog: committed.catalog,
             sealed,

@@ -1,5 +1,5 @@
 //! An immutable view of the log up to one durable position: sealed segments, the active segment's
-//! tail, and the schemas. A query holds an `Arc` of it; nothing it sees must ever change.
+//! tail, and the schemas. A query holds an `Arc` of it; what it sees must never change.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::format::block::BlockKind;
 use crate::format::catalog::Catalog;
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
-use crate::ids::{Epoch, LogId, Lsn, Position, TableId};
+use crate::ids::{Boundary, Epoch, LogId, Lsn, Position, TableId};
 use crate::parquet::{FileInfo, FileRef, FileSet};
 use crate::read::block_ref::{BlockRef, Source};
 use crate::read::sealed::Sealed;
@@ -19,7 +19,8 @@ use crate::read::tail::{Tail, TailView};
 pub struct Snapshot {
     pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
-    pub(crate) position: Position,
+    /// Behind a block that ends before it the chain value is not known.
+    pub(crate) end: Boundary,
     pub(crate) committed_at: i64,
     pub(crate) catalog: Arc<Catalog>,
     /// Every sealed segment held, also those whose rows are in files already.
@@ -49,8 +50,8 @@ pub struct SegmentInfo {
 
 impl Snapshot {
     /// The end of what this snapshot sees.
-    pub fn position(&self) -> Position {
-        self.position
+    pub fn end(&self) -> Boundary {
+        self.end
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -146,7 +147,7 @@ impl Snapshot {
     /// None only where `damaged` says why, or where no row of it is seen.
     fn block_ref(&self, entry: BlockEntry, catalog: &Catalog, source: Source) -> Option<BlockRef> {
         let schema = Arc::clone(catalog.version(entry.table, entry.schema_version)?);
-        let rows = self.position.lsn.0.checked_sub(entry.first_lsn.0)?;
+        let rows = self.end.lsn.0.checked_sub(entry.first_lsn.0)?;
         let rows = entry.rows.min(u32::try_from(rows).unwrap_or(u32::MAX));
         (rows > 0).then_some(BlockRef {
             rows,
@@ -180,7 +181,7 @@ impl Snapshot {
         infos.push(info(
             path,
             first,
-            self.position.lsn,
+            self.end.lsn,
             self.tail_bytes,
             false,
             entries,

@@ -184,7 +184,7 @@ fn last_block(snapshot: &Snapshot, first: Lsn) -> (&'static str, Vec<Cells>) {
 /// Every LSN from `oldest` on shows what was seen there; none before does.
 fn check(log: &Log, seen: &BTreeMap<Lsn, Seen>, oldest: Lsn, at: &str) {
     assert_eq!(log.oldest_as_of(), oldest, "{at}");
-    let end = log.snapshot().position().lsn;
+    let end = log.snapshot().end().lsn;
     for (lsn, seen) in seen.range(..=end) {
         let found = log.snapshot_at(*lsn);
         if *lsn < oldest {
@@ -192,10 +192,10 @@ fn check(log: &Log, seen: &BTreeMap<Lsn, Seen>, oldest: Lsn, at: &str) {
             continue;
         }
         let found = found.unwrap_or_else(|error| panic!("{at}: LSN {lsn}: {error}"));
-        let position = found.position();
+        let position = found.end();
         assert_eq!(position.lsn, *lsn, "{at}");
         if let Some(chain) = log.chain_at(*lsn) {
-            assert_eq!(position.chain, chain, "{at}: LSN {lsn}");
+            assert_eq!(position.chain, Some(chain), "{at}: LSN {lsn}");
         }
         assert_eq!(look(&found), *seen, "{at}: LSN {lsn}");
     }
@@ -325,7 +325,7 @@ async fn a_view_over_a_damaged_segment_says_so_and_knows_its_tables() {
         let segment = Arc::clone(&damaged.snapshot().sealed[torn]);
         assert!(segment.fault.is_some());
         let hole = segment.start().lsn..=segment.end.lsn;
-        for (lsn, seen) in seen.range(..=damaged.snapshot().position().lsn) {
+        for (lsn, seen) in seen.range(..=damaged.snapshot().end().lsn) {
             let view = damaged.snapshot_at(*lsn).expect("held");
             let table = view.catalog().table("plain");
             let fault = table.and_then(|table| view.damaged(table.id));

@@ -57,7 +57,7 @@ async fn nodes_agree_at_the_same_mark_whatever_the_primary_has_done_since() {
         Some(mark.digest)
     );
     let at = Some((mark.compacted, mark.next));
-    let upto = secondary.snapshot().position();
+    let upto = secondary.snapshot().end();
     let (left, right) = (primary.digest(upto.lsn, at), secondary.digest(upto.lsn, at));
     let right = right.expect("held");
     assert_eq!(left.expect("held"), right);
@@ -75,7 +75,7 @@ async fn nodes_agree_at_the_same_mark_whatever_the_primary_has_done_since() {
         assert!(digests[0].upto.lsn.0 <= lsn && lsn < digests[0].upto.lsn.0 + 3);
         assert_eq!(
             secondary.chain_at(digests[0].upto.lsn),
-            Some(digests[0].upto.chain)
+            digests[0].upto.chain
         );
     }
     let ahead = secondary.digest(Lsn(upto.lsn.0 + 1), None);
@@ -88,9 +88,7 @@ async fn nodes_agree_at_the_same_mark_whatever_the_primary_has_done_since() {
 
 /// The faults that a digest names.
 fn faults(log: &Log) -> Vec<String> {
-    let digest = log
-        .digest(log.snapshot().position().lsn, None)
-        .expect("held");
+    let digest = log.digest(log.snapshot().end().lsn, None).expect("held");
     let ranges = digest.ranges.into_iter().filter_map(|range| range.fault);
     let parts = digest.partitions.into_iter().filter_map(|part| part.fault);
     ranges.chain(parts).collect()
@@ -100,7 +98,7 @@ fn faults(log: &Log) -> Vec<String> {
 async fn one_flipped_byte_makes_digests_differ_and_is_named_until_it_is_repaired() {
     let pair = Pair::new().await;
     let (primary, secondary) = (pair.primary.log(), pair.secondary.log());
-    let upto = secondary.snapshot().position().lsn;
+    let upto = secondary.snapshot().end().lsn;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::WalError;
 use crate::format::row::{Refusal, Row};
-use crate::format::schema::{Column, ColumnRole, ColumnType, MAX_NAME, TableSchema};
+use crate::format::schema::{Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_NAME, TableSchema};
 use crate::ids::Lsn;
 use crate::write::inbox::{GroupId, Inbox, lock};
 use crate::write::registry::Registry;
@@ -205,7 +205,7 @@ fn check_table_name(name: &str) -> Result<(), Refusal> {
             reason,
         })
     };
-    if name == crate::DEAD_LETTERS {
+    if name == DEAD_LETTERS {
         return Ok(());
     }
     if name == "system" || name == "information_schema" || name.starts_with("system.") {

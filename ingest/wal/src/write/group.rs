@@ -18,7 +18,7 @@ use crate::format::column::widen_array;
 use crate::format::control::Control;
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
-use crate::ids::{Lsn, Position, TableId};
+use crate::ids::{Chain, Lsn, Position, TableId};
 use crate::write::batch::TableRows;
 
 /// Whole blocks that continue the log, ready to be written.
@@ -181,7 +181,7 @@ impl<'a> GroupBuilder<'a> {
             committed_at: self.committed_at,
             prev: self.tip.chain,
             body_hash: checksum(body),
-            chain: 0,
+            chain: Chain::default(),
         };
         let (bytes, chain) = header.encode();
         header.chain = chain;

@@ -136,7 +136,7 @@ fn corrupt(name: &str) -> WalError {
 fn at_lsn(lsn: u64) -> Position {
     Position {
         lsn: Lsn(lsn),
-        chain: 0,
+        chain: wal::Chain(0),
     }
 }
 

@@ -289,7 +289,7 @@ async fn two_histories_part_where_the_search_says() {
     let diverged = store
         .save_diverged(primary.log().id(), common)
         .expect("puts it aside");
-    assert_eq!((diverged.from, diverged.to), (common, end));
+    assert_eq!((diverged.from, diverged.to), (common.into(), end.into()));
     assert_eq!(store.list_diverged().expect("reads").len(), 1);
     let mut mine = store.open_existing().expect("opens").expect("a log");
     assert_eq!(mine.tip(), common);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use wal::{Lsn, NodeCopy, Position};
+use wal::{Chain, Lsn, NodeCopy, Position};
 
 use crate::lag::Freshness;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
@@ -113,7 +113,7 @@ impl Entry {
         assert!(report.received >= report.flushed && report.flushed >= report.applied);
         let flushed = Position {
             lsn: Lsn(report.flushed),
-            chain: report.chain,
+            chain: Chain(report.chain),
         };
         // Nobody below has more of this log than the node itself.
         let disks = report.descendants.iter().map(|disk| NodeCopy {

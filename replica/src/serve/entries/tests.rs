@@ -17,7 +17,7 @@ fn peer(id: &str) -> Peer {
 fn at(lsn: u64) -> Position {
     Position {
         lsn: Lsn(lsn),
-        chain: 1,
+        chain: wal::Chain(1),
     }
 }
 

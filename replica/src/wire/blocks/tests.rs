@@ -8,7 +8,7 @@ fn chunk(parts: Vec<Bytes>, end: u64) -> Chunk {
         parts,
         end: Position {
             lsn: Lsn(end),
-            chain: end ^ 0xabcd,
+            chain: wal::Chain(end ^ 0xabcd),
         },
     }
 }
@@ -127,7 +127,7 @@ fn followers_at_the_same_place_share_the_work() {
     let other = Chunk {
         end: Position {
             lsn: Lsn(1),
-            chain: 99,
+            chain: wal::Chain(99),
         },
         ..other
     };

@@ -15,7 +15,7 @@ pub(crate) fn log(text: &mut Exposition, view: &View) {
     text.gauge(
         "headwater_log_durable_lsn",
         "Everything below is on disk here and can be queried.",
-        snapshot.position().lsn,
+        snapshot.end().lsn,
     );
     text.gauge(
         "headwater_log_oldest_lsn",

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::bytes::{checksum, u64_at};
 use crate::disk::Disk;
 use crate::error::{Operation, WalError};
-use crate::ids::{Boundary, LogId, Lsn, Position};
+use crate::ids::{Boundary, Chain, LogId, Lsn, Position};
 
 /// Where segments began: those in the file, and no others unless it could not be written.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl SegmentStarts {
     }
 
     /// The chain value of the log before the segment that began at `lsn`.
-    pub(crate) fn chain_at(&self, lsn: Lsn) -> Option<u64> {
+    pub(crate) fn chain_at(&self, lsn: Lsn) -> Option<Chain> {
         let genesis = self.log.genesis();
         if lsn == genesis.lsn {
             return Some(genesis.chain);
@@ -211,7 +211,7 @@ pub(crate) fn encode(log: LogId, starts: &[Position]) -> Vec<u8> {
     let mut out = Vec::with_capacity(starts.len() * RECORD);
     for start in starts {
         out.extend_from_slice(&start.lsn.0.to_le_bytes());
-        out.extend_from_slice(&start.chain.to_le_bytes());
+        out.extend_from_slice(&start.chain.0.to_le_bytes());
         out.extend_from_slice(&sum(log, *start).to_le_bytes());
     }
     out
@@ -222,7 +222,7 @@ fn decode(log: LogId) -> impl Fn(&[u8]) -> Option<Position> {
     move |record| {
         let start = Position {
             lsn: Lsn(u64_at(record, 0)),
-            chain: u64_at(record, 8),
+            chain: Chain(u64_at(record, 8)),
         };
         (sum(log, start) == u64_at(record, 16)).then_some(start)
     }
@@ -232,7 +232,7 @@ fn sum(log: LogId, start: Position) -> u64 {
     let mut covered = [0; 32];
     covered[..16].copy_from_slice(&log.0);
     covered[16..24].copy_from_slice(&start.lsn.0.to_le_bytes());
-    covered[24..].copy_from_slice(&start.chain.to_le_bytes());
+    covered[24..].copy_from_slice(&start.chain.0.to_le_bytes());
     checksum(&covered)
 }
 

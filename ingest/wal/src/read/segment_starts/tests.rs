@@ -168,7 +168,7 @@ fn check(log: &Log, starts: &[Position], all: &[Position]) {
     assert!(super::tests::all(log).iter().all(|at| at.lsn >= oldest));
     let mut landmarks = starts.to_vec();
     landmarks.extend(held(log));
-    let end = log.snapshot().position();
+    let end = log.end();
     landmarks.retain(|at| at.lsn < end.lsn);
     landmarks.push(end);
     assert_eq!(log.landmarks(usize::MAX), landmarks);
@@ -255,7 +255,7 @@ async fn a_crash_before_segments_are_gone_leaves_both_and_is_no_contradiction() 
     for crash in 0..2 {
         let primary = open(&os(), copy.path());
         let log = primary.log();
-        assert_eq!(log.oldest(), starts[crash]);
+        assert_eq!(log.oldest(), starts[crash].into());
         assert_eq!(log.state().starts.starts().as_slice(), starts);
         for at in known.iter().filter(|at| at.lsn >= log.oldest().lsn) {
             assert_eq!(log.chain_at(at.lsn), Some(at.chain));
@@ -337,10 +337,10 @@ async fn what_contradicts_the_log_is_not_believed() {
     let inside = all.iter().find(|at| !starts.contains(at)).expect("one");
     let behind = Position {
         lsn: Lsn(1 << 40),
-        chain: 1,
+        chain: Chain(1),
     };
     let mut other = starts[1];
-    other.chain ^= 1;
+    other.chain.0 ^= 1;
     for wrong in [other, *inside, behind] {
         let mut claimed = vec![starts[0]];
         claimed.extend([wrong, starts[2]]);
@@ -450,7 +450,7 @@ async fn a_full_disk_is_relieved_segment_by_segment_and_nothing_is_forgotten() {
     });
     for gone in 1..3 {
         compact_now(source.log()).expect("retires one");
-        assert_eq!(source.log().oldest(), starts[gone]);
+        assert_eq!(source.log().oldest(), starts[gone].into());
         assert_eq!(source.log().chain_at(starts[1].lsn), Some(starts[1].chain));
         assert!(!source.file().exists());
     }
@@ -466,7 +466,7 @@ async fn a_full_disk_is_relieved_segment_by_segment_and_nothing_is_forgotten() {
 fn what_is_too_much_is_thinned_out_and_the_newest_stays() {
     let at = |lsn| Position {
         lsn: Lsn(lsn),
-        chain: 7,
+        chain: Chain(7),
     };
     for count in 1..40 {
         let mut starts: Vec<Position> = (0..count).map(at).collect();

@@ -12,7 +12,7 @@ use crate::error::{Operation, WalError};
 use crate::format::catalog::Catalog;
 use crate::format::schema::TableSchema;
 use crate::format::segment::{BlockEntry, SegmentFooter};
-use crate::ids::{LogId, Lsn, Position};
+use crate::ids::{Boundary, LogId, Lsn, Position};
 use crate::open::closed::{SegmentContent, SegmentFile, end_of, rows_of, segment_files};
 use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::paths::{DIVERGED, DRAFT, FETCHED_NEW, LOG_PREFIX, log_dir, segment_name};
@@ -25,8 +25,9 @@ use crate::read::segment_starts;
 pub struct Diverged {
     /// Its directory: segments, and of a whole log the manifest and Parquet files.
     pub path: PathBuf,
-    pub from: Position,
-    pub to: Position,
+    /// Where it begins and ends; without chain values where its files do not say.
+    pub from: Boundary,
+    pub to: Boundary,
     pub rows: u64,
     pub bytes: u64,
 }
@@ -55,8 +56,8 @@ pub fn save_diverged(
     if at == tip {
         return Ok(Diverged {
             path: diverged,
-            from: at,
-            to: at,
+            from: at.into(),
+            to: at.into(),
             rows: 0,
             bytes: 0,
         });
@@ -134,8 +135,8 @@ fn put_aside(
     disk.sync_names(diverged)?;
     Ok(Diverged {
         path,
-        from: at,
-        to: tip,
+        from: at.into(),
+        to: tip.into(),
         rows,
         bytes,
     })
@@ -282,29 +283,25 @@ pub(crate) fn keep_as(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<Pat
 }
 
 fn tail_name(log: LogId, from: Position, to: Position) -> String {
-    format!(
-        "{TAIL_PREFIX}{log}-{}-{}-{:016x}",
-        from.lsn, to.lsn, to.chain
-    )
+    format!("{TAIL_PREFIX}{log}-{}-{}-{}", from.lsn, to.lsn, to.chain)
 }
 
 fn summary(path: PathBuf, segment_files: &[SegmentFile], first: Lsn) -> Diverged {
-    let unknown = Position {
-        lsn: first,
-        chain: 0,
-    };
     let contents = || {
         segment_files
             .iter()
             .filter_map(|piece| piece.content.as_ref())
     };
-    let from = contents().next().map(|content| content.header.start);
+    let from = contents()
+        .next()
+        .map_or(Boundary::unproven(first), |content| {
+            content.header.start.into()
+        });
     let rows = contents().map(SegmentContent::rows).sum();
-    let from = from.unwrap_or(unknown);
     Diverged {
         path,
         from,
-        to: tip(segment_files).unwrap_or(from),
+        to: tip(segment_files).map_or(from, Boundary::from),
         rows,
         bytes: segment_files
             .iter()
@@ -356,9 +353,9 @@ fn whole_log(disk: &dyn Disk, path: PathBuf) -> Result<Diverged, WalError> {
     found.rows = contents.map(SegmentContent::rows).sum::<u64>()
         + files().map(|file| file.rows).sum::<u64>();
     found.bytes += files().map(|file| file.bytes).sum::<u64>();
-    found.from = manifest.log.genesis();
+    found.from = manifest.log.genesis().into();
     if found.to.lsn < manifest.compacted.lsn {
-        found.to = manifest.compacted;
+        found.to = manifest.compacted.into();
     }
     Ok(found)
 }

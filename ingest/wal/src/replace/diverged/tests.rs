@@ -101,7 +101,7 @@ fn log_and_shelf_together_are_what_was_there_wherever_it_is_cut() {
         assert_eq!((follower.tip(), recovery.torn_tail), (*at, None));
         assert_eq!(recovery.damaged, 0, "{at}");
         drop(follower);
-        assert_eq!((done.from, done.to), (*at, tip));
+        assert_eq!((done.from, done.to), ((*at).into(), tip.into()));
         let listed = list_diverged(&disk(), copy.path()).expect("reads");
         if *at == tip {
             assert_eq!((done.rows, done.bytes, listed.len()), (0, 0, 0));
@@ -135,7 +135,7 @@ fn what_is_no_boundary_or_is_in_files_is_not_cut() {
         .for_each(|at| refused(*at));
     let last = all[all.len() - 2];
     refused(Position {
-        chain: last.chain ^ 1,
+        chain: crate::Chain(last.chain.0 ^ 1),
         ..last
     });
     refused(Position {
@@ -207,7 +207,10 @@ fn a_log_that_is_kept_whole_is_listed() {
     let listed = list_diverged(&disk(), dir.path()).expect("reads");
     let rows = (0..60).map(|number| 1 + number % 3).sum::<u64>();
     assert_eq!(listed.len(), 1);
-    assert_eq!((listed[0].from, listed[0].to), (id.genesis(), tip));
+    assert_eq!(
+        (listed[0].from, listed[0].to),
+        (id.genesis().into(), tip.into())
+    );
     assert_eq!((listed[0].rows, &listed[0].path), (rows, &to));
     // A second one of the same name gets a number.
     std::fs::create_dir(log_dir(dir.path(), id)).expect("makes");
