@@ -22,6 +22,29 @@ fn conf_files_parse_to_the_defaults() {
     );
 }
 
+/// Tables and commands apart.
+#[test]
+fn documents_are_wrapped_at_100_columns() {
+    let mut long = Vec::new();
+    for (path, text) in files("", "md") {
+        let mut command = false;
+        for (number, line) in text.lines().enumerate() {
+            command ^= line.trim_start().starts_with("```");
+            let is_prose = !command && !line.starts_with('|');
+            // A link or a command in a sentence is not broken.
+            let can_break = line.trim().rsplit('`').count() < 3 && !line.contains("](");
+            if is_prose && can_break && line.chars().count() > 100 {
+                long.push(format!("{path}:{}", number + 1));
+            }
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "longer than 100 columns:\n{}",
+        long.join("\n")
+    );
+}
+
 /// The members of the workspace, by their folders.
 fn members() -> Vec<String> {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
