@@ -35,6 +35,8 @@ pub use serve::entries::Forgotten;
 pub use serve::listener::Listener;
 pub use serve::registry::{Registry, Summaries};
 pub use serve::source::{Lineage, Source};
-pub use status::{FollowPhase, FollowStatus, Hop, Member, SecondaryState, SecondaryStatus};
+pub use status::{
+    Descendant, FollowPhase, FollowStatus, Hop, Member, SecondaryState, SecondaryStatus,
+};
 pub use wire::NodeSummary;
 pub use wire::blocks::Compression;

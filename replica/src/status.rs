@@ -10,7 +10,7 @@ use wal::{BootstrapProgress, Diverged, Epoch, LogId, Lsn, Position};
 use crate::wire::{NodeSummary, WireHop};
 
 /// A node on the way to the primary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
     /// Identity of its data directory.
     pub id: String,
@@ -45,7 +45,7 @@ pub struct Member {
 }
 
 /// What a primary knows of one secondary, connected or remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecondaryStatus {
     /// Common name of its certificate.
     pub name: String,
@@ -56,20 +56,28 @@ pub struct SecondaryStatus {
     /// How it stands.
     pub state: SecondaryState,
     /// Protocol version of its connection; 0: never connected since this node started.
+    #[serde(default)]
     pub protocol: u16,
     /// Where it serves other secondaries; empty when it does not.
+    #[serde(default)]
     pub serves: String,
     /// Those who follow it, directly or not.
-    pub descendants: Vec<NodeSummary>,
+    #[serde(default)]
+    pub descendants: Vec<Descendant>,
     /// At the same place in the log its Parquet files are not the same as here.
+    #[serde(default)]
     pub files_differ: bool,
     /// End of what was handed to its connection.
+    #[serde(rename = "sent_lsn")]
     pub sent: Lsn,
     /// End of what its log has accepted.
+    #[serde(rename = "received_lsn")]
     pub received: Lsn,
     /// End of what is on its disk.
+    #[serde(rename = "flushed_lsn")]
     pub flushed: Lsn,
     /// End of what its queries see.
+    #[serde(rename = "applied_lsn")]
     pub applied: Lsn,
     /// Rows the primary has durable that its queries do not see.
     pub lag_rows: u64,
@@ -78,11 +86,44 @@ pub struct SecondaryStatus {
     /// Age of the newest moment of this primary that it has wholly applied; `None`: not known yet.
     pub lag_ms: Option<u64>,
     /// When the present or last connection began.
+    #[serde(rename = "connected_unix_ms")]
     pub connected_at_unix_ms: u64,
     /// When it was last heard.
     pub last_seen_unix_ms: u64,
     /// Why it is disconnected or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A secondary that follows a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descendant {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Common name of its certificate.
+    pub name: String,
+    /// Where it connected from last.
+    pub address: String,
+    /// As its relay sees it.
+    pub state: SecondaryState,
+    /// End of what its queries see.
+    #[serde(rename = "applied_lsn")]
+    pub applied: Lsn,
+    /// Identity of the relay.
+    pub via: String,
+}
+
+impl From<&NodeSummary> for Descendant {
+    fn from(summary: &NodeSummary) -> Self {
+        Self {
+            id: summary.id.clone(),
+            name: summary.name.clone(),
+            address: summary.address.clone(),
+            state: SecondaryState::from(summary.state.as_str()),
+            applied: Lsn(summary.applied),
+            via: summary.via.clone(),
+        }
+    }
 }
 
 /// State of a secondary as its upstream sees it.

@@ -13,11 +13,8 @@ mod report;
 mod signals;
 mod telemetry;
 
-pub use api::status::{
-    DamagedStatus, DescendantStatus, LogStatus, MqttStatus, ScrubStatus, SecondaryStatus, Status,
-    UpstreamStatus,
-};
-pub use api::upstream::{BootstrapStatus, DivergedStatus, HopStatus};
+pub use api::diverged::DivergedStatus;
+pub use api::status::{LogStatus, MqttStatus, Status, UpstreamStatus};
 pub use cli::run;
 pub use http::HttpError;
 pub use node::data_dir::DataDirError;

@@ -1,16 +1,19 @@
 //! What is known to be damaged on this node's disk and not repaired yet. Filled by whoever reads;
 //! emptied by repair. Holds names and reasons, never bytes. It must never hold bytes.
 
+use serde::{Deserialize, Serialize};
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
 /// One damaged file of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damaged {
     /// Relative to the log's directory.
     pub name: String,
     /// The length it should have; 0: not known.
+    #[serde(default)]
     pub bytes: u64,
     /// What is wrong with it.
     pub reason: String,

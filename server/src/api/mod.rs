@@ -2,6 +2,5 @@
 //! know how they got from one to the other.
 
 pub(crate) mod digest;
+pub(crate) mod diverged;
 pub(crate) mod status;
-pub(crate) mod upstream;
-pub(crate) mod verification;

@@ -1,10 +1,11 @@
 //! The body of `/api/v1/status`: one shape, written by a node and read by `headwater status`. Must
 //! never hold what is not in the node at that moment.
 
-use replica::{FollowPhase, SecondaryState};
+use replica::{FollowPhase, Hop, SecondaryStatus};
 use serde::{Deserialize, Serialize};
+use wal::{BootstrapProgress, Damaged, ScrubStats};
 
-use super::upstream::{BootstrapStatus, DivergedStatus, HopStatus};
+use super::diverged::DivergedStatus;
 use crate::report::accounting::Accounting;
 use crate::report::view::View;
 
@@ -76,57 +77,18 @@ pub struct LogStatus {
     pub stalled: Option<String>,
     /// Known to be damaged and not repaired yet.
     #[serde(default)]
-    pub damaged: Vec<DamagedStatus>,
+    pub damaged: Vec<Damaged>,
     /// Looking for damage, since the log was opened.
     #[serde(default)]
-    pub scrub: ScrubStatus,
-}
-
-/// What has been read in the background to find damage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScrubStatus {
-    /// Times that everything was read.
-    pub passes: u64,
-    pub bytes: u64,
-    /// Damaged segments and files that this has found.
-    pub faults: u64,
-    /// When everything was last read; 0: not yet.
-    pub last_pass_unix_ms: u64,
-}
-
-impl From<wal::ScrubStats> for ScrubStatus {
-    fn from(stats: wal::ScrubStats) -> Self {
-        Self {
-            passes: stats.passes,
-            bytes: stats.bytes,
-            faults: stats.faults,
-            last_pass_unix_ms: stats.last_pass_unix_ms,
-        }
-    }
-}
-
-/// A damaged segment or Parquet file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DamagedStatus {
-    /// Relative to the log's directory.
-    pub name: String,
-    pub reason: String,
+    pub scrub: ScrubStats,
 }
 
 impl LogStatus {
     /// What a log holds, and how the work on it stands.
-    pub(crate) fn of(
-        view: &View,
-        compaction: &wal::CompactionStats,
-        scrub: wal::ScrubStats,
-    ) -> Self {
+    pub(crate) fn of(view: &View, compaction: &wal::CompactionStats, scrub: ScrubStats) -> Self {
         let (log, snapshot) = (view.log(), view.snapshot());
         let (segments, files) = (view.segments(), snapshot.file_infos());
         let damaged = log.damage().borrow().clone();
-        let damaged = damaged.into_iter().map(|damaged| DamagedStatus {
-            name: damaged.name,
-            reason: damaged.reason,
-        });
         Self {
             log_id: log.id().to_string(),
             epoch: snapshot.epoch().0,
@@ -143,8 +105,8 @@ impl LogStatus {
             compaction_error: compaction.last_error.clone(),
             disk_free_bytes: log.disk_free(),
             stalled: log.stalled().borrow().clone(),
-            damaged: damaged.collect(),
-            scrub: scrub.into(),
+            damaged,
+            scrub,
         }
     }
 }
@@ -183,90 +145,6 @@ impl MqttStatus {
     }
 }
 
-/// One secondary, as the node that it follows sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecondaryStatus {
-    pub name: String,
-    pub id: String,
-    pub address: String,
-    pub state: SecondaryState,
-    pub sent_lsn: u64,
-    pub received_lsn: u64,
-    pub flushed_lsn: u64,
-    pub applied_lsn: u64,
-    pub lag_rows: u64,
-    pub lag_bytes: u64,
-    /// Null: not known yet.
-    pub lag_ms: Option<u64>,
-    pub connected_unix_ms: u64,
-    pub last_seen_unix_ms: u64,
-    /// Version of the protocol that it speaks; 0: not connected since this node started.
-    #[serde(default)]
-    pub protocol: u16,
-    /// Where it serves others; empty when it does not.
-    #[serde(default)]
-    pub serves: String,
-    /// Its Parquet files are not those that this node has at the same place.
-    #[serde(default)]
-    pub files_differ: bool,
-    /// Who follows it, directly or through others.
-    #[serde(default)]
-    pub descendants: Vec<DescendantStatus>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// A secondary that follows a relay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DescendantStatus {
-    pub id: String,
-    pub name: String,
-    pub address: String,
-    /// As its relay sees it.
-    pub state: SecondaryState,
-    pub applied_lsn: u64,
-    /// Id of the relay.
-    pub via: String,
-}
-
-impl From<replica::NodeSummary> for DescendantStatus {
-    fn from(summary: replica::NodeSummary) -> Self {
-        Self {
-            id: summary.id,
-            name: summary.name,
-            address: summary.address,
-            state: SecondaryState::from(summary.state.as_str()),
-            applied_lsn: summary.applied,
-            via: summary.via,
-        }
-    }
-}
-
-impl From<replica::SecondaryStatus> for SecondaryStatus {
-    fn from(secondary: replica::SecondaryStatus) -> Self {
-        Self {
-            name: secondary.name,
-            id: secondary.id,
-            address: secondary.address.to_string(),
-            state: secondary.state,
-            sent_lsn: secondary.sent.0,
-            received_lsn: secondary.received.0,
-            flushed_lsn: secondary.flushed.0,
-            applied_lsn: secondary.applied.0,
-            lag_rows: secondary.lag_rows,
-            lag_bytes: secondary.lag_bytes,
-            lag_ms: secondary.lag_ms,
-            connected_unix_ms: secondary.connected_at_unix_ms,
-            last_seen_unix_ms: secondary.last_seen_unix_ms,
-            protocol: secondary.protocol,
-            serves: secondary.serves,
-            files_differ: secondary.files_differ,
-            descendants: secondary.descendants.into_iter().map(Into::into).collect(),
-            reason: secondary.reason,
-        }
-    }
-}
-
 /// Whom a secondary follows, as it sees that itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
@@ -277,13 +155,13 @@ pub struct UpstreamStatus {
     pub upstreams: Vec<String>,
     /// The upstream, whom it follows, and so on; empty without contact.
     #[serde(default)]
-    pub route: Vec<HopStatus>,
+    pub route: Vec<Hop>,
     /// Whether the last of the route is the primary.
     #[serde(default)]
     pub rooted: bool,
     /// How far the snapshot under way is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bootstrap: Option<BootstrapStatus>,
+    pub bootstrap: Option<BootstrapProgress>,
     /// Snapshots taken in since the node started.
     #[serde(default)]
     pub snapshots: u64,
@@ -315,9 +193,9 @@ impl From<replica::FollowStatus> for UpstreamStatus {
         Self {
             address: follow.upstream,
             upstreams: follow.upstreams,
-            route: follow.route.into_iter().map(Into::into).collect(),
+            route: follow.route,
             rooted: follow.rooted,
-            bootstrap: follow.bootstrap.map(Into::into),
+            bootstrap: follow.bootstrap,
             snapshots: follow.snapshots,
             divergences: follow.divergences,
             diverged: follow.diverged.into_iter().map(Into::into).collect(),
@@ -338,6 +216,8 @@ impl From<replica::FollowStatus> for UpstreamStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use replica::{Descendant, SecondaryState};
+    use wal::Lsn;
 
     #[test]
     fn what_a_node_writes_the_command_reads() {
@@ -357,11 +237,12 @@ mod tests {
             compaction_error: None,
             disk_free_bytes: Some(1 << 40),
             stalled: Some("the disk is too full".to_owned()),
-            damaged: vec![DamagedStatus {
+            damaged: vec![Damaged {
                 name: "00000000000000000000.log".to_owned(),
+                bytes: 0,
                 reason: "a flipped bit".to_owned(),
             }],
-            scrub: ScrubStatus::default(),
+            scrub: ScrubStats::default(),
         };
         let status = Status {
             node: "a".to_owned(),
@@ -429,26 +310,26 @@ mod tests {
         SecondaryStatus {
             name: "relay".to_owned(),
             id: "r1".to_owned(),
-            address: "10.0.0.2:9".to_owned(),
+            address: "10.0.0.2:9".parse().unwrap(),
             state: SecondaryState::Streaming,
-            sent_lsn: 12,
-            received_lsn: 12,
-            flushed_lsn: 12,
-            applied_lsn: 11,
+            sent: Lsn(12),
+            received: Lsn(12),
+            flushed: Lsn(12),
+            applied: Lsn(11),
             lag_rows: 1,
             lag_bytes: 90,
             lag_ms: Some(3),
-            connected_unix_ms: 1,
+            connected_at_unix_ms: 1,
             last_seen_unix_ms: 2,
             protocol: 3,
             serves: "0.0.0.0:7441".to_owned(),
             files_differ: false,
-            descendants: vec![DescendantStatus {
+            descendants: vec![Descendant {
                 id: "s1".to_owned(),
                 name: "leaf".to_owned(),
                 address: "10.1.0.2:9".to_owned(),
                 state: SecondaryState::Streaming,
-                applied_lsn: 10,
+                applied: Lsn(10),
                 via: "r1".to_owned(),
             }],
             reason: None,

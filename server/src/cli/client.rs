@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use wal::VerifyReport;
+
 use crate::api::digest::{Digest, Mark};
 use crate::api::status::Status;
-use crate::api::verification::Verification;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +118,7 @@ impl Client {
     }
 
     /// What the node finds when it reads all that it stores; takes as long as that takes.
-    pub(crate) fn verify(&self) -> Result<Verification, ClientError> {
+    pub(crate) fn verify(&self) -> Result<VerifyReport, ClientError> {
         self.get("/api/v1/verify")
     }
 

@@ -6,9 +6,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use wal::VerifyReport;
+
 use super::exit::FAILURE;
 use super::show::{count, show_bytes};
-use crate::api::verification::Verification;
 use crate::cli::client::{Client, ClientError};
 use crate::node::data_dir::{DataDirError, DirLock};
 
@@ -39,7 +40,7 @@ pub(super) fn node(url: &str) -> Result<ExitCode, VerifyError> {
     Ok(print(&found))
 }
 
-fn read(path: &Path) -> Result<Verification, VerifyError> {
+fn read(path: &Path) -> Result<VerifyReport, VerifyError> {
     if !path.is_dir() {
         return Err(VerifyError::NoDirectory(path.to_owned()));
     }
@@ -48,10 +49,10 @@ fn read(path: &Path) -> Result<Verification, VerifyError> {
         return Err(VerifyError::NoLog(path.to_owned()));
     }
     let _held = DirLock::take(path)?;
-    Ok(wal::verify_dir(&wal::OsDisk::new(), path)?.into())
+    Ok(wal::verify_dir(&wal::OsDisk::new(), path)?)
 }
 
-fn print(found: &Verification) -> ExitCode {
+fn print(found: &VerifyReport) -> ExitCode {
     // A reader that has gone is no failure of what was verified.
     let _ = std::io::stdout().write_all(show(found).as_bytes());
     if found.faults.is_empty() {
@@ -62,7 +63,7 @@ fn print(found: &Verification) -> ExitCode {
 }
 
 /// One line for each fault, or one that says that there are none.
-fn show(found: &Verification) -> String {
+fn show(found: &VerifyReport) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if let Some(torn) = &found.torn_tail {
@@ -101,13 +102,13 @@ fn show(found: &Verification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::verification::Fault;
     use crate::node::data_dir::DataDir;
+    use wal::Fault;
 
-    const BODY: &str = r#"{"log": "00", "lsn": 9, "segments": 1, "blocks": 3, "rows": 8,
+    const BODY: &str = r#"{"log": "00000000000000000000000000000000", "lsn": 9, "segments": 1, "blocks": 3, "rows": 8,
         "files": 2, "file_rows": 5, "bytes": 3145728, "torn_tail": null, "faults": []}"#;
 
-    fn body() -> Verification {
+    fn body() -> VerifyReport {
         serde_json::from_str(BODY).unwrap()
     }
 
@@ -125,7 +126,7 @@ mod tests {
             "\"torn_tail\": null",
             r#""torn_tail": {"file": "a.log", "offset": 7, "bytes": 3, "reason": "short"}"#,
         );
-        let found: Verification = serde_json::from_str(&json).unwrap();
+        let found: VerifyReport = serde_json::from_str(&json).unwrap();
         let text = show(&found);
         assert!(text.starts_with("a.log at offset 7: an unfinished write of 3 bytes"));
         assert!(
@@ -142,7 +143,7 @@ mod tests {
             reason: "the checksum differs".to_owned(),
             covers: covers.to_owned(),
         };
-        let found = Verification {
+        let found = VerifyReport {
             faults: vec![fault("a.log", "LSN 10 to 90"), fault("b.parquet", "")],
             ..body()
         };

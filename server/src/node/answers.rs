@@ -159,7 +159,7 @@ impl HttpNode for PrimaryParts {
             log: Some(LogStatus::of(&view, &compaction, scrub)),
             mqtt: self.mqtt.with(MqttStatus::of),
             accounting: Some(accounting),
-            secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
+            secondaries,
             ..self.who.status(PRIMARY)
         };
         json(&status)
@@ -306,7 +306,7 @@ impl HttpNode for SecondaryParts {
             log: view.map(|view| LogStatus::of(view, &compaction, scrub)),
             upstream: self.follow().map(Into::into),
             accounting: view.map(|view| followed(view, secondaries.as_deref())),
-            secondaries: secondaries.map(|all| all.into_iter().map(Into::into).collect()),
+            secondaries,
             ..self.who.status(SECONDARY)
         };
         json(&status)

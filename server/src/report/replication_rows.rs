@@ -2,7 +2,7 @@
 //! Pure; must never invent a position that no peer has told.
 
 use query::ReplicationRow;
-use replica::{NodeSummary, SecondaryState};
+use replica::Descendant;
 
 use super::who::{PRIMARY, SECONDARY, Who};
 
@@ -51,7 +51,7 @@ fn follower_of(
     own: &Who,
     durable: u64,
     relay: &replica::SecondaryStatus,
-    summary: &NodeSummary,
+    summary: &Descendant,
 ) -> ReplicationRow {
     let find = |id: &str| relay.descendants.iter().find(|one| one.id == id);
     let mut hops = 2;
@@ -67,9 +67,9 @@ fn follower_of(
         peer: summary.name.clone(),
         role: SECONDARY.to_owned(),
         address: summary.address.clone(),
-        state: SecondaryState::from(summary.state.as_str()).to_string(),
-        applied_lsn: Some(summary.applied),
-        lag_rows: Some(durable.saturating_sub(summary.applied)),
+        state: summary.state.to_string(),
+        applied_lsn: Some(summary.applied.0),
+        lag_rows: Some(durable.saturating_sub(summary.applied.0)),
         id: summary.id.clone(),
         via: via.clone(),
         hops,
@@ -119,6 +119,7 @@ mod tests {
     use wal::Lsn;
 
     use super::*;
+    use replica::SecondaryState;
 
     fn own() -> Who {
         Who {
@@ -128,18 +129,18 @@ mod tests {
         }
     }
 
-    fn summary(name: &str, via: &str) -> NodeSummary {
-        NodeSummary {
+    fn summary(name: &str, via: &str) -> Descendant {
+        Descendant {
             id: format!("id-{name}"),
             name: name.to_owned(),
             address: "10.0.0.9:1".to_owned(),
-            state: "streaming".to_owned(),
-            applied: 7,
+            state: SecondaryState::Streaming,
+            applied: Lsn(7),
             via: format!("id-{via}"),
         }
     }
 
-    fn relay(below: Vec<NodeSummary>) -> replica::SecondaryStatus {
+    fn relay(below: Vec<Descendant>) -> replica::SecondaryStatus {
         replica::SecondaryStatus {
             name: "relay".to_owned(),
             id: "id-relay".to_owned(),

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::unix_nanos;
 use crate::error::{Operation, WalError};
 use crate::ids::Lsn;
@@ -24,7 +26,7 @@ pub struct ScrubConfig {
 }
 
 /// What scrubbing has done since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubStats {
     /// Times that everything was read.
     pub passes: u64,

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
@@ -17,11 +19,12 @@ use crate::read::log::Log;
 use crate::read::sealed::Sealed;
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// None: the directory holds no log.
     pub log: Option<LogId>,
-    /// Where the log ends.
+    /// Where the log ends. In JSON only the LSN is told.
+    #[serde(rename = "lsn", serialize_with = "lsn_alone", skip_deserializing)]
     pub position: Position,
     pub segments: u64,
     pub blocks: u64,
@@ -37,13 +40,17 @@ pub struct VerifyReport {
 }
 
 /// Something that is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     pub file: String,
     pub offset: u64,
     pub reason: String,
     /// Which rows it concerns.
     pub covers: String,
+}
+
+fn lsn_alone<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    position.lsn.serialize(serializer)
 }
 
 impl Log {

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
@@ -27,7 +29,7 @@ pub struct Recovery {
 }
 
 /// The end of a write that did not complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TornTail {
     pub file: String,
     pub offset: u64,

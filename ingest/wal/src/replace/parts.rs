@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Operation, WalError};
@@ -24,7 +26,7 @@ pub struct Missing {
 }
 
 /// How far the files of a staged log have come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootstrapProgress {
     pub files: u64,
     pub files_held: u64,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wal::{Chain, Lsn, NodeCopy, Position};
 
 use crate::lag::Freshness;
-use crate::status::{Member, SecondaryState, SecondaryStatus};
+use crate::status::{Descendant, Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
 use crate::wire::{NodeSummary, Report};
 
@@ -153,7 +153,7 @@ impl Entry {
             state: self.state,
             protocol: self.peer.protocol,
             serves: self.peer.serves.clone(),
-            descendants: self.descendants.clone(),
+            descendants: self.descendants.iter().map(Descendant::from).collect(),
             files_differ: self.files_differ,
             sent: self.sent,
             received: self.received,

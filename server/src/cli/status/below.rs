@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use replica::SecondaryState;
+use replica::{Descendant, SecondaryState, SecondaryStatus};
 
 use super::tree::Branch;
-use crate::api::status::{DescendantStatus, SecondaryStatus, Status};
+use crate::api::status::Status;
 use crate::cli::show::{count, show_bytes, show_lag, show_moment};
 
 /// One node that is known of, and where it stands.
@@ -26,7 +26,7 @@ struct Known<'a> {
 enum Told<'a> {
     Here(&'a SecondaryStatus),
     /// By a relay; and the end of the log.
-    Relayed(&'a DescendantStatus, u64),
+    Relayed(&'a Descendant, u64),
 }
 
 /// Those below the node that was asked.
@@ -139,7 +139,7 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
         secondary.name,
         secondary.address,
         secondary.state,
-        secondary.applied_lsn,
+        secondary.applied,
         count(secondary.lag_rows, "row"),
         show_bytes(secondary.lag_bytes),
         show_lag(secondary.lag_ms)
@@ -164,11 +164,11 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
     }
 }
 
-fn relayed(told: &DescendantStatus, role: &str, end: u64) -> Branch {
-    let lag = count(end.saturating_sub(told.applied_lsn), "row");
+fn relayed(told: &Descendant, role: &str, end: u64) -> Branch {
+    let lag = count(end.saturating_sub(told.applied.0), "row");
     Branch::new(format!(
         "{}  {role}  {}  {}  lsn {}  lag {lag}",
-        told.name, told.address, told.state, told.applied_lsn
+        told.name, told.address, told.state, told.applied
     ))
 }
 
