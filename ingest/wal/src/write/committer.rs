@@ -311,13 +311,19 @@ impl CommitLoop {
         if taken.is_empty() {
             return Ok(true);
         }
-        let rows = tables
+        let rows: u64 = tables
             .values()
             .flatten()
             .map(|piece| piece.times.len() as u64)
             .sum();
         self.pacer.took(started, rows);
         let group = self.encode(Vec::new(), tables)?;
+        let encoded: u64 = group
+            .entries
+            .iter()
+            .map(|entry| u64::from(entry.rows))
+            .sum();
+        assert_eq!(rows, encoded, "every row that was taken is in a block");
         if !self.commit(group)? {
             return Ok(false);
         }

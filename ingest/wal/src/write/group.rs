@@ -34,6 +34,18 @@ pub(crate) struct Group {
     pub(crate) seals: bool,
 }
 
+impl Group {
+    /// Where the log ends after this group, whose blocks must follow each other from `at` on.
+    pub(crate) fn follows(&self, at: Lsn) -> Lsn {
+        let end = self.entries.iter().fold(at, |at, entry| {
+            assert_eq!(entry.first_lsn, at, "a block continues the one before");
+            entry.end_lsn()
+        });
+        assert_eq!(end, self.end.lsn, "as many rows as the LSN advances by");
+        end
+    }
+}
+
 /// Encodes the blocks of one group.
 pub(crate) struct GroupBuilder<'a> {
     writer: &'a mut BodyWriter,

@@ -154,6 +154,9 @@ impl Writer {
     /// the last may seal the segment. An error that [`WalError::is_full`] leaves everything as it
     /// was: the same call may be made again.
     pub(crate) fn commit(&mut self, state: &LogState, groups: &[Group]) -> Result<(), WalError> {
+        let end = groups
+            .iter()
+            .fold(self.tip.lsn, |at, group| group.follows(at));
         self.active.append(groups)?;
         let started = Instant::now();
         self.active
@@ -164,6 +167,7 @@ impl Writer {
         for group in groups {
             self.take_in(state, group)?;
         }
+        assert_eq!(self.tip.lsn, end, "what is published is what was written");
         self.active.spill(self.disk.as_ref());
         state.published.publish(self.committed(None));
         Ok(())
