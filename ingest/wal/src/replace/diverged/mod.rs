@@ -71,7 +71,7 @@ pub fn save_diverged(
     };
     // What was retired lies below; but nothing may ever vouch for what is cut off.
     segment_starts::truncate(disk, &dir, log, at)?;
-    cut(disk, &dir, &segment_files, at)?;
+    truncate(disk, &dir, &segment_files, at)?;
     Ok(diverged)
 }
 
@@ -210,7 +210,7 @@ fn write_new(disk: &dyn Disk, path: &Path, parts: &[Bytes]) -> Result<(), WalErr
 /// Cuts the log at `at`: whole segments go newest first, each removal made to last before the next,
 /// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before may
 /// have them mapped.
-fn cut(
+fn truncate(
     disk: &dyn Disk,
     dir: &Path,
     segment_files: &[SegmentFile],
