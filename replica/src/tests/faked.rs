@@ -22,12 +22,6 @@ use crate::wire::{
     codec,
 };
 
-/// A window that takes whatever a test sends.
-pub(super) const WIDE: u32 = 32 << 20;
-
-/// Longest time for anything that is waited for.
-const LONG: Duration = Duration::from_secs(20);
-
 /// What must come within a bounded time.
 pub(super) async fn soon<T>(what: &str, step: impl Future<Output = T>) -> T {
     match timeout(LONG, step).await {
@@ -402,3 +396,8 @@ async fn carry(front: UdpSocket, back: UdpSocket, cut: Arc<AtomicBool>) {
         }
     }
 }
+
+/// A window that takes whatever a test sends.
+pub(super) const WIDE: u32 = 32 << 20;
+/// Longest time for anything that is waited for.
+const LONG: Duration = Duration::from_secs(20);

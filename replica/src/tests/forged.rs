@@ -20,9 +20,6 @@ struct Stage {
     secondary: Secondary,
 }
 
-/// Good blocks that come before what is forged.
-const GOOD: usize = 2;
-
 /// What a host does wrong: bytes of the stream of blocks, and whether the stream ends after them.
 struct Forged {
     what: &'static str,
@@ -493,3 +490,6 @@ async fn an_upstream_that_falls_silent_is_left_and_one_that_hears_nothing_too() 
     following.stop().await;
     primary.stop().await;
 }
+
+/// Good blocks that come before what is forged.
+const GOOD: usize = 2;

@@ -12,13 +12,6 @@ use crate::quic::FETCH_AHEAD_BYTES;
 use crate::status::SecondaryStatus;
 use crate::wire::{Hello, MAX_MESSAGE_LEN, PROTOCOL_MAX};
 
-/// Text of one row of bulk, and so about the length of its block.
-const BULK: usize = 256 << 10;
-
-/// Most bytes that are read from the log in one step, which is one block of bulk: they are noted as
-/// sent before they leave.
-const STEP: u64 = (BULK + 1024) as u64;
-
 fn listening() -> ListenConfig {
     ListenConfig::new(any(), hop("primary"))
 }
@@ -350,3 +343,9 @@ async fn who_takes_no_answer_to_hello_is_shown_out() {
     }
     primary.stop().await;
 }
+
+/// Text of one row of bulk, and so about the length of its block.
+const BULK: usize = 256 << 10;
+/// Most bytes that are read from the log in one step, which is one block of bulk: they are noted as
+/// sent before they leave.
+const STEP: u64 = (BULK + 1024) as u64;

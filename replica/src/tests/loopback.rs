@@ -14,9 +14,6 @@ use crate::files::Files;
 use crate::files::leases::Leases;
 use crate::quic::{Endpoint, Link};
 
-/// The log that every [`Shelf`] belongs to.
-pub(crate) const LOG: LogId = LogId([7; 16]);
-
 /// The name of the segment that begins at `lsn`.
 pub(crate) fn segment(lsn: u64) -> String {
     format!("{lsn:020}.log")
@@ -127,3 +124,6 @@ impl Files for Shelf {
         Ok(())
     }
 }
+
+/// The log that every [`Shelf`] belongs to.
+pub(crate) const LOG: LogId = LogId([7; 16]);

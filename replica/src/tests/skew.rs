@@ -17,23 +17,6 @@ use crate::wire::{
     Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Refuse, Route, Versions, Welcome, WireHop, blocks,
 };
 
-/// What the build after this one speaks.
-const NEXT: Versions = Versions {
-    min: PROTOCOL_MAX,
-    max: PROTOCOL_MAX + 1,
-};
-
-/// The version before that build's own.
-const BEFORE: u16 = PROTOCOL_MAX;
-
-/// Those next to what this build speaks.
-const TOO_OLD: u16 = PROTOCOL_MIN - 1;
-const TOO_NEW: u16 = PROTOCOL_MAX + 1;
-
-/// Far from each other, and long beside the time that a connection takes to close.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
 /// Takes blocks and reports them, and hears nothing that this version does not know, until it has
 /// everything below `end`.
 async fn follow_as_before(
@@ -368,3 +351,17 @@ async fn an_upstream_that_picks_a_version_never_offered_is_left_for_longer_each_
     drop(log);
     primary.stop().await;
 }
+
+/// What the build after this one speaks.
+const NEXT: Versions = Versions {
+    min: PROTOCOL_MAX,
+    max: PROTOCOL_MAX + 1,
+};
+/// The version before that build's own.
+const BEFORE: u16 = PROTOCOL_MAX;
+/// Those next to what this build speaks.
+const TOO_OLD: u16 = PROTOCOL_MIN - 1;
+const TOO_NEW: u16 = PROTOCOL_MAX + 1;
+/// Far from each other, and long beside the time that a connection takes to close.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);

@@ -15,11 +15,6 @@ use crate::quic::Endpoint;
 use crate::quic::Link;
 use crate::revocation_watch::keep;
 
-const SOON: Duration = Duration::from_millis(5);
-
-/// What is promised within this time comes at once, unless it never does.
-const WITHIN: Duration = Duration::from_secs(10);
-
 struct Cluster(TempDir);
 
 impl Cluster {
@@ -345,3 +340,7 @@ async fn an_identity_in_memory_knows_of_no_revocations() {
         .await;
     assert!(identity.revocations().crls().is_empty());
 }
+
+const SOON: Duration = Duration::from_millis(5);
+/// What is promised within this time comes at once, unless it never does.
+const WITHIN: Duration = Duration::from_secs(10);

@@ -3,12 +3,6 @@
 use super::*;
 use crate::wire::message::*;
 
-const LOG: [u8; 16] = [
-    0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf,
-];
-const CHAIN: u64 = 0x0123_4567_89ab_cdef;
-const NOW: i64 = 1_700_000_000_123_456_789;
-
 /// Every message and its frame, byte for byte, made by another program.
 fn golden() -> Vec<(Message, &'static str)> {
     [
@@ -411,3 +405,9 @@ fn a_retired_number_is_no_message() {
     assert!(matches!(decode(&bytes), Err(CodecError::Malformed(_))));
     assert!(matches!(decode(&[5]), Err(CodecError::Malformed(_))));
 }
+
+const LOG: [u8; 16] = [
+    0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf,
+];
+const CHAIN: u64 = 0x0123_4567_89ab_cdef;
+const NOW: i64 = 1_700_000_000_123_456_789;
