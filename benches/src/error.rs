@@ -1,4 +1,5 @@
-//! How a benchmark fails: one sentence on standard error and exit code 1. Must never print it itself.
+//! How a benchmark fails: one sentence on standard error and exit code 1. Must never print it
+//! itself.
 
 use std::fmt;
 

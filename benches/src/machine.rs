@@ -35,8 +35,8 @@ pub fn own_cpu_seconds() -> Result<f64, BenchError> {
     cpu_seconds(std::process::id())
 }
 
-/// A line of this process's `/proc/self/status` in bytes: `VmHWM` is the most memory it had resident,
-/// mapped files included, `RssAnon` what it holds of its own.
+/// A line of this process's `/proc/self/status` in bytes: `VmHWM` is the most memory it had
+/// resident, mapped files included, `RssAnon` what it holds of its own.
 ///
 /// # Errors
 /// When there is no such line.

@@ -31,7 +31,8 @@ pub struct ListenConfig {
     pub max_rate: u64,
     /// Bytes per second to one secondary; 0: no limit.
     pub max_rate_per_secondary: u64,
-    /// Protocol versions to speak; others than this build's only in tests of nodes of different builds.
+    /// Protocol versions to speak; others than this build's only in tests of nodes of different
+    /// builds.
     pub versions: Versions,
     /// How blocks travel to secondaries that understand it.
     pub compression: Compression,
@@ -69,7 +70,8 @@ pub struct FollowConfig {
     pub node: String,
     /// Identity of this node's data directory: a newer connection under the same id ends the older.
     pub node_id: String,
-    /// Protocol versions to speak; others than this build's only in tests of nodes of different builds.
+    /// Protocol versions to speak; others than this build's only in tests of nodes of different
+    /// builds.
     pub versions: Versions,
     /// Bytes the primary may send ahead of what the log has taken.
     pub receive_window_bytes: u32,
@@ -122,6 +124,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the upstream to answer: it may have to read its disk.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time between two words of a secondary, which says something every second: one whose program hangs
-/// must not count as a copy, nor hold the connection's window for ever.
+/// Time between two words of a secondary, which says something every second: one whose program
+/// hangs must not count as a copy, nor hold the connection's window for ever.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -3,9 +3,9 @@
 //! body, re-encode one or know who reads the log (`PROTOCOL.md` is the wire in words).
 //!
 //! A primary runs an [`Listener`], a secondary a [`FollowTask`] that owns the only writers of its
-//! logs, a relay both. [`wire`] is what they say to each other, `serve` the upstream's end, `follow`
-//! the secondary's, `files` what goes both ways, [`certs`] who may. Decisions are pure, drivers are
-//! thin, and only `quic` names the QUIC library.
+//! logs, a relay both. [`wire`] is what they say to each other, `serve` the upstream's end,
+//! `follow` the secondary's, `files` what goes both ways, [`certs`] who may. Decisions are pure,
+//! drivers are thin, and only `quic` names the QUIC library.
 
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::cast_possible_truncation))]
 

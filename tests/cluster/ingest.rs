@@ -10,8 +10,8 @@ use tests::cluster::{Cluster, catch_up};
 use tests::http::Http;
 use tests::publisher::Fleet;
 
-/// Sends numbered rows one request after the other, of all kinds in turn, until one is not answered;
-/// returns those that were.
+/// Sends numbered rows one request after the other, of all kinds in turn, until one is not
+/// answered; returns those that were.
 fn write_on(http: &Http, next: &AtomicI64, going: &AtomicBool) -> Vec<i64> {
     let mut answered = Vec::new();
     while going.load(Ordering::Relaxed) {

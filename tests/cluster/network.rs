@@ -114,8 +114,8 @@ impl Net {
         }
     }
 
-    /// Pulls the cable until the secondary has given its connection up and has missed rows, and plugs
-    /// it in until it has made up for them over another one.
+    /// Pulls the cable until the secondary has given its connection up and has missed rows, and
+    /// plugs it in until it has made up for them over another one.
     fn cut_off(&self) {
         self.is("streaming");
         let before = self.reconnects();

@@ -1,5 +1,5 @@
-//! Numbered rows into a log whose disk stops or fails somewhere, and what is left of them. Must never
-//! count a row as acknowledged that was not.
+//! Numbered rows into a log whose disk stops or fails somewhere, and what is left of them. Must
+//! never count a row as acknowledged that was not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ impl Trial {
         acknowledged
     }
 
-    /// Opens what is left and checks that it is the rows `0..n` for some n, before and after one more
-    /// compaction.
+    /// Opens what is left and checks that it is the rows `0..n` for some n, before and after one
+    /// more compaction.
     ///
     /// # Errors
     /// When the log cannot be opened, read or compacted.

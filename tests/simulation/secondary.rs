@@ -109,7 +109,8 @@ impl Secondary {
         self.check_damage()
     }
 
-    /// Begins to bring in a log: from a manifest and the upstream's past, or from its first block on.
+    /// Begins to bring in a log: from a manifest and the upstream's past, or from its first block
+    /// on.
     pub(crate) async fn begin(
         &mut self,
         manifest: Option<(&[u8], &[u8])>,

@@ -1,4 +1,5 @@
-//! How long a file may be and what it opens with. Must never ask for more than CONTRIBUTING.md says.
+//! How long a file may be and what it opens with. Must never ask for more than CONTRIBUTING.md
+//! says.
 
 use crate::tree::sources;
 

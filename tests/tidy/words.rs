@@ -1,5 +1,5 @@
-//! One word for one thing: what the crates export stands in ARCHITECTURE.md's "Words", and words that
-//! were given up do not come back. Must never ban a word that has a plain use.
+//! One word for one thing: what the crates export stands in ARCHITECTURE.md's "Words", and words
+//! that were given up do not come back. Must never ban a word that has a plain use.
 
 use std::collections::BTreeSet;
 
@@ -167,7 +167,8 @@ const RETIRED_TYPES: [(&str, &str); 27] = [
     ("Visitor", "PeerLog"),
 ];
 
-/// Where one of them is meant in another sense, or as what it was: in files or folders that begin so.
+/// Where one of them is meant in another sense, or as what it was: in files or folders that begin
+/// so.
 const ALLOWED: [(&str, &str); 2] = [
     ("Standing", "server/src/cli/against"),
     ("shelved", "CHANGELOG.md"),

@@ -88,7 +88,8 @@ impl Peers {
     /// Opens all connections and completes their MQTT handshakes.
     ///
     /// # Errors
-    /// When the server is not on loopback, refuses a connection, or allows less in flight than `window`.
+    /// When the server is not on loopback, refuses a connection, or allows less in flight than
+    /// `window`.
     pub fn open(&self) -> Result<Vec<Conn>, BenchError> {
         if !self.server.ip().is_loopback() {
             return Err(BenchError::Usage(format!(
@@ -269,8 +270,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads acknowledgements until the socket is empty and checks their order: how many there were.
-    /// `closing` asks for the end of the stream too, which a short read would leave unseen.
+    /// Reads acknowledgements until the socket is empty and checks their order: how many there
+    /// were. `closing` asks for the end of the stream too, which a short read would leave unseen.
     ///
     /// # Errors
     /// When the connection ends, or the server acknowledges something else than the next message.

@@ -70,8 +70,8 @@ impl Fleet {
         self.issued - self.acked
     }
 
-    /// Sends up to `count` messages, the same number on each connection as far as its window allows:
-    /// how many there were.
+    /// Sends up to `count` messages, the same number on each connection as far as its window
+    /// allows: how many there were.
     ///
     /// # Errors
     /// When a connection is broken.
@@ -96,8 +96,8 @@ impl Fleet {
         Ok(count - left)
     }
 
-    /// Waits for the server, takes its acknowledgements, and replaces each acknowledged message by a
-    /// new one while `budget` lasts.
+    /// Waits for the server, takes its acknowledgements, and replaces each acknowledged message by
+    /// a new one while `budget` lasts.
     ///
     /// # Errors
     /// When a connection is broken or the server acknowledges out of order.

@@ -2,9 +2,9 @@
 //! nothing. What it costs its upstream is what a secondary costs; what it costs this machine is
 //! little.
 //!
-//! It asks for no compression, so that blocks travel as they are, in frames. Of a block it reads the
-//! header, which must continue what came before, and drops the rest. Must never hold a thread, an
-//! endpoint, or anything of what it received.
+//! It asks for no compression, so that blocks travel as they are, in frames. Of a block it reads
+//! the header, which must continue what came before, and drops the rest. Must never hold a thread,
+//! an endpoint, or anything of what it received.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -33,7 +33,8 @@ pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
     packet
 }
 
-/// A QoS 1 PUBLISH of one or more times `PAYLOAD`, and where in it the packet id and the changing digits are.
+/// A QoS 1 PUBLISH of one or more times `PAYLOAD`, and where in it the packet id and the changing
+/// digits are.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// The whole packet, with packet id 0.

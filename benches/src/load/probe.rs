@@ -201,7 +201,8 @@ fn is_pause(kind: ErrorKind) -> bool {
     )
 }
 
-/// Probes not acknowledged yet: what servers allow, and far more than one that works leaves waiting.
+/// Probes not acknowledged yet: what servers allow, and far more than one that works leaves
+/// waiting.
 const MOST_IN_FLIGHT: u64 = 1000;
 
 /// Probes sent and not yet asked for.

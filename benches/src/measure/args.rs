@@ -1,5 +1,5 @@
-//! Arguments that several measures share, what their texts mean, and the command line they came from.
-//! Must never measure or start anything.
+//! Arguments that several measures share, what their texts mean, and the command line they came
+//! from. Must never measure or start anything.
 
 use std::path::Path;
 use std::time::Duration;

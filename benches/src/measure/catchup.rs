@@ -107,9 +107,9 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     ))
 }
 
-/// One fresh secondary, at `upstream` instead of the primary itself if that is given, from the start
-/// of its process to its first answer at the primary's LSN, or for as long as `limit`. The bytes are
-/// those on its disk.
+/// One fresh secondary, at `upstream` instead of the primary itself if that is given, from the
+/// start of its process to its first answer at the primary's LSN, or for as long as `limit`. The
+/// bytes are those on its disk.
 pub(crate) fn catch_up(
     headwater: &Headwater,
     primary: &Primary,

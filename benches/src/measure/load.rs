@@ -1,4 +1,5 @@
-//! The load generator by hand, against a server that already runs. Must never reach beyond loopback.
+//! The load generator by hand, against a server that already runs. Must never reach beyond
+//! loopback.
 
 use std::net::SocketAddr;
 use std::time::Duration;

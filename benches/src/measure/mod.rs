@@ -1,5 +1,5 @@
-//! Measures: one file or folder for each table of BENCHMARKS.md, its options and what it prints. Must
-//! never compare numbers of two runs.
+//! Measures: one file or folder for each table of BENCHMARKS.md, its options and what it prints.
+//! Must never compare numbers of two runs.
 
 pub mod args;
 pub mod catchup;

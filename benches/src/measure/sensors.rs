@@ -93,7 +93,8 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     let dir = options.data.temp("sensors")?;
     let config = Config {
         segment_size: options.segment_size,
-        // Few enough that what is dropped and what is kept for secondaries levels off within the day.
+        // Few enough that what is dropped and what is kept for secondaries levels off within the
+        // day.
         keep_segments: 4 * options.segment_size,
         ..Config::default()
     };

@@ -103,8 +103,8 @@ pub fn measure(options: &Options) -> Result<String, BenchError> {
     Ok(render(&options.script, &observed))
 }
 
-/// Publishes to a primary and watches a secondary, which must be up to date. Both are fresh to this:
-/// a pair of nodes can be observed once.
+/// Publishes to a primary and watches a secondary, which must be up to date. Both are fresh to
+/// this: a pair of nodes can be observed once.
 ///
 /// # Errors
 /// When a node fails or loses a message.

@@ -1,5 +1,5 @@
-//! Where measured data lies: below a directory that the user chose, so that it is on the disk that is
-//! to be measured. Must never remove anything but what it made.
+//! Where measured data lies: below a directory that the user chose, so that it is on the disk that
+//! is to be measured. Must never remove anything but what it made.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The do-nothing server: the MQTT framework Headwater is built on, with a handler that returns at once.
+//! The do-nothing server: the MQTT framework Headwater is built on, with a handler that returns at
+//! once.
 //!
 //! The most a server on this framework could acknowledge. It stores nothing and never will.
 

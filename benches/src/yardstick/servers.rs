@@ -1,5 +1,5 @@
-//! The servers that Headwater takes MQTT beside: the do-nothing server and Mosquitto, each a process
-//! with data of its own. Must never make either of them keep a message.
+//! The servers that Headwater takes MQTT beside: the do-nothing server and Mosquitto, each a
+//! process with data of its own. Must never make either of them keep a message.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -65,8 +65,8 @@ pub fn transfer(bytes: u64, loss: f64, limit: Duration) -> Result<Transfer, Benc
     })
 }
 
-/// Why loss cannot be made here for TCP; `None` when it can. The loopback device usually carries many
-/// segments as one packet, and losing all of them at once is another thing than losing one.
+/// Why loss cannot be made here for TCP; `None` when it can. The loopback device usually carries
+/// many segments as one packet, and losing all of them at once is another thing than losing one.
 ///
 /// # Errors
 /// When not even a transfer without loss succeeds.

@@ -1,5 +1,5 @@
-//! From a write's bytes to rows handed to the log. Runs on a thread that may take its time; must never
-//! report a row as handed over that the log did not take.
+//! From a write's bytes to rows handed to the log. Runs on a thread that may take its time; must
+//! never report a row as handed over that the log did not take.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

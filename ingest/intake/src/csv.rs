@@ -1,5 +1,5 @@
-//! CSV to rows: the first line names the columns. An empty cell is no value; a cell is an integer, a
-//! float or a boolean where it reads as one, else text. Pure; must never panic on any bytes.
+//! CSV to rows: the first line names the columns. An empty cell is no value; a cell is an integer,
+//! a float or a boolean where it reads as one, else text. Pure; must never panic on any bytes.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,8 @@ use crate::decoded::Decoded;
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
 
-/// Decodes a payload, whole or not at all; at most `max_rows`. What is in `tags` stays the text it is.
+/// Decodes a payload, whole or not at all; at most `max_rows`. What is in `tags` stays the text it
+/// is.
 pub(crate) fn decode(
     payload: &[u8],
     unit: Unit,

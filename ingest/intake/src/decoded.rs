@@ -1,5 +1,5 @@
-//! The rows of one payload whose fields are all of one table, borrowed from it. Pure; must never give
-//! out a row that is not finished.
+//! The rows of one payload whose fields are all of one table, borrowed from it. Pure; must never
+//! give out a row that is not finished.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Why a payload is no rows, and why rows were not written. Must never leave open whether something was
-//! written: each kind says so.
+//! Why a payload is no rows, and why rows were not written. Must never leave open whether something
+//! was written: each kind says so.
 
 use std::time::Duration;
 

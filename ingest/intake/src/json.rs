@@ -1,5 +1,5 @@
-//! JSON to rows: an object, an array of objects, or JSON lines. Values are borrowed from the payload
-//! where they can be. Pure; must never panic on any bytes, nor lose digits unnoticed.
+//! JSON to rows: an object, an array of objects, or JSON lines. Values are borrowed from the
+//! payload where they can be. Pure; must never panic on any bytes, nor lose digits unnoticed.
 
 use std::borrow::Cow;
 use std::fmt;

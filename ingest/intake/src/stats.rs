@@ -1,5 +1,5 @@
-//! Counts of writes: each is in one place at any time; a write must never leave uncounted, however it
-//! ends.
+//! Counts of writes: each is in one place at any time; a write must never leave uncounted, however
+//! it ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

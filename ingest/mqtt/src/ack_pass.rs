@@ -1,5 +1,6 @@
 //! One ack pass over sessions of a worker: what can be acknowledged now leaves in one write per
-//! connection, and is counted once. Must never count as acknowledged what a connection did not take.
+//! connection, and is counted once. Must never count as acknowledged what a connection did not
+//! take.
 
 use std::cell::OnceCell;
 

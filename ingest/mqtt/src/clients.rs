@@ -1,5 +1,5 @@
-//! Which client ids are connected, across workers: the newest connection of an id wins. One short mutex
-//! section per CONNECT and per disconnect; must never be asked per message.
+//! Which client ids are connected, across workers: the newest connection of an id wins. One short
+//! mutex section per CONNECT and per disconnect; must never be asked per message.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! What the listener can be told. Must never check or correct a value: whoever reads the conf file has
-//! done that.
+//! What the listener can be told. Must never check or correct a value: whoever reads the conf file
+//! has done that.
 
 use std::net::SocketAddr;
 

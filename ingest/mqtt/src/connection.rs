@@ -1,6 +1,6 @@
 //! One connection from CONNECT to its end. Reads packets in order, hands messages to the worker,
-//! stops reading while too much is unacknowledged. Must never hold more than the one message that it
-//! cannot hand over yet.
+//! stops reading while too much is unacknowledged. Must never hold more than the one message that
+//! it cannot hand over yet.
 
 use std::future::poll_fn;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Why the listener cannot run, and why a message goes to the dead letters. Owns the texts that people
-//! read; must never be asked what to do next by its text.
+//! Why the listener cannot run, and why a message goes to the dead letters. Owns the texts that
+//! people read; must never be asked what to do next by its text.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! MQTT topic filters, in which `{name}` is another way to write `+`. Pure; must never allocate: each
-//! message is matched against every route.
+//! MQTT topic filters, in which `{name}` is another way to write `+`. Pure; must never allocate:
+//! each message is matched against every route.
 
 /// Why a text is no filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

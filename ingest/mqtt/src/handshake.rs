@@ -1,5 +1,5 @@
-//! CONNECT and CONNACK: who the client is, what it may do, what it is told. Pure; must never announce
-//! more than `connection` and `codec` take.
+//! CONNECT and CONNACK: who the client is, what it may do, what it is told. Pure; must never
+//! announce more than `connection` and `codec` take.
 
 use std::num::NonZeroU16;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The listening socket and the worker threads behind it. Starts them, adds up their counters,
-//! stops them in order: no new connections, last acknowledgements out, connections closed. Must never
-//! let what goes wrong in one connection end another.
+//! stops them in order: no new connections, last acknowledgements out, connections closed. Must
+//! never let what goes wrong in one connection end another.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;

@@ -1,5 +1,5 @@
-//! Whether a connection's time is over: another one has its client id, its keep-alive has passed, or
-//! a packet that has begun is not whole in time. Pure; must never read a clock.
+//! Whether a connection's time is over: another one has its client id, its keep-alive has passed,
+//! or a packet that has begun is not whole in time. Pure; must never read a clock.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ impl Liveness {
         self.last_packet.set(now);
     }
 
-    /// Why the connection must be closed at `now`, if it must; `partial_since` is since when it owes
-    /// the rest of a packet.
+    /// Why the connection must be closed at `now`, if it must; `partial_since` is since when it
+    /// owes the rest of a packet.
     pub(crate) fn overdue(&self, now: Instant, partial_since: Option<Instant>) -> Option<Overdue> {
         if self.superseded.load(Ordering::Relaxed) {
             return Some(Overdue::Superseded);

@@ -1,5 +1,5 @@
-//! The messages of one connection whose answers are due, in order of arrival. Pure; must never let one
-//! leave before all that came before it, nor before its group is durable.
+//! The messages of one connection whose answers are due, in order of arrival. Pure; must never let
+//! one leave before all that came before it, nor before its group is durable.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;

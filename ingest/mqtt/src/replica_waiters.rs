@@ -1,7 +1,8 @@
 //! The sessions of one worker whose first message waits for secondaries, sorted by what it waits
 //! for: whether a report moves any of them takes one comparison per number of secondaries, however
-//! many sessions wait. One entry per session: it must be updated after every change of the session's
-//! first message, and removed when the session ends. Pure; must never decide who is answered.
+//! many sessions wait. One entry per session: it must be updated after every change of the
+//! session's first message, and removed when the session ends. Pure; must never decide who is
+//! answered.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Bytes and packets that go back to a client. Pure; must never make a packet longer than the bounds
-//! at its end say.
+//! Bytes and packets that go back to a client. Pure; must never make a packet longer than the
+//! bounds at its end say.
 
 use std::num::NonZeroU16;
 

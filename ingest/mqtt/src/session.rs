@@ -1,6 +1,6 @@
 //! One connection's state after CONNECT: messages whose answers are due, QoS 2 packet ids, topic
-//! aliases. Owned by one worker thread, does no I/O; must never lose a message that was received and
-//! neither answered nor counted.
+//! aliases. Owned by one worker thread, does no I/O; must never lose a message that was received
+//! and neither answered nor counted.
 //!
 //! Where a session stands is not one state but two, independent of each other: it may wait for an
 //! fsync (`fsync_listed`) and at the same time for secondaries (`replica_entry`), each because of

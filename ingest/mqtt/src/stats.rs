@@ -1,11 +1,11 @@
-//! Counters of the listener: written by one worker each, added up when somebody asks. Must never have
-//! two writers to one counter.
+//! Counters of the listener: written by one worker each, added up when somebody asks. Must never
+//! have two writers to one counter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the listener has done since it started. Every PUBLISH is in one place: `received` is
-/// `acknowledged + qos0 + duplicates + refused_messages + dropped + waiting`, exactly so when nothing
-/// moves while it is read.
+/// `acknowledged + qos0 + duplicates + refused_messages + dropped + waiting`, exactly so when
+/// nothing moves while it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Open connections.

@@ -22,18 +22,19 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes a directory and its parents, and makes their names survive a crash.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes a new, empty file; an error when it exists. Its name survives a crash after `sync_dir`.
+    /// Makes a new, empty file; an error when it exists. Its name survives a crash after
+    /// `sync_dir`.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file. The removal survives a crash after `sync_dir`.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes a directory and all in it, if it is there. A crash leaves any part of it; the removal
-    /// survives one after `sync_dir` of the directory around it.
+    /// Removes a directory and all in it, if it is there. A crash leaves any part of it; the
+    /// removal survives one after `sync_dir` of the directory around it.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Gives a file another name, replacing what had it, or a directory one that nothing has. Readers
-    /// of the replaced file keep it. Whole or not at all after a crash; survives one after `sync_dir`
-    /// of the directory it is then in.
+    /// Gives a file another name, replacing what had it, or a directory one that nothing has.
+    /// Readers of the replaced file keep it. Whole or not at all after a crash; survives one after
+    /// `sync_dir` of the directory it is then in.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Free bytes of the file system that holds `path`; `None` where that is not known.
     fn free(&self, path: &Path) -> io::Result<Option<u64>>;

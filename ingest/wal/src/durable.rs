@@ -11,8 +11,8 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Operation, WalError};
 
 impl dyn Disk + '_ {
-    /// Puts `bytes` in the place of the file at `path`: there whole, or not at all, and durable once
-    /// this returns. It is written as `draft` first, in the same file system.
+    /// Puts `bytes` in the place of the file at `path`: there whole, or not at all, and durable
+    /// once this returns. It is written as `draft` first, in the same file system.
     ///
     /// # Errors
     /// `Io`. After `Operation::Rename` and `Operation::FsyncDir` either content may be found there.

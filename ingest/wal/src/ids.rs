@@ -59,8 +59,8 @@ impl Boundary {
         Self { lsn, chain: None }
     }
 
-    /// Where a segment begins, by its header: one that was begun behind a lost end has no chain value
-    /// to go on from.
+    /// Where a segment begins, by its header: one that was begun behind a lost end has no chain
+    /// value to go on from.
     pub(crate) fn of_segment(start: Position) -> Self {
         Self {
             lsn: start.lsn,
@@ -68,8 +68,8 @@ impl Boundary {
         }
     }
 
-    /// Where the log goes on from here. Behind a lost end that is a chain value which no other log has
-    /// there.
+    /// Where the log goes on from here. Behind a lost end that is a chain value which no other log
+    /// has there.
     pub(crate) fn go_on(self) -> Position {
         Position {
             lsn: self.lsn,

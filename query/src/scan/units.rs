@@ -171,8 +171,8 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    /// Looks for what may hold wanted rows, and stops where there are enough. Opens files, but reads
-    /// none of their rows.
+    /// Looks for what may hold wanted rows, and stops where there are enough. Opens files, but
+    /// reads none of their rows.
     pub(crate) async fn find(
         mut files: Vec<FileRef>,
         mut blocks: Vec<BlockRef>,

@@ -65,8 +65,8 @@ pub(crate) fn hand_out(dir: &Path, home: &Path) -> Result<Option<PathBuf>, Certs
     Ok(Some(to))
 }
 
-/// Puts a whole new file in the place of the old one, which a node may be reading; on disk once this
-/// returns.
+/// Puts a whole new file in the place of the old one, which a node may be reading; on disk once
+/// this returns.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), CertsError> {
     // The parent of a bare file name is the empty path, which no system opens.
     let beside = Path::new(".").join(path);

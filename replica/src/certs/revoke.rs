@@ -33,9 +33,9 @@ pub struct Revoked {
     pub copies: Vec<PathBuf>,
 }
 
-/// Puts the certificate `dir/name/cert.pem` on the list `dir/crl.pem` of the CA in `dir`, and copies
-/// the list into every node's directory there. One that is listed already is no error: the copies
-/// are brought up to date.
+/// Puts the certificate `dir/name/cert.pem` on the list `dir/crl.pem` of the CA in `dir`, and
+/// copies the list into every node's directory there. One that is listed already is no error: the
+/// copies are brought up to date.
 ///
 /// # Errors
 /// When there is no such certificate, it is not alone with its serial number, or a file cannot be

@@ -1,7 +1,7 @@
-//! What bootstrapping nodes still fetch: the manifest that each was given, and a lease on the files it
-//! names. It owns how many are kept and for how long, and must never keep one for a node that does
-//! not ask any more, of a log that is not served any more, or while this node has no room to write:
-//! held files take room on the disk. A node that loses its lease takes the next manifest.
+//! What bootstrapping nodes still fetch: the manifest that each was given, and a lease on the files
+//! it names. It owns how many are kept and for how long, and must never keep one for a node that
+//! does not ask any more, of a log that is not served any more, or while this node has no room to
+//! write: held files take room on the disk. A node that loses its lease takes the next manifest.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -82,8 +82,8 @@ fn lock<T>(table: &Mutex<Table<T>>) -> MutexGuard<'_, Table<T>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why a log cannot write, as it says itself. It also tells logs apart, and ends with its log, which
-/// is not kept open by it.
+/// Why a log cannot write, as it says itself. It also tells logs apart, and ends with its log,
+/// which is not kept open by it.
 type Stall = watch::Receiver<Option<String>>;
 
 #[derive(Debug)]

@@ -22,7 +22,8 @@ struct Gate {
     bucket: Mutex<Bucket>,
     /// Whoever waits for the bucket holds it.
     turn: tokio::sync::Mutex<()>,
-    /// Backfill waits here before it waits for its turn: only one of it is ever before a live block.
+    /// Backfill waits here before it waits for its turn: only one of it is ever before a live
+    /// block.
     line: tokio::sync::Mutex<()>,
 }
 

@@ -1,6 +1,6 @@
 //! What nodes need of each other's logs: which files are damaged, reading one and putting one back,
-//! and the manifest. It owns that short list and must never hold bytes itself: `wal` decides what is
-//! intact.
+//! and the manifest. It owns that short list and must never hold bytes itself: `wal` decides what
+//! is intact.
 
 pub(crate) mod fetch;
 pub(crate) mod leases;

@@ -1,5 +1,6 @@
-//! The peers a node can ask for a file, and be asked by: those whose handshake is done. It owns the list and the bound on what is served at once, and must never
-//! end a connection: a peer without a file is as good as before.
+//! The peers a node can ask for a file, and be asked by: those whose handshake is done. It owns the
+//! list and the bound on what is served at once, and must never end a connection: a peer without a
+//! file is as good as before.
 
 use std::sync::Arc;
 

@@ -138,8 +138,8 @@ impl<F: Files> Repair<F> {
         }
     }
 
-    /// Notes an attempt. One that succeeded pauses too: what it repaired is not listed any more, and
-    /// what is still listed must not be fetched without end.
+    /// Notes an attempt. One that succeeded pauses too: what it repaired is not listed any more,
+    /// and what is still listed must not be fetched without end.
     fn settle(&mut self, name: &str, outcome: Result<(), RepairError>) {
         let pause = self.attempts.tried(name, Instant::now());
         let Err(reason) = outcome else { return };
@@ -197,7 +197,8 @@ impl Attempts {
         pause
     }
 
-    /// Makes everything due soon, but nothing sooner than the shortest pause after its last attempt.
+    /// Makes everything due soon, but nothing sooner than the shortest pause after its last
+    /// attempt.
     fn hurry(&mut self, now: Instant) {
         for attempt in self.files.values_mut() {
             let soon = attempt.tried.map_or(now, |tried| tried + PAUSE_MIN);

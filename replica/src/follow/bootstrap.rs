@@ -77,8 +77,8 @@ impl Bootstrap {
         })
     }
 
-    /// When it can take the place of the log in force; or why it takes another attempt, from what is
-    /// on the disk then. A full disk is waited for.
+    /// When it can take the place of the log in force; or why it takes another attempt, from what
+    /// is on the disk then. A full disk is waited for.
     pub(crate) fn completion(&self) -> Completion {
         Completion {
             filled: self.filled.clone(),

@@ -1,5 +1,5 @@
-//! How a connection to an upstream ends where nothing has failed. It owns those words; what is done next
-//! is the follow task's, and it must never be decided here.
+//! How a connection to an upstream ends where nothing has failed. It owns those words; what is done
+//! next is the follow task's, and it must never be decided here.
 
 use std::fmt;
 

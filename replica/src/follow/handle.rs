@@ -22,8 +22,8 @@ use crate::serve::registry::Summaries;
 use crate::serve::source::Source;
 use crate::status::{FollowStatus, Hop};
 
-/// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`] waits
-/// until the log is flushed.
+/// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`]
+/// waits until the log is flushed.
 pub struct FollowTask {
     state: Arc<FollowState>,
     upstreams: Vec<String>,

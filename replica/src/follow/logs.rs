@@ -101,8 +101,8 @@ impl LocalLogs {
         reconcile::introduced(bootstrapping, self.follower.as_ref(), self.must_replace)
     }
 
-    /// Opens again what was closed for something that found no room, and begins again to fill what is
-    /// being brought in.
+    /// Opens again what was closed for something that found no room, and begins again to fill what
+    /// is being brought in.
     pub(crate) async fn recover(&mut self) -> Result<(), FollowError> {
         self.give_up().await?;
         if self.follower.is_none() {

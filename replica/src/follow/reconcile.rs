@@ -1,6 +1,7 @@
-//! What a secondary does with the logs it holds so that it can follow again, as decisions: with which
-//! one it introduces itself, what becomes of one that does not meet the upstream's, and of one that
-//! is replaced. Pure: it must never touch a log or a disk; `logs` does that, and a simulation.
+//! What a secondary does with the logs it holds so that it can follow again, as decisions: with
+//! which one it introduces itself, what becomes of one that does not meet the upstream's, and of
+//! one that is replaced. Pure: it must never touch a log or a disk; `logs` does that, and a
+//! simulation.
 
 use wal::{Chain, Lsn, Position};
 
@@ -52,8 +53,8 @@ pub enum Fate {
 }
 
 /// The log to introduce a node with, of the one that is being brought in and the one in force, and
-/// whether blocks will be for a log that is being brought in. `must_replace`: the one in force has diverged
-/// too far back to be cut.
+/// whether blocks will be for a log that is being brought in. `must_replace`: the one in force has
+/// diverged too far back to be cut.
 pub fn introduced<T>(
     bootstrapping: Option<T>,
     in_force: Option<T>,
@@ -76,8 +77,8 @@ pub fn before_blocks(is_bootstrapping: bool, must_replace: bool, has_log: bool) 
     }
 }
 
-/// What to do about a log that was compared and begins at `oldest`. Only the primary's word counts: a
-/// relay that stands before this node, or that has lost the primary itself, is waited for.
+/// What to do about a log that was compared and begins at `oldest`. Only the primary's word counts:
+/// a relay that stands before this node, or that has lost the primary itself, is waited for.
 #[must_use]
 pub fn decide(meeting: &Meeting, is_bootstrapping: bool, oldest: Lsn) -> Decision {
     if !meeting.route.rooted {
@@ -105,8 +106,8 @@ pub fn truncate_at(common: Option<Position>, compacted: Lsn) -> Option<Position>
     common.filter(|at| at.lsn >= compacted)
 }
 
-/// What becomes of a closed log that ends at `tip`. `landmarks`, which ascend, are looked for in the
-/// new one.
+/// What becomes of a closed log that ends at `tip`. `landmarks`, which ascend, are looked for in
+/// the new one.
 pub fn fate(
     landmarks: &[Position],
     chain_at: impl Fn(Lsn) -> Option<Chain>,

@@ -1,6 +1,6 @@
-//! What a secondary tells its upstream while it follows: how far it is, what it holds in files, and who
-//! follows it in turn. It owns when that is said and how long a list may be; it must never say that
-//! something is on the disk before it is.
+//! What a secondary tells its upstream while it follows: how far it is, what it holds in files, and
+//! who follows it in turn. It owns when that is said and how long a list may be; it must never say
+//! that something is on the disk before it is.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

@@ -145,8 +145,8 @@ impl FollowState {
         });
     }
 
-    /// The primary's log is durable up to `durable` while its clock shows `now_ns`. A relay that has
-    /// lost the primary says the same again and again: that is contact with the relay, no news.
+    /// The primary's log is durable up to `durable` while its clock shows `now_ns`. A relay that
+    /// has lost the primary says the same again and again: that is contact with the relay, no news.
     pub(crate) fn beat(&self, durable: Lsn, now_unix_ns: i64, at: Instant) {
         let reported = PrimaryClock {
             durable,

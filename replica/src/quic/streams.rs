@@ -1,5 +1,5 @@
-//! The streams of a connection: messages, block bytes, and what their errors mean. It must never know
-//! what a message is about, nor reorder a byte.
+//! The streams of a connection: messages, block bytes, and what their errors mean. It must never
+//! know what a message is about, nor reorder a byte.
 
 use std::array;
 

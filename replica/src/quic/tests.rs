@@ -1,5 +1,5 @@
-//! What of the QUIC side can be said without a peer, and an endpoint for tests that is deaf. It must never be
-//! compiled into a node.
+//! What of the QUIC side can be said without a peer, and an endpoint for tests that is deaf. It
+//! must never be compiled into a node.
 
 use super::*;
 use crate::quic::streams::{TLS_ALERT, blames_certificate};

@@ -125,8 +125,8 @@ const IDLE_TIMEOUT_MS: u32 = 20_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const INITIAL_RTT: Duration = Duration::from_millis(10);
 
-/// Packets a secondary may receive before it must acknowledge, and how long it may take otherwise. On
-/// a line that loses packets the window is a dozen of them: whoever acknowledges later keeps it
+/// Packets a secondary may receive before it must acknowledge, and how long it may take otherwise.
+/// On a line that loses packets the window is a dozen of them: whoever acknowledges later keeps it
 /// waiting.
 const ACK_EVERY: u32 = 4;
 const ACK_WITHIN: Duration = Duration::from_millis(1);

@@ -1,5 +1,6 @@
-//! How a connection with a secondary ends where nothing has failed, and what the secondary and the log
-//! are told about either. It owns those words and codes; it must never decide when a connection ends.
+//! How a connection with a secondary ends where nothing has failed, and what the secondary and the
+//! log are told about either. It owns those words and codes; it must never decide when a connection
+//! ends.
 
 use std::fmt;
 

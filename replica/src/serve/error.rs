@@ -1,5 +1,5 @@
-//! What goes wrong on a connection with a secondary. It owns the sentences that people read about it and must
-//! never decide what follows from one.
+//! What goes wrong on a connection with a secondary. It owns the sentences that people read about
+//! it and must never decide what follows from one.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(crate) enum ShipError {
 }
 
 impl ShipError {
-    /// Whether the secondary could not go on with the blocks it got. It may be right: then peers can
-    /// repair what is damaged here.
+    /// Whether the secondary could not go on with the blocks it got. It may be right: then peers
+    /// can repair what is damaged here.
     pub(crate) fn is_complaint(&self) -> bool {
         let bad = CloseCode::BadBlock as u64;
         matches!(self, Self::Link(LinkError::Closed { code, .. }) if *code == bad)

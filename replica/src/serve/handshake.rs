@@ -1,6 +1,6 @@
-//! The upstream's end of the handshake: hears Hello, decides, answers, and where the two logs do not
-//! meet helps to find out where they did. It owns a connection until blocks flow; it must never send
-//! one.
+//! The upstream's end of the handshake: hears Hello, decides, answers, and where the two logs do
+//! not meet helps to find out where they did. It owns a connection until blocks flow; it must never
+//! send one.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -173,8 +173,8 @@ async fn snapshot(shipping: &Shipping, hello: &Hello, log: &Log) -> Result<WireP
     })
 }
 
-/// Tells for as long as it is asked which ends of blocks this log has too. The secondary closes once
-/// it knows.
+/// Tells for as long as it is asked which ends of blocks this log has too. The secondary closes
+/// once it knows.
 async fn compare(
     log: &Log,
     sender: &mut ControlSender,

@@ -1,6 +1,7 @@
-//! The listener of a node that serves secondaries, a primary or a relay: takes connections and gives
-//! each its own task; on a primary it also runs the one that repairs the node's files. It owns the
-//! endpoint and the end of all those tasks; it must never let one secondary wait for another.
+//! The listener of a node that serves secondaries, a primary or a relay: takes connections and
+//! gives each its own task; on a primary it also runs the one that repairs the node's files. It
+//! owns the endpoint and the end of all those tasks; it must never let one secondary wait for
+//! another.
 
 use std::fmt;
 use std::io;
@@ -43,8 +44,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs a
-    /// tokio runtime around it.
+    /// Binds and begins to serve secondaries of `source`'s log, which need not be there yet. Needs
+    /// a tokio runtime around it.
     ///
     /// # Errors
     /// When the address cannot be bound, TLS not be set up, or there is no runtime.

@@ -174,8 +174,8 @@ impl Session<'_> {
     }
 
     /// The next run of blocks, as it travels. Far from the log's end that may read the disk, which
-    /// no other task should have to wait for; near it the bytes are in memory and a thread hop would
-    /// cost more than they do.
+    /// no other task should have to wait for; near it the bytes are in memory and a thread hop
+    /// would cost more than they do.
     async fn next_load(
         &self,
         mut cursor: Cursor,

@@ -1,5 +1,5 @@
-//! A node with an empty disk, or one that was away for too long, bootstraps by itself while rows come in. It
-//! must never stop answering from what it had.
+//! A node with an empty disk, or one that was away for too long, bootstraps by itself while rows
+//! come in. It must never stop answering from what it had.
 
 use super::*;
 

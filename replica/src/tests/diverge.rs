@@ -1,5 +1,6 @@
-//! A log that is not the primary's any more is cut where it left it; what lies behind is kept. No row may
-//! go that is not in a file first: these tests must never look only at what the new log holds.
+//! A log that is not the primary's any more is cut where it left it; what lies behind is kept. No
+//! row may go that is not in a file first: these tests must never look only at what the new log
+//! holds.
 
 use std::sync::Arc;
 

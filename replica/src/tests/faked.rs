@@ -1,6 +1,7 @@
 //! Faked peers on real connections: a caller that says to an upstream whatever a test wants, a host
 //! that a secondary takes for its upstream, and a wire between two nodes that can be cut. They own
-//! how such a peer connects and what a decent one says; they must never judge the product: tests do.
+//! how such a peer connects and what a decent one says; they must never judge the product: tests
+//! do.
 
 use std::mem;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
-//! Hostile upstreams against a real secondary: whatever they send must never enter its log unless it continues
-//! it, the connection ends with a reason that is shown, and the secondary goes on with an
-//! upstream that behaves.
+//! Hostile upstreams against a real secondary: whatever they send must never enter its log unless
+//! it continues it, the connection ends with a reason that is shown, and the secondary goes on with
+//! an upstream that behaves.
 
 use super::faked::{Guest, Host, blocks_of, bytes_of, ends, send};
 use super::*;

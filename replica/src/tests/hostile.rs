@@ -1,5 +1,6 @@
-//! Slow, hanging and half-open secondaries against a real primary: they are shown out in bounded time, hold
-//! a bounded part of it, must never count for anything any more, and cost the others nothing.
+//! Slow, hanging and half-open secondaries against a real primary: they are shown out in bounded
+//! time, hold a bounded part of it, must never count for anything any more, and cost the others
+//! nothing.
 
 use std::iter;
 

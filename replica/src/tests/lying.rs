@@ -1,6 +1,6 @@
-//! Secondaries that say to a real primary what is no message, what has no place or what cannot be: the
-//! connection ends with a code and a reason, others do not notice, and a liar must never count for
-//! more than it was sent.
+//! Secondaries that say to a real primary what is no message, what has no place or what cannot be:
+//! the connection ends with a code and a reason, others do not notice, and a liar must never count
+//! for more than it was sent.
 
 use super::faked::{Caller, WIDE, blocks_of, ends, hello, report, report_of, soon};
 use super::hostile::{copies, copies_become, is_sent, let_in, write_bulk};

@@ -1,6 +1,6 @@
-//! Whole nodes without MQTT, SQL or a conf: a primary's log with its listener, and secondaries that follow it
-//! over real QUIC in one process. It owns how such nodes are made and waited for, and must never be
-//! compiled into a node; what they promise is in the files beside it.
+//! Whole nodes without MQTT, SQL or a conf: a primary's log with its listener, and secondaries that
+//! follow it over real QUIC in one process. It owns how such nodes are made and waited for, and
+//! must never be compiled into a node; what they promise is in the files beside it.
 
 mod bootstrap;
 mod diverge;

@@ -1,5 +1,5 @@
-//! A secondary serves others; rings are refused; upstreams are tried in order. A relay must never pass on a
-//! byte that differs from what it got.
+//! A secondary serves others; rings are refused; upstreams are tried in order. A relay must never
+//! pass on a byte that differs from what it got.
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Versions that differ by one understand each other in both directions; beyond that a peer is told
 //! no, says so, and does not come back in haste. The build after this one is played by nodes that
-//! offer one version more. The tests own how such peers are made up; they must never depend on what a
-//! version means.
+//! offer one version more. The tests own how such peers are made up; they must never depend on what
+//! a version means.
 
 use std::time::Instant;
 

@@ -115,8 +115,8 @@ impl<F> fmt::Debug for Search<F> {
     }
 }
 
-/// Where segments of this log began that are gone, the newest at or below `durable`, ascending: what
-/// can still be compared with an upstream that ends before everything held.
+/// Where segments of this log began that are gone, the newest at or below `durable`, ascending:
+/// what can still be compared with an upstream that ends before everything held.
 #[must_use]
 pub fn retired(log: &Log, durable: Lsn) -> Vec<Position> {
     let oldest = log.oldest().lsn;
@@ -126,9 +126,9 @@ pub fn retired(log: &Log, durable: Lsn) -> Vec<Position> {
     known
 }
 
-/// Whether an upstream that has the boundary `common` of these, which it has got past, and none of those
-/// behind it, went another way. Whatever it may have forgotten, it knows where its newest segment
-/// begins: with the same history that is the last of these.
+/// Whether an upstream that has the boundary `common` of these, which it has got past, and none of
+/// those behind it, went another way. Whatever it may have forgotten, it knows where its newest
+/// segment begins: with the same history that is the last of these.
 #[must_use]
 pub fn has_diverged(known: &[Position], common: Option<usize>) -> bool {
     common.is_some_and(|common| common + 1 < known.len())

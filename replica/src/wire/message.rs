@@ -45,8 +45,8 @@ pub enum Message {
     Descendants(Descendants),
 }
 
-/// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are there,
-/// or none, so that an older peer can be told why it is refused.
+/// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
+/// there, or none, so that an older peer can be told why it is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// Oldest protocol version it speaks.
@@ -327,8 +327,8 @@ pub struct FetchFrom {
     pub from: u64,
 }
 
-/// How far a secondary is (`received >= flushed >= applied`), what it holds in files, and how far those
-/// are who follow it.
+/// How far a secondary is (`received >= flushed >= applied`), what it holds in files, and how far
+/// those are who follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Report {
     /// End of what its log has accepted.

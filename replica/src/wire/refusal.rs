@@ -121,8 +121,8 @@ pub enum RefuseReason {
 }
 
 impl RefuseReason {
-    /// Its number in [`Refuse`]; never reused. Number 9 told secondaries of version 2 that they needed a
-    /// snapshot.
+    /// Its number in [`Refuse`]; never reused. Number 9 told secondaries of version 2 that they
+    /// needed a snapshot.
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {

@@ -1,5 +1,5 @@
-//! Versions of the protocol: which a build speaks, and which of them two nodes agree on. Pure; it must
-//! never know what a version means.
+//! Versions of the protocol: which a build speaks, and which of them two nodes agree on. Pure; it
+//! must never know what a version means.
 
 use std::fmt;
 

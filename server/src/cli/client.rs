@@ -123,7 +123,8 @@ impl Client {
     }
 
     /// What the node's disk really holds below `upto`, its end when there is none, and of which
-    /// Parquet files: those of `mark`, else those in force. Takes as long as reading all of it does.
+    /// Parquet files: those of `mark`, else those in force. Takes as long as reading all of it
+    /// does.
     pub(crate) fn digest(
         &self,
         upto: Option<u64>,

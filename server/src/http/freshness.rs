@@ -80,8 +80,8 @@ pub(crate) async fn await_fresh(node: &dyn HttpNode, max_lag_ms: u64) -> Result<
     }
 }
 
-/// Longest wait for the primary's next word, which it says five times a second, and how often to look
-/// for it.
+/// Longest wait for the primary's next word, which it says five times a second, and how often to
+/// look for it.
 const NEXT_WORD: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(5);
 

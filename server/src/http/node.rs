@@ -9,8 +9,8 @@ use query::{Node, QueryStats};
 pub(crate) trait HttpNode: Node {
     /// `"primary"` or `"secondary"`.
     fn role(&self) -> &'static str;
-    /// The most that the lag can be at this moment: the time since the primary was last heard counts
-    /// in full.
+    /// The most that the lag can be at this moment: the time since the primary was last heard
+    /// counts in full.
     fn lag_bound_ms(&self) -> Option<u64> {
         self.lag_ms()
     }

@@ -53,7 +53,8 @@ impl WriteMemory {
         })
     }
 
-    /// The right to read a body of unknown length: only a few at a time, since it may be the largest.
+    /// The right to read a body of unknown length: only a few at a time, since it may be the
+    /// largest.
     pub(crate) async fn stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.wait(&self.streams, 1).await
     }

@@ -165,7 +165,8 @@ impl<W: Background> OnLog<W> {
     /// Returns once nothing is done any more.
     pub(crate) async fn stop(&self) {
         if let Some(following) = self.following.take() {
-            // A task that has ended already needs no word, and none of its ways to end matters here.
+            // A task that has ended already needs no word, and none of its ways to end matters
+            // here.
             let _ = following.stop.send(());
             let _ = following.task.await;
         }

@@ -33,7 +33,8 @@ pub(crate) fn opening(data_dir: &Path) -> Instant {
 }
 
 /// Logs what opening a log found. Which files are damaged is left to
-/// [`DamageWatch`](crate::node::background::DamageWatch), which tells of each once, whenever it is found.
+/// [`DamageWatch`](crate::node::background::DamageWatch), which tells of each once, whenever it is
+/// found.
 pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
     let snapshot = log.snapshot();
     info!(

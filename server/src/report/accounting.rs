@@ -48,8 +48,8 @@ pub struct MessageCounts {
     pub dead_lettered: u64,
 }
 
-/// Requests that bring rows by HTTP: `received = written + refused + failed + waiting + dropped`, but
-/// for what is on its way at the moment of the count.
+/// Requests that bring rows by HTTP: `received = written + refused + failed + waiting + dropped`,
+/// but for what is on its way at the moment of the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteCounts {
     pub received: u64,

@@ -1,5 +1,5 @@
-//! What is on such a disk: files with what of them is synced, names that are, and what a crash makes
-//! of the rest. Must never change what was synced.
+//! What is on such a disk: files with what of them is synced, names that are, and what a crash
+//! makes of the rest. Must never change what was synced.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Connections between the nodes: who follows whom, what moves on one, and when it is cut. Must never
-//! touch a log but through its node.
+//! Connections between the nodes: who follows whom, what moves on one, and when it is cut. Must
+//! never touch a log but through its node.
 
 use replica::wire::{Route, WireHop};
 
@@ -88,8 +88,8 @@ impl World {
                 },
             };
         };
-        // It has a way to the primary while it is told so; but not for what it serves while it brings
-        // in another log.
+        // It has a way to the primary while it is told so; but not for what it serves while it
+        // brings in another log.
         let told = self.links[relay].as_ref().map(Link::route);
         let mut route = told.unwrap_or_default();
         route.hops.insert(0, hop(NAMES[relay]));

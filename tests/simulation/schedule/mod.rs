@@ -383,8 +383,8 @@ impl World {
         self.after(node, done).await
     }
 
-    /// Of what a node has put aside as another history, the primary has nothing; but where upstreams
-    /// no longer hold blocks they know only of some places.
+    /// Of what a node has put aside as another history, the primary has nothing; but where
+    /// upstreams no longer hold blocks they know only of some places.
     fn check_parted(&mut self, node: usize) -> Check {
         let Some((at, rows)) = self.nodes[node].parted.take() else {
             return Ok(());

@@ -2,8 +2,8 @@
 //!
 //! A file may name what stands in its own group or in one before it, by whatever path, and nothing
 //! that leads back to itself. Tests inside a crate look at it from outside and are not asked. A
-//! re-export is where its item is; who only hands a name on does not depend on it. Must never list a
-//! file that is not there, or leave one out.
+//! re-export is where its item is; who only hands a name on does not depend on it. Must never list
+//! a file that is not there, or leave one out.
 
 mod crate_tree;
 mod made_up;

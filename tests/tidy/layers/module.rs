@@ -1,5 +1,5 @@
-//! What one file says about others: the modules it declares, what it imports, the paths it names, and
-//! what it defines. Must never read a file.
+//! What one file says about others: the modules it declares, what it imports, the paths it names,
+//! and what it defines. Must never read a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 

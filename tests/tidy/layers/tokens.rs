@@ -1,5 +1,5 @@
-//! Rust source as identifiers and signs, without comments, text and what is compiled for tests alone.
-//! Must never know what a path means.
+//! Rust source as identifiers and signs, without comments, text and what is compiled for tests
+//! alone. Must never know what a path means.
 
 /// One piece of source.
 #[derive(Clone, Debug, PartialEq, Eq)]

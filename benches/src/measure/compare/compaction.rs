@@ -1,8 +1,8 @@
 //! What compaction costs a primary under load: the same primary with and without it, in one run.
 //!
-//! Compaction has no off switch, but it only takes sealed segments: with segments of 1 GiB a short run
-//! seals none, with segments of 16 MiB it is at work all the time, unlimited. Sealing itself is thereby
-//! in the difference too. Must never count a round in which that did not happen as meant.
+//! Compaction has no off switch, but it only takes sealed segments: with segments of 1 GiB a short
+//! run seals none, with segments of 16 MiB it is at work all the time, unlimited. Sealing itself is
+//! thereby in the difference too. Must never count a round in which that did not happen as meant.
 
 use crate::error::BenchError;
 use crate::load::generator::{self, Report};
@@ -68,7 +68,8 @@ impl Kind {
     }
 }
 
-/// A primary without and with compaction. Fails when compaction ran where it should not, or nowhere.
+/// A primary without and with compaction. Fails when compaction ran where it should not, or
+/// nowhere.
 pub(crate) fn measure(options: &Options) -> Result<String, BenchError> {
     let mut table = Table::new(&[
         "compaction",

@@ -1,5 +1,5 @@
-//! Headwater beside the do-nothing server and, where it is installed, Mosquitto. Must never give one
-//! of them a disk that another does not have.
+//! Headwater beside the do-nothing server and, where it is installed, Mosquitto. Must never give
+//! one of them a disk that another does not have.
 
 use crate::error::BenchError;
 use crate::load::generator::{self, Report};

@@ -1,5 +1,6 @@
-//! InfluxDB line protocol: one line is one row, of the table that it names. A line that cannot be read
-//! is told with its number and does not hold up the others. Pure; must never panic on any text.
+//! InfluxDB line protocol: one line is one row, of the table that it names. A line that cannot be
+//! read is told with its number and does not hold up the others. Pure; must never panic on any
+//! text.
 //!
 //! ```text
 //! measurement[,tag=value...] field=value[,field=value...] [time]
@@ -59,8 +60,8 @@ pub(crate) fn read(
     })
 }
 
-/// Splits before the first end of a line that is not inside quotes; where the quotes never end, which
-/// comes third, or are not to be followed, before the first one at all.
+/// Splits before the first end of a line that is not inside quotes; where the quotes never end,
+/// which comes third, or are not to be followed, before the first one at all.
 fn split_line(text: &str, follow_quotes: bool) -> (&str, &str, bool) {
     let simple = text.find('\n').unwrap_or(text.len());
     let (line, after) = text.split_at(simple);
@@ -143,7 +144,8 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Everything up to one of these bytes; a backslash before one of them makes it part of the name.
+    /// Everything up to one of these bytes; a backslash before one of them makes it part of the
+    /// name.
     fn name(&mut self, ends: &'static [u8]) -> Cow<'a, str> {
         let bytes = self.rest.as_bytes();
         let (mut at, mut escaped) = (0, false);

@@ -1,8 +1,8 @@
 //! One worker thread: its appender, its sessions, and the acknowledgements that leave together.
 //!
 //! All of it lives on one thread; the committer reaches it through `Signal` alone, once per group,
-//! and secondaries' reports only while a message waits for one. Must never block: all its connections
-//! would wait.
+//! and secondaries' reports only while a message waits for one. Must never block: all its
+//! connections would wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -254,8 +254,8 @@ impl Worker {
         wakers.drain(..).for_each(Waker::wake);
     }
 
-    /// Acknowledges whatever has become durable, for ever; ends when the worker stops. Messages that
-    /// wait for secondaries then are not waited for: their clients send them again.
+    /// Acknowledges whatever has become durable, for ever; ends when the worker stops. Messages
+    /// that wait for secondaries then are not waited for: their clients send them again.
     pub(crate) async fn acknowledge_groups(self: Rc<Self>) {
         let stopped = poll_fn(|context| {
             self.signal.waker.register(context.waker());
@@ -343,8 +343,8 @@ impl Worker {
         }
     }
 
-    /// Visits only sessions that get an answer, and each once: what one waits for after its visit is
-    /// not over in this pass.
+    /// Visits only sessions that get an answer, and each once: what one waits for after its visit
+    /// is not over in this pass.
     fn answer_replica_waiters(&self) {
         let mut pass = self.ack_pass(None);
         let next = |pass: &AckPass<'_>| {

@@ -1,5 +1,6 @@
 //! A worker's promises about sessions that wait for secondaries: they cost the others nothing, and
-//! none is forgotten. Groups and reports are what the test says they are; must never wait for a clock.
+//! none is forgotten. Groups and reports are what the test says they are; must never wait for a
+//! clock.
 
 use std::num::NonZeroU16;
 
@@ -110,7 +111,8 @@ impl Bench {
         self.worker.counters.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Who waits for secondaries has its entry where its first message belongs, and nobody else has.
+    /// Who waits for secondaries has its entry where its first message belongs, and nobody else
+    /// has.
     fn check(&self, sessions: &[Rc<Session>]) {
         let astray = |session: &&Rc<Session>| session.replica_entry().get() != session.waits_for();
         assert_eq!(sessions.iter().filter(astray).count(), 0);

@@ -236,8 +236,9 @@ fn retire(state: &LogState) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Makes it last where the segments began that end at or below `upto`; how many of them may go then.
-/// On a full disk one must go first, or there would never be room: a crash then forgets its start.
+/// Makes it last where the segments began that end at or below `upto`; how many of them may go
+/// then. On a full disk one must go first, or there would never be room: a crash then forgets its
+/// start.
 fn keep_starts(state: &LogState, upto: Lsn) -> Result<usize, WalError> {
     let snapshot = state.snapshot();
     let retired = snapshot.sealed.iter();

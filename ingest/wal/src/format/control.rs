@@ -27,7 +27,8 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// The change that a block of this kind, table and body makes; `None` for blocks that make none.
+    /// The change that a block of this kind, table and body makes; `None` for blocks that make
+    /// none.
     pub(crate) fn decode(
         kind: BlockKind,
         table: TableId,

@@ -1,5 +1,5 @@
-//! The bytes of the log: blocks, what is in them, segments, and how they follow each other. Pure; it
-//! must never touch a disk.
+//! The bytes of the log: blocks, what is in them, segments, and how they follow each other. Pure;
+//! it must never touch a disk.
 
 pub(crate) mod block;
 pub(crate) mod body;

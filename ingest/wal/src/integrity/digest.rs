@@ -174,7 +174,8 @@ impl TailCheck {
     }
 }
 
-/// Checks the active segment's file up to `upto`; `None` when there is no block, or `go_on` said no.
+/// Checks the active segment's file up to `upto`; `None` when there is no block, or `go_on` said
+/// no.
 pub(crate) fn check_tail(
     snapshot: &Snapshot,
     upto: Lsn,

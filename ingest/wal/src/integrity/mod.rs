@@ -1,5 +1,5 @@
-//! Is what lies on the disk what was written: verification, scrubbing, repair, digests. It must never
-//! report bytes as right that it has not read.
+//! Is what lies on the disk what was written: verification, scrubbing, repair, digests. It must
+//! never report bytes as right that it has not read.
 
 pub(crate) mod digest;
 pub(crate) mod repair;

@@ -103,8 +103,8 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
         return Err(fault);
     }
     let held = &snapshot.sealed[at];
-    // Its neighbours know where it begins and ends, and so may what is held of it; a hole may know no
-    // chain. Behind the last one is the active segment, of which every block has been read.
+    // Its neighbours know where it begins and ends, and so may what is held of it; a hole may know
+    // no chain. Behind the last one is the active segment, of which every block has been read.
     let before = at.checked_sub(1).and_then(|at| snapshot.sealed.get(at));
     let goes_on = match snapshot.sealed.get(at + 1) {
         Some(after) => after.fault.is_some() || after.start() == found.end,

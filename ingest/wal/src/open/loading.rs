@@ -1,5 +1,5 @@
-//! What a log has on the disk, oldest first: manifest, Parquet files, sealed segments, with a hole for
-//! what cannot be read. It must never leave out a damaged segment without saying so.
+//! What a log has on the disk, oldest first: manifest, Parquet files, sealed segments, with a hole
+//! for what cannot be read. It must never leave out a damaged segment without saying so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The manifest of a log that is opened, and drafts that a crash has left. It must never do without a
-//! manifest whose files hold rows that the log no longer has.
+//! The manifest of a log that is opened, and drafts that a crash has left. It must never do without
+//! a manifest whose files hold rows that the log no longer has.
 
 use std::path::Path;
 

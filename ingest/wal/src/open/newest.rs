@@ -1,5 +1,5 @@
-//! The newest segment of a log that is opened: goes on in it, cuts what is torn off its end, or begins
-//! the next. It must never cut a block that may have been acknowledged.
+//! The newest segment of a log that is opened: goes on in it, cuts what is torn off its end, or
+//! begins the next. It must never cut a block that may have been acknowledged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ impl Loading {
     pub(super) fn last(mut self, first: Lsn, on_damage: OnDamage) -> Result<Opening, WalError> {
         let path = self.dir.join(segment_name(first));
         let file = path.display().to_string();
-        // Mapped, not read: the tail is served from it. Cutting what is torn leaves all blocks in it.
+        // Mapped, not read: the tail is served from it. Cutting what is torn leaves all blocks in
+        // it.
         let bytes = self.disk.map_file(&path)?;
         if SegmentFooter::is_claimed(&bytes)
             && let Ok(footer) = SegmentFooter::decode(&file, &bytes)

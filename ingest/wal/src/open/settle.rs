@@ -1,5 +1,5 @@
-//! What an interrupted exchange of logs has left, put in order before anything is opened: finished or
-//! undone. It must never leave less than one whole log where there was one.
+//! What an interrupted exchange of logs has left, put in order before anything is opened: finished
+//! or undone. It must never leave less than one whole log where there was one.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -31,8 +31,8 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Maps the file; its bytes are checked when they are read. One that is missing or has the wrong
-    /// length stands as damaged.
+    /// Maps the file; its bytes are checked when they are read. One that is missing or has the
+    /// wrong length stands as damaged.
     pub(crate) fn open(
         disk: &dyn Disk,
         dir: &Path,

@@ -159,8 +159,8 @@ impl Layout {
         ))
     }
 
-    /// Rows in their stored form; `batch` has all columns of the schema. `Err` names the column that
-    /// has a value which its form cannot hold.
+    /// Rows in their stored form; `batch` has all columns of the schema. `Err` names the column
+    /// that has a value which its form cannot hold.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, usize> {
         let store = |(at, form): &(usize, Form)| store(batch.column(*at), *form).ok_or(*at);
         self.columns.iter().map(store).collect()

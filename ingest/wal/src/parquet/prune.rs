@@ -1,5 +1,5 @@
-//! Which row groups and pages of a file may hold wanted rows: statistics, bloom filters, page index.
-//! It must never leave out a row that is wanted. Pure but for reading bloom filters.
+//! Which row groups and pages of a file may hold wanted rows: statistics, bloom filters, page
+//! index. It must never leave out a row that is wanted. Pure but for reading bloom filters.
 
 use std::ops::Range;
 

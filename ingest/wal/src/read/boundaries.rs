@@ -47,9 +47,9 @@ impl Log {
 }
 
 impl Log {
-    /// The newest `most` places where segments of this log began, of those that are gone, too, as far
-    /// as they are known, and the log's end; ascending. An older copy of this log has all of them
-    /// that are not behind its end.
+    /// The newest `most` places where segments of this log began, of those that are gone, too, as
+    /// far as they are known, and the log's end; ascending. An older copy of this log has all of
+    /// them that are not behind its end.
     pub fn landmarks(&self, most: usize) -> Vec<Position> {
         let snapshot = self.snapshot();
         let mut found = self.known_starts(&snapshot);

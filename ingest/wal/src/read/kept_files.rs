@@ -1,6 +1,6 @@
-//! Parquet files that are not in force and still needed: replaced ones that a peer may ask for, those
-//! of manifests that were handed out, those of earlier views. Bounded each; it must never be relied on
-//! for rows, and is gone with the process.
+//! Parquet files that are not in force and still needed: replaced ones that a peer may ask for,
+//! those of manifests that were handed out, those of earlier views. Bounded each; it must never be
+//! relied on for rows, and is gone with the process.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

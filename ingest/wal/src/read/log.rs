@@ -1,5 +1,5 @@
-//! The read side of an open log, shared by everyone who reads: snapshots, positions, word of failures.
-//! It must never write to the log.
+//! The read side of an open log, shared by everyone who reads: snapshots, positions, word of
+//! failures. It must never write to the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,8 +92,8 @@ impl Log {
         self.state.published.failed.subscribe()
     }
 
-    /// Waits until a write or fsync has failed; says why. Pending for ever where the log is closed in
-    /// order: whoever closes it tells of that.
+    /// Waits until a write or fsync has failed; says why. Pending for ever where the log is closed
+    /// in order: whoever closes it tells of that.
     pub async fn until_failed(&self) -> String {
         let mut failed = self.failed();
         let reason = failed

@@ -1,5 +1,5 @@
-//! What is seen of an open log: its state as the one writer publishes it, views of it, and readers of
-//! blocks. It must never write to the log.
+//! What is seen of an open log: its state as the one writer publishes it, views of it, and readers
+//! of blocks. It must never write to the log.
 
 pub(crate) mod as_of;
 pub(crate) mod block_ref;

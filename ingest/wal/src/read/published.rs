@@ -1,6 +1,6 @@
-//! What the log shows to its readers: the newest snapshot, the durable position, and whether writing
-//! goes on. Each of the log's writer, compaction and repair replaces only its own part of the
-//! snapshot. A position must never be shown before the snapshot that holds it.
+//! What the log shows to its readers: the newest snapshot, the durable position, and whether
+//! writing goes on. Each of the log's writer, compaction and repair replaces only its own part of
+//! the snapshot. A position must never be shown before the snapshot that holds it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

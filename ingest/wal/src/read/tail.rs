@@ -1,5 +1,5 @@
-//! The blocks of the active segment, as readers meet them. Only the segment's writer appends; it must
-//! never change or take away a block that a snapshot may see.
+//! The blocks of the active segment, as readers meet them. Only the segment's writer appends; it
+//! must never change or take away a block that a snapshot may see.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,8 +87,8 @@ impl Tail {
         tail.spilled = tail.frozen.len();
     }
 
-    /// Of the first `count` blocks: those from the one that starts at `lsn` on, about `max_bytes` of
-    /// them but at least one.
+    /// Of the first `count` blocks: those from the one that starts at `lsn` on, about `max_bytes`
+    /// of them but at least one.
     pub(crate) fn run(&self, lsn: Lsn, count: usize, max_bytes: usize) -> Option<Vec<TailBlock>> {
         let tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let first = tail.block_at(lsn).filter(|at| *at < count)?;

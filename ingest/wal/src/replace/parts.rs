@@ -39,8 +39,8 @@ pub struct BootstrapProgress {
 pub(super) enum Trust {
     /// A file under its final name was whole and durable when it got it.
     Names,
-    /// So were those that were brought in for a manifest with these files. Of one that is another now
-    /// every byte is compared.
+    /// So were those that were brought in for a manifest with these files. Of one that is another
+    /// now every byte is compared.
     Checked(Vec<FileMeta>),
     /// It may have been brought in for another manifest: every byte is compared.
     Nothing,
@@ -82,7 +82,8 @@ impl Parts {
         }
     }
 
-    /// Looks what is here of the files; what belongs to none of them goes, for good once this returns.
+    /// Looks what is here of the files; what belongs to none of them goes, for good once this
+    /// returns.
     pub(super) fn survey(&mut self, trust: &Trust) -> Result<(), WalError> {
         self.open = None;
         self.remove_others()?;

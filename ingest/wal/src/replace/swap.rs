@@ -1,6 +1,6 @@
 //! Puts a staged log in the place of the one held. Each step is one rename, made durable before the
-//! next; the names alone say after a crash how far it came, and `settle` goes on from there. It must
-//! never rename what is open.
+//! next; the names alone say after a crash how far it came, and `settle` goes on from there. It
+//! must never rename what is open.
 //!
 //! | step | name |
 //! |---|---|

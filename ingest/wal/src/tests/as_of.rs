@@ -1,5 +1,6 @@
-//! Promises about earlier LSNs: a view at an LSN is what a reader saw
-//! when the log ended there, on every node, however far each has compacted. Tests only; must never rely on which node compacts first.
+//! Promises about earlier LSNs: a view at an LSN is what a reader saw when the log ended there, on
+//! every node, however far each has compacted. Tests only; must never rely on which node compacts
+//! first.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Promises about comparing nodes: equal logs have equal digests, and a flipped byte is found and named.
-//! Tests only; must never rely on which node compacts first.
+//! Promises about comparing nodes: equal logs have equal digests, and a flipped byte is found and
+//! named. Tests only; must never rely on which node compacts first.
 
 use std::path::Path;
 use std::sync::Arc;

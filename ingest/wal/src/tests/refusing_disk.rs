@@ -1,5 +1,5 @@
-//! For tests: the real disk, but for what a test wants it to refuse. It must never be compiled into a
-//! node.
+//! For tests: the real disk, but for what a test wants it to refuse. It must never be compiled into
+//! a node.
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,6 @@
-//! What an appender and the committer share: gathered rows on their way to a commit, and word of the
-//! commit on its way back. The mutex around the rows is held for the time of a pointer swap; it must
-//! never do I/O.
+//! What an appender and the committer share: gathered rows on their way to a commit, and word of
+//! the commit on its way back. The mutex around the rows is held for the time of a pointer swap; it
+//! must never do I/O.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

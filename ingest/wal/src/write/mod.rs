@@ -1,5 +1,5 @@
-//! The ways into the log: appenders and the committer on a primary, the follower on a secondary, and
-//! the writer of the active segment below both. One thread owns the writer; they must never
+//! The ways into the log: appenders and the committer on a primary, the follower on a secondary,
+//! and the writer of the active segment below both. One thread owns the writer; they must never
 //! call a position durable before the `fdatasync` that covers it.
 
 pub(crate) mod appender;

@@ -146,8 +146,8 @@ fn evolved(schema: &TableSchema, wanted: &[Column]) -> Result<Option<TableSchema
     Ok(Some(new))
 }
 
-/// The first field by which `wanted` goes beyond what a strict table has; none when it only has more
-/// tags, which are not the devices' choice.
+/// The first field by which `wanted` goes beyond what a strict table has; none when it only has
+/// more tags, which are not the devices' choice.
 fn strict_refusal(held: &TableSchema, wanted: &TableSchema) -> Option<Refusal> {
     let differs = |(at, column): &(usize, &Column)| {
         column.role != ColumnRole::Tag && held.columns.get(*at) != Some(column)

@@ -8,8 +8,8 @@ use crate::format::control::Control;
 use crate::ids::Lsn;
 use crate::read::snapshot::Snapshot;
 
-/// Whether the wall clock may cut rows. A machine that starts with a wrong clock, before it has asked
-/// the network, must not expire everything for ever.
+/// Whether the wall clock may cut rows. A machine that starts with a wrong clock, before it has
+/// asked the network, must not expire everything for ever.
 #[derive(Debug)]
 pub(crate) struct ClockGuard {
     seen: i64,

@@ -1,5 +1,5 @@
-//! Both ends of a fetch over a real connection. They must never wait for a time to pass where they can wait
-//! for an outcome.
+//! Both ends of a fetch over a real connection. They must never wait for a time to pass where they
+//! can wait for an outcome.
 
 use super::*;
 use crate::tests::loopback::{LOG, Pair, Shelf, segment};

@@ -66,9 +66,9 @@ impl Stage for Staging {
 }
 
 /// Brings in every file that `staging` misses; returns once none is missing. `tip` is the durable
-/// end of the staged log while it is followed: when a peer has merged a file away, the next manifest
-/// is taken as soon as that log has come to where it begins. Once this has returned, nothing of it
-/// holds `staging` any more.
+/// end of the staged log while it is followed: when a peer has merged a file away, the next
+/// manifest is taken as soon as that log has come to where it begins. Once this has returned,
+/// nothing of it holds `staging` any more.
 pub(crate) async fn fill<S: Stage>(
     staging: Arc<tokio::sync::Mutex<S>>,
     peers: Peers,

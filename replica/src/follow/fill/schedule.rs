@@ -1,5 +1,5 @@
-//! Who asks for which file of a staged log, and what rests until when. Pure: it must never ask a peer,
-//! read a clock or touch the log.
+//! Who asks for which file of a staged log, and what rests until when. Pure: it must never ask a
+//! peer, read a clock or touch the log.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -120,8 +120,8 @@ impl Schedule {
         self.resting.remove(name);
     }
 
-    /// Nothing came of this file; when a peer does not have it, the next manifest may be needed. How
-    /// long it rests.
+    /// Nothing came of this file; when a peer does not have it, the next manifest may be needed.
+    /// How long it rests.
     pub(super) fn failed(&mut self, name: &str, failure: Failure, now: Instant) -> Duration {
         self.busy.remove(name);
         if failure == Failure::Gone && matches!(self.renewal, Renewal::None) {

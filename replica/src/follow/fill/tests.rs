@@ -1,5 +1,5 @@
-//! Filling a log over real connections, with a staged log in memory. The tests own that stand-in; it must
-//! never take what a real one would refuse.
+//! Filling a log over real connections, with a staged log in memory. The tests own that stand-in;
+//! it must never take what a real one would refuse.
 
 use std::collections::VecDeque;
 use std::io;

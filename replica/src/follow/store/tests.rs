@@ -1,5 +1,5 @@
-//! Bootstrapping, refreshing and diverging with real logs on a real disk, over a real connection. They must
-//! never leave anything outside their own directory.
+//! Bootstrapping, refreshing and diverging with real logs on a real disk, over a real connection.
+//! They must never leave anything outside their own directory.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Who is known, who counts as a copy, who is taken for somebody else. Tests of the rules alone: they must
-//! never need a connection or a clock.
+//! Who is known, who counts as a copy, who is taken for somebody else. Tests of the rules alone:
+//! they must never need a connection or a clock.
 
 use super::*;
 use crate::wire::Disk;

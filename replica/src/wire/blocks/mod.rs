@@ -183,8 +183,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The parts as they are, in frames of a length that is allowed: for who cannot undo compression. Raw
-/// frames may end anywhere.
+/// The parts as they are, in frames of a length that is allowed: for who cannot undo compression.
+/// Raw frames may end anywhere.
 #[must_use]
 pub fn raw(parts: &[Bytes]) -> Vec<Bytes> {
     let mut frames = Vec::with_capacity(parts.len() + 1);

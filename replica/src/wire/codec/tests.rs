@@ -1,4 +1,5 @@
-//! Golden bytes of every message, and that no bytes whatever do harm. Golden bytes must never change.
+//! Golden bytes of every message, and that no bytes whatever do harm. Golden bytes must never
+//! change.
 
 use super::*;
 use crate::wire::message::*;

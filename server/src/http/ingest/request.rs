@@ -43,8 +43,8 @@ pub(super) fn table(table: String, request: &Request) -> Result<Ask, ApiError> {
     })
 }
 
-/// Line protocol as `InfluxDB` 3 takes it. There is one database, and every write is synced: `db` and
-/// `no_sync` change nothing.
+/// Line protocol as `InfluxDB` 3 takes it. There is one database, and every write is synced: `db`
+/// and `no_sync` change nothing.
 pub(super) fn write_lp(query: Option<&str>) -> Result<Ask, ApiError> {
     let pairs = pairs(query, V3_NAMES)?;
     if find(&pairs, "accept_partial")?.is_some_and(|value| value != "true") {

@@ -247,8 +247,8 @@ impl Merger {
             .is_some_and(|held| held.rows.row(last) == rows.row(at))
     }
 
-    /// A later row of the same key takes the place of the newest pending one. Where it has no value,
-    /// the earlier one stays.
+    /// A later row of the same key takes the place of the newest pending one. Where it has no
+    /// value, the earlier one stays.
     fn replace(&mut self, old_pool: usize, old: usize, pool: usize, at: usize) {
         let row = self.pending - 1;
         let (Some(before), Some(after)) = (self.pool.get(&old_pool), self.pool.get(&pool)) else {

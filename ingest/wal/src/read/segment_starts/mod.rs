@@ -1,8 +1,8 @@
 //! Where the segments of a log began that are no longer held: enough to tell for ever whether an
 //! older copy of the log is a beginning of it. Owns the file `past`.
 //!
-//! What it says is evidence, never data: no block is read by it, nothing in it can stop a start, and
-//! what is damaged in it is lost. It must never say of a log what was not durable in it.
+//! What it says is evidence, never data: no block is read by it, nothing in it can stop a start,
+//! and what is damaged in it is lost. It must never say of a log what was not durable in it.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -30,8 +30,8 @@ struct Held {
 }
 
 impl SegmentStarts {
-    /// What the file says. It is believed up to the first record that is damaged, or that contradicts
-    /// the segments held, which start at `held`.
+    /// What the file says. It is believed up to the first record that is damaged, or that
+    /// contradicts the segments held, which start at `held`.
     pub(crate) fn load(disk: &dyn Disk, dir: &Path, log: LogId, held: &[Boundary]) -> Self {
         let mut starts = read(disk, dir, log);
         starts.truncate(agreeing(&starts, held));
@@ -173,8 +173,8 @@ fn fits(log: LogId, start: Position) -> bool {
     start.lsn > Lsn(0) || start == log.genesis()
 }
 
-/// How many of these, which ascend, do not contradict the segments held, which start at `held`: where
-/// the log is held, its segments are known.
+/// How many of these, which ascend, do not contradict the segments held, which start at `held`:
+/// where the log is held, its segments are known.
 fn agreeing(starts: &[Position], held: &[Boundary]) -> usize {
     let Some(oldest) = held.first() else {
         return starts.len();

@@ -156,7 +156,8 @@ async fn retired(disk: &Arc<dyn Disk>) -> (Source, Vec<Position>, Vec<Position>)
     (source, starts, all)
 }
 
-/// The log knows exactly these starts below its oldest block, of all the boundaries that were there.
+/// The log knows exactly these starts below its oldest block, of all the boundaries that were
+/// there.
 fn check(log: &Log, starts: &[Position], all: &[Position]) {
     for at in all {
         let known = starts.contains(at).then_some(at.chain);

@@ -1,5 +1,6 @@
-//! What a secondary has that its upstream does not: put aside under `diverged/` as segments that can
-//! be read alone, durable before anything is cut off the log. It must never delete what was put aside.
+//! What a secondary has that its upstream does not: put aside under `diverged/` as segments that
+//! can be read alone, durable before anything is cut off the log. It must never delete what was put
+//! aside.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,8 +150,8 @@ struct Copy {
     rows: u64,
 }
 
-/// A segment of what a segment holds behind `at`; none when that is nothing. One that cannot be read
-/// is copied as it is.
+/// A segment of what a segment holds behind `at`; none when that is nothing. One that cannot be
+/// read is copied as it is.
 fn copy_behind(piece: &SegmentFile, at: Position) -> Result<Option<Copy>, WalError> {
     let Some(content) = &piece.content else {
         return Ok((piece.first >= at.lsn).then(|| Copy {
@@ -208,8 +209,8 @@ fn write_new(disk: &dyn Disk, path: &Path, parts: &[Bytes]) -> Result<(), WalErr
 }
 
 /// Cuts the log at `at`: whole segments go newest first, each removal made to last before the next,
-/// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before may
-/// have them mapped.
+/// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before
+/// may have them mapped.
 fn truncate(
     disk: &dyn Disk,
     dir: &Path,

@@ -48,8 +48,8 @@ impl Staging {
     /// What an earlier attempt has left.
     ///
     /// # Errors
-    /// `Io` when the directory cannot be read or put in order, `NewerFormat` when a newer version has
-    /// written it.
+    /// `Io` when the directory cannot be read or put in order, `NewerFormat` when a newer version
+    /// has written it.
     pub fn find(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<Self>, WalError> {
         settle(disk, data_dir)?;
         let mut found = None;
@@ -71,8 +71,8 @@ impl Staging {
     /// Starts over with this manifest, the bytes of a peer's [`Bundle`](crate::Bundle): the log
     /// begins at its compacted position. Parquet files that are here already and that it names stay
     /// when every byte is right; a partly written one keeps its whole right chunks; all others go.
-    /// A whole one that the manifest of the attempt before describes alike was checked then: it is not
-    /// read again.
+    /// A whole one that the manifest of the attempt before describes alike was checked then: it is
+    /// not read again.
     ///
     /// # Errors
     /// `Corrupt` or `NewerFormat` when the bytes are no manifest, `Io`.
@@ -134,11 +134,13 @@ impl Staging {
         })
     }
 
-    /// Takes a newer manifest of the same log while the staged log goes on; its follower may be open.
+    /// Takes a newer manifest of the same log while the staged log goes on; its follower may be
+    /// open.
     ///
     /// # Errors
-    /// `NotHeld` when the staged log, which ends at `tip`, has not durably come to where that manifest
-    /// ends, or is another history there: nothing has changed. `WrongLog`, `Corrupt`, `Io`.
+    /// `NotHeld` when the staged log, which ends at `tip`, has not durably come to where that
+    /// manifest ends, or is another history there: nothing has changed. `WrongLog`, `Corrupt`,
+    /// `Io`.
     pub fn refresh(&mut self, manifest: &[u8], tip: Position) -> Result<(), WalError> {
         let manifest = Manifest::decode(OF_A_PEER, manifest)?;
         if manifest.log != self.log() {
@@ -207,9 +209,10 @@ impl Staging {
         self.parts.is_complete()
     }
 
-    /// Appends bytes to a file: from what is held on, whole chunks of [`CHUNK_LEN`](crate::CHUNK_LEN)
-    /// or up to the file's end. Every chunk's checksum is compared. A file that is whole is durable
-    /// once this returns; what is held of others may be lost by a crash, and is then wanted again.
+    /// Appends bytes to a file: from what is held on, whole chunks of
+    /// [`CHUNK_LEN`](crate::CHUNK_LEN) or up to the file's end. Every chunk's checksum is compared.
+    /// A file that is whole is durable once this returns; what is held of others may be lost by a
+    /// crash, and is then wanted again.
     ///
     /// # Errors
     /// `Corrupt` when the bytes are not those that belong there: none is kept. `Io`; one that says
@@ -219,9 +222,9 @@ impl Staging {
     }
 
     /// Takes over where segments of the log began below its compacted position, as
-    /// [`Log::segment_starts`](crate::Log::segment_starts) of the peer says from which the manifest is; what is damaged, or
-    /// of another log, is ignored. A log that is open knows it from its next opening on, so it is best
-    /// called before [`Staging::open_log`]; `begin` forgets it.
+    /// [`Log::segment_starts`](crate::Log::segment_starts) of the peer says from which the manifest
+    /// is; what is damaged, or of another log, is ignored. A log that is open knows it from its
+    /// next opening on, so it is best called before [`Staging::open_log`]; `begin` forgets it.
     ///
     /// # Errors
     /// `Io`.

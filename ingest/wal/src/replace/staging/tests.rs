@@ -1,5 +1,5 @@
-//! A copy is built beside a primary that writes and compacts meanwhile, and ends with the same files.
-//! Tests only; must never use the network.
+//! A copy is built beside a primary that writes and compacts meanwhile, and ends with the same
+//! files. Tests only; must never use the network.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
