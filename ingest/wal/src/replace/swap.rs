@@ -31,7 +31,7 @@ pub enum OldLog {
 
 impl Staging {
     /// With both logs closed and all files whole: puts the staged log in the place of the one held.
-    /// Returns where the old one was kept. After an error, and after a crash, [`settle`] must be
+    /// Returns where the old one was kept. After an error, and after a crash, [`settle`](crate::settle) must be
     /// called before anything is opened.
     ///
     /// # Errors
