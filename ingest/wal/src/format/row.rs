@@ -50,6 +50,15 @@ pub enum Refusal {
         holds: &'static str,
         value: &'static str,
     },
+    #[error(
+        "column {column:?} of table {table:?} is new, and the rows have both {one} and {other} for it"
+    )]
+    Mixed {
+        table: String,
+        column: String,
+        one: &'static str,
+        other: &'static str,
+    },
     #[error("table {table:?} is strict and has no column {column:?}")]
     Strict { table: String, column: String },
     #[error("column {column:?} is given twice in one row")]

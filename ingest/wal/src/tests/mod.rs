@@ -4,6 +4,7 @@
 mod as_of;
 mod digests;
 mod model;
+mod refusals;
 pub(crate) mod refusing_disk;
 mod retention;
 mod roundtrip;

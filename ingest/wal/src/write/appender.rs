@@ -5,14 +5,15 @@
 //! time of a pointer swap. Nothing here does I/O.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use crate::error::WalError;
 use crate::format::row::{Refusal, Row};
-use crate::format::schema::{Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_NAME, TableSchema};
+use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
 use crate::ids::Lsn;
-use crate::write::inbox::{GroupId, Inbox, lock};
-use crate::write::registry::Registry;
+use crate::write::demand::{check_table_name, demands};
+use crate::write::inbox::{GroupId, Inbox, Pending, lock};
+use crate::write::registry::{Proposal, Registry};
 
 /// Why rows were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub enum AppendError {
 #[derive(Debug)]
 pub struct Appender {
     pub(crate) inbox: Arc<Inbox>,
-    registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     schemas: HashMap<String, Known>,
     slots: Vec<usize>,
     limit: usize,
@@ -57,7 +58,7 @@ impl Appender {
     }
 
     /// Takes `rows` of one table, all or none. A new table or column comes into being; an integer
-    /// column that meets a float widens.
+    /// column that meets a float widens. When it refuses, nothing has.
     ///
     /// # Errors
     /// `Refused` when the rows do not fit, `Full` when they must wait for the next commit.
@@ -68,30 +69,95 @@ impl Appender {
         if rows.is_empty() {
             return Err(Refusal::Empty.into());
         }
-        if !self.resolve(table, rows) {
-            self.evolve(table, rows)?;
-            if !self.resolve(table, rows) {
+        let mut slots = std::mem::take(&mut self.slots);
+        let taken = self.take(table, rows, &mut slots);
+        self.slots = slots;
+        taken
+    }
+
+    fn take(
+        &mut self,
+        table: &str,
+        rows: &[Row<'_>],
+        slots: &mut Vec<usize>,
+    ) -> Result<GroupId, AppendError> {
+        if let Some(known) = self.schemas.get(table)
+            && known.resolve(rows, slots)
+        {
+            check_rows(rows, slots, &known.schema)?;
+            return self.gather(&known.schema, rows, slots);
+        }
+        check_table_name(table)?;
+        let demands = demands(table, rows)?;
+        // Again only when another producer has changed the table meanwhile.
+        loop {
+            let proposal = self.registry.propose(table, &demands)?;
+            let known = Known::new(Arc::clone(proposal.schema()));
+            if !known.resolve(rows, slots) {
                 return Err(Refusal::Empty.into());
             }
+            check_rows(rows, slots, &known.schema)?;
+            if let Some(group) = self.enter(&proposal, rows, slots)? {
+                self.schemas.insert(table.to_owned(), known);
+                return Ok(group);
+            }
         }
-        let Some(known) = self.schemas.get(table) else {
-            return Err(AppendError::Closed);
-        };
-        check_once(rows, &self.slots, &known.schema)?;
-        check_size(rows, &self.slots)?;
-        let mut pending = lock(&self.inbox.pending);
-        let idle = pending.batch.is_empty();
-        let growth = pending.batch.growth(&known.schema, &self.slots);
-        if !idle && pending.batch.bytes() + growth >= self.limit {
+    }
+
+    /// Rows under a schema that is in force.
+    fn gather(
+        &self,
+        schema: &Arc<TableSchema>,
+        rows: &[Row<'_>],
+        slots: &[usize],
+    ) -> Result<GroupId, AppendError> {
+        let room = self.room(schema, slots)?;
+        Ok(self.push(room, schema, rows, slots))
+    }
+
+    /// Rows and the schema that they need, both or neither; `None` when the table is not any more
+    /// what the proposal was made from.
+    fn enter(
+        &self,
+        proposal: &Proposal,
+        rows: &[Row<'_>],
+        slots: &[usize],
+    ) -> Result<Option<GroupId>, AppendError> {
+        let schema = proposal.schema();
+        let room = self.room(schema, slots)?;
+        let entered = self.registry.enter(proposal);
+        Ok(entered.then(|| self.push(room, schema, rows, slots)))
+    }
+
+    /// The rows that wait, if there is room for more of these columns among them.
+    fn room(
+        &self,
+        schema: &TableSchema,
+        slots: &[usize],
+    ) -> Result<MutexGuard<'_, Pending>, AppendError> {
+        let pending = lock(&self.inbox.pending);
+        let growth = pending.batch.growth(schema, slots);
+        if !pending.batch.is_empty() && pending.batch.bytes() + growth >= self.limit {
             return Err(AppendError::Full);
         }
-        pending.batch.push(&known.schema, rows, &self.slots);
+        Ok(pending)
+    }
+
+    fn push(
+        &self,
+        mut pending: MutexGuard<'_, Pending>,
+        schema: &Arc<TableSchema>,
+        rows: &[Row<'_>],
+        slots: &[usize],
+    ) -> GroupId {
+        let idle = pending.batch.is_empty();
+        pending.batch.push(schema, rows, slots);
         let group = GroupId(pending.group);
         drop(pending);
         if idle {
             self.inbox.bell.ring();
         }
-        Ok(group)
+        group
     }
 
     /// Blocks until the rows of `group` are on disk; returns an LSN above all of them.
@@ -100,83 +166,6 @@ impl Appender {
     /// When the log failed or was closed before.
     pub fn wait(&self, group: GroupId) -> Result<Lsn, WalError> {
         self.inbox.wait(group)
-    }
-
-    /// Finds the column of every value; false when the schema known here does not hold them all.
-    fn resolve(&mut self, table: &str, rows: &[Row<'_>]) -> bool {
-        self.slots.clear();
-        let Some(known) = self.schemas.get(table) else {
-            return false;
-        };
-        for row in rows {
-            let mut guess = 1;
-            for (name, _) in row.tags {
-                let Some(at) = known.find(name, guess) else {
-                    return false;
-                };
-                if known.schema.columns[at].role != ColumnRole::Tag {
-                    return false;
-                }
-                guess = at + 1;
-                self.slots.push(at);
-            }
-            for (name, value) in row.fields {
-                let Some(at) = known.find(name, guess) else {
-                    return false;
-                };
-                let column = &known.schema.columns[at];
-                // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
-                let fits = column.role == ColumnRole::Tag
-                    || column.kind == value.kind()
-                    || (column.kind == ColumnType::Float && value.kind() == ColumnType::Int);
-                if column.role == ColumnRole::Time || !fits {
-                    return false;
-                }
-                guess = at + 1;
-                self.slots.push(at);
-            }
-        }
-        true
-    }
-
-    /// Asks for a schema that holds every value of `rows`.
-    fn evolve(&mut self, table: &str, rows: &[Row<'_>]) -> Result<(), Refusal> {
-        check_table_name(table)?;
-        let mut wanted: Vec<Column> = Vec::new();
-        for row in rows {
-            let tags = row
-                .tags
-                .iter()
-                .map(|(name, _)| (*name, ColumnRole::Tag, ColumnType::Text));
-            let fields = row
-                .fields
-                .iter()
-                .map(|(name, value)| (name.as_ref(), ColumnRole::Field, value.kind()));
-            for (name, role, kind) in tags.chain(fields) {
-                if wanted
-                    .iter()
-                    .any(|column| column.name == name && column.kind == kind)
-                {
-                    continue;
-                }
-                check_column_name(name)?;
-                wanted.push(Column {
-                    name: name.to_owned(),
-                    role,
-                    kind,
-                });
-                if wanted.len() > 2 * crate::format::schema::MAX_COLUMNS {
-                    let limit = crate::format::schema::MAX_COLUMNS;
-                    return Err(Refusal::TooManyColumns {
-                        table: table.to_owned(),
-                        limit,
-                    });
-                }
-            }
-        }
-        let schema = self.registry.evolve(table, &wanted)?;
-        self.schemas.insert(table.to_owned(), Known::new(schema));
-        Ok(())
     }
 }
 
@@ -189,6 +178,40 @@ impl Known {
         Self { schema, index }
     }
 
+    /// Finds the column of every value; false when the schema does not hold them all.
+    fn resolve(&self, rows: &[Row<'_>], slots: &mut Vec<usize>) -> bool {
+        slots.clear();
+        for row in rows {
+            let mut guess = 1;
+            for (name, _) in row.tags {
+                let Some(at) = self.find(name, guess) else {
+                    return false;
+                };
+                if self.schema.columns[at].role != ColumnRole::Tag {
+                    return false;
+                }
+                guess = at + 1;
+                slots.push(at);
+            }
+            for (name, value) in row.fields {
+                let Some(at) = self.find(name, guess) else {
+                    return false;
+                };
+                let column = &self.schema.columns[at];
+                // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
+                let fits = column.role == ColumnRole::Tag
+                    || column.kind == value.kind()
+                    || (column.kind == ColumnType::Float && value.kind() == ColumnType::Int);
+                if column.role == ColumnRole::Time || !fits {
+                    return false;
+                }
+                guess = at + 1;
+                slots.push(at);
+            }
+        }
+        true
+    }
+
     /// Devices send their fields in one order: try the column after the last one first.
     fn find(&self, name: &str, guess: usize) -> Option<usize> {
         match self.schema.columns.get(guess) {
@@ -198,49 +221,10 @@ impl Known {
     }
 }
 
-fn check_table_name(name: &str) -> Result<(), Refusal> {
-    let refuse = |reason| {
-        Err(Refusal::TableName {
-            name: shorten(name),
-            reason,
-        })
-    };
-    if name == DEAD_LETTERS {
-        return Ok(());
-    }
-    if name == "system" || name == "information_schema" || name.starts_with("system.") {
-        return refuse("is reserved");
-    }
-    match name_fault(name) {
-        Some(reason) => refuse(reason),
-        None => Ok(()),
-    }
-}
-
-fn check_column_name(name: &str) -> Result<(), Refusal> {
-    match name_fault(name) {
-        Some(reason) => Err(Refusal::ColumnName {
-            name: shorten(name),
-            reason,
-        }),
-        None => Ok(()),
-    }
-}
-
-fn name_fault(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("is empty")
-    } else if name.len() > MAX_NAME {
-        Some("is longer than 256 bytes")
-    } else if name.chars().any(char::is_control) {
-        Some("has control characters")
-    } else {
-        None
-    }
-}
-
-fn shorten(name: &str) -> String {
-    name.chars().take(64).collect()
+/// What may be wrong with rows that fit their schema.
+fn check_rows(rows: &[Row<'_>], slots: &[usize], schema: &TableSchema) -> Result<(), Refusal> {
+    check_once(rows, slots, schema)?;
+    check_size(rows, slots)
 }
 
 /// A row has each column once: a second value would shift the rows after it.

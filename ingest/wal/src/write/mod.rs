@@ -5,6 +5,7 @@
 pub(crate) mod appender;
 pub(crate) mod batch;
 pub(crate) mod committer;
+pub(crate) mod demand;
 pub(crate) mod follower;
 pub(crate) mod group;
 pub(crate) mod inbox;

@@ -1,9 +1,10 @@
 //! The schemas as producers see them: possibly ahead of the log, never behind it. It must never
 //! give two appenders different schemas of one version.
 //!
-//! A row that needs a new table or column asks here; the answer is one schema that all appenders
-//! agree on. The committer writes a schema block before the first data block that follows it. The
-//! one shared map of the write path: a mutex, taken only when a schema changes or is first met.
+//! Rows that need a new table or column ask here for a proposal; once they have been found to fit
+//! it, it is entered together with them, so a refusal leaves nothing behind. The committer writes a
+//! schema block before the first data block that follows it. The one shared map of the write path:
+//! a mutex, taken only when a schema changes or is first met.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +13,11 @@ use crate::error::WalError;
 use crate::format::catalog::Catalog;
 use crate::format::options::TableDef;
 use crate::format::row::Refusal;
-use crate::format::schema::{Column, ColumnRole, ColumnType, MAX_COLUMNS, MAX_TABLES, TableSchema};
+use crate::format::schema::{
+    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
+};
 use crate::ids::TableId;
+use crate::write::demand::{Demand, evolved, type_refusal};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
@@ -21,12 +25,20 @@ pub(crate) struct Registry {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
     tables: HashMap<String, Arc<TableSchema>>,
     /// Tables that take no other columns and no wider values than they have.
     strict: HashSet<String>,
     next_id: TableId,
+}
+
+/// A schema that would hold what was asked for, and what it was made from.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    /// In force when it was made; none: there was no such table.
+    before: Option<Arc<TableSchema>>,
+    schema: Arc<TableSchema>,
 }
 
 impl Registry {
@@ -50,7 +62,7 @@ impl Registry {
         for table in tables {
             let before = self.version(&table.name);
             let schema = self
-                .evolve(&table.name, &table.columns)
+                .take_in(&table.name, &table.columns)
                 .map_err(|refusal| WalError::Declaration {
                     table: table.name.clone(),
                     reason: refusal.to_string(),
@@ -74,76 +86,149 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The schema of `table` after it has taken in `wanted`: absent columns are added, integer
-    /// columns that meet a float widen, and anything else that differs is refused.
-    pub(crate) fn evolve(
-        &self,
-        table: &str,
-        wanted: &[Column],
-    ) -> Result<Arc<TableSchema>, Refusal> {
-        let mut state = self.lock();
-        let known = state.tables.get(table).cloned();
-        let new = match &known {
-            Some(schema) => evolved(schema, wanted)?,
+    /// The schema of `table` that holds `demands` as well. Nothing has changed until it is entered.
+    pub(crate) fn propose(&self, table: &str, demands: &[Demand<'_>]) -> Result<Proposal, Refusal> {
+        let (before, strict, next_id) = {
+            let state = self.lock();
+            let before = state.tables.get(table).cloned();
+            if before.is_none() {
+                state.check_room(table)?;
+            }
+            (before, state.strict.contains(table), state.next_id)
+        };
+        let new = match &before {
+            Some(held) => evolved(held, demands)?,
             None => {
-                if state.tables.len() >= MAX_TABLES {
-                    return Err(Refusal::TooManyTables { limit: MAX_TABLES });
-                }
-                let mut schema = TableSchema::new(state.next_id, table);
-                if let Some(more) = evolved(&schema, wanted)? {
-                    schema.columns = more.columns;
-                }
-                Some(schema)
+                let empty = TableSchema::new(next_id, table);
+                let columns = evolved(&empty, demands)?.map(|schema| schema.columns);
+                Some(TableSchema {
+                    columns: columns.unwrap_or_else(|| empty.columns.clone()),
+                    ..empty
+                })
             }
         };
-        let Some(new) = new else {
-            return known.ok_or(Refusal::Empty);
-        };
-        if state.strict.contains(table)
-            && let Some(known) = &known
-            && let Some(refusal) = strict_refusal(known, &new)
+        if let (true, Some(held), Some(new)) = (strict, &before, &new)
+            && let Some(refusal) = strict_refusal(held, new)
         {
             return Err(refusal);
         }
-        if known.is_none() {
-            state.next_id = TableId(state.next_id.0 + 1);
+        match (new, before) {
+            (Some(new), before) => Ok(Proposal {
+                before,
+                schema: Arc::new(new),
+            }),
+            (None, Some(held)) => Ok(Proposal {
+                before: Some(Arc::clone(&held)),
+                schema: held,
+            }),
+            (None, None) => Err(Refusal::Empty),
         }
-        let new = Arc::new(new);
-        state.tables.insert(table.to_owned(), Arc::clone(&new));
-        Ok(new)
+    }
+
+    /// Puts a proposal in force; false when the table is not what it was made from any more.
+    pub(crate) fn enter(&self, proposal: &Proposal) -> bool {
+        let schema = &proposal.schema;
+        if let Some(before) = &proposal.before
+            && Arc::ptr_eq(before, schema)
+        {
+            // Schemas only grow: one that was in force is never wrong.
+            return true;
+        }
+        let mut state = self.lock();
+        let same = match (&proposal.before, state.tables.get(&schema.name)) {
+            (Some(before), Some(now)) => before.version == now.version,
+            (None, None) => schema.id == state.next_id && state.check_room(&schema.name).is_ok(),
+            _ => false,
+        };
+        if same {
+            state.insert(Arc::clone(schema));
+        }
+        same
+    }
+
+    /// The schema of `table` after it has taken in the columns of its declaration.
+    fn take_in(&self, table: &str, wanted: &[Column]) -> Result<Arc<TableSchema>, Refusal> {
+        let mut state = self.lock();
+        let known = state.tables.get(table).cloned();
+        let held = match &known {
+            Some(held) => TableSchema::clone(held),
+            None => {
+                state.check_room(table)?;
+                TableSchema::new(state.next_id, table)
+            }
+        };
+        let columns = declared(&held, wanted)?;
+        match known {
+            Some(known) if known.columns == columns => Ok(known),
+            known => {
+                let version = held.version + u32::from(known.is_some());
+                let new = Arc::new(TableSchema {
+                    version,
+                    columns,
+                    ..held
+                });
+                state.insert(Arc::clone(&new));
+                Ok(new)
+            }
+        }
+    }
+
+    /// All that it holds, to be compared.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> State {
+        self.lock().clone()
     }
 }
 
-/// `schema` with `wanted` taken in; `None` when it holds them already.
-fn evolved(schema: &TableSchema, wanted: &[Column]) -> Result<Option<TableSchema>, Refusal> {
-    let mut new = schema.clone();
+impl Proposal {
+    pub(crate) fn schema(&self) -> &Arc<TableSchema> {
+        &self.schema
+    }
+}
+
+impl State {
+    /// The dead letters find room always: what is refused elsewhere goes there.
+    fn check_room(&self, table: &str) -> Result<(), Refusal> {
+        if self.tables.len() >= MAX_TABLES && table != DEAD_LETTERS {
+            return Err(Refusal::TooManyTables { limit: MAX_TABLES });
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, schema: Arc<TableSchema>) {
+        self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
+        self.tables.insert(schema.name.clone(), schema);
+    }
+}
+
+/// The columns of `schema` with those that a conf declares: absent ones are added, integers widen
+/// to floats, anything else that differs is refused.
+fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refusal> {
+    let mut columns = schema.columns.clone();
     for column in wanted {
-        let Some(at) = new.column(&column.name) else {
-            new.columns.push(column.clone());
+        let Some(held) = columns.iter_mut().find(|held| held.name == column.name) else {
+            columns.push(column.clone());
             continue;
         };
-        let held = &mut new.columns[at];
         match (held.kind, column.kind) {
-            // A field that the conf declares to be a tag.
+            // A field that is a tag already.
             _ if held.role == ColumnRole::Tag && column.role == ColumnRole::Field => {}
-            _ if held.role != column.role => return Err(type_refusal(schema, held, column.kind)),
+            _ if held.role != column.role => {
+                return Err(type_refusal(&schema.name, held, column.kind));
+            }
             (held, wanted) if held == wanted => {}
             (ColumnType::Float, ColumnType::Int) => {}
             (ColumnType::Int, ColumnType::Float) => held.kind = ColumnType::Float,
-            _ => return Err(type_refusal(schema, held, column.kind)),
+            _ => return Err(type_refusal(&schema.name, held, column.kind)),
         }
     }
-    if new.columns.len() > MAX_COLUMNS {
+    if columns.len() > MAX_COLUMNS {
         return Err(Refusal::TooManyColumns {
             table: schema.name.clone(),
             limit: MAX_COLUMNS,
         });
     }
-    if new.columns == schema.columns {
-        return Ok(None);
-    }
-    new.version += 1;
-    Ok(Some(new))
+    Ok(columns)
 }
 
 /// The first field by which `wanted` goes beyond what a strict table has; none when it only has
@@ -154,24 +239,10 @@ fn strict_refusal(held: &TableSchema, wanted: &TableSchema) -> Option<Refusal> {
     };
     let (at, column) = wanted.columns.iter().enumerate().find(differs)?;
     Some(match held.columns.get(at) {
-        Some(held_column) => type_refusal(held, held_column, column.kind),
+        Some(held_column) => type_refusal(&held.name, held_column, column.kind),
         None => Refusal::Strict {
             table: held.name.clone(),
             column: column.name.clone(),
         },
     })
-}
-
-fn type_refusal(schema: &TableSchema, held: &Column, value: ColumnType) -> Refusal {
-    let holds = if held.role == ColumnRole::Tag {
-        "a tag"
-    } else {
-        held.kind.name()
-    };
-    Refusal::Type {
-        table: schema.name.clone(),
-        column: held.name.clone(),
-        holds,
-        value: value.name(),
-    }
 }

@@ -1,0 +1,297 @@
+//! A refused message leaves no trace: not in the registry, not in the log, whatever it was refused
+//! for. Tests only; must never know how a schema is found.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, DEAD_LETTERS,
+    MAX_COLUMNS, MAX_TABLES, OsDisk, Refusal, Row, TableDef, Value, open_primary,
+};
+
+type Fields = Vec<(Cow<'static, str>, Value<'static>)>;
+type Tags = Vec<(&'static str, &'static str)>;
+
+/// The columns of each table, by what was acknowledged.
+type Model = BTreeMap<String, BTreeSet<String>>;
+
+fn open(dir: &tempfile::TempDir, config: &Config) -> (Committer, Appender) {
+    let (committer, _) = open_primary(OsDisk::new(), dir.path(), config).expect("opens");
+    let appender = committer.appender(Box::new(|_| ()));
+    (committer, appender)
+}
+
+fn strict() -> TableDef {
+    let column = |name: &str, kind| Column {
+        name: name.to_owned(),
+        role: ColumnRole::Field,
+        kind,
+    };
+    TableDef {
+        name: "strict".to_owned(),
+        columns: vec![column("a", ColumnType::Int), column("b", ColumnType::Text)],
+        strict: true,
+        ..TableDef::default()
+    }
+}
+
+fn random_value(random: &mut fastrand::Rng) -> Value<'static> {
+    match random.u8(0..6) {
+        0 => Value::Int(random.i64(-9..9)),
+        1 => Value::Int(random.i64(..)),
+        2 => Value::Float(random.f64()),
+        3 => Value::Float(f64::from(random.i32(-9..9))),
+        4 => Value::Bool(random.bool()),
+        _ => Value::Text(Cow::Borrowed("t")),
+    }
+}
+
+fn random_name(random: &mut fastrand::Rng) -> Cow<'static, str> {
+    match random.u8(0..40) {
+        0 => Cow::Borrowed(""),
+        1 => Cow::Borrowed("bell\u{7}"),
+        2 => Cow::Owned("n".repeat(257)),
+        3 => Cow::Borrowed("time"),
+        4..10 => Cow::Owned(format!("new{}", random.u16(..))),
+        _ => Cow::Borrowed(["a", "b", "c", "d", "e", "f", "g", "h"][random.usize(0..8)]),
+    }
+}
+
+fn random_rows(random: &mut fastrand::Rng) -> Vec<(Tags, Fields)> {
+    let row = |random: &mut fastrand::Rng| {
+        let tags = ["site", "a", "h"].into_iter();
+        let tags: Tags = tags
+            .filter(|name| random.u8(0..if *name == "site" { 2 } else { 12 }) == 0)
+            .map(|name| (name, "x"))
+            .collect();
+        let count = random.usize(0..5);
+        let fields = (0..count).map(|_| (random_name(random), random_value(random)));
+        (tags, fields.collect())
+    };
+    let count = random.usize(1..4);
+    (0..count).map(|_| row(random)).collect()
+}
+
+fn append(
+    appender: &mut Appender,
+    table: &str,
+    rows: &[(Tags, Fields)],
+) -> Result<crate::GroupId, AppendError> {
+    let rows: Vec<Row<'_>> = rows
+        .iter()
+        .zip(1..)
+        .map(|((tags, fields), time)| Row { time, tags, fields })
+        .collect();
+    appender.append(table, &rows)
+}
+
+/// The tables of the log, and their columns.
+fn logged(committer: &Committer) -> Model {
+    let snapshot = committer.log().snapshot();
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect();
+    let tables = snapshot.catalog().tables();
+    tables
+        .map(|table| (table.name.clone(), names(&table.columns)))
+        .collect()
+}
+
+#[test]
+fn what_is_refused_leaves_no_trace_and_what_is_taken_leaves_all_of_it() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("dir");
+    let config = Config {
+        tables: vec![strict()],
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(&dir, &config);
+    let mut other = committer.appender(Box::new(|_| ()));
+    let columns = ["time", "a", "b"].map(str::to_owned);
+    let mut model = Model::from([("strict".to_owned(), BTreeSet::from(columns))]);
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..3_000 {
+        let table = ["one", "two", "strict", "system.x", "", "three\n"];
+        let table = match random.u8(0..30) {
+            0 => Cow::Owned(format!("t{}", random.u16(..))),
+            1..4 => Cow::Borrowed(table[random.usize(0..6)]),
+            _ => Cow::Borrowed(table[random.usize(0..3)]),
+        };
+        let rows = random_rows(&mut random);
+        let before = appender.registry.state();
+        let producer = if random.bool() {
+            &mut appender
+        } else {
+            &mut other
+        };
+        match append(producer, &table, &rows) {
+            Ok(group) => {
+                taken += 1;
+                producer.wait(group).expect("durable");
+                let columns = model.entry(table.into_owned()).or_default();
+                columns.insert("time".to_owned());
+                for (tags, fields) in rows {
+                    columns.extend(tags.into_iter().map(|(name, _)| name.to_owned()));
+                    columns.extend(fields.into_iter().map(|(name, _)| name.into_owned()));
+                }
+            }
+            Err(AppendError::Refused(_)) => {
+                refused += 1;
+                assert!(appender.registry.state() == before, "{table:?} {rows:?}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(
+        taken > 100 && refused > 100,
+        "{taken} taken, {refused} refused"
+    );
+    assert_eq!(logged(&committer), model);
+    drop((appender, other));
+    committer.stop().expect("stops");
+    let (committer, appender) = open(&dir, &config);
+    assert_eq!(logged(&committer), model, "after a restart");
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+/// One row, with fields of these names and values.
+fn row(fields: &[(&str, Value<'static>)]) -> Vec<(Tags, Fields)> {
+    let fields = fields.iter();
+    let fields = fields.map(|(name, value)| (Cow::Owned((*name).to_owned()), value.clone()));
+    vec![(Vec::new(), fields.collect())]
+}
+
+#[test]
+fn a_type_that_was_only_ever_refused_is_held_against_nobody() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, &Config::default());
+    let twice = row(&[("temp", Value::Int(1)), ("temp", Value::Int(2))]);
+    let refused = append(&mut appender, "s", &twice);
+    assert!(matches!(
+        refused,
+        Err(AppendError::Refused(Refusal::Twice { .. }))
+    ));
+    let warm = row(&[("temp", Value::Text("warm".into()))]);
+    let group = append(&mut appender, "s", &warm).expect("nothing was stored before");
+    appender.wait(group).expect("durable");
+    // Nor is one of two kinds the right one when both come at once.
+    let mut both = row(&[("v", Value::Int(1))]);
+    both.extend(row(&[("v", Value::Text("x".into()))]));
+    let refused = append(&mut appender, "s", &both).expect_err("both");
+    let text = refused.to_string();
+    assert!(
+        text.contains("\"v\"") && text.contains("both an integer and text"),
+        "{text}"
+    );
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn refused_messages_use_up_neither_columns_nor_tables() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, &Config::default());
+    append(&mut appender, "one", &row(&[("v", Value::Int(1))])).expect("fits");
+    let before = appender.registry.state();
+    for number in 0..=MAX_COLUMNS + 75 {
+        let name = format!("c{number}");
+        let bad = match number % 3 {
+            0 => row(&[(&name, Value::Int(1)), (&name, Value::Int(2))]),
+            1 => row(&[(&name, Value::Int(1)), ("v", Value::Bool(true))]),
+            _ => row(&[(&name, Value::Int(1)), ("", Value::Bool(true))]),
+        };
+        append(&mut appender, "one", &bad).expect_err("refused");
+    }
+    let twice = row(&[("v", Value::Int(1)), ("v", Value::Int(2))]);
+    for number in 0..MAX_TABLES + 50 {
+        append(&mut appender, &format!("t{number}"), &twice).expect_err("refused");
+    }
+    assert!(appender.registry.state() == before);
+    append(&mut appender, "one", &row(&[("last", Value::Int(1))])).expect("a column");
+    let group = append(&mut appender, "two", &row(&[("v", Value::Int(1))])).expect("a table");
+    appender.wait(group).expect("durable");
+    assert_eq!(logged(&committer).len(), 2);
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn rows_too_large_or_too_many_for_now_leave_no_trace() {
+    let dir = tempfile::tempdir().expect("dir");
+    // Nothing is ever committed.
+    let config = Config {
+        reserve_disk: u64::MAX,
+        pending_bytes: 1_000,
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(&dir, &config);
+    let before = appender.registry.state();
+    let long = Value::Text("x".repeat((32 << 20) + 1).into());
+    let refused = append(&mut appender, "one", &row(&[("long", long)]));
+    assert!(matches!(
+        refused,
+        Err(AppendError::Refused(Refusal::TooLarge { .. }))
+    ));
+    assert!(appender.registry.state() == before);
+    let text = Value::Text("x".repeat(1_000).into());
+    append(&mut appender, "one", &row(&[("v", text)])).expect("the first always fits");
+    let before = appender.registry.state();
+    for table in ["one", "two"] {
+        let full = append(&mut appender, table, &row(&[("more", Value::Int(1))]));
+        assert!(matches!(full, Err(AppendError::Full)), "{full:?}");
+    }
+    assert!(appender.registry.state() == before);
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn the_dead_letters_find_room_when_no_other_table_does() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, &Config::default());
+    let fields = row(&[("v", Value::Int(1))]);
+    let name = |number: usize| format!("t{number}");
+    for number in 0..MAX_TABLES {
+        while let Err(error) = append(&mut appender, &name(number), &fields) {
+            assert!(matches!(error, AppendError::Full), "{error}");
+            std::thread::yield_now();
+        }
+    }
+    let refused = append(&mut appender, "more", &fields);
+    assert!(matches!(
+        refused,
+        Err(AppendError::Refused(Refusal::TooManyTables { .. }))
+    ));
+    let group = append(&mut appender, DEAD_LETTERS, &fields).expect("room");
+    appender.wait(group).expect("durable");
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn producers_that_grow_one_table_at_once_lose_no_column() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, appender) = open(&dir, &Config::default());
+    drop(appender);
+    std::thread::scope(|scope| {
+        for producer in 0..4 {
+            let mut appender = committer.appender(Box::new(|_| ()));
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let name = format!("p{producer}_{number}");
+                    let fields = row(&[(&name, Value::Int(number)), ("all", Value::Int(1))]);
+                    let group = append(&mut appender, "one", &fields).expect("fits");
+                    if number == 99 {
+                        appender.wait(group).expect("durable");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(logged(&committer)["one"].len(), 402);
+    committer.stop().expect("stops");
+}

@@ -1,0 +1,221 @@
+//! What the rows of one call ask of their table, and the schema that would hold them. Pure: nothing
+//! comes into being by being asked for. It must never depend on the order of the rows.
+
+use std::collections::HashMap;
+
+use crate::format::row::{Refusal, Row, Value};
+use crate::format::schema::{
+    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_NAME, TableSchema,
+};
+
+/// What the rows of one call have for one column.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demand<'a> {
+    name: &'a str,
+    /// A row has it as a tag.
+    tag: bool,
+    int: bool,
+    float: bool,
+    bool: bool,
+    text: bool,
+}
+
+impl<'a> Demand<'a> {
+    fn take(&mut self, value: &Value<'_>) {
+        match value {
+            Value::Int(_) => self.int = true,
+            Value::Float(_) => self.float = true,
+            Value::Bool(_) => self.bool = true,
+            Value::Text(_) => self.text = true,
+        }
+    }
+
+    /// The kinds of its fields' values; integers among floats are floats.
+    fn kinds(&self) -> impl Iterator<Item = ColumnType> {
+        let kinds = [
+            (self.int && !self.float, ColumnType::Int),
+            (self.float, ColumnType::Float),
+            (self.bool, ColumnType::Bool),
+            (self.text, ColumnType::Text),
+        ];
+        let there = kinds.into_iter().filter(|(there, _)| *there);
+        there.map(|(_, kind)| kind)
+    }
+
+    /// A column that holds all of it.
+    fn column(&self, table: &str) -> Result<Column, Refusal> {
+        let column = |role, kind| Column {
+            name: self.name.to_owned(),
+            role,
+            kind,
+        };
+        if self.tag {
+            return Ok(column(ColumnRole::Tag, ColumnType::Text));
+        }
+        let mut kinds = self.kinds();
+        match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => Ok(column(ColumnRole::Field, kind)),
+            (Some(one), Some(other)) => Err(Refusal::Mixed {
+                table: table.to_owned(),
+                column: self.name.to_owned(),
+                one: one.name(),
+                other: other.name(),
+            }),
+            (None, _) => Err(Refusal::Empty),
+        }
+    }
+
+    /// What `held` must hold instead to take it all in.
+    fn fit(&self, table: &str, held: &Column) -> Result<ColumnType, Refusal> {
+        let refuse = |value| Err(type_refusal(table, held, value));
+        match held.role {
+            ColumnRole::Time => return refuse(self.kinds().next().unwrap_or(ColumnType::Text)),
+            // A field that the conf declares to be a tag: it says who, whatever it holds.
+            ColumnRole::Tag => return Ok(held.kind),
+            ColumnRole::Field if self.tag => return refuse(ColumnType::Text),
+            ColumnRole::Field => {}
+        }
+        let mut kind = held.kind;
+        for wanted in self.kinds() {
+            kind = match (kind, wanted) {
+                (held, wanted) if held == wanted => held,
+                (ColumnType::Float, ColumnType::Int) | (ColumnType::Int, ColumnType::Float) => {
+                    ColumnType::Float
+                }
+                _ => return refuse(wanted),
+            };
+        }
+        Ok(kind)
+    }
+}
+
+/// What `rows` ask for, each column once, in the order in which they come up.
+pub(crate) fn demands<'a>(table: &str, rows: &[Row<'a>]) -> Result<Vec<Demand<'a>>, Refusal> {
+    let mut all = Demands::default();
+    for row in rows {
+        for (name, _) in row.tags {
+            all.of(table, name)?.tag = true;
+        }
+        for (name, value) in row.fields {
+            all.of(table, name)?.take(value);
+        }
+    }
+    Ok(all.found)
+}
+
+#[derive(Default)]
+struct Demands<'a> {
+    found: Vec<Demand<'a>>,
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> Demands<'a> {
+    fn of(&mut self, table: &str, name: &'a str) -> Result<&mut Demand<'a>, Refusal> {
+        let next = self.found.len();
+        let at = *self.places.entry(name).or_insert(next);
+        if at == next {
+            check_column_name(name)?;
+            // Beside the time.
+            if next + 1 >= MAX_COLUMNS {
+                return Err(too_many_columns(table));
+            }
+            self.found.push(Demand {
+                name,
+                ..Demand::default()
+            });
+        }
+        Ok(&mut self.found[at])
+    }
+}
+
+/// `schema` with all that is asked for; `None` when it holds that already.
+pub(crate) fn evolved(
+    schema: &TableSchema,
+    demands: &[Demand<'_>],
+) -> Result<Option<TableSchema>, Refusal> {
+    let names = schema.columns.iter().enumerate();
+    let places: HashMap<&str, usize> = names
+        .map(|(at, column)| (column.name.as_str(), at))
+        .collect();
+    let mut columns = schema.columns.clone();
+    for demand in demands {
+        match places.get(demand.name) {
+            Some(at) => columns[*at].kind = demand.fit(&schema.name, &schema.columns[*at])?,
+            None => columns.push(demand.column(&schema.name)?),
+        }
+    }
+    if columns.len() > MAX_COLUMNS {
+        return Err(too_many_columns(&schema.name));
+    }
+    Ok((columns != schema.columns).then(|| TableSchema {
+        version: schema.version + 1,
+        columns,
+        ..schema.clone()
+    }))
+}
+
+fn too_many_columns(table: &str) -> Refusal {
+    Refusal::TooManyColumns {
+        table: table.to_owned(),
+        limit: MAX_COLUMNS,
+    }
+}
+
+pub(crate) fn type_refusal(table: &str, held: &Column, value: ColumnType) -> Refusal {
+    let holds = if held.role == ColumnRole::Tag {
+        "a tag"
+    } else {
+        held.kind.name()
+    };
+    Refusal::Type {
+        table: table.to_owned(),
+        column: held.name.clone(),
+        holds,
+        value: value.name(),
+    }
+}
+
+pub(crate) fn check_table_name(name: &str) -> Result<(), Refusal> {
+    let refuse = |reason| {
+        Err(Refusal::TableName {
+            name: shorten(name),
+            reason,
+        })
+    };
+    if name == DEAD_LETTERS {
+        return Ok(());
+    }
+    if name == "system" || name == "information_schema" || name.starts_with("system.") {
+        return refuse("is reserved");
+    }
+    match name_fault(name) {
+        Some(reason) => refuse(reason),
+        None => Ok(()),
+    }
+}
+
+fn check_column_name(name: &str) -> Result<(), Refusal> {
+    match name_fault(name) {
+        Some(reason) => Err(Refusal::ColumnName {
+            name: shorten(name),
+            reason,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn name_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.len() > MAX_NAME {
+        Some("is longer than 256 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("has control characters")
+    } else {
+        None
+    }
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(64).collect()
+}
