@@ -26,9 +26,9 @@ pub(crate) fn power(scale: u8) -> f64 {
     POWERS.get(usize::from(scale)).copied().unwrap_or(f64::NAN)
 }
 
-/// The smallest scale that holds every value, from `scale` up.
-pub(crate) fn scale_of(values: impl Iterator<Item = f64>, mut scale: u8) -> Option<u8> {
-    for value in values {
+/// The smallest scale that holds every value, from `scale` up; `None` when there is none.
+pub(crate) fn scale_of(values: impl Iterator<Item = f64> + Clone, mut scale: u8) -> Option<u8> {
+    for value in values.clone() {
         while mantissa(value, scale).is_none() {
             // A value that is too large only gets larger.
             if scale >= MAX_SCALE || (value * power(scale)).abs() > MAX_MANTISSA {
@@ -37,7 +37,11 @@ pub(crate) fn scale_of(values: impl Iterator<Item = f64>, mut scale: u8) -> Opti
             scale += 1;
         }
     }
-    Some(scale)
+    // What a later value needs may be too fine for an earlier one, which is too large for it.
+    let mut values = values;
+    values
+        .all(|value| mantissa(value, scale).is_some())
+        .then_some(scale)
 }
 
 /// Most digits after the point that are looked for.
@@ -83,6 +87,21 @@ mod tests {
                     "{text}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn large_values_and_fine_ones_have_no_scale_together() {
+        for (large, fine) in [
+            (1.7e12, 0.0001),
+            (9e14, 0.01),
+            (9_007_199_254_740_992.0, 0.5),
+        ] {
+            for values in [[large, fine], [fine, large]] {
+                assert_eq!(scale_of(values.into_iter(), 0), None, "{values:?}");
+            }
+            assert!(scale_of([large].into_iter(), 0).is_some(), "{large}");
+            assert!(scale_of([fine].into_iter(), 0).is_some(), "{fine}");
         }
     }
 
