@@ -7,20 +7,31 @@
 use std::path::PathBuf;
 
 use tests::workload::{append, keyed};
-use wal::{Config, OsDisk, open_primary};
+use wal::{Config, OsDisk, Row, Value, open_primary};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = PathBuf::from(std::env::args().nth(1).ok_or("name the directory")?);
     std::fs::create_dir(&dir)?;
     let config = Config {
-        segment_size: 6000,
+        segment_size: 9000,
         ..keyed()
     };
     let (committer, _) = open_primary(OsDisk::new(), &dir, &config)?;
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..30 {
         append(&mut appender, number)?;
-        if number == 22 {
+        if number % 4 == 0 {
+            // Since version 3: from the third on beyond 2^53.
+            let serial = if number < 8 { number } else { SERIAL + number };
+            let row = Row {
+                time: number,
+                tags: &[],
+                fields: &[("serial".into(), Value::Int(serial))],
+            };
+            let group = appender.append("serials", &[row])?;
+            appender.wait(group)?;
+        }
+        if number == 28 {
             wal::compact_now(committer.log())?;
         }
     }
@@ -28,3 +39,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     committer.stop()?;
     Ok(())
 }
+
+/// An identifier as devices send them.
+const SERIAL: i64 = 1_724_442_618_569_203_714;

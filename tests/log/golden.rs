@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use tests::copy_dir;
 use tests::workload::{keyed, numbers};
 use wal::{OsDisk, open_primary};
@@ -75,6 +77,40 @@ async fn the_current_format_is_written_as_it_was() {
         let read = |dir: &Path| std::fs::read(dir.join(&name)).expect("reads");
         assert!(read(&from) == read(b.path()), "{name} differs");
     }
+}
+
+#[test]
+fn large_integers_of_the_current_format_are_read_to_the_last_digit() {
+    let from = golden().join(format!("v{}", wal::FORMAT_VERSION));
+    let copy = tempfile::tempdir().expect("a directory");
+    copy_dir(&from, copy.path());
+    let (committer, _) = open_primary(OsDisk::new(), copy.path(), &keyed()).expect("opens");
+    let snapshot = committer.log().snapshot();
+    let schema = snapshot.catalog().table("serials").expect("the table");
+    let serial = schema.column("serial").expect("the column");
+    assert_eq!(schema.columns[serial].kind, wal::ColumnType::BigInt);
+    let mut found: Vec<i64> = Vec::new();
+    let mut take = |batch: &RecordBatch| {
+        found.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+    };
+    let wanted = wal::Wanted::default();
+    for file in snapshot.files(schema.id) {
+        let groups = file.row_groups(schema, &wanted).expect("reads");
+        let reader = file.read(schema, &[serial], &groups, &wanted, 100);
+        for batch in reader.expect("reads") {
+            take(&batch.expect("reads"));
+        }
+    }
+    for block in snapshot.blocks(schema.id) {
+        take(&block.read(schema, &[serial]).expect("reads"));
+    }
+    found.sort_unstable();
+    let large = (8..30).step_by(4).map(|n| 1_724_442_618_569_203_714 + n);
+    assert!(
+        found.iter().copied().eq([0, 4].into_iter().chain(large)),
+        "{found:?}"
+    );
+    committer.stop().expect("stops");
 }
 
 /// All files below `dir`, relative to it.

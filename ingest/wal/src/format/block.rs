@@ -53,6 +53,8 @@ impl BlockKind {
 /// A decoded block header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockHeader {
+    /// Version of the format it was written in.
+    pub format: u8,
     pub kind: BlockKind,
     /// Bytes of the body, a multiple of 8.
     pub body_len: u32,
@@ -107,11 +109,7 @@ impl BlockHeader {
     pub(crate) fn encode(&self) -> ([u8; BLOCK_HEADER_LEN], Chain) {
         let mut out = [0; BLOCK_HEADER_LEN];
         put(&mut out, 0, &BLOCK_MAGIC.to_le_bytes());
-        put(
-            &mut out,
-            AT_FORMAT,
-            &[FORMAT_VERSION, self.kind as u8, 0, 0],
-        );
+        put(&mut out, AT_FORMAT, &[self.format, self.kind as u8, 0, 0]);
         put(&mut out, AT_BODY_LEN, &self.body_len.to_le_bytes());
         put(&mut out, AT_ROWS, &self.rows.to_le_bytes());
         put(&mut out, AT_TABLE, &self.table.0.to_le_bytes());
@@ -157,6 +155,7 @@ impl BlockHeader {
             return Err(invalid("unknown flags"));
         }
         let header = Self {
+            format,
             kind,
             body_len: u32_at(bytes, AT_BODY_LEN),
             rows: u32_at(bytes, AT_ROWS),
@@ -247,6 +246,7 @@ mod tests {
 
     fn sample(body: &[u8]) -> Vec<u8> {
         let header = BlockHeader {
+            format: FORMAT_VERSION,
             kind: BlockKind::Data,
             body_len: u32::try_from(body.len()).expect("short"),
             rows: 3,

@@ -55,7 +55,7 @@ impl<'a> BlockScan<'a> {
                 got_chain: header.prev,
             });
         }
-        Control::decode(header.kind, header.table, body)?;
+        Control::of(&header, body)?;
         let offset = self.offset;
         self.offset += header.total_len();
         self.tip = header.end();

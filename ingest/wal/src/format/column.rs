@@ -1,5 +1,5 @@
 //! Builds one column of one batch, row by row. A value that is not given is a null. It must never
-//! round a value.
+//! round a value; a whole float becomes the integer that it is where the column holds integers.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use arrow::array::{
     NullBufferBuilder, StringBuilder, StringViewBuilder,
 };
 
+use crate::format::number::{stored, whole};
 use crate::format::row::Value;
 use crate::format::schema::{Column, ColumnRole, ColumnType};
 
@@ -40,7 +41,9 @@ impl ColumnBuilder {
             (ColumnRole::Tag, _) => Values::Tag(Box::new(
                 StringViewBuilder::new().with_deduplicate_strings(),
             )),
-            (_, ColumnType::Int | ColumnType::Time) => Values::Int(Vec::new(), nulls),
+            (_, ColumnType::Int | ColumnType::BigInt | ColumnType::OldInt | ColumnType::Time) => {
+                Values::Int(Vec::new(), nulls)
+            }
             (_, ColumnType::Float) => Values::Float(Vec::new(), nulls),
             (_, ColumnType::Bool) => Values::Bool(BooleanBufferBuilder::new(FIRST_ROWS), nulls),
             (_, ColumnType::Text) => Values::Text(StringBuilder::new()),
@@ -87,8 +90,12 @@ impl ColumnBuilder {
                 values.push(*value);
                 nulls.append_non_null();
             }
+            (Values::Int(values, nulls), Value::Float(value)) if whole(*value).is_some() => {
+                values.extend(whole(*value));
+                nulls.append_non_null();
+            }
             (Values::Float(values, nulls), Value::Float(value)) => {
-                values.push(*value);
+                values.push(stored(*value));
                 nulls.append_non_null();
             }
             (Values::Float(values, nulls), Value::Int(value)) => {
@@ -102,7 +109,9 @@ impl ColumnBuilder {
             (Values::Text(values), Value::Text(value)) => values.append_value(value),
             (Values::Tag(values), Value::Text(value)) => values.append_value(value),
             (Values::Tag(values), Value::Int(value)) => values.append_value(value.to_string()),
-            (Values::Tag(values), Value::Float(value)) => values.append_value(value.to_string()),
+            (Values::Tag(values), Value::Float(value)) => {
+                values.append_value(stored(*value).to_string());
+            }
             (Values::Tag(values), Value::Bool(value)) => values.append_value(value.to_string()),
             _ => return self.pad_to(self.rows + 1),
         }

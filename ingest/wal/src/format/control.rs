@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::bytes::{u32_at, u64_at};
 use crate::error::WalError;
-use crate::format::block::BlockKind;
+use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::options::{Dedup, TableOptions};
 use crate::format::schema::TableSchema;
 use crate::ids::{Lsn, TableId};
@@ -27,12 +27,16 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// The change that a block of this kind, table and body makes; `None` for blocks that make
-    /// none.
-    pub(crate) fn decode(
+    /// The change that a block of this header and body makes; `None` for blocks that make none.
+    pub(crate) fn of(header: &BlockHeader, body: &[u8]) -> Result<Option<Self>, WalError> {
+        Self::decode(header.kind, header.table, body, u32::from(header.format))
+    }
+
+    fn decode(
         kind: BlockKind,
         table: TableId,
         body: &[u8],
+        format: u32,
     ) -> Result<Option<Self>, WalError> {
         let malformed = |what: &str| WalError::InvalidBlock(format!("{what} body is malformed"));
         let word = |what| {
@@ -44,7 +48,7 @@ impl Control {
         match kind {
             BlockKind::Data | BlockKind::Seal => Ok(None),
             BlockKind::Schema => {
-                let schema = TableSchema::decode(body)?;
+                let schema = TableSchema::decode(body, format)?;
                 Ok(Some(Self::Schema(Arc::new(schema))))
             }
             BlockKind::Options => {
@@ -138,11 +142,11 @@ mod tests {
             let (kind, body) = (control.kind(), control.encode());
             assert!(body.len().is_multiple_of(8));
             let table = control.table();
-            let found = Control::decode(kind, table, &body).expect("valid");
+            let found = Control::decode(kind, table, &body, 3).expect("valid");
             assert_eq!(found, Some(control));
             for len in 0..body.len().saturating_sub(7) {
                 assert!(
-                    Control::decode(kind, table, &body[..len]).is_err(),
+                    Control::decode(kind, table, &body[..len], 3).is_err(),
                     "{kind:?} {len}"
                 );
             }

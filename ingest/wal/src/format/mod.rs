@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 pub(crate) mod chain;
 pub(crate) mod column;
 pub(crate) mod control;
+pub(crate) mod number;
 pub(crate) mod options;
 pub(crate) mod row;
 pub(crate) mod schema;

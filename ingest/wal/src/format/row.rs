@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::format::number::is_exact;
 use crate::format::schema::ColumnType;
 
 /// One row, borrowed from the message it came in.
@@ -28,7 +29,8 @@ impl Value<'_> {
     /// The column type that holds this value as it is.
     pub fn kind(&self) -> ColumnType {
         match self {
-            Self::Int(_) => ColumnType::Int,
+            Self::Int(value) if is_exact(*value) => ColumnType::Int,
+            Self::Int(_) => ColumnType::BigInt,
             Self::Float(_) => ColumnType::Float,
             Self::Bool(_) => ColumnType::Bool,
             Self::Text(_) => ColumnType::Text,
@@ -49,6 +51,35 @@ pub enum Refusal {
         column: String,
         holds: &'static str,
         value: &'static str,
+    },
+    #[error(
+        "column {column:?} of table {table:?} holds floats, which hold integers exactly up to 2^53 \
+         only: {value} would be rounded; send it under another name, or as text"
+    )]
+    Rounds {
+        table: String,
+        column: String,
+        value: i64,
+    },
+    #[error(
+        "column {column:?} of table {table:?} holds {holds}, which floats would round, so it stays \
+         a column of integers: {value} is none of 64 bits; send it under another name"
+    )]
+    NotWhole {
+        table: String,
+        column: String,
+        holds: &'static str,
+        value: String,
+    },
+    #[error(
+        "column {column:?} of table {table:?} would have to hold both {integer}, which floats would \
+         round, and {float}, which is no integer of 64 bits: send them under two names"
+    )]
+    BothNumbers {
+        table: String,
+        column: String,
+        integer: i64,
+        float: String,
     },
     #[error(
         "column {column:?} of table {table:?} is new, and the rows have both {one} and {other} for it"

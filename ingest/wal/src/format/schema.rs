@@ -1,8 +1,9 @@
 //! Table schemas: columns, roles, types, their bytes in the log and their Arrow form. It must never
 //! let a column go, or change in a way that loses a value.
 //!
-//! A schema only grows: columns are appended, `Int` widens to `Float`, nothing else changes. So a
-//! block written under any version can be read under every later one.
+//! A schema only grows: columns are appended, `Int` widens to `Float` or becomes `BigInt`, `OldInt`
+//! turns out to be one or the other, nothing else changes. So a block written under any version can
+//! be read under every later one.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -29,10 +30,15 @@ pub enum ColumnRole {
 pub enum ColumnType {
     /// Unix nanoseconds, UTC.
     Time = 1,
+    /// Integers within 2^53, all of which a float holds exactly: it may widen.
     Int = 2,
     Float = 3,
     Bool = 4,
     Text = 5,
+    /// Integers, one of which at least was beyond 2^53.
+    BigInt = 6,
+    /// Integers of a log that does not say whether one was beyond 2^53.
+    OldInt = 7,
 }
 
 impl ColumnType {
@@ -44,7 +50,14 @@ impl ColumnType {
             Self::Float => "a float",
             Self::Bool => "a boolean",
             Self::Text => "text",
+            Self::BigInt => "integers beyond 2^53",
+            Self::OldInt => "integers that may be beyond 2^53",
         }
+    }
+
+    /// Whether it holds integers, of whatever size.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Self::Int | Self::BigInt | Self::OldInt)
     }
 }
 
@@ -64,7 +77,7 @@ impl Column {
             (_, ColumnType::Time) => {
                 DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))
             }
-            (_, ColumnType::Int) => DataType::Int64,
+            (_, ColumnType::Int | ColumnType::BigInt | ColumnType::OldInt) => DataType::Int64,
             (_, ColumnType::Float) => DataType::Float64,
             (_, ColumnType::Bool) => DataType::Boolean,
             (_, ColumnType::Text) => DataType::Utf8,
@@ -134,9 +147,10 @@ impl TableSchema {
         out
     }
 
-    /// Reads what `encode` wrote.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WalError> {
-        Reader { rest: bytes }
+    /// Reads what `encode` wrote, now or in an older version of the format.
+    pub(crate) fn decode(bytes: &[u8], format: u32) -> Result<Self, WalError> {
+        let rest = bytes;
+        Reader { rest, format }
             .schema()
             .ok_or_else(|| WalError::InvalidBlock("schema body is malformed".to_owned()))
     }
@@ -154,6 +168,7 @@ fn put_name(out: &mut Vec<u8>, name: &str) {
 
 struct Reader<'a> {
     rest: &'a [u8],
+    format: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -188,10 +203,13 @@ impl<'a> Reader<'a> {
         };
         let kind = match kind {
             1 => ColumnType::Time,
+            2 if self.format < BIG_INT_FORMAT => ColumnType::OldInt,
             2 => ColumnType::Int,
             3 => ColumnType::Float,
             4 => ColumnType::Bool,
             5 => ColumnType::Text,
+            6 if self.format >= BIG_INT_FORMAT => ColumnType::BigInt,
+            7 if self.format >= BIG_INT_FORMAT => ColumnType::OldInt,
             _ => return None,
         };
         let fits = match role {
@@ -240,6 +258,8 @@ pub const MAX_COLUMNS: usize = 1024;
 pub const MAX_TABLES: usize = 10_000;
 /// Longest table or column name, in bytes.
 pub const MAX_NAME: usize = 256;
+/// The first version of the format that tells integers beyond 2^53 from others.
+const BIG_INT_FORMAT: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +272,8 @@ mod tests {
             ("topic", ColumnRole::Tag, ColumnType::Text),
             ("temperature", ColumnRole::Field, ColumnType::Float),
             ("Zählerstand", ColumnRole::Field, ColumnType::Int),
+            ("serial", ColumnRole::Field, ColumnType::BigInt),
+            ("old", ColumnRole::Field, ColumnType::OldInt),
         ] {
             schema.columns.push(Column {
                 name: name.to_owned(),
@@ -267,18 +289,42 @@ mod tests {
         let schema = sample();
         let bytes = schema.encode();
         assert!(bytes.len().is_multiple_of(8));
-        assert_eq!(TableSchema::decode(&bytes).expect("valid"), schema);
+        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+    }
+
+    #[test]
+    fn integers_of_older_versions_may_be_of_any_size_and_they_have_no_other_types() {
+        let column = |kind| Column {
+            name: "n".to_owned(),
+            role: ColumnRole::Field,
+            kind,
+        };
+        let with = |kind| {
+            let mut schema = TableSchema::new(TableId(1), "t");
+            schema.columns.push(column(kind));
+            schema.encode()
+        };
+        for format in [1, 2] {
+            let old = TableSchema::decode(&with(ColumnType::Int), format).expect("valid");
+            assert_eq!(old.columns[1].kind, ColumnType::OldInt);
+            for kind in [ColumnType::BigInt, ColumnType::OldInt] {
+                assert!(
+                    TableSchema::decode(&with(kind), format).is_err(),
+                    "{kind:?}"
+                );
+            }
+        }
     }
 
     #[test]
     fn damaged_schema_bytes_never_panic() {
         let bytes = sample().encode();
         for at in 0..bytes.len() {
-            assert!(TableSchema::decode(&bytes[..at]).is_err() || at + 8 > bytes.len());
+            assert!(TableSchema::decode(&bytes[..at], 3).is_err() || at + 8 > bytes.len());
             for value in [0, 1, 0x7f, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
-                let _ = TableSchema::decode(&damaged);
+                let _ = TableSchema::decode(&damaged, 3);
             }
         }
     }

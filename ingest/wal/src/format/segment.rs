@@ -72,7 +72,7 @@ impl SegmentHeader {
             return Err(corrupt("segment header checksum does not match"));
         };
         let counts = (u32_at(fixed, 56), u32_at(fixed, 60));
-        let (schemas, settings) = take_catalog(rest, counts)
+        let (schemas, settings) = take_catalog(rest, counts, found)
             .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
         let start = Position {
             lsn: Lsn(u64_at(bytes, 40)),
@@ -112,11 +112,15 @@ pub(crate) fn put_catalog(
 
 type CatalogParts = (Vec<Arc<TableSchema>>, Vec<(TableId, Settings)>);
 
-/// Reads what `put_catalog` wrote; `None` when it is not just that.
-pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32)) -> Option<CatalogParts> {
+/// Reads what `put_catalog` wrote in this version of the format; `None` when it is not just that.
+pub(crate) fn take_catalog(
+    mut rest: &[u8],
+    counts: (u32, u32),
+    format: u32,
+) -> Option<CatalogParts> {
     let (mut schemas, mut settings) = (Vec::new(), Vec::new());
     for _ in 0..counts.0 {
-        let (schema, after) = take_schema(rest)?;
+        let (schema, after) = take_schema(rest, format)?;
         schemas.push(schema);
         rest = after;
     }
@@ -131,10 +135,10 @@ pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32)) -> Option<Catalo
     rest.is_empty().then_some((schemas, settings))
 }
 
-fn take_schema(bytes: &[u8]) -> Option<(Arc<TableSchema>, &[u8])> {
+fn take_schema(bytes: &[u8], format: u32) -> Option<(Arc<TableSchema>, &[u8])> {
     let (head, rest) = bytes.split_at_checked(8)?;
     let (body, rest) = rest.split_at_checked(usize::try_from(u64_at(head, 0)).ok()?)?;
-    Some((Arc::new(TableSchema::decode(body).ok()?), rest))
+    Some((Arc::new(TableSchema::decode(body, format).ok()?), rest))
 }
 
 /// Counts and lengths here are bounded far below `u32::MAX` by the limits on names and segments.

@@ -116,7 +116,7 @@ impl SegmentFile {
             let block = self.slice(entry.offset, end).unwrap_or_default();
             let (header, body) = BlockHeader::decode_block(&block)
                 .map_err(|error| WalError::corrupt(&file, entry.offset, error.to_string()))?;
-            if let Some(control) = Control::decode(header.kind, header.table, body)? {
+            if let Some(control) = Control::of(&header, body)? {
                 catalog.apply(&control)?;
             }
         }

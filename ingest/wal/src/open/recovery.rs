@@ -87,7 +87,7 @@ pub(crate) fn scan_active(
         }
         match scan.next() {
             Ok(Some((header, offset, body))) => {
-                if let Some(control) = Control::decode(header.kind, header.table, body)? {
+                if let Some(control) = Control::of(&header, body)? {
                     catalog.apply(&control)?;
                 }
                 let entry = BlockEntry::of(&header, (header_len + offset) as u64);

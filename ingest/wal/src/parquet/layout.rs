@@ -224,7 +224,7 @@ fn form_of(column: &Column, array: &ArrayRef) -> Form {
             Form::Time(unit_of(times.values()))
         }
         (ColumnRole::Tag, _) => Form::Tag,
-        (_, ColumnType::Int) => {
+        (_, ColumnType::Int | ColumnType::BigInt | ColumnType::OldInt) => {
             let ints = array.as_primitive::<Int64Type>().iter().flatten();
             Form::Int(Width::of(ints.map(i64::unsigned_abs).max().unwrap_or(0)))
         }

@@ -70,13 +70,14 @@ impl Manifest {
         if checksum(body) != u64_at(bytes, body.len()) {
             return Err(corrupt("manifest checksum does not match"));
         }
-        Self::parse(body).ok_or_else(|| corrupt("malformed manifest"))
+        Self::parse(body, found).ok_or_else(|| corrupt("malformed manifest"))
     }
 
-    fn parse(body: &[u8]) -> Option<Self> {
+    fn parse(body: &[u8], format: u32) -> Option<Self> {
         let (head, rest) = body.split_at(FIXED);
         let (parts, mut rest) = rest.split_at_checked(u32_at(head, 12) as usize)?;
-        let (schemas, settings) = take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)))?;
+        let (schemas, settings) =
+            take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)), format)?;
         let mut catalog = Catalog::default();
         catalog.adopt(&schemas, &settings).ok()?;
         let mut files = Vec::new();

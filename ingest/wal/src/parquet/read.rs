@@ -14,8 +14,11 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::statistics::Statistics;
 
 use crate::error::WalError;
 use crate::format::body::drop_cut;
@@ -217,6 +220,39 @@ impl FileRef {
         Ok(Layout::of_file(schema, &arrow))
     }
 
+    /// Smallest and largest value of an integer column, by the statistics; `None` when the file has
+    /// no value of it.
+    pub(crate) fn int_bounds(
+        &self,
+        schema: &TableSchema,
+        at: usize,
+    ) -> Result<Option<(i64, i64)>, WalError> {
+        let opened = self.open(schema)?;
+        let Some(place) = opened.root(schema, at) else {
+            return Ok(None);
+        };
+        let mut bounds: Option<(i64, i64)> = None;
+        for group in opened.metadata.row_groups() {
+            let found = group.column(place).statistics();
+            let found = found.and_then(|found| match found {
+                Statistics::Int32(found) => {
+                    let (min, max) = (*found.min_opt()?, *found.max_opt()?);
+                    Some((i64::from(min), i64::from(max)))
+                }
+                Statistics::Int64(found) => Some((*found.min_opt()?, *found.max_opt()?)),
+                _ => None,
+            });
+            let (min, max) = match found {
+                Some(found) => found,
+                None if nothing_but_nulls(group, place) => continue,
+                None => return Ok(Some((i64::MIN, i64::MAX))),
+            };
+            let (low, high) = bounds.unwrap_or((min, max));
+            bounds = Some((low.min(min), high.max(max)));
+        }
+        Ok(bounds)
+    }
+
     fn metadata(&self) -> Result<Arc<ParquetMetaData>, WalError> {
         if let Some(metadata) = self.metadata.get() {
             return Ok(Arc::clone(metadata));
@@ -267,6 +303,14 @@ impl FileRef {
             other => self.file.corrupt(0, other.to_string()),
         }
     }
+}
+
+fn nothing_but_nulls(group: &RowGroupMetaData, place: usize) -> bool {
+    let nulls = group
+        .column(place)
+        .statistics()
+        .and_then(Statistics::null_count_opt);
+    nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(group.num_rows()))
 }
 
 /// A file ready to be read under one schema.

@@ -163,7 +163,7 @@ impl Sealed {
         for entry in self.entries.iter().filter(|entry| entry.kind.controls()) {
             let block = self.block(entry);
             let decoded = BlockHeader::decode_block(&block)
-                .and_then(|(header, body)| Control::decode(header.kind, header.table, body));
+                .and_then(|(header, body)| Control::of(&header, body));
             found.extend(
                 decoded.map_err(|error| {
                     WalError::corrupt(&self.path, entry.offset, error.to_string())
@@ -182,7 +182,7 @@ impl Sealed {
         for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
             let block = self.block(entry);
             let (header, body) = BlockHeader::decode_block(&block).ok()?;
-            let control = Control::decode(header.kind, header.table, body).ok()?;
+            let control = Control::of(&header, body).ok()?;
             catalog.apply(&control?).ok()?;
         }
         Some(catalog)

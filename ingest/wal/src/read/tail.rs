@@ -37,7 +37,7 @@ impl TailBlock {
     /// What it says about the log, if it is whole and says something.
     pub(crate) fn control(&self) -> Option<Control> {
         let (header, body) = BlockHeader::decode_block(&self.bytes).ok()?;
-        Control::decode(header.kind, header.table, body).ok()?
+        Control::of(&header, body).ok()?
     }
 
     fn mapped(&self, mapping: &Bytes) -> Self {

@@ -4,6 +4,8 @@
 mod as_of;
 mod digests;
 mod model;
+mod numbers;
+mod old_ints;
 mod refusals;
 pub(crate) mod refusing_disk;
 mod retention;

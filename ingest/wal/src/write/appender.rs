@@ -9,9 +9,9 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::error::WalError;
 use crate::format::row::{Refusal, Row};
-use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
+use crate::format::schema::{ColumnRole, TableSchema};
 use crate::ids::Lsn;
-use crate::write::demand::{check_table_name, demands};
+use crate::write::demand::{check_table_name, demands, holds};
 use crate::write::inbox::{GroupId, Inbox, Pending, lock};
 use crate::write::registry::{Proposal, Registry};
 
@@ -197,12 +197,7 @@ impl Known {
                 let Some(at) = self.find(name, guess) else {
                     return false;
                 };
-                let column = &self.schema.columns[at];
-                // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
-                let fits = column.role == ColumnRole::Tag
-                    || column.kind == value.kind()
-                    || (column.kind == ColumnType::Float && value.kind() == ColumnType::Int);
-                if column.role == ColumnRole::Time || !fits {
+                if !holds(&self.schema.columns[at], value) {
                     return false;
                 }
                 guess = at + 1;

@@ -48,7 +48,7 @@ impl TableBatch {
         }
         self.columns.resize_with(schema.columns.len(), || None);
         for (at, (old, new)) in self.schema.columns.iter().zip(&schema.columns).enumerate() {
-            if old.kind == ColumnType::Int
+            if old.kind.is_integer()
                 && new.kind == ColumnType::Float
                 && let Some(builder) = &mut self.columns[at]
             {

@@ -24,6 +24,7 @@ use crate::write::appender::Appender;
 use crate::write::batch::{Batch, TableRows};
 use crate::write::group::{Group, GroupBuilder};
 use crate::write::inbox::{Bell, Durable, GroupId, Inbox, OnDurable};
+use crate::write::old_ints;
 use crate::write::pacer::Pacer;
 use crate::write::registry::Registry;
 use crate::write::space::Space;
@@ -83,7 +84,9 @@ impl Committer {
     ) -> Result<Self, WalError> {
         let log = Log::new(Arc::clone(&state));
         let registry = Registry::new(&writer.catalog);
-        let declared = registry.declare(&config.tables)?;
+        let mut declared = old_ints::settled(&state.snapshot());
+        registry.adopt(&declared);
+        declared.extend(registry.declare(&config.tables)?);
         let registry = Arc::new(registry);
         let shared = Arc::new(Shared {
             inboxes: Mutex::default(),
@@ -165,7 +168,7 @@ struct CommitLoop {
     space: Space,
     segment_size: u64,
     keep_segments: u64,
-    /// Tables of the conf, to be written into the log before any row.
+    /// Schemas that the log does not have yet, to be written into it before any row.
     declared: Vec<Arc<TableSchema>>,
     /// Options by the conf; all other tables have none.
     options: HashMap<String, TableOptions>,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::format::number::{is_exact, whole};
 use crate::format::row::{Refusal, Row, Value};
 use crate::format::schema::{
     Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_NAME, TableSchema,
@@ -14,32 +15,80 @@ pub(crate) struct Demand<'a> {
     name: &'a str,
     /// A row has it as a tag.
     tag: bool,
+    /// An integer within 2^53, or beyond.
     int: bool,
-    float: bool,
+    big: Option<i64>,
+    /// A float that is an integer within 2^53, or beyond, or none of 64 bits.
+    whole: bool,
+    big_whole: bool,
+    fraction: Option<f64>,
     bool: bool,
     text: bool,
 }
 
-impl<'a> Demand<'a> {
+impl Demand<'_> {
     fn take(&mut self, value: &Value<'_>) {
         match value {
-            Value::Int(_) => self.int = true,
-            Value::Float(_) => self.float = true,
+            Value::Int(value) if is_exact(*value) => self.int = true,
+            Value::Int(value) => self.big = Some(*value),
+            Value::Float(value) => match whole(*value) {
+                Some(value) if is_exact(value) => self.whole = true,
+                Some(_) => self.big_whole = true,
+                None => self.fraction = Some(*value),
+            },
             Value::Bool(_) => self.bool = true,
             Value::Text(_) => self.text = true,
         }
     }
 
-    /// The kinds of its fields' values; integers among floats are floats.
+    /// The kinds of its fields' values; numbers are one kind.
     fn kinds(&self) -> impl Iterator<Item = ColumnType> {
+        let ints = self.int || self.big.is_some();
+        let floats = self.whole || self.big_whole || self.fraction.is_some();
         let kinds = [
-            (self.int && !self.float, ColumnType::Int),
-            (self.float, ColumnType::Float),
+            (ints && !floats, ColumnType::Int),
+            (floats, ColumnType::Float),
             (self.bool, ColumnType::Bool),
             (self.text, ColumnType::Text),
         ];
         let there = kinds.into_iter().filter(|(there, _)| *there);
         there.map(|(_, kind)| kind)
+    }
+
+    /// The type that holds all its numbers, and those of a column of type `held`, without rounding
+    /// one. Whole floats are integers where there are integers already.
+    fn number(&self, table: &str, held: Option<ColumnType>) -> Result<ColumnType, Refusal> {
+        let (table, column) = (table.to_owned(), self.name.to_owned());
+        match (held, self.big, self.fraction) {
+            (Some(ColumnType::Float), Some(value), _) => Err(Refusal::Rounds {
+                table,
+                column,
+                value,
+            }),
+            (Some(ColumnType::Float), None, _) => Ok(ColumnType::Float),
+            (Some(big @ (ColumnType::BigInt | ColumnType::OldInt)), _, Some(value)) => {
+                Err(Refusal::NotWhole {
+                    table,
+                    column,
+                    holds: big.name(),
+                    value: value.to_string(),
+                })
+            }
+            (Some(big @ (ColumnType::BigInt | ColumnType::OldInt)), _, None) => Ok(big),
+            (_, Some(integer), Some(float)) => Err(Refusal::BothNumbers {
+                table,
+                column,
+                integer,
+                float: float.to_string(),
+            }),
+            (_, Some(_), None) => Ok(ColumnType::BigInt),
+            (_, None, Some(_)) => Ok(ColumnType::Float),
+            (held, None, None) => Ok(if self.big_whole || (self.whole && held.is_none()) {
+                ColumnType::Float
+            } else {
+                ColumnType::Int
+            }),
+        }
     }
 
     /// A column that holds all of it.
@@ -53,16 +102,20 @@ impl<'a> Demand<'a> {
             return Ok(column(ColumnRole::Tag, ColumnType::Text));
         }
         let mut kinds = self.kinds();
-        match (kinds.next(), kinds.next()) {
-            (Some(kind), None) => Ok(column(ColumnRole::Field, kind)),
-            (Some(one), Some(other)) => Err(Refusal::Mixed {
-                table: table.to_owned(),
-                column: self.name.to_owned(),
-                one: one.name(),
-                other: other.name(),
-            }),
-            (None, _) => Err(Refusal::Empty),
-        }
+        let kind = match (kinds.next(), kinds.next()) {
+            (Some(ColumnType::Int | ColumnType::Float), None) => self.number(table, None)?,
+            (Some(kind), None) => kind,
+            (Some(one), Some(other)) => {
+                return Err(Refusal::Mixed {
+                    table: table.to_owned(),
+                    column: self.name.to_owned(),
+                    one: one.name(),
+                    other: other.name(),
+                });
+            }
+            (None, _) => return Err(Refusal::Empty),
+        };
+        Ok(column(ColumnRole::Field, kind))
     }
 
     /// What `held` must hold instead to take it all in.
@@ -75,17 +128,37 @@ impl<'a> Demand<'a> {
             ColumnRole::Field if self.tag => return refuse(ColumnType::Text),
             ColumnRole::Field => {}
         }
+        let numbers = held.kind.is_integer() || held.kind == ColumnType::Float;
         let mut kind = held.kind;
         for wanted in self.kinds() {
-            kind = match (kind, wanted) {
-                (held, wanted) if held == wanted => held,
-                (ColumnType::Float, ColumnType::Int) | (ColumnType::Int, ColumnType::Float) => {
-                    ColumnType::Float
+            kind = match wanted {
+                ColumnType::Int | ColumnType::Float if numbers => {
+                    self.number(table, Some(held.kind))?
                 }
-                _ => return refuse(wanted),
+                wanted if wanted == held.kind => wanted,
+                wanted => return refuse(wanted),
             };
         }
         Ok(kind)
+    }
+}
+
+/// Whether a column holds this value as it is, without a change of its type.
+pub(crate) fn holds(column: &Column, value: &Value<'_>) -> bool {
+    match (column.role, column.kind, value) {
+        (ColumnRole::Time, ..) => false,
+        // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
+        (ColumnRole::Tag, ..) => true,
+        (_, ColumnType::Int | ColumnType::Float, Value::Int(value)) => is_exact(*value),
+        (_, ColumnType::Int, Value::Float(value)) => whole(*value).is_some_and(is_exact),
+        (_, ColumnType::BigInt | ColumnType::OldInt, Value::Float(value)) => {
+            whole(*value).is_some()
+        }
+        (_, ColumnType::BigInt | ColumnType::OldInt, Value::Int(_))
+        | (_, ColumnType::Float, Value::Float(_))
+        | (_, ColumnType::Bool, Value::Bool(_))
+        | (_, ColumnType::Text, Value::Text(_)) => true,
+        _ => false,
     }
 }
 

@@ -119,7 +119,7 @@ fn split(blocks: &Bytes, tip: Position) -> Result<Vec<Group>, WalError> {
     let (mut start, mut entries, mut controls) = (0, Vec::new(), Vec::new());
     while let Some((header, offset, body)) = scan.next()? {
         entries.push(BlockEntry::of(&header, (offset - start) as u64));
-        controls.extend(Control::decode(header.kind, header.table, body)?);
+        controls.extend(Control::of(&header, body)?);
         let seals = header.kind == BlockKind::Seal;
         if seals || scan.offset() == blocks.len() {
             groups.push(Group {

@@ -11,7 +11,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use crate::bytes::checksum;
+use crate::bytes::{FORMAT_VERSION, checksum};
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN};
 use crate::format::body::BodyWriter;
 use crate::format::column::widen_array;
@@ -181,6 +181,7 @@ impl<'a> GroupBuilder<'a> {
     fn end(&mut self, at: usize, content: &HeaderFields) {
         let body = &self.bytes[at + BLOCK_HEADER_LEN..];
         let mut header = BlockHeader {
+            format: FORMAT_VERSION,
             kind: content.kind,
             body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
             rows: content.rows,

@@ -9,6 +9,7 @@ pub(crate) mod demand;
 pub(crate) mod follower;
 pub(crate) mod group;
 pub(crate) mod inbox;
+pub(crate) mod old_ints;
 pub(crate) mod pacer;
 pub(crate) mod registry;
 pub(crate) mod space;

@@ -56,6 +56,14 @@ impl Registry {
         }
     }
 
+    /// Takes in schemas that are newer than the log's.
+    pub(crate) fn adopt(&self, schemas: &[Arc<TableSchema>]) {
+        let mut state = self.lock();
+        for schema in schemas {
+            state.insert(Arc::clone(schema));
+        }
+    }
+
     /// Takes in the tables of a conf; the schemas that the log does not have yet.
     pub(crate) fn declare(&self, tables: &[TableDef]) -> Result<Vec<Arc<TableSchema>>, WalError> {
         let mut new = Vec::new();
@@ -217,8 +225,11 @@ fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refu
                 return Err(type_refusal(&schema.name, held, column.kind));
             }
             (held, wanted) if held == wanted => {}
-            (ColumnType::Float, ColumnType::Int) => {}
+            (ColumnType::Float | ColumnType::BigInt | ColumnType::OldInt, ColumnType::Int) => {}
             (ColumnType::Int, ColumnType::Float) => held.kind = ColumnType::Float,
+            (ColumnType::Int | ColumnType::OldInt, ColumnType::BigInt) => {
+                held.kind = ColumnType::BigInt;
+            }
             _ => return Err(type_refusal(&schema.name, held, column.kind)),
         }
     }
@@ -235,7 +246,12 @@ fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refu
 /// more tags, which are not the devices' choice.
 fn strict_refusal(held: &TableSchema, wanted: &TableSchema) -> Option<Refusal> {
     let differs = |(at, column): &(usize, &Column)| {
-        column.role != ColumnRole::Tag && held.columns.get(*at) != Some(column)
+        let held = held.columns.get(*at);
+        // An integer is one of any size.
+        let same = held.is_some_and(|held| {
+            held.kind == column.kind || (held.kind.is_integer() && column.kind.is_integer())
+        });
+        column.role != ColumnRole::Tag && !same
     };
     let (at, column) = wanted.columns.iter().enumerate().find(differs)?;
     Some(match held.columns.get(at) {

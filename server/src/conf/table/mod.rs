@@ -144,7 +144,7 @@ impl Item<'_, '_> {
             let fault = if tags.iter().any(|tag| tag.name == *name) {
                 Some("is a tag already")
             } else if kind.is_none() {
-                Some("must be \"float\", \"int\", \"bool\" or \"text\"")
+                Some("must be \"float\", \"int\", \"bigint\", \"bool\" or \"text\"")
             } else {
                 column_fault(name)
             };
@@ -176,6 +176,7 @@ fn column_type(text: &str) -> Option<ColumnType> {
     Some(match text {
         "float" => ColumnType::Float,
         "int" => ColumnType::Int,
+        "bigint" => ColumnType::BigInt,
         "bool" => ColumnType::Bool,
         "text" => ColumnType::Text,
         _ => return None,

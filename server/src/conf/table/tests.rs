@@ -184,7 +184,7 @@ fn options_are_checked() {
 
 #[test]
 fn columns_are_checked() {
-    let types = "must be \"float\", \"int\", \"bool\" or \"text\"";
+    let types = "must be \"float\", \"int\", \"bigint\", \"bool\" or \"text\"";
     let time = "is a column of every table by itself";
     let time_tag = format!("\"time\" {time}");
     let empty_tag = format!("\"\" {NAME_RULE}");

@@ -1,0 +1,213 @@
+//! Logs of older versions of the format, which do not tell integers that floats would round from
+//! others. Tests only; must never write such a log where a node could find it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bytes::checksum;
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::format::catalog::Catalog;
+use crate::format::control::Control;
+use crate::format::schema::TableSchema;
+use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::ids::{LogId, Lsn, Position};
+use crate::parquet::manifest::{MANIFEST, Manifest};
+use crate::paths::{log_dir, segment_name, segments};
+use crate::tests::model::{follow, open_copy};
+use crate::tests::numbers::Number::{Float, Int};
+use crate::tests::numbers::{ID, kind, open, send, stored};
+use crate::{ColumnType, Config, OsDisk, compact_now};
+
+/// A log as version 2 of the format would have written it: integers of every size are one type.
+fn downgrade(dir: &Path, id: LogId) {
+    let disk = OsDisk::new();
+    let log = log_dir(dir, id);
+    let old = |schema: &Arc<TableSchema>| {
+        let mut old = TableSchema::clone(schema);
+        let ints = old
+            .columns
+            .iter_mut()
+            .filter(|column| column.kind.is_integer());
+        ints.for_each(|column| column.kind = ColumnType::Int);
+        Arc::new(old)
+    };
+    let mut tip = id.genesis();
+    let mut chains = std::collections::HashMap::from([(tip.lsn, tip.chain)]);
+    for first in segments(disk.as_ref(), &log).expect("lists") {
+        let path = log.join(segment_name(first));
+        let bytes = Bytes::from(std::fs::read(&path).expect("reads"));
+        let (mut header, len) = SegmentHeader::decode("f", &bytes).expect("whole");
+        header.start = tip;
+        header.schemas = header.schemas.iter().map(old).collect();
+        let mut out = dated(header.encode());
+        assert_eq!(out.len(), len);
+        let footer = SegmentFooter::decode("f", &bytes).ok();
+        let end = footer.as_ref().map_or(bytes.len(), |footer| {
+            let last = footer.entries.last().expect("blocks");
+            usize::try_from(last.offset).expect("fits") + last.len as usize
+        });
+        let mut at = len;
+        while at < end {
+            let (mut block, body) = BlockHeader::decode_block(&bytes[at..]).expect("whole");
+            let body = match Control::of(&block, body).expect("whole") {
+                Some(Control::Schema(schema)) => old(&schema).encode(),
+                _ => body.to_vec(),
+            };
+            at += block.total_len();
+            block.format = 2;
+            block.prev = tip.chain;
+            block.body_hash = checksum(&body);
+            let (head, chain) = block.encode();
+            block.chain = chain;
+            tip = block.end();
+            chains.insert(tip.lsn, tip.chain);
+            out.extend_from_slice(&head);
+            out.extend_from_slice(&body);
+        }
+        if let Some(mut footer) = footer {
+            footer.end = tip;
+            out.extend(footer.encode(out.len() as u64));
+        }
+        std::fs::write(&path, out).expect("writes");
+    }
+    let path = log.join(MANIFEST);
+    let Ok(bytes) = std::fs::read(&path) else {
+        return;
+    };
+    let mut manifest = Manifest::decode("m", &bytes).expect("whole");
+    let mut catalog = Catalog::default();
+    let schemas: Vec<_> = manifest.catalog.tables().map(old).collect();
+    catalog
+        .adopt(&schemas, &manifest.catalog.all_settings())
+        .expect("new");
+    manifest.catalog = Arc::new(catalog);
+    manifest.compacted = Position {
+        lsn: manifest.compacted.lsn,
+        chain: chains[&manifest.compacted.lsn],
+    };
+    std::fs::write(&path, dated(manifest.encode())).expect("writes");
+}
+
+/// The bytes of a header or manifest, with version 2 in it.
+fn dated(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[8] = 2;
+    let end = bytes.len() - 8;
+    let hash = checksum(&bytes[..end]).to_le_bytes();
+    bytes[end..].copy_from_slice(&hash);
+    bytes
+}
+
+/// Numbers in a log of version 2, some of them in files or not.
+fn old_log(dir: &Path, numbers: impl Iterator<Item = i64>, compacted: bool) -> LogId {
+    let config = Config {
+        segment_size: 1_500,
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(dir, &config);
+    for (time, number) in (0..).zip(numbers) {
+        send(&mut appender, time, &[Int(number)]).expect("fits");
+    }
+    if compacted {
+        compact_now(committer.log()).expect("compacts");
+        assert!(!committer.log().snapshot().file_infos().is_empty());
+    }
+    let id = committer.log().id();
+    drop(appender);
+    committer.stop().expect("stops");
+    downgrade(dir, id);
+    id
+}
+
+#[tokio::test]
+async fn integers_of_an_older_log_are_found_to_be_small_or_large() {
+    for compacted in [false, true] {
+        // Large ones are where floats would round, in files or in the newest blocks.
+        for large in [None, Some(3), Some(59)] {
+            let numbers = |time: i64| match large {
+                Some(at) if at == time => ID,
+                _ => 5_000_000_000 + time,
+            };
+            let dirs = [(); 2].map(|()| tempfile::tempdir().expect("dir"));
+            let id = old_log(dirs[0].path(), (0..60).map(numbers), compacted);
+            let follower = crate::FollowerConfig::default();
+            let (old, _) = crate::open_follower(
+                OsDisk::new(),
+                dirs[0].path(),
+                id,
+                crate::Epoch(1),
+                &follower,
+            )
+            .expect("opens");
+            assert_eq!(kind(old.log()), Some(ColumnType::OldInt));
+            old.stop().await.expect("stops");
+
+            let (committer, mut appender) = open(dirs[0].path(), &Config::default());
+            let fraction = send(&mut appender, 100, &[Float(0.5)]);
+            assert_eq!(fraction.is_ok(), large.is_none(), "{fraction:?}");
+            send(&mut appender, 101, &[Float(7.0)]).expect("fits either");
+            let expected = match large {
+                Some(_) => ColumnType::BigInt,
+                None => ColumnType::Float,
+            };
+            assert_eq!(kind(committer.log()), Some(expected));
+            let mut secondary = open_copy(dirs[1].path(), committer.log());
+            follow(committer.log(), &mut secondary).await;
+            for log in [committer.log(), secondary.log()] {
+                for _ in 0..2 {
+                    let found = stored(log);
+                    let same = |time: i64| found[usize::try_from(time).expect("small")].1;
+                    assert!((0..60).all(|time| same(time).is(Int(numbers(time)))));
+                    compact_now(log).expect("compacts");
+                }
+                assert_eq!(log.verify().faults, []);
+            }
+            drop(appender);
+            committer.stop().expect("stops");
+            secondary.stop().await.expect("stops");
+            // It is in the log: nothing is to be found out again.
+            let (committer, appender) = open(dirs[0].path(), &Config::default());
+            assert_eq!(kind(committer.log()), Some(expected));
+            drop(appender);
+            committer.stop().expect("stops");
+        }
+    }
+}
+
+#[test]
+fn integers_that_cannot_be_read_are_not_taken_for_small() {
+    let dir = tempfile::tempdir().expect("dir");
+    let id = old_log(dir.path(), 0..60, false);
+    let log = log_dir(dir.path(), id);
+    let path = log.join(segment_name(Lsn(0)));
+    let whole = std::fs::read(&path).expect("reads");
+    let mut damaged = whole.clone();
+    // The body of its last block of rows.
+    let footer = SegmentFooter::decode("f", &whole).expect("sealed");
+    let rows = footer
+        .entries
+        .iter()
+        .rfind(|entry| entry.kind == BlockKind::Data);
+    let at = usize::try_from(rows.expect("rows").offset).expect("fits") + BLOCK_HEADER_LEN + 8;
+    damaged[at] ^= 1;
+    std::fs::write(&path, damaged).expect("writes");
+    let (committer, mut appender) = open(dir.path(), &Config::default());
+    assert_eq!(kind(committer.log()), Some(ColumnType::OldInt));
+    let refused = send(&mut appender, 100, &[Float(0.5)]).expect_err("may be large");
+    assert!(
+        refused.to_string().contains("may be beyond 2^53"),
+        "{refused}"
+    );
+    send(&mut appender, 101, &[Int(ID), Float(7.0)]).expect("integers of any size");
+    drop(appender);
+    committer.stop().expect("stops");
+    std::fs::write(&path, whole).expect("writes");
+    let (committer, appender) = open(dir.path(), &Config::default());
+    drop(appender);
+    committer.stop().expect("stops");
+    let (committer, appender) = open(dir.path(), &Config::default());
+    assert_eq!(kind(committer.log()), Some(ColumnType::BigInt));
+    drop(appender);
+    committer.stop().expect("stops");
+}
