@@ -76,11 +76,14 @@ impl ColumnBuilder {
         self.rows = rows;
     }
 
+    /// Appends a tag's text, to a column of tags or to a text field of its name.
     pub(crate) fn push_tag(&mut self, value: &str) {
-        if let Values::Tag(values) = &mut self.values {
-            values.append_value(value);
-            self.rows += 1;
+        match &mut self.values {
+            Values::Tag(values) => values.append_value(value),
+            Values::Text(values) => values.append_value(value),
+            _ => return self.pad_to(self.rows + 1),
         }
+        self.rows += 1;
     }
 
     /// Appends a value that the schema has been checked to hold.

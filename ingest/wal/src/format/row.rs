@@ -90,6 +90,20 @@ pub enum Refusal {
         one: &'static str,
         other: &'static str,
     },
+    #[error(
+        "column {column:?} of table {table:?} is a field that holds {holds}, and the rows have it as \
+         a tag, whose text only a text field takes: send it as a field, or under another name"
+    )]
+    TagForField {
+        table: String,
+        column: String,
+        holds: &'static str,
+    },
+    #[error(
+        "column {column:?} of table {table:?} is a field, and the rows have it as a tag, which says \
+         what is one row where dedup is \"key\": send it as a field, or under another name"
+    )]
+    TagOutsideKey { table: String, column: String },
     #[error("table {table:?} is strict and has no column {column:?}")]
     Strict { table: String, column: String },
     #[error("column {column:?} is given twice in one row")]

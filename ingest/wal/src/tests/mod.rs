@@ -9,4 +9,5 @@ mod old_ints;
 mod refusals;
 pub(crate) mod refusing_disk;
 mod retention;
+mod roles;
 mod roundtrip;

@@ -9,9 +9,9 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::error::WalError;
 use crate::format::row::{Refusal, Row};
-use crate::format::schema::{ColumnRole, TableSchema};
+use crate::format::schema::TableSchema;
 use crate::ids::Lsn;
-use crate::write::demand::{check_table_name, demands, holds};
+use crate::write::demand::{check_table_name, demands, holds, holds_tag};
 use crate::write::inbox::{GroupId, Inbox, Pending, lock};
 use crate::write::registry::{Proposal, Registry};
 
@@ -43,6 +43,8 @@ pub struct Appender {
 #[derive(Debug)]
 struct Known {
     schema: Arc<TableSchema>,
+    /// One key has one row, and a key is made of tags.
+    keyed: bool,
     index: HashMap<String, usize>,
 }
 
@@ -92,7 +94,7 @@ impl Appender {
         // Again only when another producer has changed the table meanwhile.
         loop {
             let proposal = self.registry.propose(table, &demands)?;
-            let known = Known::new(Arc::clone(proposal.schema()));
+            let known = Known::new(&proposal);
             if !known.resolve(rows, slots) {
                 return Err(Refusal::Empty.into());
             }
@@ -170,12 +172,17 @@ impl Appender {
 }
 
 impl Known {
-    fn new(schema: Arc<TableSchema>) -> Self {
+    fn new(proposal: &Proposal) -> Self {
+        let schema = Arc::clone(proposal.schema());
         let names = schema.columns.iter().enumerate();
         let index = names
             .map(|(at, column)| (column.name.clone(), at))
             .collect();
-        Self { schema, index }
+        Self {
+            schema,
+            keyed: proposal.keyed(),
+            index,
+        }
     }
 
     /// Finds the column of every value; false when the schema does not hold them all.
@@ -187,7 +194,7 @@ impl Known {
                 let Some(at) = self.find(name, guess) else {
                     return false;
                 };
-                if self.schema.columns[at].role != ColumnRole::Tag {
+                if !holds_tag(&self.schema.columns[at], self.keyed) {
                     return false;
                 }
                 guess = at + 1;

@@ -9,7 +9,7 @@ use arrow::array::ArrayRef;
 
 use crate::format::column::ColumnBuilder;
 use crate::format::row::Row;
-use crate::format::schema::{ColumnType, TableSchema};
+use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
 use crate::ids::TableId;
 
 /// Rows of one table.
@@ -77,6 +77,10 @@ impl TableBatch {
         for ((_, value), at) in row.tags.iter().zip(tag_slots) {
             self.column(*at, rows).push_tag(value);
             bytes += 16;
+            if self.schema.columns[*at].role != ColumnRole::Tag {
+                // Each text is there as often as it comes, not once.
+                bytes += value.len();
+            }
         }
         for ((_, value), at) in row.fields.iter().zip(field_slots) {
             self.column(*at, rows).push(value);

@@ -119,13 +119,15 @@ impl Demand<'_> {
     }
 
     /// What `held` must hold instead to take it all in.
-    fn fit(&self, table: &str, held: &Column) -> Result<ColumnType, Refusal> {
+    fn fit(&self, table: &str, held: &Column, keyed: bool) -> Result<ColumnType, Refusal> {
         let refuse = |value| Err(type_refusal(table, held, value));
         match held.role {
             ColumnRole::Time => return refuse(self.kinds().next().unwrap_or(ColumnType::Text)),
             // A field that the conf declares to be a tag: it says who, whatever it holds.
             ColumnRole::Tag => return Ok(held.kind),
-            ColumnRole::Field if self.tag => return refuse(ColumnType::Text),
+            ColumnRole::Field if self.tag && !holds_tag(held, keyed) => {
+                return Err(tag_refusal(table, held));
+            }
             ColumnRole::Field => {}
         }
         let numbers = held.kind.is_integer() || held.kind == ColumnType::Float;
@@ -140,6 +142,16 @@ impl Demand<'_> {
             };
         }
         Ok(kind)
+    }
+}
+
+/// Whether a column takes the text of a tag: a column of tags, or the text field that is there. Not
+/// the field where the tags are the key: rows of two keys would seem to be of one.
+pub(crate) fn holds_tag(column: &Column, keyed: bool) -> bool {
+    match column.role {
+        ColumnRole::Time => false,
+        ColumnRole::Tag => true,
+        ColumnRole::Field => column.kind == ColumnType::Text && !keyed,
     }
 }
 
@@ -201,10 +213,12 @@ impl<'a> Demands<'a> {
     }
 }
 
-/// `schema` with all that is asked for; `None` when it holds that already.
+/// `schema` with all that is asked for; `None` when it holds that already. `keyed`: one key has one
+/// row in this table.
 pub(crate) fn evolved(
     schema: &TableSchema,
     demands: &[Demand<'_>],
+    keyed: bool,
 ) -> Result<Option<TableSchema>, Refusal> {
     let names = schema.columns.iter().enumerate();
     let places: HashMap<&str, usize> = names
@@ -213,7 +227,9 @@ pub(crate) fn evolved(
     let mut columns = schema.columns.clone();
     for demand in demands {
         match places.get(demand.name) {
-            Some(at) => columns[*at].kind = demand.fit(&schema.name, &schema.columns[*at])?,
+            Some(at) => {
+                columns[*at].kind = demand.fit(&schema.name, &schema.columns[*at], keyed)?
+            }
             None => columns.push(demand.column(&schema.name)?),
         }
     }
@@ -245,6 +261,18 @@ pub(crate) fn type_refusal(table: &str, held: &Column, value: ColumnType) -> Ref
         column: held.name.clone(),
         holds,
         value: value.name(),
+    }
+}
+
+fn tag_refusal(table: &str, held: &Column) -> Refusal {
+    let (table, column) = (table.to_owned(), held.name.clone());
+    if held.kind == ColumnType::Text {
+        return Refusal::TagOutsideKey { table, column };
+    }
+    Refusal::TagForField {
+        table,
+        column,
+        holds: held.kind.name(),
     }
 }
 

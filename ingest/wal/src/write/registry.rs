@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::WalError;
 use crate::format::catalog::Catalog;
-use crate::format::options::TableDef;
+use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
 use crate::format::schema::{
     Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
@@ -30,6 +30,8 @@ pub(crate) struct State {
     tables: HashMap<String, Arc<TableSchema>>,
     /// Tables that take no other columns and no wider values than they have.
     strict: HashSet<String>,
+    /// Tables in which one key has one row.
+    keyed: HashSet<String>,
     next_id: TableId,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Proposal {
     /// In force when it was made; none: there was no such table.
     before: Option<Arc<TableSchema>>,
     schema: Arc<TableSchema>,
+    keyed: bool,
 }
 
 impl Registry {
@@ -49,6 +52,7 @@ impl Registry {
         let state = State {
             tables: tables.collect(),
             strict: HashSet::new(),
+            keyed: HashSet::new(),
             next_id: catalog.next_id(),
         };
         Self {
@@ -81,6 +85,9 @@ impl Registry {
             if table.strict {
                 self.lock().strict.insert(table.name.clone());
             }
+            if table.options.dedup == Dedup::Key {
+                self.lock().keyed.insert(table.name.clone());
+            }
         }
         Ok(new)
     }
@@ -96,40 +103,36 @@ impl Registry {
 
     /// The schema of `table` that holds `demands` as well. Nothing has changed until it is entered.
     pub(crate) fn propose(&self, table: &str, demands: &[Demand<'_>]) -> Result<Proposal, Refusal> {
-        let (before, strict, next_id) = {
+        let (before, strict, keyed, next_id) = {
             let state = self.lock();
             let before = state.tables.get(table).cloned();
             if before.is_none() {
                 state.check_room(table)?;
             }
-            (before, state.strict.contains(table), state.next_id)
+            let (strict, keyed) = (&state.strict, &state.keyed);
+            let (strict, keyed) = (strict.contains(table), keyed.contains(table));
+            (before, strict, keyed, state.next_id)
         };
-        let new = match &before {
-            Some(held) => evolved(held, demands)?,
-            None => {
-                let empty = TableSchema::new(next_id, table);
-                let columns = evolved(&empty, demands)?.map(|schema| schema.columns);
-                Some(TableSchema {
-                    columns: columns.unwrap_or_else(|| empty.columns.clone()),
-                    ..empty
-                })
-            }
+        let proposed = |schema, before| Proposal {
+            before,
+            schema,
+            keyed,
         };
-        if let (true, Some(held), Some(new)) = (strict, &before, &new)
-            && let Some(refusal) = strict_refusal(held, new)
-        {
-            return Err(refusal);
-        }
-        match (new, before) {
-            (Some(new), before) => Ok(Proposal {
-                before,
-                schema: Arc::new(new),
-            }),
-            (None, Some(held)) => Ok(Proposal {
-                before: Some(Arc::clone(&held)),
-                schema: held,
-            }),
-            (None, None) => Err(Refusal::Empty),
+        let Some(held) = before else {
+            let empty = TableSchema::new(next_id, table);
+            let columns = match evolved(&empty, demands, keyed)? {
+                Some(more) => more.columns,
+                None => empty.columns.clone(),
+            };
+            let new = Arc::new(TableSchema { columns, ..empty });
+            return Ok(proposed(new, None));
+        };
+        let Some(new) = evolved(&held, demands, keyed)? else {
+            return Ok(proposed(Arc::clone(&held), Some(held)));
+        };
+        match strict_refusal(&held, &new) {
+            Some(refusal) if strict => Err(refusal),
+            _ => Ok(proposed(Arc::new(new), Some(held))),
         }
     }
 
@@ -191,6 +194,11 @@ impl Registry {
 impl Proposal {
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {
         &self.schema
+    }
+
+    /// Whether one key has one row in its table.
+    pub(crate) fn keyed(&self) -> bool {
+        self.keyed
     }
 }
 
