@@ -22,6 +22,7 @@ use crate::write::{Encoding, Write, Written};
 #[derive(Debug)]
 pub struct Intake {
     log: Log,
+    appenders: Appenders,
     appender: Mutex<Appender>,
     /// The newest group of the appender that is on disk.
     durable: watch::Receiver<Option<Durable>>,
@@ -38,6 +39,7 @@ impl Intake {
         }));
         Self {
             log,
+            appenders: appenders.clone(),
             appender: Mutex::new(appender),
             durable,
             parsers: Arc::new(Semaphore::new(PARSERS)),
@@ -63,6 +65,37 @@ impl Intake {
             Err(_) => End::Failed,
         });
         result
+    }
+
+    /// Gives a column another name, for all rows that are there, and waits until that is on disk;
+    /// returns an LSN above it. Rows that come with the old name make a column of their own.
+    ///
+    /// # Errors
+    /// Why it has the old name, or does not have the new one for certain.
+    pub async fn rename_column(
+        &self,
+        table: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Lsn, IntakeError> {
+        self.check_open()?;
+        let deadline = Instant::now() + MAX_WAIT;
+        // Before it is asked for: a group that ends after it is news.
+        let mut durable = self.log.durable();
+        let schema = self.appenders.rename_column(table, from, to)?;
+        let written = || {
+            let snapshot = self.log.snapshot();
+            let newest = snapshot.catalog().newest(schema.id);
+            let written = newest.is_some_and(|newest| newest.version >= schema.version);
+            written.then(|| snapshot.end().lsn)
+        };
+        loop {
+            if let Some(lsn) = written() {
+                return Ok(lsn);
+            }
+            let changed = self.unless_failed(durable.changed(), deadline).await?;
+            changed.map_err(|_| IntakeError::Closed("it is closed".to_owned()))?;
+        }
     }
 
     /// What has come in this way.

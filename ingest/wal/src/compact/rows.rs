@@ -103,12 +103,16 @@ pub(crate) fn narrow(
 
 /// The schema with only some of its columns.
 pub(crate) fn with_columns(schema: &TableSchema, present: &[bool]) -> TableSchema {
-    let columns = schema.columns.iter().zip(present);
+    let kept = present.iter().enumerate().filter(|(_, present)| **present);
+    let kept: Vec<usize> = kept.map(|(at, _)| at).collect();
+    let columns = kept.iter().filter_map(|at| schema.columns.get(*at));
+    let stored = schema.stored.iter().filter_map(|(at, name)| {
+        let place = kept.binary_search(at).ok()?;
+        Some((place, name.clone()))
+    });
     TableSchema {
-        columns: columns
-            .filter(|(_, present)| **present)
-            .map(|(column, _)| column.clone())
-            .collect(),
+        columns: columns.cloned().collect(),
+        stored: stored.collect(),
         ..schema.clone()
     }
 }

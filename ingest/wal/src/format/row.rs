@@ -104,6 +104,22 @@ pub enum Refusal {
          what is one row where dedup is \"key\": send it as a field, or under another name"
     )]
     TagOutsideKey { table: String, column: String },
+    #[error(
+        "column {column:?} of table {table:?} is a field that holds {holds} and cannot become the \
+         declared tag: start without the declaration, give the field another name with `headwater \
+         table rename-column`, and declare the tag then"
+    )]
+    DeclaredTag {
+        table: String,
+        column: String,
+        holds: &'static str,
+    },
+    #[error("there is no table {table:?}{}", no_column(column.as_deref()))]
+    Unknown {
+        table: String,
+        /// None: the table is unknown.
+        column: Option<String>,
+    },
     #[error("table {table:?} is strict and has no column {column:?}")]
     Strict { table: String, column: String },
     #[error("column {column:?} is given twice in one row")]
@@ -116,4 +132,9 @@ pub enum Refusal {
     TooLarge { bytes: usize, limit: usize },
     #[error("a message without a value")]
     Empty,
+}
+
+/// How the refusal of an unknown column goes on.
+fn no_column(column: Option<&str>) -> String {
+    column.map_or_else(String::new, |column| format!(" with a column {column:?}"))
 }

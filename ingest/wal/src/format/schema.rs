@@ -98,6 +98,8 @@ pub struct TableSchema {
     pub version: u32,
     pub name: String,
     pub columns: Vec<Column>,
+    /// What Parquet files call the columns that they know under another name, ascending.
+    pub(crate) stored: Vec<(usize, String)>,
 }
 
 impl TableSchema {
@@ -113,6 +115,57 @@ impl TableSchema {
             version: 1,
             name: name.to_owned(),
             columns: vec![time],
+            stored: Vec::new(),
+        }
+    }
+
+    /// What Parquet files call a column: as it was first called, whatever it is called now.
+    pub(crate) fn stored_name(&self, at: usize) -> &str {
+        let other = self.stored.iter().find(|(other, _)| *other == at);
+        match (other, self.columns.get(at)) {
+            (Some((_, name)), _) => name,
+            (None, Some(column)) => &column.name,
+            (None, None) => "",
+        }
+    }
+
+    /// The next version, with these columns: those it has, changed or not, and new ones behind.
+    pub(crate) fn grown(&self, columns: Vec<Column>) -> Self {
+        let mut new = Self {
+            version: self.version + 1,
+            columns,
+            ..self.clone()
+        };
+        if !new.stored.is_empty() {
+            (self.columns.len()..new.columns.len()).for_each(|at| new.name_stored(at));
+        }
+        new
+    }
+
+    /// The next version, in which column `at` has another name.
+    pub(crate) fn renamed(&self, at: usize, name: &str) -> Self {
+        let mut new = self.clone();
+        new.version += 1;
+        let stored = self.stored_name(at).to_owned();
+        new.stored.retain(|(other, _)| *other != at);
+        if let Some(column) = new.columns.get_mut(at) {
+            name.clone_into(&mut column.name);
+        }
+        if stored != name {
+            new.stored.push((at, stored));
+            new.stored.sort_unstable();
+        }
+        new
+    }
+
+    /// Gives a new column a name of its own in files, if a renamed one has that already.
+    fn name_stored(&mut self, at: usize) {
+        let name = self.stored_name(at).to_owned();
+        let taken = |name: &str| (0..at).any(|other| self.stored_name(other) == name);
+        if taken(&name) {
+            let mut free = (2..).map(|number| format!("{name} ({number})"));
+            let free = free.find(|name| !taken(name)).unwrap_or_default();
+            self.stored.push((at, free));
         }
     }
 
@@ -137,11 +190,19 @@ impl TableSchema {
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.extend_from_slice(&self.version.to_le_bytes());
         put_name(&mut out, &self.name);
-        out.extend_from_slice(&count16(self.columns.len()).to_le_bytes());
+        let renamed = if self.stored.is_empty() { 0 } else { RENAMED };
+        out.extend_from_slice(&(count16(self.columns.len()) | renamed).to_le_bytes());
         for column in &self.columns {
             out.push(column.role as u8);
             out.push(column.kind as u8);
             put_name(&mut out, &column.name);
+        }
+        if !self.stored.is_empty() {
+            out.extend_from_slice(&count16(self.stored.len()).to_le_bytes());
+        }
+        for (at, name) in &self.stored {
+            out.extend_from_slice(&count16(*at).to_le_bytes());
+            put_name(&mut out, name);
         }
         out.resize(out.len().next_multiple_of(8), 0);
         out
@@ -186,10 +247,10 @@ impl<'a> Reader<'a> {
         Some(u16::from_le_bytes(*self.take(2)?.first_chunk()?))
     }
 
-    fn name(&mut self) -> Option<String> {
+    fn name(&mut self, limit: usize) -> Option<String> {
         let len = self.u16()? as usize;
         let raw = self.take(len)?;
-        (len <= MAX_NAME).then_some(())?;
+        (len <= limit).then_some(())?;
         std::str::from_utf8(raw).ok().map(str::to_owned)
     }
 
@@ -219,7 +280,7 @@ impl<'a> Reader<'a> {
         };
         fits.then_some(())?;
         Some(Column {
-            name: self.name()?,
+            name: self.name(MAX_NAME)?,
             role,
             kind,
         })
@@ -228,12 +289,19 @@ impl<'a> Reader<'a> {
     fn schema(mut self) -> Option<TableSchema> {
         let id = TableId(self.u32()?);
         let version = self.u32()?;
-        let name = self.name()?;
-        let count = self.u16()? as usize;
+        let name = self.name(MAX_NAME)?;
+        let count = self.u16()?;
+        let renamed = count & RENAMED != 0;
+        let count = usize::from(count & !RENAMED);
         if version == 0 || count == 0 || count > MAX_COLUMNS {
             return None;
         }
         let columns: Vec<Column> = (0..count).map(|_| self.column()).collect::<Option<_>>()?;
+        let stored = if renamed {
+            self.stored(count)?
+        } else {
+            Vec::new()
+        };
         let times = columns
             .iter()
             .filter(|column| column.role == ColumnRole::Time)
@@ -246,7 +314,22 @@ impl<'a> Reader<'a> {
             version,
             name,
             columns,
+            stored,
         })
+    }
+
+    /// Names in files, of those columns that have another one now.
+    fn stored(&mut self, columns: usize) -> Option<Vec<(usize, String)>> {
+        (self.format >= BIG_INT_FORMAT).then_some(())?;
+        let count = self.u16()?;
+        let mut stored: Vec<(usize, String)> = Vec::new();
+        for _ in 0..count {
+            let at = usize::from(self.u16()?);
+            let ascends = stored.last().is_none_or(|(last, _)| *last < at);
+            (ascends && at < columns).then_some(())?;
+            stored.push((at, self.name(MAX_STORED_NAME)?));
+        }
+        (!stored.is_empty()).then_some(stored)
     }
 }
 
@@ -258,6 +341,11 @@ pub const MAX_COLUMNS: usize = 1024;
 pub const MAX_TABLES: usize = 10_000;
 /// Longest table or column name, in bytes.
 pub const MAX_NAME: usize = 256;
+/// In the number of columns: names in files follow.
+const RENAMED: u16 = 1 << 15;
+const _: () = assert!(MAX_COLUMNS < RENAMED as usize);
+/// Longest name in a file: one that is taken has a number behind it.
+const MAX_STORED_NAME: usize = MAX_NAME + 16;
 /// The first version of the format that tells integers beyond 2^53 from others.
 const BIG_INT_FORMAT: u32 = 3;
 
@@ -317,8 +405,43 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_column_keeps_its_name_in_files_and_no_other_gets_it() {
+        let schema = sample().renamed(1, "place").renamed(2, "topic");
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            role: ColumnRole::Field,
+            kind: ColumnType::Text,
+        };
+        let mut columns = schema.columns.clone();
+        columns.extend(["temperature", "temperature (2)", "x"].map(column));
+        let schema = schema.grown(columns);
+        let names: Vec<&str> = (0..schema.columns.len())
+            .map(|at| schema.stored_name(at))
+            .collect();
+        let expected = [
+            "time",
+            "topic",
+            "temperature",
+            "Zählerstand",
+            "serial",
+            "old",
+            "temperature (2)",
+            "temperature (2) (2)",
+            "x",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(schema.column("topic"), Some(2));
+        let bytes = schema.encode();
+        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+        assert!(TableSchema::decode(&bytes, 2).is_err());
+        // Called again what the files call it, it is as if nothing had been.
+        let back = sample().renamed(2, "t").renamed(2, "temperature");
+        assert_eq!((back.stored, back.columns), (Vec::new(), sample().columns));
+    }
+
+    #[test]
     fn damaged_schema_bytes_never_panic() {
-        let bytes = sample().encode();
+        let bytes = sample().renamed(1, "place").encode();
         for at in 0..bytes.len() {
             assert!(TableSchema::decode(&bytes[..at], 3).is_err() || at + 8 > bytes.len());
             for value in [0, 1, 0x7f, 0xff] {

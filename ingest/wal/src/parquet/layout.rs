@@ -106,11 +106,8 @@ impl Layout {
 
     /// The layout of a file with this Arrow schema, as Parquet says it.
     pub(crate) fn of_file(schema: &TableSchema, arrow: &Schema) -> Self {
-        let names: HashMap<&str, usize> = schema
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| (column.name.as_str(), at))
+        let names: HashMap<&str, usize> = (0..schema.columns.len())
+            .map(|at| (schema.stored_name(at), at))
             .collect();
         let mut columns: Vec<(usize, Form)> = arrow
             .fields()
@@ -149,7 +146,7 @@ impl Layout {
         let field = |(at, form): &(usize, Form)| {
             let column = &schema.columns[*at];
             Field::new(
-                &column.name,
+                schema.stored_name(*at),
                 stored_type(*form),
                 column.role != ColumnRole::Time,
             )
@@ -178,8 +175,7 @@ impl Layout {
             .set_dictionary_enabled(false)
             .set_sorting_columns(Some(self.sorting(schema)));
         for (at, form) in &self.columns {
-            let column = &schema.columns[*at];
-            let path = ColumnPath::from(vec![column.name.clone()]);
+            let path = ColumnPath::from(vec![schema.stored_name(*at).to_owned()]);
             properties = match form {
                 Form::Time(_) | Form::Int(_) | Form::Decimal(..) => {
                     properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)

@@ -354,7 +354,7 @@ impl Opened {
 
     /// The file's column that holds column `at` of the schema.
     fn root(&self, schema: &TableSchema, at: usize) -> Option<usize> {
-        let name = &schema.columns.get(at)?.name;
+        let name = schema.stored_name(at);
         let columns = self.metadata.file_metadata().schema_descr().columns();
         columns.iter().position(|column| column.name() == name)
     }
@@ -387,7 +387,7 @@ impl FileReader {
         let rows = batch.num_rows();
         let array = |at: &usize| -> ArrayRef {
             let column = &self.schema.columns[*at];
-            let found = batch.column_by_name(&column.name);
+            let found = batch.column_by_name(self.schema.stored_name(*at));
             match found.zip(self.layout.form(*at)) {
                 Some((array, form)) => restore(array, form, column),
                 None => new_null_array(&column.arrow_type(), rows),

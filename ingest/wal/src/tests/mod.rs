@@ -8,6 +8,7 @@ mod numbers;
 mod old_ints;
 mod refusals;
 pub(crate) mod refusing_disk;
+mod renames;
 mod retention;
 mod roles;
 mod roundtrip;

@@ -8,8 +8,8 @@ use arrow::datatypes::DataType;
 
 use crate::tests::model::{follow, open_copy};
 use crate::{
-    AppendError, Appender, ColumnRole, ColumnType, Committer, Config, Dedup, Log, OsDisk, Refusal,
-    Row, TableDef, TableOptions, Value, Wanted, compact_now, open_primary,
+    AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, Dedup, Log, OsDisk,
+    Refusal, Row, TableDef, TableOptions, Value, Wanted, compact_now, open_primary,
 };
 
 /// A row that has `site` as a tag, or as a field.
@@ -210,4 +210,32 @@ fn where_tags_are_the_key_no_tag_goes_into_a_field() {
     send(&mut appender, 2, &[Tag("b")]).expect_err("outside the key");
     drop(appender);
     committer.stop().expect("stops");
+}
+
+#[test]
+fn a_declared_tag_whose_name_is_a_field_is_refused_at_the_start_with_a_way_out() {
+    let (dir, committer, mut appender) = open(&Config::default());
+    send(&mut appender, 0, &[text("a")]).expect("a field");
+    drop(appender);
+    committer.stop().expect("stops");
+    let mut config = Config::default();
+    config.tables.push(TableDef {
+        name: "t".to_owned(),
+        columns: vec![Column {
+            name: "site".to_owned(),
+            role: ColumnRole::Tag,
+            kind: ColumnType::Text,
+        }],
+        ..TableDef::default()
+    });
+    let refused = open_primary(OsDisk::new(), dir.path(), &config).expect_err("a field");
+    let refused = refused.to_string();
+    for part in [
+        "\"t\"",
+        "\"site\"",
+        "is a field that holds text",
+        "rename-column",
+    ] {
+        assert!(refused.contains(part), "{part:?} is not in {refused}");
+    }
 }

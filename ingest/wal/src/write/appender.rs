@@ -35,6 +35,8 @@ pub struct Appender {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) registry: Arc<Registry>,
     schemas: HashMap<String, Known>,
+    /// Renames when they were learnt.
+    renames: u64,
     slots: Vec<usize>,
     limit: usize,
 }
@@ -54,6 +56,7 @@ impl Appender {
             inbox,
             registry,
             schemas: HashMap::new(),
+            renames: 0,
             slots: Vec::new(),
             limit,
         }
@@ -70,6 +73,11 @@ impl Appender {
         }
         if rows.is_empty() {
             return Err(Refusal::Empty.into());
+        }
+        let renames = self.registry.renames();
+        if renames != self.renames {
+            self.schemas.clear();
+            self.renames = renames;
         }
         let mut slots = std::mem::take(&mut self.slots);
         let taken = self.take(table, rows, &mut slots);

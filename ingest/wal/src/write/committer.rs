@@ -33,9 +33,9 @@ use crate::write::writer::Writer;
 
 /// What the committer's thread and its handle share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     inboxes: Mutex<Vec<Arc<Inbox>>>,
-    bell: Arc<Bell>,
+    pub(super) bell: Arc<Bell>,
     stop: AtomicBool,
     /// The thread is gone: nothing will be committed any more.
     ended: AtomicBool,
@@ -52,8 +52,8 @@ pub struct Committer {
 /// Makes appenders; may be handed to the threads that need them.
 #[derive(Clone, Debug)]
 pub struct Appenders {
-    shared: Arc<Shared>,
-    registry: Arc<Registry>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Arc<Registry>,
     pending_bytes: usize,
 }
 
@@ -105,6 +105,7 @@ impl Committer {
             upkeep_every: config.upkeep_every.max(UPKEEP_LEAST),
             last_upkeep: None,
             shared: Arc::clone(&shared),
+            registry: Arc::clone(&registry),
             body: BodyWriter::default(),
             pacer: Pacer::new(config.max_group_delay),
             segment_size: config.segment_size,
@@ -163,6 +164,7 @@ struct CommitLoop {
     writer: Writer,
     state: Arc<LogState>,
     shared: Arc<Shared>,
+    registry: Arc<Registry>,
     body: BodyWriter,
     pacer: Pacer,
     space: Space,
@@ -311,7 +313,8 @@ impl CommitLoop {
     fn commit_rows(&mut self) -> Result<bool, WalError> {
         let started = Instant::now();
         let (taken, tables) = self.take()?;
-        if taken.is_empty() {
+        let schemas = self.registry.unwritten(&self.writer.catalog);
+        if taken.is_empty() && schemas.is_empty() {
             return Ok(true);
         }
         let rows: u64 = tables
@@ -320,7 +323,7 @@ impl CommitLoop {
             .map(|piece| piece.times.len() as u64)
             .sum();
         self.pacer.took(started, rows);
-        let group = self.encode(Vec::new(), tables)?;
+        let group = self.encode(schemas, tables)?;
         let encoded: u64 = group
             .entries
             .iter()
@@ -382,17 +385,19 @@ impl CommitLoop {
         let overdue = self.is_overdue();
         let catalog = Arc::clone(&self.writer.catalog);
         let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
+        let mut begun: BTreeMap<TableId, Arc<TableSchema>> = BTreeMap::new();
         for control in controls {
+            if let Control::Schema(schema) = &control {
+                begun.insert(schema.id, Arc::clone(schema));
+            }
             group.control(control);
         }
         for (id, pieces) in tables {
-            let Some(schema) = newest(&catalog, id, &pieces) else {
+            let written = begun.get(&id).or_else(|| catalog.newest(id));
+            let Some(schema) = newest(written, &pieces) else {
                 continue;
             };
-            if catalog
-                .newest(id)
-                .is_none_or(|written| written.version < schema.version)
-            {
+            if written.is_none_or(|written| written.version < schema.version) {
                 group.control(Control::Schema(Arc::clone(&schema)));
             }
             let encoded = group.rows(&schema, pieces);
@@ -407,14 +412,10 @@ impl CommitLoop {
 }
 
 /// The newest schema among those the rows were gathered under and the one last written.
-fn newest(
-    catalog: &crate::format::catalog::Catalog,
-    id: TableId,
-    pieces: &[TableRows],
-) -> Option<Arc<TableSchema>> {
+fn newest(written: Option<&Arc<TableSchema>>, pieces: &[TableRows]) -> Option<Arc<TableSchema>> {
     let gathered = pieces.iter().map(|piece| &piece.schema);
     gathered
-        .chain(catalog.newest(id))
+        .chain(written)
         .max_by_key(|schema| schema.version)
         .map(Arc::clone)
 }

@@ -236,11 +236,7 @@ pub(crate) fn evolved(
     if columns.len() > MAX_COLUMNS {
         return Err(too_many_columns(&schema.name));
     }
-    Ok((columns != schema.columns).then(|| TableSchema {
-        version: schema.version + 1,
-        columns,
-        ..schema.clone()
-    }))
+    Ok((columns != schema.columns).then(|| schema.grown(columns)))
 }
 
 fn too_many_columns(table: &str) -> Refusal {
@@ -295,7 +291,7 @@ pub(crate) fn check_table_name(name: &str) -> Result<(), Refusal> {
     }
 }
 
-fn check_column_name(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_column_name(name: &str) -> Result<(), Refusal> {
     match name_fault(name) {
         Some(reason) => Err(Refusal::ColumnName {
             name: shorten(name),

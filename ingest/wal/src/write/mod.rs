@@ -12,6 +12,7 @@ pub(crate) mod inbox;
 pub(crate) mod old_ints;
 pub(crate) mod pacer;
 pub(crate) mod registry;
+mod rename;
 pub(crate) mod space;
 pub(crate) mod upkeep;
 pub(crate) mod writer;

@@ -7,22 +7,25 @@
 //! a mutex, taken only when a schema changes or is first met.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::WalError;
 use crate::format::catalog::Catalog;
+use crate::format::control::Control;
 use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
 use crate::format::schema::{
     Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
 };
 use crate::ids::TableId;
-use crate::write::demand::{Demand, evolved, type_refusal};
+use crate::write::demand::{Demand, check_column_name, evolved, type_refusal};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,
+    renames: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub(crate) struct State {
     strict: HashSet<String>,
     /// Tables in which one key has one row.
     keyed: HashSet<String>,
+    /// To be written though no row needs them, oldest first.
+    unwritten: Vec<Arc<TableSchema>>,
     next_id: TableId,
 }
 
@@ -53,10 +58,12 @@ impl Registry {
             tables: tables.collect(),
             strict: HashSet::new(),
             keyed: HashSet::new(),
+            unwritten: Vec::new(),
             next_id: catalog.next_id(),
         };
         Self {
             state: Mutex::new(state),
+            renames: AtomicU64::new(0),
         }
     }
 
@@ -172,16 +179,70 @@ impl Registry {
         match known {
             Some(known) if known.columns == columns => Ok(known),
             known => {
-                let version = held.version + u32::from(known.is_some());
-                let new = Arc::new(TableSchema {
-                    version,
-                    columns,
-                    ..held
+                let new = Arc::new(match known {
+                    Some(_) => held.grown(columns),
+                    None => TableSchema { columns, ..held },
                 });
                 state.insert(Arc::clone(&new));
                 Ok(new)
             }
         }
+    }
+
+    /// Gives a column another name. Whatever rows have under the old one from now on is a column of
+    /// its own.
+    pub(crate) fn rename_column(
+        &self,
+        table: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        check_column_name(to)?;
+        let mut state = self.lock();
+        let unknown = |column: Option<&str>| Refusal::Unknown {
+            table: table.to_owned(),
+            column: column.map(str::to_owned),
+        };
+        if table == DEAD_LETTERS {
+            let (name, reason) = (table.to_owned(), "has columns of Headwater's own");
+            return Err(Refusal::TableName { name, reason });
+        }
+        let held = state.tables.get(table).ok_or_else(|| unknown(None))?;
+        let at = held.column(from).ok_or_else(|| unknown(Some(from)))?;
+        let reason = match held.column(to) {
+            _ if at == 0 => Some((from, "is the time of every table")),
+            Some(_) => Some((to, "is a column of the table already")),
+            None => None,
+        };
+        if let Some((name, reason)) = reason {
+            let name = name.to_owned();
+            return Err(Refusal::ColumnName { name, reason });
+        }
+        let new = Arc::new(held.renamed(at, to));
+        state.insert(Arc::clone(&new));
+        state.unwritten.push(Arc::clone(&new));
+        self.renames.fetch_add(1, Ordering::Release);
+        Ok(new)
+    }
+
+    /// Schemas that wait without rows, but for those of which the log has a newer one: that holds
+    /// them as well.
+    pub(crate) fn unwritten(&self, written: &Catalog) -> Vec<Control> {
+        let waiting = std::mem::take(&mut self.lock().unwritten);
+        let newest = |schema: &TableSchema| {
+            let newest = written.newest(schema.id);
+            newest.map_or(0, |newest| newest.version)
+        };
+        let new = waiting.into_iter();
+        new.filter(|schema| schema.version > newest(schema))
+            .map(Control::Schema)
+            .collect()
+    }
+
+    /// How many columns have got another name: schemas that were learnt before are not to be
+    /// written under any more.
+    pub(crate) fn renames(&self) -> u64 {
+        self.renames.load(Ordering::Acquire)
     }
 
     /// All that it holds, to be compared.
@@ -229,6 +290,13 @@ fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refu
         match (held.kind, column.kind) {
             // A field that is a tag already.
             _ if held.role == ColumnRole::Tag && column.role == ColumnRole::Field => {}
+            _ if held.role == ColumnRole::Field && column.role == ColumnRole::Tag => {
+                return Err(Refusal::DeclaredTag {
+                    table: schema.name.clone(),
+                    column: held.name.clone(),
+                    holds: held.kind.name(),
+                });
+            }
             _ if held.role != column.role => {
                 return Err(type_refusal(&schema.name, held, column.kind));
             }

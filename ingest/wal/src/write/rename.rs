@@ -1,0 +1,26 @@
+//! Another name for a column, as an operator asks for it. Must never change a row.
+
+use std::sync::Arc;
+
+use crate::format::row::Refusal;
+use crate::format::schema::TableSchema;
+use crate::write::committer::Appenders;
+
+impl Appenders {
+    /// Gives a column of a table another name, for all rows that are there. Rows that come with the
+    /// old name make a column of their own. It is so once the log has this version of the schema,
+    /// or a later one.
+    ///
+    /// # Errors
+    /// When there is no such column, or it cannot have that name.
+    pub fn rename_column(
+        &self,
+        table: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        let schema = self.registry.rename_column(table, from, to)?;
+        self.shared.bell.ring();
+        Ok(schema)
+    }
+}
