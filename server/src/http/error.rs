@@ -40,8 +40,8 @@ pub(crate) enum ApiError {
     Ingest(#[from] IntakeError),
     /// Some lines, or all, were not written.
     #[error(
-        "partial write of line protocol occurred: {} of {} lines are stored",
-        .0.rows, .0.rows.saturating_add(.0.faulty)
+        "partial write of line protocol occurred: {} of {} lines are stored{}",
+        .0.rows, .0.rows.saturating_add(.0.faulty), first_fault(.0)
     )]
     PartialWrite(Written),
     /// The node is not as fresh as the request demands.
@@ -126,7 +126,10 @@ impl Failure {
 /// The JSON object that tells a client what went wrong.
 pub(crate) fn body(error: &ApiError, request_id: &str, primary: Option<String>) -> Value {
     let mut fields = Map::new();
-    fields.insert("error".to_owned(), json!(error.to_string()));
+    let text = error.to_string();
+    fields.insert("error".to_owned(), json!(text));
+    // Where clients of InfluxDB 2 look for it.
+    fields.insert("message".to_owned(), json!(text));
     fields.insert("code".to_owned(), json!(code(error)));
     for (name, value) in details(error) {
         fields.insert(name.to_owned(), value);
@@ -166,6 +169,14 @@ fn partial(written: &Written) -> Vec<(&'static str, Value)> {
         ("rows", json!(written.rows)),
         ("lsn", json!(written.lsn.0)),
     ]
+}
+
+/// The first of the lines that were not stored: some clients log the message alone.
+fn first_fault(written: &Written) -> String {
+    let first = written.faults.first();
+    first.map_or_else(String::new, |fault| {
+        format!("; line {}: {}", fault.line, fault.reason)
+    })
 }
 
 /// A mark as every body shows it.
@@ -293,14 +304,16 @@ mod tests {
             position: Some(7),
         });
         let expected = json!({
-            "error": "odd", "code": "syntax", "position": 7, "request_id": "r1",
+            "error": "odd", "message": "odd", "code": "syntax", "position": 7,
+            "request_id": "r1",
         });
         assert_eq!(body(&error, "r1", None), expected);
         let error = ApiError::Query(QueryError::ReadOnly {
             what: "INSERT".to_owned(),
         });
         let expected = json!({
-            "error": "INSERT is refused: SQL here only reads", "code": "read_only",
+            "error": "INSERT is refused: SQL here only reads",
+            "message": "INSERT is refused: SQL here only reads", "code": "read_only",
             "primary": "p:7440", "request_id": "r2",
         });
         assert_eq!(body(&error, "r2", Some("p:7440".to_owned())), expected);
@@ -309,9 +322,9 @@ mod tests {
     #[test]
     fn refusals_tell_what_can_be_asked_for() {
         let gone = ApiError::Query(QueryError::LsnGone { lsn: 3, oldest: 7 });
+        let text = "the answer as of LSN 3 is gone here: the oldest that can be asked for is 7";
         let expected = json!({
-            "error": "the answer as of LSN 3 is gone here: the oldest that can be asked for is 7",
-            "code": "lsn_gone", "oldest": 7, "request_id": "r1",
+            "error": text, "message": text, "code": "lsn_gone", "oldest": 7, "request_id": "r1",
         });
         assert_eq!(body(&gone, "r1", None), expected);
         let newest = FilesMark {

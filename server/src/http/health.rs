@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -14,11 +14,15 @@ use super::app::App;
 use super::error::{ApiError, Failure};
 use super::freshness;
 use super::headers;
+use super::influx;
 use super::request;
 
 /// The process lives.
-pub(crate) async fn alive() -> &'static str {
-    "OK"
+pub(crate) async fn alive(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if influx::wants_json(&headers) {
+        return influx::health(&app);
+    }
+    "OK".into_response()
 }
 
 /// The node can serve, and is as fresh as asked.
@@ -32,8 +36,9 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
     }
     let lag_ms = app.node.lag_ms();
     let role = app.node.role();
-    let body = Json(json!({ "ready": true, "role": role, "lag_ms": lag_ms }));
-    let mut response = body.into_response();
+    // `status` is what clients of InfluxDB look for.
+    let body = json!({ "ready": true, "status": "ready", "role": role, "lag_ms": lag_ms });
+    let mut response = Json(body).into_response();
     headers::set_lag(response.headers_mut(), lag_ms);
     Ok(response)
 }

@@ -8,6 +8,7 @@ mod error;
 mod freshness;
 mod headers;
 mod health;
+mod influx;
 mod ingest;
 mod node;
 mod request;
@@ -161,6 +162,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/health/secondary", get(health::secondary))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .merge(influx::routes())
         .merge(taking)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

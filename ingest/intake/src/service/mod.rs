@@ -60,7 +60,7 @@ impl Intake {
         let begun = self.counters.begin(write.body.len());
         let result = self.attempt(write, permit, Instant::now() + MAX_WAIT).await;
         begun.ended(match &result {
-            Ok(written) if written.rows > 0 => End::Written,
+            Ok(written) if written.rows > 0 || written.faulty == 0 => End::Written,
             Ok(_) | Err(IntakeError::Payload(_) | IntakeError::Refused(_)) => End::Refused,
             Err(_) => End::Failed,
         });

@@ -95,9 +95,9 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
     Ok(intake.write(write, held).await?)
 }
 
-/// Names the LSN of what was written in place of the node's newest.
+/// Names the LSN of what was written, if anything, in place of the node's newest.
 fn at(app: &App, written: &Written, mut response: Response) -> Response {
-    if let Some(log) = app.node.log() {
+    if let Some(log) = app.node.log().filter(|_| written.rows > 0) {
         headers::set_position(response.headers_mut(), written.lsn, log.epoch());
     }
     response

@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use super::*;
 
 /// A node that takes rows.
-fn primary(dir: &Path) -> (Committer, Router) {
+pub(super) fn primary(dir: &Path) -> (Committer, Router) {
     let (committer, _) = filled(dir, 0);
     let log = committer.log().clone();
     let intake = Intake::new(&committer.appenders(), log.clone());
@@ -22,7 +22,12 @@ fn primary(dir: &Path) -> (Committer, Router) {
     (committer, paths)
 }
 
-async fn post(paths: &Router, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(super) async fn post(
+    paths: &Router,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let request = Request::builder().method(Method::POST).uri(path);
     let request = headers.iter().fold(request, |request, (name, value)| {
         request.header(*name, *value)
@@ -31,18 +36,18 @@ async fn post(paths: &Router, path: &str, headers: &[(&str, &str)], body: &[u8])
     answer_to(paths, request.body(body).expect("a request")).await
 }
 
-async fn send(paths: &Router, path: &str, body: &str) -> Answer {
+pub(super) async fn send(paths: &Router, path: &str, body: &str) -> Answer {
     post(paths, path, &[], body.as_bytes()).await
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
 
 /// What a query that demands this LSN gets.
-async fn rows(paths: &Router, sql: &str, min_lsn: &str) -> Value {
+pub(super) async fn rows(paths: &Router, sql: &str, min_lsn: &str) -> Value {
     let sql = sql.replace(' ', "+");
     let path = format!("/api/v3/query_sql?min_lsn={min_lsn}&q={sql}");
     get_from(paths, &path).await.body
@@ -116,11 +121,11 @@ async fn lines_that_cannot_be_stored_are_named_and_the_others_are_stored() {
     let body = &answer.body;
     assert_eq!(body["code"], "partial_write");
     assert!(
-        body["error"]
-            .as_str()
-            .expect("text")
-            .starts_with("partial write")
+        body["error"].as_str().expect("text").starts_with(
+            "partial write of line protocol occurred: 2 of 4 lines are stored; line 2: "
+        )
     );
+    assert_eq!(body["message"], body["error"]);
     let told = |at: usize| {
         (
             &body["data"][at]["line_number"],

@@ -1,6 +1,7 @@
 //! The paths as a client meets them, over a node that is made up: statuses, bodies and headers.
 //! Must never need a network.
 
+mod influx;
 mod ingest;
 
 use std::borrow::Cow;
