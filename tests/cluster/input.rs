@@ -62,7 +62,7 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
         ("plant/a", br#"{"t":1,"t":2}"#, "given twice"),
         ("plant/a", br#"{"t":1,"time":"noon"}"#, "time field"),
         ("wide/a", wide.as_bytes(), "more than 1024 columns"),
-        ("/a", br#"{"t":1}"#, "empty first level"),
+        ("//", br#"{"t":1}"#, "only empty levels"),
         ("system.segments/a", br#"{"t":1}"#, "is reserved"),
     ];
     for (at, (topic, payload, _)) in cases.iter().enumerate() {
@@ -74,6 +74,9 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
         );
     }
     acknowledged(&mut raw, 2, "plant/a", br#"{"t":22.5}"#);
+    acknowledged(&mut raw, 3, "/sys/pump//status", br#"{"t":1}"#);
+    let slashed = http.rows("SELECT topic FROM sys");
+    assert_eq!(slashed[0]["topic"], "/sys/pump//status");
     let letters = http.rows("SELECT * FROM system.dead_letters");
     assert_eq!(letters.len(), cases.len());
     for (letter, (topic, payload, reason)) in letters.iter().zip(&cases) {

@@ -23,7 +23,7 @@ pub enum MqttError {
 /// Why a message does not become rows. The text is the dead letter's `reason`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    #[error("topic {0:?} has an empty first level, which names the table")]
+    #[error("topic {0:?} has only empty levels: the first one that is not empty names the table")]
     NoTable(String),
     #[error("topics that start with $ are not stored")]
     DollarTopic,

@@ -1,5 +1,6 @@
-//! Topic to table: the default route. The first topic level names the table, the whole topic is
-//! the tag `topic`. Pure; must never let a client write to a table of the system.
+//! Topic to table: the default route. The first topic level that is not empty names the table, the
+//! whole topic, as it was sent, is the tag `topic`. Pure; must never let a client write to a table
+//! of the system.
 
 use wal::Refusal;
 
@@ -10,13 +11,14 @@ pub(crate) fn table(topic: &str) -> Result<&str, Rejection> {
     if topic.starts_with('$') {
         return Err(Rejection::DollarTopic);
     }
-    match topic.split('/').next() {
+    // Some devices begin their topics with a slash, or join parts of which one is empty.
+    match topic.split('/').find(|level| !level.is_empty()) {
         Some(level) if level == wal::DEAD_LETTERS => {
             let (name, reason) = (level.to_owned(), "is reserved");
             Err(Rejection::Refused(Refusal::TableName { name, reason }))
         }
-        Some(level) if !level.is_empty() => Ok(level),
-        _ => Err(Rejection::NoTable(topic.to_owned())),
+        Some(level) => Ok(level),
+        None => Err(Rejection::NoTable(topic.to_owned())),
     }
 }
 
@@ -33,18 +35,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_level_names_the_table() {
-        assert_eq!(table("plant/7/temperature"), Ok("plant"));
-        assert_eq!(table("plant"), Ok("plant"));
-        assert_eq!(
-            table("/plant"),
-            Err(Rejection::NoTable("/plant".to_owned()))
-        );
+    fn the_first_level_that_is_not_empty_names_the_table() {
+        for topic in [
+            "plant/7/temperature",
+            "plant",
+            "plant/",
+            "plant//7",
+            "/plant",
+            "//plant/7",
+        ] {
+            assert_eq!(table(topic), Ok("plant"), "{topic}");
+        }
+        for topic in ["/", "//", "///"] {
+            assert_eq!(table(topic), Err(Rejection::NoTable(topic.to_owned())));
+        }
         assert_eq!(table("$SYS/x"), Err(Rejection::DollarTopic));
         assert!(matches!(
             table("system.dead_letters/x"),
             Err(Rejection::Refused(Refusal::TableName { .. }))
         ));
+        assert!(table("/system.dead_letters/x").is_err());
         assert!(!is_publishable("") && !is_publishable("a/+/b") && !is_publishable("a/#"));
     }
 }
