@@ -29,6 +29,44 @@ pub enum Rejection {
     DollarTopic,
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    #[error(transparent)]
+    #[error("{}{}", .0, table_hint(.0))]
     Refused(#[from] Refusal),
+}
+
+/// How a message gets to another table, where that would help.
+fn table_hint(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Type { .. }
+        | Refusal::Strict { .. }
+        | Refusal::TooManyColumns { .. }
+        | Refusal::TooManyTables { .. }
+        | Refusal::TableName { .. } => " (the first level of the topic names the table)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_a_type_names_everything_and_says_what_to_do() {
+        let refusal = Refusal::Type {
+            table: "home".to_owned(),
+            column: "state".to_owned(),
+            holds: "a boolean",
+            value: "text",
+        };
+        let expected = "column \"state\" of table \"home\" holds a boolean, the value is text: a \
+                        column keeps its type; give this value another name, or send it to another \
+                        table (the first level of the topic names the table)";
+        assert_eq!(Rejection::from(refusal).to_string(), expected);
+        let twice = Refusal::Twice {
+            column: "v".to_owned(),
+        };
+        assert_eq!(
+            Rejection::from(twice.clone()).to_string(),
+            twice.to_string()
+        );
+    }
 }

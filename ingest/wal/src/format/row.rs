@@ -45,7 +45,10 @@ pub enum Refusal {
     TableName { name: String, reason: &'static str },
     #[error("column name {name:?}: {reason}")]
     ColumnName { name: String, reason: &'static str },
-    #[error("column {column:?} of table {table:?} holds {holds}, the value is {value}")]
+    #[error(
+        "column {column:?} of table {table:?} holds {holds}, the value is {value}: a column keeps \
+         its type; give this value another name, or send it to another table"
+    )]
     Type {
         table: String,
         column: String,
@@ -120,13 +123,18 @@ pub enum Refusal {
         /// None: the table is unknown.
         column: Option<String>,
     },
-    #[error("table {table:?} is strict and has no column {column:?}")]
+    #[error(
+        "table {table:?} is strict and has no column {column:?}: add it to columns of its \
+         [[table]], or send this to another table"
+    )]
     Strict { table: String, column: String },
     #[error("column {column:?} is given twice in one row")]
     Twice { column: String },
-    #[error("table {table:?} would have more than {limit} columns")]
+    #[error(
+        "table {table:?} would have more than {limit} columns: send some of this to another table"
+    )]
     TooManyColumns { table: String, limit: usize },
-    #[error("there would be more than {limit} tables")]
+    #[error("there would be more than {limit} tables: send this to one that is there")]
     TooManyTables { limit: usize },
     #[error("the rows of one message need {bytes} bytes, more than the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
