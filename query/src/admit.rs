@@ -1,178 +1,355 @@
-//! Which queries run right now. Owns the concurrency cap and the list behind `system.queries`; must
-//! never wait for a slot: one query too many is refused at once.
+//! Who may compute. Owns the slots, the queue before them and what becomes of a query whose reader
+//! does not read; must never let a query wait without a bound, nor one overtake another that came
+//! before it.
+//!
+//! A slot is for computing: a query whose reader is slow gives it back while it waits for the
+//! reader, and takes its turn again afterwards. So that paused queries have a bound, too, only as
+//! many as there are slots can be without one; those beyond keep theirs, and end when others wait
+//! and they have not been read from for a while.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::Config;
 use crate::error::QueryError;
+use crate::running::{Listed, Running, State};
 use crate::stats::{Counters, Outcome};
 
 /// The gate every query passes.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
-    slots: Arc<Semaphore>,
-    limit: usize,
+    gate: Arc<Gate>,
     running: Running,
     counters: Arc<Counters>,
 }
 
+#[derive(Debug)]
+struct Gate {
+    /// Fair: whoever came first is next.
+    slots: Arc<Semaphore>,
+    limit: usize,
+    /// Places for queries that wait for their readers without a slot.
+    pauses: Arc<Semaphore>,
+    /// Those that wait for a slot.
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    longest_wait: Duration,
+    reader_timeout: Duration,
+}
+
 impl Admission {
-    pub(crate) fn new(limit: usize, counters: Arc<Counters>) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Self {
+        let limit = config
+            .max_concurrent_queries
+            .clamp(1, Semaphore::MAX_PERMITS);
+        let gate = Gate {
             slots: Arc::new(Semaphore::new(limit)),
             limit,
+            pauses: Arc::new(Semaphore::new(limit)),
+            waiting: AtomicUsize::new(0),
+            most_waiting: config.max_queued_queries,
+            longest_wait: config.query_queue_timeout,
+            reader_timeout: config.reader_timeout,
+        };
+        Self {
+            gate: Arc::new(gate),
             running: Running::default(),
             counters,
         }
     }
 
-    /// Takes a slot and lists the query, or refuses it.
-    pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
-        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
-            self.counters.refused();
-            return Err(QueryError::TooMany { limit: self.limit });
+    /// Takes a slot, if need be after a wait, or refuses the query. Dropping the future leaves the
+    /// queue.
+    pub(crate) async fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
+        let listed = self.running.enter(sql);
+        let slot = match Arc::clone(&self.gate.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => self.queue().await?,
         };
-        let query = self.running.enter(sql);
-        self.counters.begun();
+        listed.run();
+        self.counters.begun(listed.begun().elapsed());
         Ok(Admitted {
-            query,
-            running: self.running.clone(),
+            gate: Arc::clone(&self.gate),
+            listed,
             counters: Arc::clone(&self.counters),
             outcome: Outcome::Cancelled,
-            _permit: permit,
+            begun: Instant::now(),
+            slot: Some(slot),
         })
     }
 
     pub(crate) fn running(&self) -> Running {
         self.running.clone()
     }
-}
 
-/// The running queries, oldest first.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Running(Arc<Mutex<List>>);
-
-#[derive(Debug, Default)]
-struct List {
-    next_id: u64,
-    queries: BTreeMap<u64, Arc<RunningQuery>>,
-}
-
-impl Running {
-    pub(crate) fn list(&self) -> Vec<Arc<RunningQuery>> {
-        self.lock().queries.values().cloned().collect()
+    /// Queries that wait for a slot, and that wait for their readers without one.
+    pub(crate) fn idle(&self) -> (usize, usize) {
+        let paused = self.gate.limit - self.gate.pauses.available_permits();
+        (self.gate.waiting.load(Ordering::Relaxed), paused)
     }
 
-    fn enter(&self, sql: &str) -> Arc<RunningQuery> {
-        let mut list = self.lock();
-        list.next_id += 1;
-        let query = Arc::new(RunningQuery {
-            id: list.next_id,
-            sql: shortened(sql),
-            started_ns: wal::clock::unix_nanos(),
-            begun: Instant::now(),
-            rows: AtomicU64::new(0),
-        });
-        list.queries.insert(query.id, Arc::clone(&query));
-        query
-    }
-
-    fn leave(&self, id: u64) {
-        self.lock().queries.remove(&id);
-    }
-
-    /// A panic while the lock was held leaves a list that is still whole.
-    fn lock(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn queue(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let gate = &self.gate;
+        // Whoever leaves the queue without a slot, also by going away, never ran.
+        let mut refusal = Refusal(Some(&self.counters));
+        let Some(_waiting) = Waiting::within(gate, gate.most_waiting) else {
+            return Err(QueryError::TooMany {
+                limit: gate.limit,
+                waiting: gate.most_waiting,
+            });
+        };
+        let turn = Arc::clone(&gate.slots).acquire_owned();
+        match tokio::time::timeout(gate.longest_wait, turn).await {
+            Ok(Ok(slot)) => {
+                refusal.0 = None;
+                Ok(slot)
+            }
+            Ok(Err(_)) => Err(QueryError::Cancelled),
+            Err(_) => Err(QueryError::NoTurn {
+                limit: gate.limit,
+                waited: gate.longest_wait,
+            }),
+        }
     }
 }
 
-/// One row of `system.queries`.
-#[derive(Debug)]
-pub(crate) struct RunningQuery {
-    pub(crate) id: u64,
-    pub(crate) sql: String,
-    pub(crate) started_ns: i64,
-    begun: Instant,
-    rows: AtomicU64,
-}
+/// Counts a refusal unless it is taken back.
+struct Refusal<'a>(Option<&'a Counters>);
 
-impl RunningQuery {
-    pub(crate) fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
+impl Drop for Refusal<'_> {
+    fn drop(&mut self) {
+        if let Some(counters) = self.0 {
+            counters.refused();
+        }
     }
 }
 
-/// A running query's hold on its slot. Dropping it without [`Admitted::finish`] counts as
-/// cancelled.
+/// One of those that wait for a slot.
+struct Waiting<'a>(&'a Gate);
+
+impl<'a> Waiting<'a> {
+    /// None if there are `most` already.
+    fn within(gate: &'a Gate, most: usize) -> Option<Self> {
+        let room = |count: usize| (count < most).then_some(count + 1);
+        let entered = gate
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        entered.ok().map(|_| Self(gate))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A query's hold on its slot. Dropping it without [`Admitted::finish`] counts as cancelled.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    query: Arc<RunningQuery>,
-    running: Running,
+    gate: Arc<Gate>,
+    listed: Listed,
     counters: Arc<Counters>,
     outcome: Outcome,
-    _permit: OwnedSemaphorePermit,
+    /// When it got its first slot.
+    begun: Instant,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Admitted {
     pub(crate) fn add_rows(&self, rows: usize) {
-        self.query.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.listed.add_rows(rows);
     }
 
     pub(crate) fn finish(mut self, result: &Result<(), QueryError>) {
         self.outcome = Outcome::of(result);
     }
+
+    /// Waits for `reader` to take something, without a slot if that takes a while. A reader for
+    /// whom others have to wait too long loses its answer.
+    pub(crate) async fn pause<T>(
+        &mut self,
+        reader: impl Future<Output = T>,
+    ) -> Result<T, QueryError> {
+        let mut reader = std::pin::pin!(reader);
+        if let Ok(taken) = tokio::time::timeout(PAUSE_AFTER, reader.as_mut()).await {
+            return Ok(taken);
+        }
+        let place = Arc::clone(&self.gate.pauses).try_acquire_owned().ok();
+        if place.is_some() {
+            self.slot = None;
+            self.listed.set(State::Paused);
+        }
+        let taken = tokio::select! {
+            taken = reader => taken,
+            () = self.in_the_way() => {
+                return Err(QueryError::Stalled { limit: self.gate.reader_timeout });
+            }
+        };
+        if self.slot.is_none() {
+            self.resume().await?;
+        }
+        Ok(taken)
+    }
+
+    /// Ends once the reader has taken nothing for too long, and others suffer from it: there is no
+    /// slot for them where this query kept its own, or no memory.
+    async fn in_the_way(&self) {
+        let ran_out = self.counters.ran_out_of_memory();
+        tokio::time::sleep(self.gate.reader_timeout).await;
+        loop {
+            let blocks = self.slot.is_some() && self.gate.waiting.load(Ordering::Relaxed) > 0;
+            if blocks || self.counters.ran_out_of_memory() > ran_out {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes its turn again; bounded by the time that the query has.
+    async fn resume(&mut self) -> Result<(), QueryError> {
+        let _waiting = Waiting::within(&self.gate, usize::MAX);
+        let slot = Arc::clone(&self.gate.slots).acquire_owned().await;
+        self.slot = Some(slot.map_err(|_| QueryError::Cancelled)?);
+        self.listed.set(State::Running);
+        Ok(())
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.running.leave(self.query.id);
-        self.counters.ended(self.outcome, self.query.begun);
+        self.counters.ended(self.outcome, self.begun);
     }
 }
 
-fn shortened(sql: &str) -> String {
-    let end = sql.floor_char_boundary(MAX_LISTED_SQL);
-    sql[..end].to_owned()
-}
-
-/// Bytes of a statement that `system.queries` shows.
-const MAX_LISTED_SQL: usize = 4_096;
+/// A reader may be this much slower than its query before that gives back its slot.
+const PAUSE_AFTER: Duration = Duration::from_millis(100);
+/// How often a query that is not read from looks whether it is in the way.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use futures::FutureExt;
+    use tokio::sync::oneshot;
+
     use super::*;
 
-    #[test]
-    fn one_too_many_is_refused_and_a_slot_comes_back() {
+    const LONG: Duration = Duration::from_secs(600);
+    const READER: Duration = Duration::from_millis(1);
+
+    fn admission(slots: usize, queued: usize, wait: Duration) -> (Admission, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        let admission = Admission::new(1, Arc::clone(&counters));
-        let first = admission.admit("SELECT 1").expect("the first fits");
-        assert_eq!(admission.running().list().len(), 1);
-        let refused = admission
-            .admit("SELECT 2")
-            .expect_err("the second does not");
-        assert_eq!(refused, QueryError::TooMany { limit: 1 });
-        first.finish(&Ok(()));
-        assert!(admission.running().list().is_empty());
-        admission.admit("SELECT 3").expect("the slot is free again");
-        let stats = counters.stats();
-        assert_eq!((stats.running, stats.count), (0, 2));
+        let config = Config {
+            max_concurrent_queries: slots,
+            max_queued_queries: queued,
+            query_queue_timeout: wait,
+            reader_timeout: READER,
+            ..Config::default()
+        };
+        (Admission::new(&config, Arc::clone(&counters)), counters)
     }
 
-    #[test]
-    fn long_texts_are_shortened_at_a_character() {
-        let sql = "ü".repeat(MAX_LISTED_SQL);
-        assert!(shortened(&sql).len() <= MAX_LISTED_SQL);
-        assert_eq!(shortened("SELECT 1"), "SELECT 1");
+    fn states(admission: &Admission) -> Vec<&'static str> {
+        let list = admission.running().list();
+        list.iter().map(|query| query.state()).collect()
+    }
+
+    fn now(admission: &Admission) -> Admitted {
+        let admitted = admission.admit("SELECT 1").now_or_never();
+        admitted.expect("no wait").expect("a slot")
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        let holds = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, holds).await.expect("in time");
+    }
+
+    #[tokio::test]
+    async fn queries_wait_in_order_and_the_queue_has_a_bound() {
+        let (admission, counters) = admission(1, 2, LONG);
+        let first = now(&admission);
+        let mut second = Box::pin(admission.admit("SELECT 2"));
+        let mut third = Box::pin(admission.admit("SELECT 3"));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        assert_eq!(states(&admission), ["running", "waiting", "waiting"]);
+        assert_eq!(admission.idle(), (2, 0));
+        let refused = admission.admit("SELECT 4").await.expect_err("no room");
+        let expected = QueryError::TooMany {
+            limit: 1,
+            waiting: 2,
+        };
+        assert_eq!(refused, expected);
+        first.finish(&Ok(()));
+        assert!(third.as_mut().now_or_never().is_none(), "not its turn");
+        let second = second.await.expect("its turn");
+        // A client that goes away leaves the queue.
+        drop(third);
+        assert_eq!(states(&admission), ["running"]);
+        second.finish(&Ok(()));
+        now(&admission).finish(&Ok(()));
+        let stats = counters.stats();
+        assert_eq!(
+            (stats.running, stats.count, admission.idle()),
+            (0, 3, (0, 0))
+        );
+        assert_eq!(stats.ended[Outcome::Refused as usize].1, 2);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_and_says_how_long_it_was() {
+        let (admission, _) = admission(1, 8, Duration::from_millis(1));
+        let _first = now(&admission);
+        let refused = admission.admit("SELECT 2").await.expect_err("no turn");
+        let waited = Duration::from_millis(1);
+        assert_eq!(refused, QueryError::NoTurn { limit: 1, waited });
+        assert_eq!(admission.idle(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_is_not_read_from_gives_its_slot_to_others() {
+        let (admission, counters) = admission(1, 8, LONG);
+        let mut stalled = now(&admission);
+        let unread = tokio::spawn(async move { stalled.pause(pending::<()>()).await });
+        until(|| states(&admission) == ["paused"]).await;
+        // Only one may be without a slot: the other keeps its own, but not while others wait.
+        let mut other = now(&admission);
+        let kept = tokio::spawn(async move { other.pause(pending::<()>()).await });
+        let third = admission.admit("SELECT 3").await.expect("a turn");
+        let limit = READER;
+        let ended = kept.await.expect("no panic").expect_err("in the way");
+        assert_eq!(ended, QueryError::Stalled { limit });
+        // Nobody needs what the paused one holds, until somebody lacks memory.
+        assert!(!unread.is_finished());
+        third.finish(&Err(QueryError::Memory(String::new())));
+        let ended = unread.await.expect("no panic").expect_err("memory");
+        assert_eq!(ended, QueryError::Stalled { limit });
+        assert_eq!((counters.stats().running, admission.idle()), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_on_gets_its_answer_after_those_who_wait() {
+        let (admission, _) = admission(1, 8, LONG);
+        let mut slow = now(&admission);
+        let (reads, reader) = oneshot::channel::<()>();
+        let paused = tokio::spawn(async move { slow.pause(reader).await.map(|_| slow) });
+        until(|| states(&admission) == ["paused"]).await;
+        let other = now(&admission);
+        reads.send(()).expect("a query");
+        until(|| admission.idle() == (1, 1)).await;
+        other.finish(&Ok(()));
+        let slow = paused.await.expect("no panic").expect("its turn");
+        assert_eq!(states(&admission), ["running"]);
+        slow.finish(&Ok(()));
+        assert_eq!(admission.idle(), (0, 0));
     }
 }

@@ -10,8 +10,15 @@ pub struct Config {
     pub memory_limit: u64,
     /// Longest time a query may take from its arrival to the last byte of its answer.
     pub query_timeout: Duration,
-    /// Queries that may run at once; one more is refused.
+    /// Queries that may run at once; more wait for their turn.
     pub max_concurrent_queries: usize,
+    /// Queries that may wait at once; one more is refused.
+    pub max_queued_queries: usize,
+    /// Longest wait for a turn.
+    pub query_queue_timeout: Duration,
+    /// A reader that takes nothing of its answer for this long loses it if others need its slot or
+    /// its memory.
+    pub reader_timeout: Duration,
     /// Threads that run queries, and partitions one query is split into.
     pub threads: usize,
 }
@@ -23,6 +30,9 @@ impl Default for Config {
             memory_limit: 1 << 30,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
+            max_queued_queries: 256,
+            query_queue_timeout: Duration::from_secs(5),
+            reader_timeout: Duration::from_secs(5),
             threads,
         }
     }

@@ -48,8 +48,22 @@ pub enum QueryError {
     /// The memory pool is exhausted.
     #[error("the query needs more memory than `http.memory_limit` leaves: {0}")]
     Memory(String),
-    #[error("{limit} queries are running already (http.max_concurrent_queries)")]
-    TooMany { limit: usize },
+    #[error(
+        "{limit} queries run and {waiting} wait already (http.max_concurrent_queries and \
+         http.max_queued_queries)"
+    )]
+    TooMany { limit: usize, waiting: usize },
+    #[error(
+        "none of {limit} running queries ended within {} ms (http.max_concurrent_queries and \
+         http.query_queue_timeout)", .waited.as_millis()
+    )]
+    NoTurn { limit: usize, waited: Duration },
+    /// Others needed what the query held.
+    #[error(
+        "nothing of the answer was read for {} ms (http.reader_timeout), and other queries needed \
+         its place or its memory", .limit.as_millis()
+    )]
+    Stalled { limit: Duration },
     /// The answer as of that LSN cannot be given yet.
     #[error("this node is at LSN {at}, not at {lsn} yet")]
     LsnAhead { lsn: u64, at: u64 },

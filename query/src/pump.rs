@@ -11,6 +11,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use wal::{Boundary, Epoch};
 
@@ -119,16 +121,17 @@ pub(crate) async fn pump<S: Sink>(
     mut sink: S,
     events: mpsc::Sender<Event<S::Item>>,
 ) {
-    let admitted = match core.admit(&asked.sql) {
+    let limit = core.limit(asked.timeout);
+    let deadline = Instant::now() + limit;
+    let late = || QueryError::Timeout { limit };
+    let admitted = tokio::time::timeout_at(deadline, core.admit(&asked.sql)).await;
+    let mut admitted = match admitted.unwrap_or_else(|_| Err(late())) {
         Ok(admitted) => admitted,
         Err(error) => return farewell(&events, error).await,
     };
-    let limit = core.limit(asked.timeout);
-    let work = transfer(&core, &asked, &mut sink, &events, &admitted);
-    let result = match tokio::time::timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(QueryError::Timeout { limit }),
-    };
+    let work = transfer(&core, &asked, &mut sink, &events, &mut admitted);
+    let result = tokio::time::timeout_at(deadline, work).await;
+    let result = result.unwrap_or_else(|_| Err(late()));
     admitted.finish(&result);
     if let Err(error) = result {
         farewell(&events, error).await;
@@ -140,7 +143,7 @@ async fn transfer<S: Sink>(
     asked: &Statement,
     sink: &mut S,
     events: &mpsc::Sender<Event<S::Item>>,
-    admitted: &Admitted,
+    admitted: &mut Admitted,
 ) -> Result<(), QueryError> {
     // Boxed: planning makes a large future, and this one is held for the whole query.
     let Answer {
@@ -162,8 +165,8 @@ async fn transfer<S: Sink>(
         for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
             let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
             if let Some(item) = sink.push(piece)? {
-                send_head(events, &mut head).await?;
-                send(events, Event::Item(item)).await?;
+                send_head(events, &mut head, admitted).await?;
+                send(events, Event::Item(item), admitted).await?;
             }
         }
         if sink.is_full() {
@@ -171,25 +174,36 @@ async fn transfer<S: Sink>(
         }
     }
     let last = sink.finish()?;
-    send_head(events, &mut head).await?;
+    send_head(events, &mut head, admitted).await?;
     if let Some(item) = last {
-        send(events, Event::Item(item)).await?;
+        send(events, Event::Item(item), admitted).await?;
     }
-    send(events, Event::End).await
+    send(events, Event::End, admitted).await
 }
 
 async fn send_head<T>(
     events: &mpsc::Sender<Event<T>>,
     head: &mut Option<Head>,
+    admitted: &mut Admitted,
 ) -> Result<(), QueryError> {
     match head.take() {
-        Some(head) => send(events, Event::Head(head)).await,
+        Some(head) => send(events, Event::Head(head), admitted).await,
         None => Ok(()),
     }
 }
 
-async fn send<T>(events: &mpsc::Sender<Event<T>>, event: Event<T>) -> Result<(), QueryError> {
-    events.send(event).await.map_err(|_| QueryError::Cancelled)
+async fn send<T>(
+    events: &mpsc::Sender<Event<T>>,
+    event: Event<T>,
+    admitted: &mut Admitted,
+) -> Result<(), QueryError> {
+    let sent = match events.try_reserve() {
+        Ok(room) => Ok(room),
+        Err(TrySendError::Full(())) => admitted.pause(events.reserve()).await?,
+        Err(TrySendError::Closed(())) => return Err(QueryError::Cancelled),
+    };
+    sent.map_err(|_| QueryError::Cancelled)?.send(event);
+    Ok(())
 }
 
 /// Tells the failure, unless nobody takes it in time: then the missing end tells it.

@@ -59,18 +59,23 @@ impl Core {
         Self {
             node,
             session,
-            admission: Admission::new(config.max_concurrent_queries, Arc::clone(&counters)),
+            admission: Admission::new(config, Arc::clone(&counters)),
             query_timeout: config.query_timeout,
             counters,
         }
     }
 
     pub(crate) fn stats(&self) -> QueryStats {
-        self.counters.stats()
+        let (waiting, paused) = self.admission.idle();
+        QueryStats {
+            waiting: waiting as u64,
+            paused: paused as u64,
+            ..self.counters.stats()
+        }
     }
 
-    pub(crate) fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
-        self.admission.admit(sql)
+    pub(crate) async fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
+        self.admission.admit(sql).await
     }
 
     pub(crate) fn limit(&self, requested: Option<Duration>) -> Duration {

@@ -21,19 +21,22 @@ pub enum Outcome {
     Memory,
     /// Nobody waited for the answer any more.
     Cancelled,
-    /// It never ran: too many did.
+    /// It never ran: too many did, and its turn had not come when it was refused or went away.
     Refused,
+    /// Its reader stopped reading while others needed its place or its memory.
+    Stalled,
 }
 
 impl Outcome {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; OUTCOMES] = [
         Self::Ok,
         Self::Error,
         Self::Timeout,
         Self::Memory,
         Self::Cancelled,
         Self::Refused,
+        Self::Stalled,
     ];
 
     /// As metrics call it.
@@ -46,6 +49,7 @@ impl Outcome {
             Self::Memory => "memory",
             Self::Cancelled => "cancelled",
             Self::Refused => "refused",
+            Self::Stalled => "stalled",
         }
     }
 
@@ -56,6 +60,7 @@ impl Outcome {
             Err(QueryError::Timeout { .. }) => Self::Timeout,
             Err(QueryError::Memory(_)) => Self::Memory,
             Err(QueryError::Cancelled) => Self::Cancelled,
+            Err(QueryError::Stalled { .. }) => Self::Stalled,
             Err(_) => Self::Error,
         }
     }
@@ -64,9 +69,15 @@ impl Outcome {
 /// What an engine has counted so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryStats {
-    /// Queries now.
+    /// Queries that have begun and not ended.
     pub running: u64,
-    pub ended: [(Outcome, u64); 6],
+    /// Queries that wait for a slot.
+    pub waiting: u64,
+    /// Running ones that wait for their readers, without a slot.
+    pub paused: u64,
+    /// Seconds that all queries together have waited before they began.
+    pub waited_seconds: f64,
+    pub ended: [(Outcome, u64); OUTCOMES],
     /// Seconds that all queries together have run.
     pub seconds: f64,
     /// Queries that ran and ended.
@@ -85,7 +96,8 @@ pub struct QueryStats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     running: AtomicU64,
-    ended: [AtomicU64; 6],
+    ended: [AtomicU64; OUTCOMES],
+    waited_nanos: AtomicU64,
     nanos: AtomicU64,
     recent: Mutex<Recent>,
     blocks_read: AtomicU64,
@@ -99,8 +111,16 @@ impl Counters {
         self.count(Outcome::Refused);
     }
 
-    pub(crate) fn begun(&self) {
+    /// A query begins after it `waited`.
+    pub(crate) fn begun(&self, waited: Duration) {
         self.running.fetch_add(1, Ordering::Relaxed);
+        self.waited_nanos
+            .fetch_add(nanos(waited), Ordering::Relaxed);
+    }
+
+    /// How many queries have so far.
+    pub(crate) fn ran_out_of_memory(&self) -> u64 {
+        self.ended[Outcome::Memory as usize].load(Ordering::Relaxed)
     }
 
     /// A query that had begun at `begun` has ended.
@@ -108,8 +128,7 @@ impl Counters {
         let (now, took) = (Instant::now(), begun.elapsed());
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.count(outcome);
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos(took), Ordering::Relaxed);
         self.recent().add(now, took);
     }
 
@@ -129,6 +148,9 @@ impl Counters {
         let ran = ended.iter().filter(|(how, _)| *how != Outcome::Refused);
         QueryStats {
             running: load(&self.running),
+            waiting: 0,
+            paused: 0,
+            waited_seconds: Duration::from_nanos(load(&self.waited_nanos)).as_secs_f64(),
             ended,
             seconds: Duration::from_nanos(load(&self.nanos)).as_secs_f64(),
             count: ran.map(|(_, count)| count).sum(),
@@ -148,6 +170,10 @@ impl Counters {
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: usize) {
@@ -180,6 +206,8 @@ impl Recent {
     }
 }
 
+const OUTCOMES: usize = 7;
+
 /// How long a query counts as one of late, and how many do at most.
 const WINDOW: Duration = Duration::from_secs(60);
 const MOST_RECENT: usize = 4_096;
@@ -204,10 +232,10 @@ mod tests {
         let counters = Counters::default();
         counters.refused();
         for result in [Ok(()), Err(QueryError::Cancelled), Err(QueryError::NoLog)] {
-            counters.begun();
+            counters.begun(Duration::from_secs(2));
             counters.ended(Outcome::of(&result), Instant::now());
         }
-        counters.begun();
+        counters.begun(Duration::ZERO);
         let stats = counters.stats();
         let ended = stats.ended.map(|(outcome, count)| (outcome.name(), count));
         let expected = [
@@ -217,8 +245,10 @@ mod tests {
             ("memory", 0),
             ("cancelled", 1),
             ("refused", 1),
+            ("stalled", 0),
         ];
         assert_eq!(ended, expected);
+        assert!((stats.waited_seconds - 6.0).abs() < 1e-9);
         assert_eq!((stats.running, stats.count), (1, 3));
     }
 

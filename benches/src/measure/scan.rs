@@ -195,6 +195,7 @@ fn engine(options: &Options, log: wal::Log) -> Result<query::Engine, BenchError>
         query_timeout: Duration::from_secs(600),
         max_concurrent_queries: 8,
         threads: options.threads.max(1),
+        ..query::Config::default()
     };
     query::Engine::new(&config, Arc::new(Node(log))).context("start the engine")
 }

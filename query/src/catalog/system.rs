@@ -15,8 +15,8 @@ use datafusion::error::Result;
 use wal::{Dedup, FileInfo, SegmentInfo, Snapshot};
 
 use super::view::View;
-use crate::admit::RunningQuery;
 use crate::node::ReplicationRow;
+use crate::running::RunningQuery;
 
 /// Whether `name` shows the state of the node rather than stored rows.
 pub(crate) fn is_live(name: &str) -> bool {
@@ -58,11 +58,13 @@ fn queries(running: &[Arc<RunningQuery>]) -> Result<RecordBatch> {
     batch([
         ("id", count(running, |query| Some(query.id))),
         ("sql", text(running, |query| Some(query.sql.as_str()))),
+        ("state", text(running, |query| Some(query.state()))),
         ("started", time(running, |query| Some(query.started_ns))),
         (
             "elapsed_ms",
             count(running, |query| Some(query.elapsed_ms())),
         ),
+        ("waited_ms", count(running, |query| Some(query.waited_ms()))),
         ("rows", count(running, |query| Some(query.rows()))),
     ])
 }
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(replication(&[]).expect("a batch").num_rows(), 0);
         assert_eq!(replication(&[]).expect("a batch").num_columns(), 16);
         assert_eq!(segments(&[]).expect("a batch").num_columns(), 9);
-        assert_eq!(queries(&[]).expect("a batch").num_columns(), 5);
+        assert_eq!(queries(&[]).expect("a batch").num_columns(), 7);
         assert_eq!(files(&[]).expect("a batch").num_columns(), 10);
         assert_eq!(tables(&[]).expect("a batch").num_columns(), 8);
         assert_eq!(dead_letters().fields().len(), 6);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use wal::Snapshot;
 
-use crate::admit::Running;
 use crate::node::Node;
+use crate::running::Running;
 use crate::stats::Counters;
 
 /// What one query sees.

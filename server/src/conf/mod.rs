@@ -161,6 +161,12 @@ pub struct Http {
     pub memory_limit: Option<u64>,
     pub query_timeout: Duration,
     pub max_concurrent_queries: usize,
+    /// Queries that may wait for their turn.
+    pub max_queued_queries: usize,
+    /// Longest wait for a turn.
+    pub query_queue_timeout: Duration,
+    /// How long a reader may take nothing of its answer where others need its place.
+    pub reader_timeout: Duration,
 }
 
 impl Default for Http {
@@ -170,6 +176,9 @@ impl Default for Http {
             memory_limit: None,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
+            max_queued_queries: 256,
+            query_queue_timeout: Duration::from_secs(5),
+            reader_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -383,6 +392,21 @@ fn http(reader: &mut Reader<'_>) -> Http {
             "http.max_concurrent_queries",
             default.max_concurrent_queries,
             1..=1024,
+        ),
+        max_queued_queries: reader.int(
+            "http.max_queued_queries",
+            default.max_queued_queries,
+            0..=10_000,
+        ),
+        query_queue_timeout: reader.duration(
+            "http.query_queue_timeout",
+            default.query_queue_timeout,
+            Duration::ZERO..=Duration::from_secs(600),
+        ),
+        reader_timeout: reader.duration(
+            "http.reader_timeout",
+            default.reader_timeout,
+            Duration::from_millis(100)..=Duration::from_secs(3_600),
         ),
     };
     let insecure = reader.flag("http.insecure_anonymous", false);

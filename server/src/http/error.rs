@@ -246,7 +246,10 @@ fn query(error: &QueryError) -> (StatusCode, &'static str) {
         QueryError::LsnGone { .. } => (StatusCode::GONE, "lsn_gone"),
         QueryError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         QueryError::Memory(_) => (StatusCode::PAYLOAD_TOO_LARGE, "memory_limit"),
-        QueryError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_queries"),
+        QueryError::TooMany { .. } | QueryError::NoTurn { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "too_many_queries")
+        }
+        QueryError::Stalled { .. } => (StatusCode::REQUEST_TIMEOUT, "stalled"),
         QueryError::LsnAhead { .. } => (StatusCode::SERVICE_UNAVAILABLE, "lagging"),
         QueryError::NoLog => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         QueryError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
@@ -281,7 +284,10 @@ fn is_temporary(error: &ApiError) -> bool {
             | ApiError::Lagging(_)
             | ApiError::NotReady(_)
             | ApiError::Query(
-                QueryError::TooMany { .. } | QueryError::LsnAhead { .. } | QueryError::NoLog
+                QueryError::TooMany { .. }
+                    | QueryError::NoTurn { .. }
+                    | QueryError::LsnAhead { .. }
+                    | QueryError::NoLog
             )
             | ApiError::Ingest(
                 IntakeError::Stalled(_) | IntakeError::Closed(_) | IntakeError::NotDurable { .. }
@@ -359,7 +365,13 @@ mod tests {
             ),
             (QueryError::LsnGone { lsn: 1, oldest: 2 }, 410),
             (QueryError::Memory(String::new()), 413),
-            (QueryError::TooMany { limit: 1 }, 429),
+            (
+                QueryError::TooMany {
+                    limit: 1,
+                    waiting: 1,
+                },
+                429,
+            ),
             (QueryError::LsnAhead { lsn: 2, at: 1 }, 503),
         ] {
             assert_eq!(query(&error).0.as_u16(), expected, "{error:?}");

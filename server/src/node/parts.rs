@@ -95,6 +95,9 @@ pub(crate) fn http_config(http: &conf::Http, budget: &Budget) -> HttpConfig {
             memory_limit: budget.queries,
             query_timeout: http.query_timeout,
             max_concurrent_queries: http.max_concurrent_queries,
+            max_queued_queries: http.max_queued_queries,
+            query_queue_timeout: http.query_queue_timeout,
+            reader_timeout: http.reader_timeout,
             threads: cores(),
         },
     }

@@ -231,7 +231,7 @@ const LAYERS: [Layers; 7] = [
             &["names", "locate"],
             &["error"],
             &["config", "params", "stats"],
-            &["node", "guard", "admit"],
+            &["node", "guard", "running", "admit"],
             &["scan"],
             &["catalog"],
             &["statement"],

@@ -3,6 +3,7 @@
 
 mod influx;
 mod ingest;
+mod queries;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -89,8 +90,12 @@ fn paths_of(fake: Fake) -> Router {
         threads: 1,
         ..query::Config::default()
     };
+    paths_with(fake, &config)
+}
+
+fn paths_with(fake: Fake, config: &query::Config) -> Router {
     let node = Arc::new(fake);
-    let engine = Engine::new(&config, Arc::<Fake>::clone(&node)).expect("an engine");
+    let engine = Engine::new(config, Arc::<Fake>::clone(&node)).expect("an engine");
     router(Arc::new(App {
         node,
         engine,

@@ -11,6 +11,21 @@ pub(crate) fn queries(text: &mut Exposition, stats: &QueryStats) {
         "Queries that run now.",
         stats.running,
     );
+    text.gauge(
+        "headwater_queries_waiting",
+        "Queries that wait for their turn.",
+        stats.waiting,
+    );
+    text.gauge(
+        "headwater_queries_paused",
+        "Running queries that wait for their readers, without a slot.",
+        stats.paused,
+    );
+    text.counter(
+        "headwater_query_wait_seconds_total",
+        "Time that all queries together have waited for their turn.",
+        stats.waited_seconds,
+    );
     let ended = stats.ended.map(|(outcome, count)| (outcome.name(), count));
     text.counters_by(
         "headwater_queries_total",
@@ -59,6 +74,9 @@ mod tests {
     fn every_end_of_a_query_has_its_series() {
         let stats = QueryStats {
             running: 1,
+            waiting: 7,
+            paused: 8,
+            waited_seconds: 1.5,
             ended: Outcome::ALL.map(|outcome| (outcome, outcome as u64)),
             seconds: 2.5,
             count: 15,
@@ -73,6 +91,9 @@ mod tests {
         let text = text.finish();
         for line in [
             "queries_running 1",
+            "queries_waiting 7",
+            "queries_paused 8",
+            "query_wait_seconds_total 1.5",
             "queries_total{result=\"ok\"} 0",
             "queries_total{result=\"refused\"} 5",
             "query_seconds{quantile=\"0\"} 0.25",
