@@ -25,6 +25,7 @@ use futures::TryStreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bounds::rule::{BoundFunctions, Functions};
 use crate::catalog::{CATALOG, PUBLIC};
 use crate::config::Config;
 use crate::encode::Encoder;
@@ -132,13 +133,21 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_target_partitions(config.threads.max(1));
     // Times without a zone are UTC, like those of the tables.
     options.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    let environment = environment(config)?;
+    let scalars = SessionStateDefaults::default_scalar_functions();
+    let aggregates = SessionStateDefaults::default_aggregate_functions();
+    let bounds = Functions::of(&scalars, &aggregates, &environment.memory_pool);
+    let bounds = Arc::new(bounds);
+    let scalars = scalars.into_iter().map(|made| bounds.scalar(made));
+    let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
     let state = SessionStateBuilder::new()
         .with_config(options)
-        .with_runtime_env(environment(config)?)
+        .with_runtime_env(environment)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(scalars.collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_aggregate_functions(aggregates.collect())
+        .with_analyzer_rule(Arc::new(BoundFunctions(Arc::clone(&bounds))))
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .build();

@@ -45,6 +45,17 @@ pub enum QueryError {
     Timeout { limit: Duration },
     #[error("the SQL text is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// What a function would make is refused before it is made.
+    #[error("{function} would make {of} of {wanted} {unit}: at most {limit} are made")]
+    ValueTooLarge {
+        function: String,
+        wanted: u64,
+        limit: u64,
+        /// Such as bytes.
+        unit: &'static str,
+        /// Such as one value.
+        of: String,
+    },
     /// The memory pool is exhausted.
     #[error("the query needs more memory than `http.memory_limit` leaves: {0}")]
     Memory(String),

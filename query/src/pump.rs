@@ -150,6 +150,7 @@ async fn transfer<S: Sink>(
         mut rows,
         snapshot,
         lag_ms,
+        _constants,
     } = Box::pin(core.open(asked)).await?;
     let schema = rows.schema();
     sink.start(&schema)?;

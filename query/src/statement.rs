@@ -8,12 +8,14 @@ use std::time::Duration;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
+use crate::bounds::literals;
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
@@ -42,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) snapshot: Arc<Snapshot>,
     /// How far the node was behind when the snapshot was taken.
     pub(crate) lag_ms: Option<u64>,
+    /// Memory for the constants of the plan, while it runs.
+    pub(crate) _constants: MemoryReservation,
 }
 
 /// What the tasks on the query threads share.
@@ -100,11 +104,16 @@ impl Core {
         let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
         let plan = logical_plan(&state, asked).await?;
         let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
-        let rows = execute_stream(plan, state.task_ctx()).map_err(translate)?;
+        let task = state.task_ctx();
+        let batch_rows = state.config().batch_size();
+        let constants = literals::reserve(&plan, batch_rows, task.memory_pool());
+        let constants = constants.map_err(translate)?;
+        let rows = execute_stream(plan, task).map_err(translate)?;
         Ok(Answer {
             rows,
             snapshot,
             lag_ms,
+            _constants: constants,
         })
     }
 }

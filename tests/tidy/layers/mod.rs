@@ -232,6 +232,7 @@ const LAYERS: [Layers; 7] = [
             &["error"],
             &["config", "params", "stats"],
             &["node", "guard", "running", "admit"],
+            &["bounds"],
             &["scan"],
             &["catalog"],
             &["statement"],

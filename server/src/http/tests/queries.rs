@@ -93,3 +93,22 @@ async fn waiting_queries_are_listed() {
     assert_eq!(answer.body, json!([{"state": "running", "w": true}]));
     committer.stop().expect("a clean stop");
 }
+
+#[tokio::test]
+async fn a_value_that_would_be_too_large_is_refused_before_it_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, _) = filled(dir.path(), 1);
+    let paths = two_at_once(committer.log().clone(), 24);
+    for sql in [
+        "SELECT+length(repeat('x',2000000000))",
+        "SELECT+length(lpad('x',2000000000%2Bv))+FROM+plant",
+        "VALUES+(array_repeat(1,2000000000))",
+        "SELECT+1+ORDER+BY+repeat('x',2000000000)",
+        "SELECT+1+LIMIT+length(repeat('x',2000000000))",
+    ] {
+        let answer = get_from(&paths, &format!("/api/v3/query_sql?q={sql}")).await;
+        assert_eq!(answer.status, 413, "{sql}: {}", answer.body);
+        assert_eq!(answer.body["code"], "value_too_large", "{sql}");
+    }
+    committer.stop().expect("a clean stop");
+}

@@ -1,0 +1,372 @@
+//! An aggregate that says no before its value becomes too large. Owns the check of what it has
+//! gathered and of what it gives; must never change what the aggregate answers.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator,
+    ReversedUDAF, SetMonotonicity, Signature,
+};
+use datafusion::physical_expr::expressions::Literal;
+
+use super::scalar::MAX_VALUE_BYTES;
+use super::sizes::value_bytes;
+use crate::error::QueryError;
+
+/// An aggregate within bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct BoundedAggregate {
+    inner: Arc<AggregateUDF>,
+    pool: Arc<dyn MemoryPool>,
+}
+
+impl BoundedAggregate {
+    /// None for an aggregate whose value cannot outgrow those it is of.
+    pub(crate) fn around(
+        inner: &Arc<AggregateUDF>,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Option<AggregateUDF> {
+        GROWING
+            .contains(&inner.name())
+            .then(|| Self::new(Arc::clone(inner), Arc::clone(pool)).into())
+    }
+
+    fn new(inner: Arc<AggregateUDF>, pool: Arc<dyn MemoryPool>) -> Self {
+        Self { inner, pool }
+    }
+
+    fn bound(&self) -> Bound {
+        let name = self.inner.name();
+        let consumer = MemoryConsumer::new(format!("{name}()"));
+        Bound {
+            function: name.to_owned(),
+            given: consumer.register(&self.pool),
+        }
+    }
+
+    /// A digest takes memory for all of its parts at once.
+    fn check_parts(&self, args: &AccumulatorArgs<'_>) -> Result<()> {
+        if !DIGESTS.contains(&self.inner.name()) {
+            return Ok(());
+        }
+        for expr in args.exprs.iter().skip(1) {
+            let literal = expr.downcast_ref::<Literal>().map(Literal::value);
+            let parts = literal.and_then(|value| value.cast_to(&DataType::UInt64).ok());
+            if let Some(ScalarValue::UInt64(Some(parts))) = parts
+                && parts > MAX_PARTS
+            {
+                return Err(QueryError::ValueTooLarge {
+                    function: self.inner.name().to_owned(),
+                    wanted: parts,
+                    limit: MAX_PARTS,
+                    unit: "centroids",
+                    of: "one value".to_owned(),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for BoundedAggregate {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for BoundedAggregate {}
+
+impl Hash for BoundedAggregate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+impl AggregateUDFImpl for BoundedAggregate {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.schema_name(params)
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.human_display(params)
+    }
+
+    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner.window_function_schema_name(params)
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.display_name(params)
+    }
+
+    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner.window_function_display_name(params)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(arg_types)
+    }
+
+    fn return_field(&self, arg_fields: &[FieldRef]) -> Result<FieldRef> {
+        self.inner.return_field(arg_fields)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.inner.is_nullable()
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        self.check_parts(&args)?;
+        let (inner, bound) = (self.inner.accumulator(args)?, self.bound());
+        Ok(Box::new(Gathering { inner, bound }))
+    }
+
+    fn create_sliding_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn Accumulator>> {
+        self.check_parts(&args)?;
+        let inner = self.inner.create_sliding_accumulator(args)?;
+        let bound = self.bound();
+        Ok(Box::new(Gathering { inner, bound }))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        self.inner.state_fields(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        self.inner.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        self.check_parts(&args)?;
+        let inner = self.inner.create_groups_accumulator(args)?;
+        let bound = self.bound();
+        Ok(Box::new(GatheringGroups { inner, bound }))
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        beneficial_ordering: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        let inner = AggregateUDF::clone(&self.inner);
+        let ordered = inner.with_beneficial_ordering(beneficial_ordering)?;
+        Ok(ordered.map(|inner| {
+            let bounded = Self::new(Arc::new(inner), Arc::clone(&self.pool));
+            Arc::new(bounded) as Arc<dyn AggregateUDFImpl>
+        }))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.inner.order_sensitivity()
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        match self.inner.reverse_udf() {
+            ReversedUDAF::Reversed(inner) => {
+                let bounded = Self::new(inner, Arc::clone(&self.pool));
+                ReversedUDAF::Reversed(Arc::new(bounded.into()))
+            }
+            other => other,
+        }
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(arg_types)
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.inner.default_value(data_type)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner.supports_null_handling_clause()
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.inner.supports_within_group_clause()
+    }
+
+    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
+        self.inner.inner().set_monotonicity(data_type)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+}
+
+/// What the values of one accumulator may take.
+#[derive(Debug)]
+struct Bound {
+    function: String,
+    /// Memory of the large values that have been given: a window keeps one for each row.
+    given: MemoryReservation,
+}
+
+impl Bound {
+    fn check(&self, values: &dyn Array) -> Result<()> {
+        let mut large = 0_u64;
+        for row in 0..values.len() {
+            let bytes = value_bytes(values, row);
+            if bytes > MAX_VALUE_BYTES {
+                return Err(QueryError::ValueTooLarge {
+                    function: self.function.clone(),
+                    wanted: bytes,
+                    limit: MAX_VALUE_BYTES,
+                    unit: "bytes",
+                    of: "one value".to_owned(),
+                }
+                .into());
+            }
+            if bytes > LARGE {
+                large = large.saturating_add(bytes);
+            }
+        }
+        self.given
+            .try_grow(usize::try_from(large).unwrap_or(usize::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct Gathering {
+    inner: Box<dyn Accumulator>,
+    bound: Bound,
+}
+
+impl Accumulator for Gathering {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.inner.update_batch(values)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let value = self.inner.evaluate()?;
+        match &value {
+            ScalarValue::List(list) => self.bound.check(list.as_ref())?,
+            ScalarValue::LargeList(list) => self.bound.check(list.as_ref())?,
+            ScalarValue::Utf8(Some(text))
+            | ScalarValue::LargeUtf8(Some(text))
+            | ScalarValue::Utf8View(Some(text))
+                if text.len() as u64 > LARGE =>
+            {
+                self.bound.check(value.to_array()?.as_ref())?;
+            }
+            _ => {}
+        }
+        Ok(value)
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.inner.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.inner.merge_batch(states)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.inner.retract_batch(values)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.inner.supports_retract_batch()
+    }
+}
+
+struct GatheringGroups {
+    inner: Box<dyn GroupsAccumulator>,
+    bound: Bound,
+}
+
+impl GroupsAccumulator for GatheringGroups {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.inner
+            .update_batch(values, group_indices, opt_filter, total_num_groups)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let values = self.inner.evaluate(emit_to)?;
+        self.bound.check(values.as_ref())?;
+        Ok(values)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.inner.state(emit_to)
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.inner
+            .merge_batch(values, group_indices, total_num_groups)
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        opt_filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        self.inner.convert_to_state(values, opt_filter)
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+}
+
+/// Values below this are not counted one by one.
+const LARGE: u64 = 1 << 10;
+
+/// Parts that a digest may have; 100 are usual.
+const MAX_PARTS: u64 = 100_000;
+
+const DIGESTS: &[&str] = &[
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+];
+
+const GROWING: &[&str] = &[
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+    "array_agg",
+    "string_agg",
+];

@@ -1,0 +1,194 @@
+//! Every growing function of a plan within bounds, also those that planners put there themselves.
+//! Must never change the name or the type of an expression.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ExprSchema};
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::logical_expr::expr::{ScalarFunction, WindowFunctionDefinition};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::aggregate::BoundedAggregate;
+use super::joined::Joined;
+use super::scalar::{Bounded, MAX_VALUE_BYTES};
+use crate::error::QueryError;
+
+/// The functions that may outgrow their arguments, each within bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Functions {
+    scalars: HashMap<String, Arc<ScalarUDF>>,
+    aggregates: HashMap<String, Arc<AggregateUDF>>,
+    joined: Option<Arc<ScalarUDF>>,
+}
+
+impl Functions {
+    pub(crate) fn of(
+        scalars: &[Arc<ScalarUDF>],
+        aggregates: &[Arc<AggregateUDF>],
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Self {
+        let joined = Arc::new(ScalarUDF::new_from_impl(Joined::new()));
+        Self {
+            scalars: scalars
+                .iter()
+                .filter_map(|function| Bounded::around(function, pool))
+                .map(|function| (function.name().to_owned(), Arc::new(function)))
+                .collect(),
+            aggregates: aggregates
+                .iter()
+                .filter_map(|function| BoundedAggregate::around(function, pool))
+                .map(|function| (function.name().to_owned(), Arc::new(function)))
+                .collect(),
+            joined: Bounded::around(&joined, pool).map(Arc::new),
+        }
+    }
+
+    /// `function` within bounds, where it needs any.
+    pub(crate) fn scalar(&self, function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+        let bounded = self.scalars.get(function.name());
+        bounded.map_or(function, Arc::clone)
+    }
+
+    pub(crate) fn aggregate(&self, function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+        let bounded = self.aggregates.get(function.name());
+        bounded.map_or(function, Arc::clone)
+    }
+
+    fn within(&self, expr: Expr, schema: &dyn ExprSchema) -> Result<Transformed<Expr>> {
+        if let Expr::ScalarFunction(call) = &expr
+            && CASTS.contains(&call.func.name())
+        {
+            check_width(call.func.name(), &expr.get_type(schema)?)?;
+        }
+        Ok(match expr {
+            Expr::ScalarFunction(mut call) => match self.scalars.get(call.func.name()) {
+                Some(bounded) => {
+                    call.func = Arc::clone(bounded);
+                    Transformed::yes(Expr::ScalarFunction(call))
+                }
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            },
+            Expr::AggregateFunction(mut call) => match self.aggregates.get(call.func.name()) {
+                Some(bounded) => {
+                    call.func = Arc::clone(bounded);
+                    Transformed::yes(Expr::AggregateFunction(call))
+                }
+                None => Transformed::no(Expr::AggregateFunction(call)),
+            },
+            Expr::WindowFunction(mut call) => {
+                let bounded = match &call.fun {
+                    WindowFunctionDefinition::AggregateUDF(function) => {
+                        self.aggregates.get(function.name())
+                    }
+                    WindowFunctionDefinition::WindowUDF(_) => None,
+                };
+                match bounded {
+                    Some(bounded) => {
+                        call.fun = WindowFunctionDefinition::AggregateUDF(Arc::clone(bounded));
+                        Transformed::yes(Expr::WindowFunction(call))
+                    }
+                    None => Transformed::no(Expr::WindowFunction(call)),
+                }
+            }
+            Expr::BinaryExpr(both) if both.op == Operator::StringConcat => {
+                let types = [both.left.get_type(schema), both.right.get_type(schema)];
+                match (&self.joined, types) {
+                    (Some(joined), [Ok(left), Ok(right)]) if left == right && is_text(&left) => {
+                        let args = vec![*both.left, *both.right];
+                        let call = ScalarFunction::new_udf(Arc::clone(joined), args);
+                        Transformed::yes(Expr::ScalarFunction(call))
+                    }
+                    _ => Transformed::no(Expr::BinaryExpr(both)),
+                }
+            }
+            other => Transformed::no(other),
+        })
+    }
+}
+
+/// Values of a fixed size take it even where they are null.
+fn check_width(function: &str, data_type: &DataType) -> Result<()> {
+    let wanted = width(data_type);
+    if wanted <= MAX_VALUE_BYTES {
+        return Ok(());
+    }
+    let refusal = QueryError::ValueTooLarge {
+        function: function.to_owned(),
+        wanted,
+        limit: MAX_VALUE_BYTES,
+        unit: "bytes",
+        of: "one value".to_owned(),
+    };
+    Err(refusal.into())
+}
+
+fn width(data_type: &DataType) -> u64 {
+    let size = |size: i32| u64::try_from(size).unwrap_or(0);
+    match data_type {
+        DataType::FixedSizeBinary(bytes) => size(*bytes),
+        DataType::FixedSizeList(field, length) => {
+            width(field.data_type()).saturating_mul(size(*length))
+        }
+        DataType::List(field) | DataType::LargeList(field) => width(field.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
+        _ => 8,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// Puts the functions of a plan within bounds, after their arguments have got their types.
+pub(crate) struct BoundFunctions(pub(crate) Arc<Functions>);
+
+impl fmt::Debug for BoundFunctions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundFunctions").finish_non_exhaustive()
+    }
+}
+
+impl BoundFunctions {
+    fn node(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        let mut schema = merge_schema(&plan.inputs());
+        if let LogicalPlan::TableScan(scan) = &plan {
+            let source = scan.source.schema();
+            let table = scan.table_name.clone();
+            schema.merge(&DFSchema::try_from_qualified_schema(table, &source)?);
+        }
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let bounded = expr.transform_up(|expr| self.0.within(expr, &schema))?;
+            Ok(bounded.update_data(|expr| name.restore(expr)))
+        })
+    }
+}
+
+impl AnalyzerRule for BoundFunctions {
+    fn name(&self) -> &'static str {
+        "bound_functions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| self.node(plan))
+            .map(|bounded| bounded.data)
+    }
+}
+
+/// Functions that a text tells the type of what they make.
+const CASTS: &[&str] = &["arrow_cast", "arrow_try_cast"];

@@ -1,0 +1,173 @@
+//! A function that says no before it makes too much. Owns the check of one call; must never change
+//! what the function answers.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::logical_expr::interval_arithmetic::Interval;
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature,
+};
+
+use super::estimate::{Argument, Estimate};
+use crate::error::QueryError;
+
+/// What single values and batches of them may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounded {
+    inner: Arc<ScalarUDF>,
+    estimate: Estimate,
+    pool: Arc<dyn MemoryPool>,
+}
+
+impl Bounded {
+    /// None for a function whose result cannot outgrow its arguments.
+    pub(crate) fn around(inner: &Arc<ScalarUDF>, pool: &Arc<dyn MemoryPool>) -> Option<ScalarUDF> {
+        let bounded = Self {
+            inner: Arc::clone(inner),
+            estimate: Estimate::of(inner.name())?,
+            pool: Arc::clone(pool),
+        };
+        Some(ScalarUDF::new_from_impl(bounded))
+    }
+
+    /// Memory for what the call makes, or why it makes too much.
+    fn check(&self, call: &ScalarFunctionArgs) -> Result<Option<MemoryReservation>> {
+        let arguments = call.args.iter().map(Argument::new);
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let constant = arguments.iter().all(Argument::is_constant);
+        let rows = if constant { 1 } else { call.number_rows };
+        let (estimate, most_value, most_batch) = match self.estimate {
+            Estimate::Bytes(bytes) => (bytes, MAX_VALUE_BYTES, MAX_BATCH_BYTES),
+            Estimate::Steps(steps) => (steps, MAX_VALUE_STEPS, MAX_BATCH_STEPS),
+        };
+        let mut total = 0_u64;
+        for row in 0..rows {
+            let value = estimate(&arguments, row);
+            total = total.saturating_add(value);
+            if value > most_value {
+                return Err(self.refusal(value, most_value, "one value").into());
+            }
+            if total > most_batch {
+                let of = format!("the values of {rows} rows");
+                return Err(self.refusal(total, most_batch, &of).into());
+            }
+        }
+        if total <= UNCOUNTED || matches!(self.estimate, Estimate::Steps(_)) {
+            return Ok(None);
+        }
+        let consumer = MemoryConsumer::new(format!("{}()", self.inner.name()));
+        let reservation = consumer.register(&self.pool);
+        reservation.try_grow(usize::try_from(total).unwrap_or(usize::MAX))?;
+        Ok(Some(reservation))
+    }
+
+    fn refusal(&self, wanted: u64, limit: u64, of: &str) -> QueryError {
+        let function = self.inner.name().to_owned();
+        let (unit, of) = match self.estimate {
+            Estimate::Bytes(_) => ("bytes", of.to_owned()),
+            Estimate::Steps(_) => ("steps", of.to_owned()),
+        };
+        QueryError::ValueTooLarge {
+            function,
+            wanted,
+            limit,
+            unit,
+            of,
+        }
+    }
+}
+
+impl PartialEq for Bounded {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for Bounded {}
+
+impl Hash for Bounded {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+/// Everything but a call is the inner function's; it is not simplified, since what that gives is a
+/// function without bounds.
+impl ScalarUDFImpl for Bounded {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        self.inner.schema_name(args)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(arg_types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.inner.is_strict()
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let _memory = self.check(&args)?;
+        self.inner.invoke_with_args(args)
+    }
+
+    fn conditional_arguments<'a>(
+        &self,
+        args: &'a [Expr],
+    ) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        self.inner.conditional_arguments(args)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn evaluate_bounds(&self, inputs: &[&Interval]) -> Result<Interval> {
+        self.inner.evaluate_bounds(inputs)
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        self.inner.output_ordering(inputs)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(arg_types)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+}
+
+/// The largest value that a function may make.
+pub(crate) const MAX_VALUE_BYTES: u64 = 16 << 20;
+/// What one call may make for all its rows: made in well under a second, and short of the 2 GiB at
+/// which offsets end.
+const MAX_BATCH_BYTES: u64 = 1 << 30;
+/// Some seconds at most.
+const MAX_VALUE_STEPS: u64 = 1 << 31;
+const MAX_BATCH_STEPS: u64 = 1 << 32;
+/// Too little to ask the pool for.
+const UNCOUNTED: u64 = 1 << 20;
