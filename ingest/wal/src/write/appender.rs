@@ -170,6 +170,12 @@ impl Appender {
         group
     }
 
+    /// The table's columns so far, as all appenders know them.
+    #[must_use]
+    pub fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
+        self.registry.schema(table)
+    }
+
     /// Blocks until the rows of `group` are on disk; returns an LSN above all of them.
     ///
     /// # Errors

@@ -99,9 +99,13 @@ impl Registry {
         Ok(new)
     }
 
+    /// The schema of `table`, if there is one.
+    pub(crate) fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
+        self.lock().tables.get(table).map(Arc::clone)
+    }
+
     fn version(&self, table: &str) -> Option<u32> {
-        let state = self.lock();
-        state.tables.get(table).map(|schema| schema.version)
+        self.schema(table).map(|schema| schema.version)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
