@@ -37,11 +37,13 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
         br#"{"t":21.5,"n":1,"s":"x","b":true}"#,
     );
     let (deep, wide) = ("{\"a\":".repeat(1000), columns(2000));
-    let cases: [(&str, &[u8], &str); 14] = [
-        ("plant/a", b"not json", "neither a JSON object"),
+    let cases: [(&str, &[u8], &str); 18] = [
+        ("plant/a", b"not\njson", "no JSON: it has several lines"),
+        ("plant/a", b"cpu,host=a v=1 1", "looks like line protocol"),
+        ("plant/a", b"null", "no value that can be stored"),
         ("plant/a", b"{\"t\":", "invalid JSON"),
         ("plant/a", b"", "payload is empty"),
-        ("plant/a", b"\xff\xfe{", "neither a JSON object"),
+        ("plant/a", b"\xff\xfe{", "begins as UTF-16"),
         ("plant/a", deep.as_bytes(), "recursion limit"),
         ("plant/a", br#"{"t":NaN}"#, "invalid JSON"),
         (
@@ -60,7 +62,17 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
             "holds a boolean, the value is an integer",
         ),
         ("plant/a", br#"{"t":1,"t":2}"#, "given twice"),
-        ("plant/a", br#"{"t":1,"time":"noon"}"#, "time field"),
+        (
+            "plant/a",
+            br#"{"c":{"x":1},"c_x":2}"#,
+            "c.x and c_x are one column",
+        ),
+        ("plant/a", br#"{"topic":"x"}"#, "under another name"),
+        (
+            "plant/a",
+            br#"{"t":1,"time":"noon"}"#,
+            "it is the row's time",
+        ),
         ("wide/a", wide.as_bytes(), "more than 1024 columns"),
         ("//", br#"{"t":1}"#, "only empty levels"),
         ("system.segments/a", br#"{"t":1}"#, "is reserved"),

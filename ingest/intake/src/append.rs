@@ -3,21 +3,28 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::str;
+use std::sync::Arc;
 
-use wal::{AppendError, GroupId, Refusal, Row};
+use wal::{AppendError, GroupId, Refusal, Row, TableSchema};
 
 use crate::csv;
+use crate::decoded::{Decoded, TakenRow};
 use crate::error::{IntakeError, PayloadError};
-use crate::json;
 use crate::line::{self, BadLine};
+use crate::payload::{decode_json, is_bare_json, is_json};
+use crate::place::place;
 use crate::record::Record;
+use crate::sniff::other_format;
 use crate::timestamp::Unit;
+use crate::warn::warn_of_odd_time;
 use crate::write::{Fault, Format, Target};
 
 /// Appends rows of one table, all or none, once the log takes them.
 pub(crate) trait AppendRows {
     fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError>;
+
+    /// The table's columns so far.
+    fn schema(&self, table: &str) -> Option<Arc<TableSchema>>;
 }
 
 /// Rows by the table that they go to.
@@ -33,11 +40,11 @@ pub(crate) struct Appended {
     pub(crate) faulty: usize,
 }
 
-/// Hands everything in `bytes` that can be stored to `log`.
+/// Hands everything in `text` that can be stored to `log`.
 pub(crate) fn append_body(
     target: &Target,
     unit: Unit,
-    bytes: &[u8],
+    text: &str,
     arrival: i64,
     log: &mut impl AppendRows,
 ) -> Result<Appended, IntakeError> {
@@ -48,16 +55,31 @@ pub(crate) fn append_body(
             format,
             tags,
         } => {
-            let records = records(*format, unit, bytes, tags, arrival)?;
-            appended.append_all(table, &records, log)?;
+            let schema = log.schema(table);
+            let read = |schema: Option<&TableSchema>| {
+                let decoded = decoded(*format, unit, text, tags, schema)?;
+                warn_of_odd_time(table, &decoded);
+                Ok::<_, PayloadError>(records(decoded, tags, arrival))
+            };
+            let mut records = read(schema.as_deref())?;
+            let mut outcome = appended.append_all(table, &records, log);
+            if matches!(outcome, Err(IntakeError::Refused(_))) {
+                let newer = log.schema(table);
+                if newer != schema {
+                    // What a cell is depends on the columns, which somebody else has changed.
+                    records = read(newer.as_deref())?;
+                    outcome = appended.append_all(table, &records, log);
+                }
+            }
+            outcome.map_err(|error| located(error, &records, text))?;
         }
         Target::Lines => {
-            let tables = lines(unit, bytes, arrival, &mut appended)?;
+            let tables = lines(unit, text, arrival, &mut appended)?;
             for (table, records) in tables {
                 appended.append_valid(&table, &records, log)?;
             }
             appended.faults.sort_by_key(|fault| fault.line);
-            appended.add_texts(bytes);
+            appended.add_texts(text);
         }
     }
     assert_eq!(appended.rows > 0, appended.group.is_some());
@@ -65,42 +87,68 @@ pub(crate) fn append_body(
 }
 
 /// The rows of one table.
-fn records<'a>(
+fn decoded<'a>(
     format: Format,
     unit: Unit,
-    bytes: &'a [u8],
+    text: &'a str,
     tags: &[String],
-    arrival: i64,
-) -> Result<Vec<Record<'a>>, PayloadError> {
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    schema: Option<&TableSchema>,
+) -> Result<Decoded<'a>, PayloadError> {
     let is_json = match format {
         Format::Json => true,
         Format::Csv => false,
-        Format::Auto => matches!(first, None | Some(b'{' | b'[')),
+        Format::Auto => is_json(text) || is_bare_json(text),
     };
-    let decoded = if is_json {
-        json::decode_as(bytes, unit, Some(MAX_ROWS))?
-    } else {
-        csv::decode(bytes, unit, tags, MAX_ROWS)?
+    if is_json {
+        let mut decoded = decode_json(text, unit, MAX_ROWS)?;
+        decoded.fit(|name| {
+            let schema = schema?;
+            Some(schema.columns.get(schema.column(name)?)?.kind)
+        });
+        return Ok(decoded);
+    }
+    if let Some(what) = other_format(text) {
+        return Err(PayloadError::NotCsv(what.to_owned()));
+    }
+    let context = csv::Context {
+        unit,
+        tags,
+        schema,
+        max_rows: MAX_ROWS,
+        guessed: format == Format::Auto,
     };
+    csv::decode(text, &context)
+}
+
+fn records<'a>(decoded: Decoded<'a>, tags: &[String], arrival: i64) -> Vec<Record<'a>> {
     let rows = decoded.into_rows();
     let record =
-        |(time, fields): (Option<i64>, _)| Record::new(0, time.unwrap_or(arrival), fields, tags);
-    Ok(rows.map(record).collect())
+        |row: TakenRow<'a>| Record::new(row.line, row.time.unwrap_or(arrival), row.fields, tags);
+    rows.map(record).collect()
+}
+
+/// A refusal with the row that it is for.
+fn located(error: IntakeError, records: &[Record<'_>], text: &str) -> IntakeError {
+    let IntakeError::Refused(refusal) = error else {
+        return error;
+    };
+    let rows = records
+        .iter()
+        .map(|record| (record.line, record.fields.as_slice()));
+    match place(rows, text, &refusal) {
+        Some(place) => IntakeError::Misfit { place, refusal },
+        None => refusal.into(),
+    }
 }
 
 /// The rows of each table, tables in the order in which they come up; none is no fault: clients of
 /// `InfluxDB` send an empty write to see whether they could send another one.
 fn lines<'a>(
     unit: Unit,
-    bytes: &'a [u8],
+    text: &'a str,
     arrival: i64,
     appended: &mut Appended,
 ) -> Result<Tables<'a>, PayloadError> {
-    let text = str::from_utf8(bytes).map_err(|error| PayloadError::Utf8 {
-        at: error.valid_up_to(),
-    })?;
     let mut tables: Tables<'a> = Vec::new();
     let mut places: HashMap<Cow<'a, str>, usize> = HashMap::new();
     let mut count = 0;
@@ -176,18 +224,28 @@ impl Appended {
 
     fn refuse(&mut self, records: &[Record<'_>], refusal: &Refusal) {
         for record in records {
-            self.add_fault(record.line, "", refusal.to_string());
+            let (tags, fields) = (&record.tags, &record.fields);
+            let reason = match refusal {
+                Refusal::Twice { column }
+                    if tags.iter().any(|(name, _)| name == column)
+                        && fields.iter().any(|(name, _)| name == column) =>
+                {
+                    format!("{column:?} is a tag and a field of one line: take another name")
+                }
+                refusal => refusal.to_string(),
+            };
+            self.add_fault(record.line, "", reason);
         }
     }
 
     /// Gives those lines that were read and refused their text.
-    fn add_texts(&mut self, bytes: &[u8]) {
-        let mut lines = bytes.split(|byte| *byte == b'\n').zip(1..);
+    fn add_texts(&mut self, text: &str) {
+        let mut lines = text.split('\n').zip(1..);
         for fault in &mut self.faults {
             let Some((line, _)) = lines.find(|(_, number)| *number == fault.line) else {
                 return;
             };
-            fault.text = shortened(&String::from_utf8_lossy(line));
+            fault.text = shortened(line);
         }
     }
 
@@ -243,9 +301,6 @@ fn append_records(
     log.append(table, &rows)
 }
 
-/// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// Most rows of one write.
 pub(crate) const MAX_ROWS: usize = 200_000;
 
@@ -281,11 +336,15 @@ mod tests {
             self.taken.push((table.to_owned(), rows.len()));
             Ok(GroupId(self.taken.len() as u64))
         }
+
+        fn schema(&self, _: &str) -> Option<Arc<TableSchema>> {
+            None
+        }
     }
 
     fn lines_of(text: &str) -> (Fake, Result<Appended, IntakeError>) {
         let mut log = Fake::default();
-        let stored = append_body(&Target::Lines, Unit::Auto, text.as_bytes(), 1, &mut log);
+        let stored = append_body(&Target::Lines, Unit::Auto, text, 1, &mut log);
         (log, stored)
     }
 
@@ -343,7 +402,7 @@ mod tests {
         };
         let mut log = Fake::default();
         let mut write = |format, text: &str| {
-            let stored = append_body(&target(format), Unit::Auto, text.as_bytes(), 1, &mut log);
+            let stored = append_body(&target(format), Unit::Auto, text, 1, &mut log);
             stored.map(|stored| stored.rows)
         };
         assert_eq!(
@@ -354,10 +413,26 @@ mod tests {
         assert_eq!(write(Format::Csv, "v\n1\n"), Ok(1));
         let refused = write(Format::Json, r#"{"v":1} {"v":"x"}"#);
         assert_eq!(refused, Err(Refusal::Empty.into()));
-        assert_eq!(
-            write(Format::Json, "v\n1\n"),
-            Err(PayloadError::NotJson.into())
-        );
+        let no_json = write(Format::Json, "v\n1\n");
+        assert!(matches!(
+            no_json,
+            Err(IntakeError::Payload(PayloadError::NotJson(_)))
+        ));
+        for (text, told) in [
+            (
+                "cpu,host=a v=1 17\ncpu,host=b v=2 17\n",
+                "line protocol: POST",
+            ),
+            ("<html>\n<body>\n", "HTML or XML"),
+            ("ts;v\n1;2\n", "is the separator ';'?"),
+            ("17,2\n18,3\n", "the first line must name the columns"),
+            ("ts,v17,2", "use --data-binary"),
+            ("hello\nworld\n", "send `Content-Type: text/csv`"),
+        ] {
+            let refused = write(Format::Auto, text).expect_err(text).to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+        assert_eq!(write(Format::Auto, "8.1"), Ok(1));
         assert_eq!(write(Format::Auto, "  "), Err(PayloadError::Empty.into()));
     }
 }

@@ -1,42 +1,90 @@
-//! The rows of one payload whose fields are all of one table, borrowed from it. Pure; must never
-//! give out a row that is not finished.
+//! The rows of one payload whose fields are all of one table, borrowed from it, and which of their
+//! fields is the time. Pure; must never give out a row that is not finished.
 
 use std::borrow::Cow;
 
-use wal::{Row, Value};
+use wal::{ColumnType, Row, Value};
 
 use crate::error::PayloadError;
-use crate::timestamp::{self, Unit};
+use crate::record::Field;
 
 /// The rows of one payload.
 #[derive(Debug, Default)]
 pub struct Decoded<'a> {
-    fields: Vec<(Cow<'a, str>, Value<'a>)>,
+    fields: Vec<Field<'a>>,
     rows: Vec<DecodedRow>,
     /// How many of the fields are in those rows.
     finished: usize,
     max_rows: Option<usize>,
-    /// What numbers mean where a time is expected.
-    unit: Unit,
-    /// A number too large for 64 bits came by as a float.
-    pub(crate) has_huge_numbers: bool,
-    /// Values of `TIME_FIELDS` in the row that is being read.
-    times: [Option<Value<'a>>; TIME_FIELDS.len()],
-    /// Why a row could not be finished.
-    pub(crate) error: Option<PayloadError>,
+    /// Fields of the row that is being read which may be its time.
+    times: Vec<TimeField<'a>>,
+    not_a_time: Option<NotATime>,
+    /// The text of a value that came alone, which says nothing of its type.
+    pub(crate) bare: Option<&'a str>,
 }
 
 #[derive(Debug)]
 struct DecodedRow {
     time: Option<i64>,
+    /// Where the row begins, from 1; 0 where rows are counted instead.
+    line: usize,
     /// How many of the fields are its own; they follow those of the row before.
     fields: usize,
 }
 
+/// A field that may be the time of its row.
+#[derive(Debug)]
+pub(crate) struct TimeField<'a> {
+    pub(crate) rank: TimeRank,
+    pub(crate) name: Cow<'a, str>,
+    /// What it is if it is not the time.
+    pub(crate) value: Result<Value<'a>, String>,
+    pub(crate) time: Result<i64, String>,
+}
+
+/// How good a name is for a time: the lower the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimeRank(usize);
+
+impl TimeRank {
+    /// The rank of a field's name, if it has one.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        // Most fields are called otherwise.
+        if !matches!(name.as_bytes(), [b't' | b'T' | b'd' | b'D', ..]) || name.len() > 9 {
+            return None;
+        }
+        if let Some(rank) = TIME_FIELDS.iter().position(|field| *field == name) {
+            return Some(Self(rank));
+        }
+        let rank = OTHER_TIME_FIELDS
+            .iter()
+            .position(|field| field.eq_ignore_ascii_case(name))?;
+        Some(Self(TIME_FIELDS.len() + rank))
+    }
+
+    /// Whether a field of this name must be a time, or is one only if it reads as one.
+    pub(crate) fn is_certain(self) -> bool {
+        self.0 < TIME_FIELDS.len()
+    }
+}
+
+/// A field that has a time's name and does not read as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotATime {
+    pub(crate) field: String,
+    pub(crate) reason: String,
+}
+
+/// A row taken out.
+pub(crate) struct TakenRow<'a> {
+    pub(crate) time: Option<i64>,
+    pub(crate) line: usize,
+    pub(crate) fields: Vec<Field<'a>>,
+}
+
 impl<'a> Decoded<'a> {
-    pub(crate) fn new(unit: Unit, max_rows: Option<usize>) -> Self {
+    pub(crate) fn new(max_rows: Option<usize>) -> Self {
         Self {
-            unit,
             max_rows,
             ..Self::default()
         }
@@ -50,6 +98,19 @@ impl<'a> Decoded<'a> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Suits a value that came alone to the column `value` of its table: where that holds text, any
+    /// text goes in as it is. Whether that made a difference.
+    pub fn fit(&mut self, kind_of: impl FnOnce(&str) -> Option<ColumnType>) -> bool {
+        let (Some(text), Some((name, value))) = (self.bare, self.fields.first_mut()) else {
+            return false;
+        };
+        let differs = kind_of(name) == Some(ColumnType::Text) && value.kind() != ColumnType::Text;
+        if differs {
+            *value = Value::Text(Cow::Borrowed(text));
+        }
+        differs
     }
 
     /// The rows, with `arrival` where the payload has no time.
@@ -70,48 +131,86 @@ impl<'a> Decoded<'a> {
         })
     }
 
-    /// The time and fields of each row, taken out.
-    pub(crate) fn into_rows(
-        self,
-    ) -> impl Iterator<Item = (Option<i64>, Vec<(Cow<'a, str>, Value<'a>)>)> {
+    /// The rows, taken out.
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = TakenRow<'a>> {
         let mut fields = self.fields.into_iter();
-        self.rows
-            .into_iter()
-            .map(move |row| (row.time, fields.by_ref().take(row.fields).collect()))
+        self.rows.into_iter().map(move |row| TakenRow {
+            time: row.time,
+            line: row.line,
+            fields: fields.by_ref().take(row.fields).collect(),
+        })
     }
 
-    /// Adds a value to the row that is being read, one of its fields or its time.
+    /// The first field with a time's name that is none, and stays a field.
+    pub(crate) fn not_a_time(&self) -> Option<&NotATime> {
+        self.not_a_time.as_ref()
+    }
+
+    /// Adds a value to the row that is being read.
     pub(crate) fn put(&mut self, name: Cow<'a, str>, value: Value<'a>) {
-        let mut times = TIME_FIELDS.into_iter().zip(&mut self.times);
-        match times.find(|(field, _)| *field == name) {
-            Some((_, time)) => *time = Some(value),
-            None => self.fields.push((name, value)),
-        }
-    }
-
-    /// Adds a value from inside an object: never a time.
-    pub(crate) fn put_nested(&mut self, name: Cow<'a, str>, value: Value<'a>) {
         self.fields.push((name, value));
     }
 
-    /// Ends the row that is being read: the first time field that was given is its time,
-    /// the others stay ordinary fields.
+    /// Adds a field that may be the time of the row that is being read.
+    pub(crate) fn put_time(&mut self, field: TimeField<'a>) {
+        self.times.push(field);
+    }
+
+    /// Says that a field is none, though it is called so.
+    pub(crate) fn tell_not_a_time(&mut self, name: &str, reason: &str) {
+        self.not_a_time.get_or_insert_with(|| NotATime {
+            field: name.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Ends the row that is being read. Its time is the field of the best name; one that need not
+    /// be a time is passed over if it is none. Those that are not it stay fields.
     pub(crate) fn finish_row(&mut self) -> Result<(), PayloadError> {
+        let mut times = std::mem::take(&mut self.times);
+        times.sort_by_key(|field| field.rank);
+        let mut time = None;
+        for field in times.drain(..) {
+            let row = self.rows.len() + 1;
+            let fault = |reason| PayloadError::Field {
+                row,
+                field: field.name.to_string(),
+                reason,
+            };
+            match &field.time {
+                Ok(nanos) if time.is_none() => {
+                    time = Some(*nanos);
+                    continue;
+                }
+                Ok(_) => {}
+                Err(reason) if field.rank.is_certain() && time.is_none() => {
+                    return Err(fault(format!("it is the row's time, and {reason}")));
+                }
+                Err(reason) if time.is_none() => self.tell_not_a_time(&field.name, reason),
+                Err(_) => {}
+            }
+            if field.rank == TimeRank(0) {
+                return Err(fault("it is given twice in one row".to_owned()));
+            }
+            let value = field.value.map_err(fault)?;
+            self.fields.push((field.name, value));
+        }
+        self.times = times;
+        self.finish_timed_row(time, 0)
+    }
+
+    /// The same for a row whose time is known.
+    pub(crate) fn finish_timed_row(
+        &mut self,
+        time: Option<i64>,
+        line: usize,
+    ) -> Result<(), PayloadError> {
         if let Some(limit) = self.max_rows.filter(|max| self.rows.len() >= *max) {
             return Err(PayloadError::TooManyRows { limit });
         }
-        let mut time = None;
-        for (field, slot) in TIME_FIELDS.into_iter().zip(&mut self.times) {
-            let Some(value) = slot.take() else { continue };
-            if time.is_some() {
-                self.fields.push((Cow::Borrowed(field), value));
-                continue;
-            }
-            let parsed = timestamp::parse(&value, self.unit);
-            time = Some(parsed.map_err(|reason| PayloadError::Time { field, reason })?);
-        }
         self.rows.push(DecodedRow {
             time,
+            line,
             fields: self.fields.len() - self.finished,
         });
         self.finished = self.fields.len();
@@ -121,3 +220,6 @@ impl<'a> Decoded<'a> {
 
 /// Payload fields that say when, the first one present wins.
 const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];
+
+/// Fields that say when if they read as a time, in any case; after those.
+const OTHER_TIME_FIELDS: [&str; 4] = ["time", "ts", "timestamp", "datetime"];

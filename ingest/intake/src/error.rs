@@ -10,20 +10,44 @@ use wal::Refusal;
 pub enum PayloadError {
     #[error("the payload is empty")]
     Empty,
-    #[error("the payload is neither a JSON object, an array of objects nor JSON lines")]
-    NotJson,
-    #[error("invalid JSON: {0}")]
-    Json(String),
+    /// What it looks like, and what to do.
+    #[error("the payload is no JSON: {0}")]
+    NotJson(String),
+    #[error("invalid JSON in line {line}, column {column}: {reason}")]
+    Json {
+        line: usize,
+        column: usize,
+        reason: String,
+    },
+    /// A field of a JSON row, counted from 1.
+    #[error("row {row}, field {field:?}: {reason}")]
+    Field {
+        row: usize,
+        field: String,
+        reason: String,
+    },
     #[error("an array without rows")]
     NoRows,
-    #[error("time field {field:?}: {reason}")]
-    Time { field: &'static str, reason: String },
-    #[error("the payload is not UTF-8 at byte {at}")]
-    Utf8 { at: usize },
+    #[error("the payload is not UTF-8 at byte {at} (line {line}){seems}")]
+    Utf8 {
+        at: usize,
+        line: usize,
+        /// What else it seems to be.
+        seems: String,
+    },
+    /// The bytes before the text, or the text as a whole, are of no known kind.
+    #[error("the payload {0}")]
+    Bytes(&'static str),
+    /// Not taken for CSV: what it looks like, and what to do.
+    #[error("the payload is not taken as CSV: {0}")]
+    NotCsv(String),
     #[error("invalid CSV in line {line}: {reason}")]
-    Csv { line: u64, reason: String },
-    #[error("invalid gzip: {0}")]
-    Gzip(String),
+    Csv { line: usize, reason: String },
+    #[error("invalid {format}: {reason}")]
+    Packed {
+        format: &'static str,
+        reason: String,
+    },
     #[error("the payload is longer than {limit} bytes once it is unpacked")]
     TooLong { limit: usize },
     #[error("the payload has more than {limit} rows")]
@@ -39,6 +63,9 @@ pub enum IntakeError {
     /// Nothing was written.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The same, with the row that it is for.
+    #[error("{place}: {refusal}")]
+    Misfit { place: String, refusal: Refusal },
     /// Nothing was written: the log takes nothing for now.
     #[error("{0}")]
     Stalled(String),

@@ -1,7 +1,7 @@
 //! What comes in becomes rows, and rows that come without a session become durable.
 //!
 //! ```text
-//! payload -> json | csv | line -> rows          (MQTT takes it from here by itself)
+//! payload -> text -> json | csv | line -> rows   (MQTT takes it from here by itself)
 //! rows -> wal::Appender -> committer -> `Written`, once they are on disk
 //! ```
 //!
@@ -21,19 +21,27 @@ mod append;
 mod csv;
 mod decoded;
 mod error;
-mod gunzip;
 mod json;
 mod line;
+mod number;
+mod payload;
+mod place;
 mod record;
 mod service;
+mod sniff;
 mod stats;
 mod timestamp;
+mod unpack;
+mod warn;
 mod write;
 
 pub use decoded::Decoded;
 pub use error::{IntakeError, PayloadError};
-pub use json::decode;
+pub use payload::decode;
+pub use place::place_of;
 pub use service::Intake;
 pub use stats::IntakeStats;
 pub use timestamp::Unit;
+pub use unpack::text_of;
+pub use warn::warn_of_odd_time;
 pub use write::{Encoding, Fault, Format, Target, Write, Written};

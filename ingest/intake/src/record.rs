@@ -5,6 +5,9 @@ use std::borrow::Cow;
 
 use wal::Value;
 
+/// A name and its value.
+pub(crate) type Field<'a> = (Cow<'a, str>, Value<'a>);
+
 /// A row with the place it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record<'a> {
@@ -13,17 +16,12 @@ pub(crate) struct Record<'a> {
     /// Unix nanoseconds.
     pub(crate) time: i64,
     pub(crate) tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    pub(crate) fields: Vec<(Cow<'a, str>, Value<'a>)>,
+    pub(crate) fields: Vec<Field<'a>>,
 }
 
 impl<'a> Record<'a> {
     /// A row whose tags are among its fields, under these names.
-    pub(crate) fn new(
-        line: usize,
-        time: i64,
-        fields: Vec<(Cow<'a, str>, Value<'a>)>,
-        tags: &[String],
-    ) -> Self {
+    pub(crate) fn new(line: usize, time: i64, fields: Vec<Field<'a>>, tags: &[String]) -> Self {
         let is_tag = |name: &str| tags.iter().any(|tag| tag == name);
         let (tag_fields, mut fields): (Vec<_>, Vec<_>) =
             fields.into_iter().partition(|(name, _)| is_tag(name));

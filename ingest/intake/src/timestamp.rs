@@ -1,7 +1,7 @@
-//! A row's time from its payload: numbers of a unit that is known or told by magnitude, RFC 3339
-//! text. Pure; must never wrap or clamp a time that does not fit.
+//! A row's time from its payload: decimal numbers of a unit that is known or told by magnitude,
+//! RFC 3339 text. Pure; must never wrap, clamp or round a time to less than its nanosecond.
 
-use wal::Value;
+use crate::number::clipped;
 
 /// What a number means where a time is expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,128 +36,241 @@ impl Unit {
     }
 
     /// Nanoseconds of one, for a number of this magnitude.
-    fn scale(self, magnitude: u64) -> i64 {
-        match self {
-            Self::Auto => int_scale(magnitude),
-            Self::Nanos(nanos) => nanos,
+    fn scale(self, magnitude: u128) -> i64 {
+        match (self, magnitude) {
+            (Self::Nanos(nanos), _) => nanos,
+            (Self::Auto, 0..5_000_000_000) => NANOS,
+            (Self::Auto, 5_000_000_000..5_000_000_000_000) => 1_000_000,
+            (Self::Auto, 5_000_000_000_000..5_000_000_000_000_000) => 1_000,
+            (Self::Auto, _) => 1,
         }
     }
 }
 
-/// Unix nanoseconds of a time value.
-pub(crate) fn parse(value: &Value<'_>, unit: Unit) -> Result<i64, String> {
-    match value {
-        Value::Int(number) => {
-            let scale = unit.scale(number.unsigned_abs());
-            number
-                .checked_mul(scale)
-                .ok_or_else(|| format!("{number} is outside the years 1677 to 2262"))
+/// Unix nanoseconds of a time's text: a decimal number, or RFC 3339.
+pub(crate) fn parse(text: &str, unit: Unit) -> Result<i64, String> {
+    let text = text.trim();
+    let outside = || format!("{} is outside the years 1677 to 2262", clipped(text));
+    if let Some(number) = Decimal::read(text) {
+        return number.nanos(unit).ok_or_else(outside);
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(stamp) => i64::try_from(stamp.as_nanosecond()).map_err(|_| outside()),
+        Err(_) => Err(no_time(text)),
+    }
+}
+
+/// The same where only a number can be a time.
+pub(crate) fn parse_number(text: &str, unit: Unit) -> Option<Result<i64, String>> {
+    Decimal::read(text).map(|_| parse(text, unit))
+}
+
+/// What is wrong with a text that is no time, and what would be right.
+fn no_time(text: &str) -> String {
+    let shown = clipped(text);
+    if text.parse::<jiff::civil::DateTime>().is_ok() {
+        return format!(
+            "{shown:?} has no time zone: add Z or an offset such as +01:00, or send seconds since \
+             1970"
+        );
+    }
+    format!(
+        "{shown:?} is no number and no RFC 3339 time, such as 2030-01-31T12:00:00Z or \
+         2030-01-31T12:00:00.5+01:00"
+    )
+}
+
+/// A decimal number with as many digits as a time can need: `digits` times ten to the `exponent`.
+#[derive(Clone, Copy, Debug)]
+struct Decimal {
+    negative: bool,
+    digits: u128,
+    exponent: i32,
+}
+
+impl Decimal {
+    fn read(text: &str) -> Option<Self> {
+        let negative = text.starts_with('-');
+        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let (mantissa, power) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, power)) => (mantissa, exponent(power)?),
+            None => (unsigned, 0),
+        };
+        let mut number = Self {
+            negative,
+            digits: 0,
+            exponent: power,
+        };
+        let (mut any, mut behind_point) = (false, false);
+        for byte in mantissa.bytes() {
+            match byte {
+                b'0'..=b'9' => {
+                    any = true;
+                    number.push(byte - b'0', behind_point);
+                }
+                b'.' if !behind_point => behind_point = true,
+                _ => return None,
+            }
         }
-        Value::Float(number) => from_float(*number, unit),
-        Value::Text(text) => from_text(text, unit),
-        Value::Bool(_) => Err("a boolean is no time".to_owned()),
+        any.then_some(number)
+    }
+
+    /// Takes the next digit; what is beyond all that counts is cut off, which cannot change how
+    /// the rest rounds.
+    fn push(&mut self, digit: u8, behind_point: bool) {
+        let shift = if self.digits < MOST_DIGITS {
+            self.digits = self.digits * 10 + u128::from(digit);
+            -i32::from(behind_point)
+        } else {
+            i32::from(!behind_point)
+        };
+        self.exponent = self.exponent.saturating_add(shift);
+    }
+
+    /// Unix nanoseconds, the nearest; none when they do not fit.
+    fn nanos(self, unit: Unit) -> Option<i64> {
+        let power = 10_u128.checked_pow(self.exponent.unsigned_abs());
+        let magnitude = match power {
+            _ if self.digits == 0 => return Some(0),
+            Some(power) if self.exponent >= 0 => {
+                let whole = self.digits.checked_mul(power)?;
+                let scale = u128::from(unit.scale(whole).unsigned_abs());
+                whole.checked_mul(scale)?
+            }
+            Some(power) => {
+                let scale = u128::from(unit.scale(self.digits / power).unsigned_abs());
+                let nanos = self.digits.checked_mul(scale)?;
+                let half_up = u128::from(nanos % power >= power.div_ceil(2));
+                nanos / power + half_up
+            }
+            None if self.exponent > 0 => return None,
+            None => 0,
+        };
+        let magnitude = i128::try_from(magnitude).ok()?;
+        i64::try_from(if self.negative { -magnitude } else { magnitude }).ok()
     }
 }
 
-fn int_scale(magnitude: u64) -> i64 {
-    match magnitude {
-        0..5_000_000_000 => NANOS,
-        5_000_000_000..5_000_000_000_000 => 1_000_000,
-        5_000_000_000_000..5_000_000_000_000_000 => 1_000,
-        _ => 1,
+/// The number behind an `e`; one too large to matter is as good as any other such.
+fn exponent(text: &str) -> Option<i32> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "floats saturate, and the sum is checked"
-)]
-fn from_float(number: f64, unit: Unit) -> Result<i64, String> {
-    if number.is_nan() || number.abs() >= 9.2e18 {
-        return Err(format!("{number} is outside the years 1677 to 2262"));
-    }
-    // Whole and fraction apart, so that seconds keep all the digits a float has.
-    let scale = unit.scale(number.abs() as u64);
-    let whole = (number.trunc() as i64).checked_mul(scale);
-    let part = (number.fract() * int_scale_float(scale)).round() as i64;
-    whole
-        .and_then(|whole| whole.checked_add(part))
-        .ok_or_else(|| format!("{number} is outside the years 1677 to 2262"))
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "units of up to an hour are exact"
-)]
-fn int_scale_float(scale: i64) -> f64 {
-    scale as f64
-}
-
-fn from_text(text: &str, unit: Unit) -> Result<i64, String> {
-    if let Ok(number) = text.parse::<i64>() {
-        return parse(&Value::Int(number), unit);
-    }
-    let stamp: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no number and no RFC 3339 time"))?;
-    i64::try_from(stamp.as_nanosecond())
-        .map_err(|_| format!("{text:?} is outside the years 1677 to 2262"))
+    let magnitude = digits.parse().unwrap_or(i32::MAX / 2).min(i32::MAX / 2);
+    Some(if text.starts_with('-') {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 const NANOS: i64 = 1_000_000_000;
+
+/// Numbers below it take another digit: times have nineteen digits, and an hour's nanoseconds
+/// thirteen.
+const MOST_DIGITS: u128 = 10_u128.pow(24);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn auto(value: &Value<'_>) -> Result<i64, String> {
-        parse(value, Unit::Auto)
+    fn auto(text: &str) -> Result<i64, String> {
+        parse(text, Unit::Auto)
     }
 
     #[test]
     fn a_unit_that_is_known_is_taken_at_its_word() {
-        let seconds = Unit::from_name("s").expect("known");
+        let time = |text, unit| parse(text, Unit::from_name(unit).expect("known"));
+        assert_eq!(time("5000000000", "s"), Ok(5_000_000_000 * NANOS));
+        assert_eq!(time("1.5", "us"), Ok(1_500));
+        assert_eq!(time("7", "us"), Ok(7_000));
+        assert_eq!(time("0.5", "h"), Ok(1_800 * NANOS));
         assert_eq!(
-            parse(&Value::Int(5_000_000_000), seconds),
-            Ok(5_000_000_000 * NANOS)
+            time("2023-11-14T22:13:20Z", "us"),
+            Ok(1_700_000_000 * NANOS)
         );
-        let micros = Unit::from_name("us").expect("known");
-        assert_eq!(parse(&Value::Float(1.5), micros), Ok(1_500));
-        assert_eq!(parse(&Value::Text("7".into()), micros), Ok(7_000));
-        let rfc = Value::Text("2023-11-14T22:13:20Z".into());
-        assert_eq!(parse(&rfc, micros), Ok(1_700_000_000 * NANOS));
-        let hours = Unit::from_name("h").expect("known");
-        assert!(parse(&Value::Int(i64::MAX / NANOS), hours).is_err());
-        assert!(
-            Unit::NAMES
-                .iter()
-                .all(|name| Unit::from_name(name).is_some())
-        );
+        assert!(time("9223372036", "h").is_err());
+        let mut names = Unit::NAMES.iter();
+        assert!(names.all(|name| Unit::from_name(name).is_some()));
         assert_eq!(Unit::from_name("days"), None);
     }
 
     #[test]
     fn units_are_told_by_magnitude() {
         let nanos = 1_700_000_000 * NANOS;
-        for number in [
-            1_700_000_000,
-            1_700_000_000_000,
-            1_700_000_000_000_000,
-            nanos,
+        for text in [
+            "1700000000",
+            "1700000000000",
+            "1700000000000000",
+            "1700000000000000000",
+            "+1.7e9",
+            "17e17",
+            "2023-11-14T22:13:20Z",
+            "2023-11-14 23:13:20+01:00",
+            " 1700000000\n",
         ] {
-            assert_eq!(auto(&Value::Int(number)), Ok(nanos), "{number}");
+            assert_eq!(auto(text), Ok(nanos), "{text}");
         }
-        assert_eq!(auto(&Value::Float(1_700_000_000.25)), Ok(nanos + NANOS / 4));
-        assert_eq!(auto(&Value::Int(-1)), Ok(-NANOS));
-        assert_eq!(auto(&Value::Text("2023-11-14T22:13:20Z".into())), Ok(nanos));
-        assert_eq!(
-            auto(&Value::Text("2023-11-14T23:13:20+01:00".into())),
-            Ok(nanos)
-        );
-        assert_eq!(auto(&Value::Text("1700000000".into())), Ok(nanos));
-        assert!(auto(&Value::Text("yesterday".into())).is_err());
-        assert!(auto(&Value::Float(1e300)).is_err());
-        assert!(auto(&Value::Float(f64::NAN)).is_err());
-        assert!(auto(&Value::Bool(true)).is_err());
+        assert_eq!(auto("-1"), Ok(-NANOS));
+        for (text, reason) in [
+            (
+                "yesterday",
+                "no RFC 3339 time, such as 2030-01-31T12:00:00Z",
+            ),
+            (
+                "2023-11-14T22:13:20",
+                "no time zone: add Z or an offset such as +01:00",
+            ),
+            ("2023-11-14 22:13", "no time zone"),
+            ("1e300", "outside the years 1677 to 2262"),
+            ("1e99999999999", "outside the years"),
+            ("92233720368547758080", "outside the years"),
+            ("nan", "no number"),
+            ("", "no number"),
+            (".", "no number"),
+        ] {
+            assert!(auto(text).is_err_and(|why| why.contains(reason)), "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_exact_to_the_nanosecond_in_every_unit() {
+        for (text, nanos) in [
+            ("1631186545.04", 1_631_186_545_040_000_000),
+            ("1631186545.123456789", 1_631_186_545_123_456_789),
+            ("1631186545123.456789", 1_631_186_545_123_456_789),
+            ("1631186545123456.789", 1_631_186_545_123_456_789),
+            ("1631186545123456789.4", 1_631_186_545_123_456_789),
+            ("1631186545123456789.5", 1_631_186_545_123_456_790),
+            ("-1.0000000015", -1_000_000_002),
+            ("1.63118654504e9", 1_631_186_545_040_000_000),
+            ("163118654504e-2", 1_631_186_545_040_000_000),
+            ("0.00000000049999999999999999999999999999999999999", 0),
+            ("0.0000000005", 1),
+            ("1e-400", 0),
+            ("0e999", 0),
+            ("000001.5", 1_500_000_000),
+        ] {
+            assert_eq!(auto(text), Ok(nanos), "{text}");
+        }
+        let seed = fastrand::u64(..);
+        println!("seed={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..50_000 {
+            let nanos = random.i64(..);
+            for (unit, digits) in [("ns", 0), ("us", 3), ("ms", 6), ("s", 9)] {
+                let (whole, part) = (nanos.unsigned_abs(), 10_u64.pow(digits));
+                let sign = if nanos < 0 { "-" } else { "" };
+                let width = digits as usize;
+                let text = match digits {
+                    0 => format!("{sign}{whole}"),
+                    _ => format!("{sign}{}.{:0width$}", whole / part, whole % part),
+                };
+                let unit = Unit::from_name(unit).expect("known");
+                assert_eq!(parse(&text, unit), Ok(nanos), "{text}");
+                assert_eq!(parse(&format!("{sign}{whole}e-{digits}"), unit), Ok(nanos));
+            }
+        }
     }
 }

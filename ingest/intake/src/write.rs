@@ -35,7 +35,7 @@ pub enum Target {
 /// What rows of one table can be written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// JSON if it begins as JSON does, else CSV.
+    /// JSON if it begins as JSON does, else CSV where that is unmistakable.
     #[default]
     Auto,
     /// An object, an array of objects, or JSON lines.
@@ -47,9 +47,32 @@ pub enum Format {
 /// How the body is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
+    /// Not, unless its first bytes say so.
     #[default]
     Plain,
     Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// What the first bytes say.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        match body {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    /// Most bytes that a body of this length may have once it is unpacked, whatever it holds.
+    #[must_use]
+    pub fn room(self, length: usize) -> usize {
+        match self {
+            Self::Plain => length,
+            Self::Gzip | Self::Zstd => length.saturating_mul(MOST_PACKED).max(LEAST_UNPACKED),
+        }
+    }
 }
 
 /// Rows that are on disk.
@@ -73,3 +96,7 @@ pub struct Fault {
     pub text: String,
     pub reason: String,
 }
+
+/// How many times its length a packed body may have, beyond the least.
+const MOST_PACKED: usize = 64;
+const LEAST_UNPACKED: usize = 1 << 20;

@@ -31,6 +31,14 @@ pub enum Rejection {
     Payload(#[from] PayloadError),
     #[error("{}{}", .0, table_hint(.0))]
     Refused(#[from] Refusal),
+    /// The same, with the row of the payload that it is for.
+    #[error("{place}: {refusal}")]
+    Misfit { place: String, refusal: Refusal },
+    #[error(
+        "the payload has a field `topic`, and the column `topic` holds the MQTT topic: send it \
+         under another name"
+    )]
+    TopicField,
 }
 
 /// How a message gets to another table, where that would help.

@@ -22,7 +22,8 @@ pub fn explain(topic: &str, bytes: &[u8], now: i64) -> Result<Explained, Rejecti
         return Err(Rejection::NoTable(topic.to_owned()));
     }
     let table = table(topic)?.to_owned();
-    let decoded = intake::decode(bytes)?;
+    let text = intake::text_of(bytes)?;
+    let decoded = intake::decode(&text)?;
     let rows = decoded.rows(&[], now).map(|row| {
         let fields = row
             .fields

@@ -269,7 +269,9 @@ fn ingest(error: &IntakeError) -> (StatusCode, &'static str) {
             (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
         }
         IntakeError::Payload(_) => (StatusCode::BAD_REQUEST, "payload"),
-        IntakeError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
+        IntakeError::Refused(_) | IntakeError::Misfit { .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "schema")
+        }
         IntakeError::Stalled(_) => (StatusCode::SERVICE_UNAVAILABLE, "stalled"),
         IntakeError::Closed(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         IntakeError::NotDurable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_durable"),

@@ -44,13 +44,7 @@ impl WriteMemory {
         if length > self.max_body {
             return Err(body::too_large(self.max_body));
         }
-        Ok(match encoding {
-            Encoding::Plain => length,
-            Encoding::Gzip => length
-                .saturating_mul(MOST_PACKED)
-                .max(LEAST_UNPACKED)
-                .min(self.max_body),
-        })
+        Ok(encoding.room(length).min(self.max_body))
     }
 
     /// The right to read a body of unknown length: only a few at a time, since it may be the
@@ -83,10 +77,6 @@ impl WriteMemory {
 
 /// Largest body, where there is memory for it.
 const MAX_BODY_BYTES: usize = 16 << 20;
-
-/// How many times its length a packed body may have, beyond the least.
-const MOST_PACKED: usize = 64;
-const LEAST_UNPACKED: usize = 1 << 20;
 
 /// Parsed rows take several times the memory of their text; small ones most.
 const WEIGHT: usize = 16;

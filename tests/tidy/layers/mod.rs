@@ -188,11 +188,13 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/intake",
         groups: &[
-            &["error", "timestamp", "gunzip"],
-            &["stats", "record"],
-            &["decoded"],
-            &["json", "csv", "line"],
-            &["write"],
+            &["error", "number"],
+            &["timestamp"],
+            &["stats", "record", "write"],
+            &["unpack", "decoded"],
+            &["json", "csv", "line", "warn"],
+            &["sniff", "place"],
+            &["payload"],
             &["append"],
             &["service"],
         ],

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use wal::Value;
 
+use crate::number;
 use crate::record::Record;
 use crate::timestamp::{self, Unit};
 
@@ -179,8 +180,8 @@ impl<'a> Scan<'a> {
             return self.quoted(name).map(Value::Text);
         }
         let raw = self.take(self.rest.find([',', ' ']).unwrap_or(self.rest.len()));
-        number_or_boolean(raw)
-            .ok_or_else(|| format!("field {name:?}: {raw:?} is no number, boolean or quoted text"))
+        let told = |reason| format!("field {:?}: {reason}", number::clipped(name));
+        number_or_boolean(raw).map_err(told)
     }
 
     /// The text up to the closing quote; `\"` and `\\` stand for what is behind the backslash.
@@ -214,9 +215,12 @@ impl<'a> Scan<'a> {
         if rest.is_empty() {
             return Ok(None);
         }
-        match rest.parse() {
-            Ok(number) if spaced => timestamp::parse(&Value::Int(number), unit).map(Some),
-            _ => Err(format!("{rest:?} behind the fields is no time")),
+        match timestamp::parse_number(rest, unit) {
+            Some(time) if spaced => time.map(Some),
+            _ => Err(format!(
+                "{:?} behind the fields is no time",
+                number::clipped(rest)
+            )),
         }
     }
 
@@ -265,26 +269,32 @@ fn unescape(raw: &str, special: &[u8]) -> String {
     out
 }
 
-fn number_or_boolean(raw: &str) -> Option<Value<'static>> {
+fn number_or_boolean(raw: &str) -> Result<Value<'static>, String> {
     let truth = match raw {
         "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "f" | "F" | "false" | "False" | "FALSE" => Some(false),
         _ => None,
     };
     if let Some(truth) = truth {
-        return Some(Value::Bool(truth));
+        return Ok(Value::Bool(truth));
     }
-    if let Some(digits) = raw.strip_suffix('i') {
-        return digits.parse().ok().map(Value::Int);
+    let is_whole = |digits: &str| !digits.contains(['.', 'e', 'E']) && number::is_decimal(digits);
+    // Unsigned ones are stored as integers; what does not fit is refused, never rounded.
+    let signed = raw.strip_suffix('i');
+    let unsigned = raw
+        .strip_suffix('u')
+        .filter(|digits| !digits.starts_with(['+', '-']));
+    if let Some(digits) = signed.or(unsigned).filter(|digits| is_whole(digits)) {
+        return digits
+            .parse()
+            .map(Value::Int)
+            .map_err(|_| number::too_long(digits));
     }
-    if let Some(digits) = raw.strip_suffix('u') {
-        // Unsigned ones are stored as integers; what does not fit is refused, never rounded.
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        return digits.parse().ok().filter(|_| plain).map(Value::Int);
+    if number::is_decimal(raw) {
+        return number::float(raw).map(Value::Float);
     }
-    let numeric = raw.bytes().any(|byte| byte.is_ascii_digit());
-    let number: f64 = raw.parse().ok()?;
-    (numeric && number.is_finite()).then_some(Value::Float(number))
+    let shown = number::clipped(raw);
+    Err(format!("{shown:?} is no number, boolean or quoted text"))
 }
 
 /// Bytes that a backslash makes ordinary inside quotes.

@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::clock::unix_nanos;
-use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row};
+use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row, TableSchema};
 
 use crate::append::{AppendRows, Appended, append_body};
 use crate::error::IntakeError;
-use crate::gunzip::gunzip;
 use crate::stats::{Counters, End, IntakeStats};
-use crate::write::{Encoding, Write, Written};
+use crate::unpack;
+use crate::write::{Write, Written};
 
 /// A log that takes writes.
 #[derive(Debug)]
@@ -61,7 +61,10 @@ impl Intake {
         let result = self.attempt(write, permit, Instant::now() + MAX_WAIT).await;
         begun.ended(match &result {
             Ok(written) if written.rows > 0 || written.faulty == 0 => End::Written,
-            Ok(_) | Err(IntakeError::Payload(_) | IntakeError::Refused(_)) => End::Refused,
+            Ok(_)
+            | Err(
+                IntakeError::Payload(_) | IntakeError::Refused(_) | IntakeError::Misfit { .. },
+            ) => End::Refused,
             Err(_) => End::Failed,
         });
         result
@@ -158,16 +161,8 @@ impl Intake {
             deadline,
             gave_up: None,
         };
-        let appended = match write.encoding {
-            Encoding::Plain => {
-                append_body(&write.target, write.unit, &write.body, arrival, &mut log)
-            }
-            Encoding::Gzip => {
-                let bytes = gunzip(&write.body, write.max_bytes)?;
-                append_body(&write.target, write.unit, &bytes, arrival, &mut log)
-            }
-        };
-        match appended {
+        let text = unpack::text(&write.body, write.encoding, write.max_bytes)?;
+        match append_body(&write.target, write.unit, &text, arrival, &mut log) {
             Err(IntakeError::Closed(closed)) => {
                 Err(log.gave_up.unwrap_or(IntakeError::Closed(closed)))
             }
@@ -246,6 +241,12 @@ impl AppendRows for WaitingAppender<'_> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
+        let appender = self.intake.appender.lock();
+        let appender = appender.unwrap_or_else(PoisonError::into_inner);
+        appender.schema(table)
     }
 }
 

@@ -8,7 +8,7 @@ use wal::{Committer, Config, OsDisk, Refusal, open_primary};
 use super::*;
 use crate::error::PayloadError;
 use crate::timestamp::Unit;
-use crate::write::{Format, Target};
+use crate::write::{Encoding, Format, Target};
 
 fn open(dir: &TempDir, config: &Config) -> (Committer, Arc<Intake>) {
     let (committer, _) = open_primary(OsDisk::new(), dir.path(), config).expect("a log");
@@ -68,12 +68,13 @@ async fn what_does_not_fit_is_refused_whole_or_line_by_line() {
         .await;
     assert!(matches!(
         refused,
-        Err(IntakeError::Refused(Refusal::Type { .. }))
+        Err(IntakeError::Misfit { place, refusal: Refusal::Type { .. } })
+            if place == "row 2, value \"x\""
     ));
     let unread = intake.write(json("a", "{"), ()).await;
     assert!(matches!(
         unread,
-        Err(IntakeError::Payload(PayloadError::Json(_)))
+        Err(IntakeError::Payload(PayloadError::Json { .. }))
     ));
     let some = intake.write(lines("a v=2\na v=\"x\"\na v=3"), ()).await;
     let some = some.expect("written");

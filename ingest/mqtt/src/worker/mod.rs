@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::task::AtomicWaker;
-use intake::PayloadError;
+use intake::Decoded;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::clock::unix_nanos;
-use wal::{AppendError, Appender, Durable, GroupId, Lsn, Replicated, Row};
+use wal::{AppendError, Appender, Durable, GroupId, Lsn, Refusal, Replicated, Row};
 
 use crate::ack_pass::AckPass;
 use crate::clients::Clients;
@@ -200,22 +200,13 @@ impl Worker {
         now: i64,
     ) -> Result<Result<GroupId, NotTaken>, Rejection> {
         let table = topic::table(topic)?;
-        let decoded = intake::decode(bytes)?;
-        let tags = [(topic::TOPIC, topic)];
-        let mut rows = decoded.rows(&tags, now);
-        let appended = match (decoded.len(), rows.next()) {
-            (1, Some(row)) => appender.append(table, &[row]),
-            (_, Some(first)) => {
-                let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
-                assert_eq!(
-                    rows.len(),
-                    decoded.len(),
-                    "rows handed over are rows counted"
-                );
-                appender.append(table, &rows)
-            }
-            (_, None) => return Err(PayloadError::NoRows.into()),
-        };
+        let text = intake::text_of(bytes)?;
+        let mut decoded = intake::decode(&text)?;
+        intake::warn_of_odd_time(table, &decoded);
+        let mut appended = append(appender, table, topic, &decoded, now);
+        if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {
+            appended = append(appender, table, topic, &decoded, now);
+        }
         match appended {
             Ok(group) => {
                 add(&self.counters.rows, decoded.len() as u64);
@@ -223,7 +214,7 @@ impl Worker {
             }
             Err(AppendError::Full) => Ok(Err(NotTaken::Full)),
             Err(AppendError::Closed) => Ok(Err(NotTaken::Closed)),
-            Err(AppendError::Refused(refusal)) => Err(refusal.into()),
+            Err(AppendError::Refused(refusal)) => Err(rejection(refusal, &decoded, &text)),
         }
     }
 
@@ -422,6 +413,52 @@ impl Worker {
                 "the server is shutting down",
             );
         }
+    }
+}
+
+/// Hands the rows of a message to the log, all or none.
+fn append(
+    appender: &mut Appender,
+    table: &str,
+    topic: &str,
+    decoded: &Decoded<'_>,
+    now: i64,
+) -> Result<GroupId, AppendError> {
+    let tags = [(topic::TOPIC, topic)];
+    let mut rows = decoded.rows(&tags, now);
+    match (decoded.len(), rows.next()) {
+        (1, Some(row)) => appender.append(table, &[row]),
+        (_, Some(first)) => {
+            let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
+            assert_eq!(
+                rows.len(),
+                decoded.len(),
+                "rows handed over are rows counted"
+            );
+            appender.append(table, &rows)
+        }
+        (_, None) => Err(Refusal::Empty.into()),
+    }
+}
+
+/// Suits a value that came without a type to its column; whether that made a difference.
+fn suit(decoded: &mut Decoded<'_>, appender: &Appender, table: &str) -> bool {
+    decoded.fit(|name| {
+        let schema = appender.schema(table)?;
+        Some(schema.columns.get(schema.column(name)?)?.kind)
+    })
+}
+
+/// Why a message does not become rows, as precisely as its payload tells.
+fn rejection(refusal: Refusal, decoded: &Decoded<'_>, text: &str) -> Rejection {
+    if let Refusal::Twice { column } = &refusal
+        && column == topic::TOPIC
+    {
+        return Rejection::TopicField;
+    }
+    match intake::place_of(decoded, text, &refusal) {
+        Some(place) => Rejection::Misfit { place, refusal },
+        None => refusal.into(),
     }
 }
 

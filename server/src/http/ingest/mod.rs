@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use axum::{extract::DefaultBodyLimit, routing::post};
-use intake::{Write, Written};
+use intake::{Encoding, Write, Written};
 use serde_json::json;
 
 use super::app::App;
@@ -70,7 +70,7 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let encoding = request::encoding(request.headers())?;
     let max_body = app.memory.max_body();
-    let (body, max_bytes, held) = match request::length(request.headers()) {
+    let (body, mut max_bytes, mut held) = match request::length(request.headers()) {
         Some(length) => {
             let place = app.memory.place(length, encoding)?;
             let held = app.memory.take(place).await?;
@@ -85,6 +85,15 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
             (body, place, held)
         }
     };
+    // Packed, and nobody said so before it was there.
+    let packed = Encoding::of(&body);
+    if encoding == Encoding::Plain && packed != Encoding::Plain {
+        let stream = app.memory.stream().await?;
+        drop(held);
+        max_bytes = app.memory.place(body.len(), packed)?;
+        held = app.memory.take(max_bytes).await?;
+        drop(stream);
+    }
     let write = Write {
         target: ask.target,
         unit: ask.unit,

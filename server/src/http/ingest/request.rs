@@ -78,8 +78,9 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     match named.as_deref() {
         None | Some("" | "identity") => Ok(Encoding::Plain),
         Some("gzip" | "x-gzip") => Ok(Encoding::Gzip),
+        Some("zstd") => Ok(Encoding::Zstd),
         Some(other) => Err(ApiError::Parameter(format!(
-            "Content-Encoding {other} is not known: use gzip or none"
+            "Content-Encoding {other} is not known: use gzip, zstd or none"
         ))),
     }
 }
@@ -215,6 +216,8 @@ mod tests {
         assert_eq!(encoding(&headers), Ok(Encoding::Plain));
         headers.insert(CONTENT_ENCODING, "gzip".parse().expect("a value"));
         assert_eq!(encoding(&headers), Ok(Encoding::Gzip));
+        headers.insert(CONTENT_ENCODING, "Zstd".parse().expect("a value"));
+        assert_eq!(encoding(&headers), Ok(Encoding::Zstd));
         headers.insert(CONTENT_ENCODING, "br".parse().expect("a value"));
         assert!(encoding(&headers).is_err());
     }

@@ -177,7 +177,7 @@ async fn what_cannot_be_written_is_refused_for_a_reason() {
             400,
             "not_supported",
         ),
-        ("/write", "\u{0}", 400, "partial_write"),
+        ("/write", "\u{1}", 400, "partial_write"),
     ] {
         let answer = send(&paths, path, body).await;
         let told = (answer.status, &answer.body["code"]);

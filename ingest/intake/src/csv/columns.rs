@@ -1,0 +1,142 @@
+//! What the columns of a CSV text hold: cells say nothing of their type, so the table's column
+//! decides, and where there is none all cells of the text together. Pure; must never turn a text
+//! that would not come back as it was written into a number.
+
+use wal::{ColumnRole, ColumnType, TableSchema, Value};
+
+use super::cells::Cell;
+use crate::number;
+
+/// What the cells of a column become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    /// Numbers of a column that there is not yet: whole ones are integers.
+    Number,
+    Bool,
+    /// What a column of the table holds: an integer, a float or a boolean.
+    Held(ColumnType),
+}
+
+/// What a cell reads as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Number,
+    /// A number to a machine, and to a person the name of something.
+    Name,
+    Bool,
+    Text,
+}
+
+/// What has been seen of one column.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Column {
+    held: Option<Kind>,
+    numbers: bool,
+    bools: bool,
+    texts: bool,
+}
+
+impl Column {
+    /// A column of this name, in a table of this schema.
+    pub(super) fn new(name: &str, is_tag: bool, schema: Option<&TableSchema>) -> Self {
+        let known = schema.and_then(|schema| {
+            let column = schema.columns.get(schema.column(name)?)?;
+            Some(match (column.role, column.kind) {
+                (ColumnRole::Tag, _) | (_, ColumnType::Text | ColumnType::Time) => Kind::Text,
+                (_, kind) => Kind::Held(kind),
+            })
+        });
+        Self {
+            held: if is_tag { Some(Kind::Text) } else { known },
+            ..Self::default()
+        }
+    }
+
+    /// Takes notice of a cell.
+    pub(super) fn see(&mut self, cell: &Cell<'_>) {
+        // An empty text says no more of the type than no value does.
+        if self.held.is_some() || cell.text.is_empty() {
+            return;
+        }
+        match shape(&cell.text) {
+            Shape::Number => self.numbers = true,
+            Shape::Bool => self.bools = true,
+            Shape::Name | Shape::Text => self.texts = true,
+        }
+    }
+
+    /// What its cells become.
+    pub(super) fn kind(&self) -> Kind {
+        match (self.held, self.texts, self.bools, self.numbers) {
+            (Some(kind), ..) => kind,
+            (None, false, false, true) => Kind::Number,
+            (None, false, true, false) => Kind::Bool,
+            _ => Kind::Text,
+        }
+    }
+}
+
+impl Kind {
+    /// The value of a cell; none where there is none.
+    pub(super) fn value<'a>(self, cell: &Cell<'a>) -> Result<Option<Value<'a>>, String> {
+        if cell.is_null() || (cell.text.is_empty() && self != Self::Text) {
+            return Ok(None);
+        }
+        let text = &cell.text;
+        match (self, shape(text)) {
+            (Self::Text, _) => Ok(Some(Value::Text(text.clone()))),
+            (Self::Bool | Self::Held(ColumnType::Bool), Shape::Bool) => {
+                Ok(Some(Value::Bool(text.eq_ignore_ascii_case("true"))))
+            }
+            (Self::Number | Self::Held(ColumnType::Int | ColumnType::Float), Shape::Number) => {
+                number::value(text).map(Some).map_err(|why| {
+                    format!("{why}: name the column in `tags`, or declare it as text, to keep it")
+                })
+            }
+            // There the exponent says what is meant.
+            (Self::Held(ColumnType::Float), Shape::Name) if is_scaled(text) => {
+                number::float(text).map(Value::Float).map(Some)
+            }
+            (Self::Held(ColumnType::Int | ColumnType::Float), Shape::Name)
+                if text.starts_with('+') && !text.starts_with("+0") =>
+            {
+                number::value(text).map(Some)
+            }
+            (kind, _) => Err(format!(
+                "the cell is {:?}, and the column holds {}",
+                number::clipped(text),
+                kind.name(),
+            )),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Number => "numbers",
+            Self::Bool => "booleans",
+            Self::Held(kind) => kind.name(),
+        }
+    }
+}
+
+/// Whether a cell that is not quoted can hardly be the name of a column.
+pub(super) fn is_value(cell: &Cell<'_>) -> bool {
+    !cell.quoted && matches!(shape(&cell.text), Shape::Number | Shape::Name | Shape::Bool)
+}
+
+fn is_scaled(decimal: &str) -> bool {
+    !decimal.starts_with('0') && decimal.contains(['e', 'E'])
+}
+
+fn shape(text: &str) -> Shape {
+    match text {
+        "true" | "TRUE" | "True" | "false" | "FALSE" | "False" => Shape::Bool,
+        _ if !number::is_decimal(text) => Shape::Text,
+        _ if number::is_name(text) => Shape::Name,
+        // What no float can hold is no number either.
+        _ if text.contains(['.', 'e', 'E']) && number::float(text).is_err() => Shape::Text,
+        _ => Shape::Number,
+    }
+}

@@ -1,0 +1,104 @@
+//! Which row of a payload a refusal is for: the log knows the column alone. Pure; must never say
+//! more than can be seen in the payload.
+
+use wal::{Refusal, Value};
+
+use crate::decoded::Decoded;
+use crate::json;
+use crate::number::clipped;
+use crate::record::Field;
+
+/// The row of a payload, and the value in it, that a refusal is for; none where that is all of
+/// them.
+#[must_use]
+pub fn place_of(decoded: &Decoded<'_>, text: &str, refusal: &Refusal) -> Option<String> {
+    let rows: Vec<_> = decoded.rows(&[], 0).map(|row| (0, row.fields)).collect();
+    place(rows.into_iter(), text, refusal)
+}
+
+/// The same for rows that begin in known lines, 0 where only their number is known.
+pub(crate) fn place<'r, 'a: 'r>(
+    rows: impl Iterator<Item = (usize, &'r [Field<'a>])>,
+    text: &str,
+    refusal: &Refusal,
+) -> Option<String> {
+    match refusal {
+        Refusal::Twice { column } => {
+            let (row, [first, second]) = json::clash(text, column)?;
+            Some(if first == second {
+                format!("row {row}")
+            } else {
+                format!("row {row}: {first} and {second} are one column")
+            })
+        }
+        Refusal::Type { column, value, .. } => {
+            let is_it = |(name, held): &&Field<'_>| name == column && held.kind().name() == *value;
+            let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
+                let (_, value) = fields.iter().find(is_it)?;
+                Some(format!("{}, value {}", label(line, row), shown(value)))
+            });
+            found.next()
+        }
+        Refusal::Strict { column, .. } => {
+            let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
+                fields.iter().find(|(name, _)| name == column)?;
+                Some(label(line, row))
+            });
+            found.next()
+        }
+        _ => None,
+    }
+}
+
+fn label(line: usize, row: usize) -> String {
+    match line {
+        0 => format!("row {row}"),
+        line => format!("line {line}"),
+    }
+}
+
+fn shown(value: &Value<'_>) -> String {
+    match value {
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Text(text) => format!("{:?}", clipped(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::decode;
+
+    #[test]
+    fn the_row_and_its_value_are_told() {
+        let refusal = |value| Refusal::Type {
+            table: "t".to_owned(),
+            column: "v".to_owned(),
+            holds: "a float",
+            value,
+        };
+        let told = |text: &str, refusal: &Refusal| {
+            place_of(&decode(text).expect("decodes"), text, refusal)
+        };
+        let text = r#"[{"v":1},{"w":true},{"v":"warm"},{"v":"x"}]"#;
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(told(text, &refusal("text")), some("row 3, value \"warm\""));
+        assert_eq!(told(text, &refusal("an integer")), some("row 1, value 1"));
+        assert_eq!(told(text, &refusal("a boolean")), None);
+        let column = |column: &str| Refusal::Twice {
+            column: column.to_owned(),
+        };
+        let twice = r#"[{"v":1},{"c":{"x":1},"c_x":2},{"v":1,"v":2}]"#;
+        assert_eq!(told(twice, &column("v")), some("row 3"));
+        assert_eq!(
+            told(twice, &column("c_x")),
+            some("row 2: c.x and c_x are one column")
+        );
+        assert_eq!(told(r#"{"v":1}"#, &column("topic")), None);
+        let (table, column) = ("t".to_owned(), "w".to_owned());
+        let strict = Refusal::Strict { table, column };
+        assert_eq!(told(text, &strict), some("row 2"));
+    }
+}
