@@ -45,3 +45,6 @@ pub use timestamp::Unit;
 pub use unpack::text_of;
 pub use warn::warn_of_odd_time;
 pub use write::{Encoding, Fault, Format, Target, Write, Written};
+
+#[cfg(test)]
+mod tests;
