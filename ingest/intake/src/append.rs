@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wal::{AppendError, GroupId, Refusal, Row, TableSchema};
 
 use crate::csv;
-use crate::decoded::{Decoded, TakenRow};
+use crate::decoded::{Decoded, MAX_ROWS, TakenRow};
 use crate::error::{IntakeError, PayloadError};
 use crate::line::{self, BadLine};
 use crate::payload::{decode_json, is_bare_json, is_json};
@@ -100,7 +100,7 @@ fn decoded<'a>(
         Format::Auto => is_json(text) || is_bare_json(text),
     };
     if is_json {
-        let mut decoded = decode_json(text, unit, MAX_ROWS)?;
+        let mut decoded = decode_json(text, unit)?;
         decoded.fit(|name| {
             let schema = schema?;
             Some(schema.columns.get(schema.column(name)?)?.kind)
@@ -300,9 +300,6 @@ fn append_records(
     assert!(rest.is_empty(), "every tag belongs to a row");
     log.append(table, &rows)
 }
-
-/// Most rows of one write.
-pub(crate) const MAX_ROWS: usize = 200_000;
 
 /// Most lines that an answer tells of.
 const MAX_FAULTS: usize = 100;

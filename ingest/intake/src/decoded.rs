@@ -15,7 +15,7 @@ pub struct Decoded<'a> {
     rows: Vec<DecodedRow>,
     /// How many of the fields are in those rows.
     finished: usize,
-    max_rows: Option<usize>,
+    max_rows: usize,
     /// Fields of the row that is being read which may be its time.
     times: Vec<TimeField<'a>>,
     not_a_time: Option<NotATime>,
@@ -83,7 +83,7 @@ pub(crate) struct TakenRow<'a> {
 }
 
 impl<'a> Decoded<'a> {
-    pub(crate) fn new(max_rows: Option<usize>) -> Self {
+    pub(crate) fn new(max_rows: usize) -> Self {
         Self {
             max_rows,
             ..Self::default()
@@ -205,7 +205,8 @@ impl<'a> Decoded<'a> {
         time: Option<i64>,
         line: usize,
     ) -> Result<(), PayloadError> {
-        if let Some(limit) = self.max_rows.filter(|max| self.rows.len() >= *max) {
+        if self.rows.len() >= self.max_rows {
+            let limit = self.max_rows;
             return Err(PayloadError::TooManyRows { limit });
         }
         self.rows.push(DecodedRow {
@@ -217,6 +218,9 @@ impl<'a> Decoded<'a> {
         Ok(())
     }
 }
+
+/// Most rows of one payload.
+pub(crate) const MAX_ROWS: usize = 200_000;
 
 /// Payload fields that say when, the first one present wins.
 const TIME_FIELDS: [&str; 3] = ["time", "ts", "timestamp"];

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use wal::Value;
 
-use crate::decoded::Decoded;
+use crate::decoded::{Decoded, MAX_ROWS};
 use crate::error::PayloadError;
 use crate::json::{self, VALUE};
 use crate::number;
@@ -19,7 +19,7 @@ use crate::timestamp::Unit;
 /// What is wrong with the payload.
 pub fn decode(text: &str) -> Result<Decoded<'_>, PayloadError> {
     if is_json(text) {
-        return json::decode(text, Unit::Auto, None);
+        return json::decode(text, Unit::Auto, MAX_ROWS);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -28,14 +28,10 @@ pub fn decode(text: &str) -> Result<Decoded<'_>, PayloadError> {
     }
 }
 
-/// The same where only JSON is expected, to at most so many rows: a word must have quotes.
-pub(crate) fn decode_json(
-    text: &str,
-    unit: Unit,
-    max_rows: usize,
-) -> Result<Decoded<'_>, PayloadError> {
+/// The same where only JSON is expected: a word must have quotes.
+pub(crate) fn decode_json(text: &str, unit: Unit) -> Result<Decoded<'_>, PayloadError> {
     if is_json(text) {
-        return json::decode(text, unit, Some(max_rows));
+        return json::decode(text, unit, MAX_ROWS);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -58,7 +54,7 @@ pub(crate) fn is_bare_json(text: &str) -> bool {
 }
 
 fn bare<'a>(text: &'a str, value: Value<'a>) -> Result<Decoded<'a>, PayloadError> {
-    let mut out = Decoded::new(None);
+    let mut out = Decoded::new(MAX_ROWS);
     out.put(Cow::Borrowed(VALUE), value);
     out.finish_row()?;
     // Quotes say that it is a text; all else says nothing of its type.
@@ -226,7 +222,7 @@ mod tests {
 
     #[test]
     fn only_values_of_json_come_alone_where_json_is_expected() {
-        let decode = |text| decode_json(text, Unit::Auto, 9).map(|decoded| decoded.len());
+        let decode = |text| decode_json(text, Unit::Auto).map(|decoded| decoded.len());
         for text in ["8.1", "true", "\"ON\"", "{\"a\":1}", "[{\"a\":1}]"] {
             assert_eq!(decode(text), Ok(1), "{text}");
         }

@@ -54,10 +54,21 @@ pub(crate) fn parse(text: &str, unit: Unit) -> Result<i64, String> {
     if let Some(number) = Decimal::read(text) {
         return number.nanos(unit).ok_or_else(outside);
     }
-    match text.parse::<jiff::Timestamp>() {
+    match text
+        .parse::<jiff::Timestamp>()
+        .or_else(|_| nine_digits(text).parse())
+    {
         Ok(stamp) => i64::try_from(stamp.as_nanosecond()).map_err(|_| outside()),
         Err(_) => Err(no_time(text)),
     }
+}
+
+/// The text without what is less than a nanosecond.
+fn nine_digits(text: &str) -> String {
+    let (whole, part) = text.split_once(['.', ',']).unwrap_or((text, ""));
+    let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, rest) = part.split_at(digits);
+    format!("{whole}.{}{rest}", fraction.get(..9).unwrap_or(fraction))
 }
 
 /// The same where only a number can be a time.
@@ -208,6 +219,8 @@ mod tests {
             "17e17",
             "2023-11-14T22:13:20Z",
             "2023-11-14 23:13:20+01:00",
+            "2023-11-14t23:13:20.000000000999+0100",
+            "20231114T221320,0Z",
             " 1700000000\n",
         ] {
             assert_eq!(auto(text), Ok(nanos), "{text}");

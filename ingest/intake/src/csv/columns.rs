@@ -29,12 +29,16 @@ enum Shape {
 }
 
 /// What has been seen of one column.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     held: Option<Kind>,
-    numbers: bool,
-    bools: bool,
-    texts: bool,
+    numbers: usize,
+    bools: usize,
+    texts: usize,
+    /// Those of the texts that no name looks like: no digit is in them.
+    words: usize,
+    /// The first of them, with its line.
+    word: Option<(usize, String)>,
 }
 
 impl Column {
@@ -54,26 +58,50 @@ impl Column {
     }
 
     /// Takes notice of a cell.
-    pub(super) fn see(&mut self, cell: &Cell<'_>) {
+    pub(super) fn see(&mut self, line: usize, cell: &Cell<'_>) {
         // An empty text says no more of the type than no value does.
         if self.held.is_some() || cell.text.is_empty() {
             return;
         }
         match shape(&cell.text) {
-            Shape::Number => self.numbers = true,
-            Shape::Bool => self.bools = true,
-            Shape::Name | Shape::Text => self.texts = true,
+            Shape::Number => self.numbers += 1,
+            Shape::Bool => self.bools += 1,
+            Shape::Name => self.texts += 1,
+            Shape::Text => {
+                self.texts += 1;
+                if !cell.text.contains(|c: char| c.is_ascii_digit()) {
+                    self.words += 1;
+                    let word = || (line, number::clipped(&cell.text));
+                    self.word.get_or_insert_with(word);
+                }
+            }
         }
     }
 
-    /// What its cells become.
-    pub(super) fn kind(&self) -> Kind {
-        match (self.held, self.texts, self.bools, self.numbers) {
-            (Some(kind), ..) => kind,
-            (None, false, false, true) => Kind::Number,
-            (None, false, true, false) => Kind::Bool,
-            _ => Kind::Text,
+    /// What its cells become. A few words among many numbers are more likely wrong than the numbers
+    /// are text, and a column keeps its type for ever: the line of the first, and what to do.
+    pub(super) fn kind(&self) -> Result<Kind, (usize, String)> {
+        let cells = self.numbers + self.bools + self.texts;
+        if let Some((line, word)) = &self.word
+            && self.words == self.texts
+            && self.bools == 0
+            && cells >= MANY_CELLS
+            && self.numbers * 10 >= cells * 9
+        {
+            let reason = format!(
+                "the cell is {word:?}, and {} of {cells} cells are numbers{}, or declare the \
+                 column as text",
+                self.numbers,
+                hint(word).unwrap_or(": correct it"),
+            );
+            return Err((*line, reason));
         }
+        Ok(match (self.held, self.texts, self.bools, self.numbers) {
+            (Some(kind), ..) => kind,
+            (None, 0, 0, 1..) => Kind::Number,
+            (None, 0, 1.., 0) => Kind::Bool,
+            _ => Kind::Text,
+        })
     }
 }
 
@@ -103,11 +131,13 @@ impl Kind {
             {
                 number::value(text).map(Some)
             }
-            (kind, _) => Err(format!(
-                "the cell is {:?}, and the column holds {}",
-                number::clipped(text),
-                kind.name(),
-            )),
+            (kind, _) => {
+                let (shown, holds) = (number::clipped(text), kind.name());
+                let hint = hint(text).unwrap_or_default();
+                Err(format!(
+                    "the cell is {shown:?}, and the column holds {holds}{hint}"
+                ))
+            }
         }
     }
 
@@ -126,6 +156,13 @@ pub(super) fn is_value(cell: &Cell<'_>) -> bool {
     !cell.quoted && matches!(shape(&cell.text), Shape::Number | Shape::Name | Shape::Bool)
 }
 
+/// What to do with a cell that says that there is nothing.
+fn hint(text: &str) -> Option<&'static str> {
+    let nothing = ["nan", "null", "none", "na", "n/a", "-"];
+    let is_nothing = nothing.iter().any(|word| text.eq_ignore_ascii_case(word));
+    is_nothing.then_some(": leave it empty where there is no value")
+}
+
 fn is_scaled(decimal: &str) -> bool {
     !decimal.starts_with('0') && decimal.contains(['e', 'E'])
 }
@@ -140,3 +177,6 @@ fn shape(text: &str) -> Shape {
         _ => Shape::Number,
     }
 }
+
+/// From so many cells on a column has a type that a few of them do not change.
+const MANY_CELLS: usize = 10;

@@ -42,9 +42,9 @@ pub(crate) fn decode<'a>(
     }
     check_shape(&header, &lines, context.guessed)?;
     let table = Table::new(names(header)?, context.unit);
-    let mut out = Decoded::new(Some(context.max_rows));
+    let mut out = Decoded::new(context.max_rows);
     let columns = table.columns(lines.clone(), context, &mut out)?;
-    let kinds: Vec<Kind> = columns.iter().map(Column::kind).collect();
+    let kinds = table.kinds(&columns)?;
     let mut cells = Vec::new();
     while let Some(line) = lines.next(&mut cells)? {
         let time = table.time(line, &cells)?;
@@ -124,7 +124,7 @@ impl<'a> Table<'a> {
             let time = self.time(line, &cells)?;
             for (at, (column, cell)) in columns.iter_mut().zip(&cells).enumerate() {
                 if time.is_none_or(|(column, _)| column != at) {
-                    column.see(cell);
+                    column.see(line, cell);
                 }
             }
             if time.is_none() {
@@ -132,6 +132,16 @@ impl<'a> Table<'a> {
             }
         }
         Ok(columns)
+    }
+
+    fn kinds(&self, columns: &[Column]) -> Result<Vec<Kind>, PayloadError> {
+        let named = self.names.iter().zip(columns);
+        let kinds = named.map(|(name, column)| {
+            let told =
+                |(line, reason)| fault(line, format!("column {:?}: {reason}", clipped(name)));
+            column.kind().map_err(told)
+        });
+        kinds.collect()
     }
 
     /// The column that is the time of a row, and the time.

@@ -144,6 +144,43 @@ fn names_that_look_like_numbers_stay_text_and_so_does_their_column() {
 }
 
 #[test]
+fn a_word_among_many_numbers_is_refused_and_codes_are_text() {
+    let payload = |odd: &str| {
+        let rows = (0..100).map(|n| match n {
+            70 => format!("x,{odd}\n"),
+            n => format!("x,{n}\n"),
+        });
+        format!("id,v\n{}", rows.collect::<String>())
+    };
+    for (word, told) in [
+        (
+            "bad",
+            "line 72: column \"v\": the cell is \"bad\", and 99 of 100 cells are numbers: correct",
+        ),
+        (
+            "NaN",
+            "leave it empty where there is no value, or declare the column as text",
+        ),
+    ] {
+        assert!(
+            reason(&payload(word)).contains(told),
+            "{}",
+            reason(&payload(word))
+        );
+    }
+    for code in ["A12", "007", "1.2.3"] {
+        assert_eq!(
+            rows(&payload(code))[0].1[1].1,
+            Value::Text("0".into()),
+            "{code}"
+        );
+    }
+    let text = schema(ColumnType::Text, ColumnRole::Field);
+    let rows = rows_of(&payload("bad"), &context(Some(&text)));
+    assert_eq!(rows[70].1[1].1, Value::Text("bad".into()));
+}
+
+#[test]
 fn a_column_that_is_there_says_what_its_cells_are() {
     for role in [ColumnRole::Field, ColumnRole::Tag] {
         let held = schema(ColumnType::Text, role);

@@ -15,11 +15,7 @@ use crate::timestamp::{self, Unit};
 use scan::{Fault, Scan};
 
 /// Decodes a text that begins with a bracket, whole or not at all, to at most so many rows.
-pub(crate) fn decode(
-    text: &str,
-    unit: Unit,
-    max_rows: Option<usize>,
-) -> Result<Decoded<'_>, PayloadError> {
+pub(crate) fn decode(text: &str, unit: Unit, max_rows: usize) -> Result<Decoded<'_>, PayloadError> {
     decode_joined(text, unit, max_rows, JOINER)
 }
 
@@ -37,8 +33,8 @@ pub(crate) fn scalar(text: &str) -> Option<Result<Value<'_>, String>> {
 /// The paths of the first two fields of a row that are both called `column`, with the row.
 pub(crate) fn clash(text: &str, column: &str) -> Option<(usize, [String; 2])> {
     // The same fields in the same order, under the names that tell where they come from.
-    let joined = decode_joined(text, Unit::Auto, None, JOINER).ok()?;
-    let dotted = decode_joined(text, Unit::Auto, None, '.').ok()?;
+    let joined = decode_joined(text, Unit::Auto, usize::MAX, JOINER).ok()?;
+    let dotted = decode_joined(text, Unit::Auto, usize::MAX, '.').ok()?;
     let mut rows = joined.into_rows().zip(dotted.into_rows()).zip(1..);
     rows.find_map(|((joined, dotted), row)| {
         let names = joined.fields.iter().zip(&dotted.fields);
@@ -51,7 +47,7 @@ pub(crate) fn clash(text: &str, column: &str) -> Option<(usize, [String; 2])> {
 fn decode_joined(
     text: &str,
     unit: Unit,
-    max_rows: Option<usize>,
+    max_rows: usize,
     joiner: char,
 ) -> Result<Decoded<'_>, PayloadError> {
     let mut reader = Reader {

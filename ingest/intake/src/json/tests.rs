@@ -17,7 +17,7 @@ fn owned(value: &Value<'_>) -> Value<'static> {
 }
 
 fn rows(payload: &str) -> Vec<Shape> {
-    let decoded = decode(payload, Unit::Auto, None).expect(payload);
+    let decoded = decode(payload, Unit::Auto, 1_000).expect(payload);
     let rows = decoded.into_rows();
     rows.map(|row| {
         let fields = row.fields.iter();
@@ -36,7 +36,7 @@ fn text(text: &str) -> Value<'static> {
 }
 
 fn reason(payload: &str) -> String {
-    let refused = decode(payload, Unit::Auto, None);
+    let refused = decode(payload, Unit::Auto, 1_000);
     refused.expect_err(payload).to_string()
 }
 
@@ -148,7 +148,7 @@ fn the_best_name_that_says_when_is_the_time_and_the_others_stay_fields() {
     }
     let exact = rows(r#"{"ts":1631186545.04,"v":1}"#);
     assert_eq!(exact[0].0, Some(1_631_186_545_040_000_000));
-    let odd = decode(r#"{"Time":"2019-11-04T13:37:55","v":1}"#, Unit::Auto, None);
+    let odd = decode(r#"{"Time":"2019-11-04T13:37:55","v":1}"#, Unit::Auto, 1_000);
     let odd = odd.expect("decodes");
     let odd = odd.not_a_time().expect("told");
     assert_eq!(odd.field, "Time");
@@ -197,6 +197,8 @@ fn what_is_wrong_is_said() {
             reason(payload)
         );
     }
+    let many = decode(r#"{"a":1}{"a":2}{"a":3}"#, Unit::Auto, 2).expect_err("refused");
+    assert_eq!(many, PayloadError::TooManyRows { limit: 2 });
     for deep in [
         format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500)),
         format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500)),
@@ -247,7 +249,7 @@ fn damaged_payloads_never_panic_and_the_grammar_is_that_of_another_reader() {
         let Ok(text) = std::str::from_utf8(&bytes) else {
             continue;
         };
-        let ours = decode(text, Unit::Auto, None);
+        let ours = decode(text, Unit::Auto, 1_000);
         let theirs: Result<Vec<serde_json::Map<String, serde_json::Value>>, _> =
             serde_json::from_str(text);
         match (&ours, &theirs) {
