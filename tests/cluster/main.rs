@@ -20,3 +20,4 @@ mod replicated;
 mod sql;
 mod storage;
 mod tables;
+mod values;
