@@ -79,11 +79,14 @@ pub struct SecondaryStatus {
     /// End of what its queries see.
     #[serde(rename = "applied_lsn")]
     pub applied: Lsn,
-    /// Rows the primary has durable that its queries do not see.
-    pub lag_rows: u64,
+    /// Rows the primary has durable that its queries do not see; `None` where that is not known: it
+    /// is not connected and nothing is known to be missing, it was turned away, or this node has no
+    /// way to the primary.
+    pub lag_rows: Option<u64>,
     /// The same in bytes of log, in proportion within one segment.
-    pub lag_bytes: u64,
-    /// Age of the newest moment of this primary that it has wholly applied; `None`: not known yet.
+    pub lag_bytes: Option<u64>,
+    /// Age of the newest moment of the primary that it has wholly applied, growing while nothing is
+    /// heard; `None`: not known.
     pub lag_ms: Option<u64>,
     /// When the present or last connection began.
     #[serde(rename = "connected_unix_ms")]
@@ -237,9 +240,11 @@ pub struct FollowStatus {
     pub flushed: Lsn,
     /// End of what local queries see.
     pub applied: Lsn,
-    /// Rows that the primary announced and queries here do not see; `None` before the first
-    /// contact.
+    /// Rows that the primary announced and queries here do not see; `None` while nothing is known to
+    /// be missing and there is no way to the primary.
     pub lag_rows: Option<u64>,
+    /// Whether the primary has ever been heard.
+    pub is_met: bool,
     /// Age of the newest moment of the primary that is wholly applied; `None`: not known yet.
     pub lag_ms: Option<u64>,
     /// The most that `lag_ms` can be: the time since the primary was last heard counts in full.
@@ -264,6 +269,8 @@ pub enum FollowPhase {
     CatchingUp,
     /// Blocks come as they become durable.
     Streaming,
+    /// The upstream answers and has no way to the primary itself.
+    CutOff,
     /// The upstream, or this node, will not have the other.
     Refused,
     /// A full copy is being built while older data answers queries.
@@ -284,6 +291,7 @@ impl FollowPhase {
             Self::Bootstrapping => "bootstrapping",
             Self::CatchingUp => "catching_up",
             Self::Streaming => "streaming",
+            Self::CutOff => "cut_off",
             Self::Refused => "refused",
             Self::NeedsSnapshot => "needs_snapshot",
             Self::Failed => "failed",
@@ -291,7 +299,7 @@ impl FollowPhase {
         }
     }
 
-    /// Whether the upstream sends blocks.
+    /// Whether blocks of the primary can come.
     #[must_use]
     pub fn is_connected(self) -> bool {
         matches!(
@@ -308,6 +316,7 @@ impl From<&str> for FollowPhase {
             Self::Bootstrapping,
             Self::CatchingUp,
             Self::Streaming,
+            Self::CutOff,
             Self::Refused,
             Self::NeedsSnapshot,
             Self::Failed,
@@ -344,6 +353,7 @@ mod tests {
             "bootstrapping",
             "catching_up",
             "streaming",
+            "cut_off",
             "refused",
             "needs_snapshot",
             "failed",

@@ -42,6 +42,7 @@ impl Bootstrap {
         let (staging, follower) = opened.await.map_err(failed)?;
         let follower = follower?;
         state.bootstrapping(Some(staging.progress()));
+        state.staged(Some(follower.log().clone()));
         let staging = Arc::new(Mutex::new(staging));
         let cancel = CancellationToken::new();
         let (tell, filled) = watch::channel(false);

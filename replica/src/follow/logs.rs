@@ -196,6 +196,7 @@ impl LocalLogs {
     /// Ends an attempt to bring a log in; what was brought stays on the disk.
     async fn give_up(&mut self) -> Result<(), FollowError> {
         if let Some(bootstrapping) = self.bootstrapping.take() {
+            self.state.staged(None);
             bootstrapping.close().await.map_err(local)?;
         }
         Ok(())
@@ -253,6 +254,7 @@ impl LocalLogs {
             return Ok(());
         };
         let new = bootstrapping.follower.log().clone();
+        self.state.staged(None);
         let staging = bootstrapping.close().await.map_err(local)?;
         let old = match self.follower.take() {
             Some(follower) => self.retire(follower, &new).await?,

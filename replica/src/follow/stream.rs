@@ -232,6 +232,7 @@ impl ControlReader<'_> {
                     check_route(&route, &self.config.node_id)?;
                     self.state.routed(route);
                 }
+                Message::CutOff(cut) => self.state.cut_off(clip(&cut.reason)),
                 Message::End(end) => return Err(FollowError::EndedByPeer(clip(&end.reason))),
                 _ => return Err(FollowError::Protocol("an unexpected message".to_owned())),
             }

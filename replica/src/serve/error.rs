@@ -54,6 +54,7 @@ pub(crate) fn unexpected(message: &Message) -> ShipError {
         Message::FetchFrom(_) => "FetchFrom",
         Message::Report(_) => "Report",
         Message::Descendants(_) => "Descendants",
+        Message::CutOff(_) => "CutOff",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use wal::{Lsn, Position, Replicated, clock};
 
 use crate::lag::bytes_between;
-use crate::serve::entries::{Entries, Entry, Forgotten, Live, Peer};
+use crate::serve::entries::{Entries, Entry, Forgotten, Live, Peer, Reach};
 use crate::serve::source::Source;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
@@ -54,15 +54,24 @@ impl Registry {
         let durable = log
             .as_ref()
             .map_or(Lsn(0), |log| log.durable().borrow().lsn);
-        let mut all = self.entries().statuses(durable, Instant::now());
+        let primary = self.inner.source.lineage().primary_end(durable);
+        let end = Reach {
+            lsn: primary.unwrap_or(durable),
+            is_primary: primary.is_some(),
+        };
+        let mut all = self.entries().statuses(end, Instant::now());
         all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let lags = |status: &SecondaryStatus| status.lag_rows.is_some_and(|rows| rows > 0);
         // Sizes are summed up over every block: only when somebody lags, and outside the lock.
-        if let Some(log) = log.filter(|_| all.iter().any(|status| status.lag_rows > 0)) {
-            let segments = log.snapshot().segments();
-            for status in &mut all {
-                let pieces = segments.iter().map(|s| (s.first, s.end, s.bytes));
-                status.lag_bytes = bytes_between(pieces, status.applied, durable);
-            }
+        let segments = log
+            .filter(|_| all.iter().any(lags))
+            .map_or_else(Vec::new, |log| log.snapshot().segments());
+        for status in &mut all {
+            let pieces = segments.iter().map(|s| (s.first, s.end, s.bytes));
+            let applied = status.applied;
+            status.lag_bytes = status
+                .lag_rows
+                .map(|_| bytes_between(pieces, applied, durable));
         }
         all
     }
@@ -183,8 +192,7 @@ impl Registration {
 
     /// A heartbeat went out.
     pub(crate) fn beat(&self, beat: &Heartbeat) {
-        let (durable, now_ns) = (Lsn(beat.durable), beat.now_unix_ns);
-        self.update(|entry| entry.freshness.beat(durable, now_ns, Instant::now()));
+        self.update(|entry| entry.beat(beat, Instant::now()));
     }
 
     /// The secondary reported.

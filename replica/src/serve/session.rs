@@ -25,7 +25,8 @@ use crate::serve::registry::Registration;
 use crate::serve::shared::Shipping;
 use crate::wire::blocks::{self, Packer};
 use crate::wire::message::MAX_SUMMARIES;
-use crate::wire::{CaughtUp, Descendants, End, Message, NodeSummary, Report};
+use crate::wire::version::TELLS_CUT_OFF;
+use crate::wire::{CaughtUp, CutOff, Descendants, End, Message, NodeSummary, Report};
 
 /// Serves one secondary until its connection ends.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> SessionResult {
@@ -80,6 +81,7 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Se
         shipping,
         log: &log,
         registration: &registration,
+        protocol,
         limit,
         compresses: hello.compressions & ZSTD != 0,
         sent: AtomicU64::new(from.lsn.0),
@@ -128,6 +130,7 @@ struct Session<'a> {
     shipping: &'a Shipping,
     log: &'a Log,
     registration: &'a Registration,
+    protocol: u16,
     limit: Limit,
     /// Whether the secondary can undo it.
     compresses: bool,
@@ -200,7 +203,7 @@ impl Session<'_> {
         let mut durable = self.log.durable();
         let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
-        let (mut announced, mut route) = (false, None);
+        let (mut announced, mut route, mut cut) = (false, None, None);
         loop {
             let end = durable.borrow_and_update().lsn;
             let lineage = lineages.borrow_and_update().clone();
@@ -208,7 +211,14 @@ impl Session<'_> {
             if route.as_ref() != Some(&lineage.route()) {
                 let way = lineage.route();
                 sender.send(&Message::Route(way.clone())).await?;
-                route = Some(way);
+                (route, cut) = (Some(way), None);
+            }
+            if self.protocol >= TELLS_CUT_OFF && cut != lineage.cut {
+                cut.clone_from(&lineage.cut);
+                if let (Some(reason), false) = (&cut, lineage.rooted) {
+                    let reason = clip(reason);
+                    sender.send(&Message::CutOff(CutOff { reason })).await?;
+                }
             }
             let beat = lineage.heartbeat(self.log, end);
             self.registration.beat(&beat);

@@ -17,6 +17,8 @@ pub struct Lineage {
     pub hops: Vec<Hop>,
     /// Whether the last of them is the primary.
     pub rooted: bool,
+    /// Why it is not, where that is known.
+    pub(crate) cut: Option<String>,
     /// What a relay last heard of the primary; none on the primary itself.
     pub(crate) primary_clock: Option<PrimaryClock>,
 }
@@ -55,6 +57,13 @@ impl Lineage {
         }
     }
 
+    /// The primary's durable end, as far as it is known here while the own log ends at `end`; none
+    /// without a way to the primary.
+    pub(crate) fn primary_end(&self, end: Lsn) -> Option<Lsn> {
+        let heard = self.primary_clock.map_or(end, |clock| clock.durable);
+        self.rooted.then_some(heard.max(end))
+    }
+
     pub(crate) fn route(&self) -> Route {
         let wire = |hop: &Hop| WireHop {
             id: hop.id.clone(),
@@ -90,6 +99,7 @@ impl Source {
         let (keep_lineage, lineage) = watch::channel(Lineage {
             hops: vec![own],
             rooted: true,
+            cut: None,
             primary_clock: None,
         });
         Self {

@@ -84,8 +84,19 @@ async fn lag_is_told_of_the_primary_and_grows_when_the_relay_loses_it() {
     .await;
     let status = leaf.status();
     assert!(
-        !status.rooted && status.state == FollowPhase::Streaming,
+        !status.rooted && status.state == FollowPhase::CutOff && status.lag_rows.is_none(),
         "{status:?}"
+    );
+    let reason = status.reason.as_deref().unwrap_or_default();
+    assert!(
+        reason.starts_with("relay has no way to the primary: connecting: "),
+        "{reason}"
+    );
+    let below = relay.listener.as_ref().expect("a relay").registry();
+    let seen = below.secondaries();
+    assert!(
+        seen[0].lag_rows.is_none() && seen[0].lag_ms > Some(1_200),
+        "{seen:?}"
     );
     leaf.stop().await;
     relay.stop().await;

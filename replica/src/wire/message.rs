@@ -43,6 +43,8 @@ pub enum Message {
     Report(Report),
     /// Secondary that serves others: who they are.
     Descendants(Descendants),
+    /// Relay, from version 4 on, after a [`Message::Route`] without a way to the primary: why.
+    CutOff(CutOff),
 }
 
 /// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
@@ -271,6 +273,13 @@ pub struct Route {
     pub hops: Vec<WireHop>,
     /// Whether the last of them is the primary; else somebody on the way has lost contact.
     pub rooted: bool,
+}
+
+/// Why a relay has no way to the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct CutOff {
+    /// A sentence for people.
+    pub reason: String,
 }
 
 /// The end of a block.

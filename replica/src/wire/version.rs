@@ -37,7 +37,10 @@ impl fmt::Display for Versions {
 pub const PROTOCOL_MIN: u16 = 3;
 
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 4;
+
+/// From this version on a relay says why it has no way to the primary.
+pub const TELLS_CUT_OFF: u16 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -177,9 +177,10 @@ pub struct UpstreamStatus {
     pub received_lsn: u64,
     pub flushed_lsn: u64,
     pub applied_lsn: u64,
-    /// Null before the first contact.
+    /// Null while that is not known: without a way to the primary, where nothing is known to be
+    /// missing.
     pub lag_rows: Option<u64>,
-    /// Null: not known yet.
+    /// Grows while the primary is not heard; null: not known yet.
     pub lag_ms: Option<u64>,
     pub reconnects: u64,
     /// 0: never.
@@ -316,8 +317,8 @@ mod tests {
             received: Lsn(12),
             flushed: Lsn(12),
             applied: Lsn(11),
-            lag_rows: 1,
-            lag_bytes: 90,
+            lag_rows: Some(1),
+            lag_bytes: Some(90),
             lag_ms: Some(3),
             connected_at_unix_ms: 1,
             last_seen_unix_ms: 2,

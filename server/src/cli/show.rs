@@ -35,6 +35,11 @@ pub(super) fn show_moment(unix_ms: u64) -> String {
     moment.map_or_else(|| format!("{unix_ms} ms"), |moment| moment.to_string())
 }
 
+/// So many of something, if that is known.
+pub(super) fn count_if_known(number: Option<u64>, noun: &str) -> String {
+    number.map_or_else(|| format!("unknown {noun}s"), |number| count(number, noun))
+}
+
 /// How far behind a node is, in time.
 pub(super) fn show_lag(lag_ms: Option<u64>) -> String {
     lag_ms.map_or_else(|| "unknown ms".to_owned(), |ms| format!("{ms} ms"))

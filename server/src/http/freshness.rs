@@ -73,10 +73,26 @@ pub(crate) async fn await_fresh(node: &dyn HttpNode, max_lag_ms: u64) -> Result<
     let begun = Instant::now();
     loop {
         let checked = check_lag(node.lag_bound_ms(), max_lag_ms);
-        if checked.is_ok() || begun.elapsed() >= NEXT_WORD {
+        if checked.is_ok() {
             return checked;
         }
+        if begun.elapsed() >= NEXT_WORD {
+            return checked.map_err(|error| explained(error, node));
+        }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The same with why the node does not follow, where it does not.
+fn explained(error: ApiError, node: &dyn HttpNode) -> ApiError {
+    match (error, node.straying()) {
+        (ApiError::Lagging(said), Some((state, Some(reason)))) => {
+            ApiError::Lagging(format!("{said}; {state}: {reason}"))
+        }
+        (ApiError::Lagging(said), Some((state, None))) => {
+            ApiError::Lagging(format!("{said}; {state}"))
+        }
+        (error, _) => error,
     }
 }
 

@@ -37,7 +37,12 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
     let lag_ms = app.node.lag_ms();
     let role = app.node.role();
     // `status` is what clients of InfluxDB look for.
-    let body = json!({ "ready": true, "status": "ready", "role": role, "lag_ms": lag_ms });
+    let mut body = json!({ "ready": true, "status": "ready", "role": role, "lag_ms": lag_ms });
+    // It answers from what it holds, and says that nothing more comes.
+    if let Some((state, reason)) = app.node.straying() {
+        body["state"] = json!(state);
+        body["reason"] = json!(reason);
+    }
     let mut response = Json(body).into_response();
     headers::set_lag(response.headers_mut(), lag_ms);
     Ok(response)

@@ -14,6 +14,10 @@ pub(crate) trait HttpNode: Node {
     fn lag_bound_ms(&self) -> Option<u64> {
         self.lag_ms()
     }
+    /// Where a secondary does not follow the primary now: the state it is in, and why.
+    fn straying(&self) -> Option<(String, Option<String>)> {
+        None
+    }
     /// Where writes are taken, for the answer that refuses one on a secondary.
     fn primary_address(&self) -> Option<String>;
     /// Where rows are taken; `None` on a node that takes none.

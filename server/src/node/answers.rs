@@ -122,7 +122,11 @@ impl Node for PrimaryParts {
 
     fn replication(&self) -> Vec<ReplicationRow> {
         let durable = self.log.durable().borrow().lsn.0;
-        replication_rows::followers(&self.who, durable, self.secondaries().unwrap_or_default())
+        replication_rows::followers(
+            &self.who,
+            Some(durable),
+            self.secondaries().unwrap_or_default(),
+        )
     }
 }
 
@@ -215,12 +219,18 @@ impl SecondaryParts {
     fn nothing(&self, what: &str, follow: Option<&replica::FollowStatus>) -> String {
         match follow {
             Some(follow) if follow.state == FollowPhase::Bootstrapping => {
-                format!(
-                    "no {what} yet: a snapshot is on its way from {}",
-                    follow.upstream
-                )
+                let from = &follow.upstream;
+                let held_up = follow.reason.as_ref();
+                let held_up = held_up.map_or_else(String::new, |reason| format!("; {reason}"));
+                format!("no {what} yet: a snapshot is on its way from {from}{held_up}")
             }
-            Some(follow) => format!("no {what} yet: {} has not been reached", follow.upstream),
+            Some(follow) => match &follow.reason {
+                Some(reason) => format!(
+                    "no {what} yet: {}, asking {}: {reason}",
+                    follow.state, follow.upstream
+                ),
+                None => format!("no {what} yet: {} has not been reached", follow.upstream),
+            },
             None => format!(
                 "no {what} yet: {} has not been reached",
                 self.upstreams.join(", ")
@@ -240,7 +250,11 @@ impl Node for SecondaryParts {
 
     fn replication(&self) -> Vec<ReplicationRow> {
         let follow = self.follow();
-        let primary = follow.as_ref().map_or(0, |follow| follow.primary_durable.0);
+        // Whether it is what the primary's log ends at now shows in the lag.
+        let primary = follow
+            .as_ref()
+            .filter(|follow| follow.lag_rows.is_some())
+            .map(|follow| follow.primary_durable.0);
         let mut rows: Vec<ReplicationRow> = follow
             .map(|follow| replication_rows::upstream(&self.who, follow))
             .into_iter()
@@ -258,6 +272,15 @@ impl HttpNode for SecondaryParts {
 
     fn lag_bound_ms(&self) -> Option<u64> {
         self.follow()?.lag_bound_ms
+    }
+
+    fn straying(&self) -> Option<(String, Option<String>)> {
+        let follow = self.follow()?;
+        let follows = matches!(
+            follow.state,
+            FollowPhase::CatchingUp | FollowPhase::Streaming
+        );
+        (!follows).then(|| (follow.state.to_string(), follow.reason))
     }
 
     /// Through a relay only the primary's name is known.
@@ -290,9 +313,7 @@ impl HttpNode for SecondaryParts {
             return Some(reason);
         }
         let empty = log.snapshot().end().lsn == wal::Lsn(0);
-        let unmet = follow
-            .as_ref()
-            .is_none_or(|follow| follow.lag_rows.is_none());
+        let unmet = follow.as_ref().is_none_or(|follow| !follow.is_met);
         (empty && unmet).then(|| self.nothing("rows", follow.as_ref()))
     }
 

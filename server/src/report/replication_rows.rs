@@ -6,10 +6,11 @@ use replica::Descendant;
 
 use super::who::{PRIMARY, SECONDARY, Who};
 
-/// Those that follow this node, directly or through relays; `durable` is where its log ends.
+/// Those that follow this node, directly or through relays; `end` is where the primary's log ends,
+/// as far as it is known now.
 pub(crate) fn followers(
     own: &Who,
-    durable: u64,
+    end: Option<u64>,
     secondaries: Vec<replica::SecondaryStatus>,
 ) -> Vec<ReplicationRow> {
     let mut rows = Vec::new();
@@ -17,7 +18,7 @@ pub(crate) fn followers(
         let (relay, below) = (&secondary, &secondary.descendants);
         let indirect = below
             .iter()
-            .map(|summary| follower_of(own, durable, relay, summary));
+            .map(|summary| follower_of(own, end, relay, summary));
         let indirect: Vec<ReplicationRow> = indirect.collect();
         rows.push(follower(own, secondary));
         rows.extend(indirect);
@@ -36,8 +37,8 @@ fn follower(own: &Who, secondary: replica::SecondaryStatus) -> ReplicationRow {
         received_lsn: Some(secondary.received.0),
         flushed_lsn: Some(secondary.flushed.0),
         applied_lsn: Some(secondary.applied.0),
-        lag_rows: Some(secondary.lag_rows),
-        lag_bytes: Some(secondary.lag_bytes),
+        lag_rows: secondary.lag_rows,
+        lag_bytes: secondary.lag_bytes,
         lag_ms: secondary.lag_ms,
         reason: secondary.reason,
         id: secondary.id,
@@ -49,7 +50,7 @@ fn follower(own: &Who, secondary: replica::SecondaryStatus) -> ReplicationRow {
 /// One that follows `relay`, or somebody who does.
 fn follower_of(
     own: &Who,
-    durable: u64,
+    end: Option<u64>,
     relay: &replica::SecondaryStatus,
     summary: &Descendant,
 ) -> ReplicationRow {
@@ -69,7 +70,7 @@ fn follower_of(
         address: summary.address.clone(),
         state: summary.state.to_string(),
         applied_lsn: Some(summary.applied.0),
-        lag_rows: Some(durable.saturating_sub(summary.applied.0)),
+        lag_rows: end.map(|end| end.saturating_sub(summary.applied.0)),
         id: summary.id.clone(),
         via: via.clone(),
         hops,
@@ -154,8 +155,8 @@ mod tests {
             received: Lsn(10),
             flushed: Lsn(9),
             applied: Lsn(8),
-            lag_rows: 2,
-            lag_bytes: 200,
+            lag_rows: Some(2),
+            lag_bytes: Some(200),
             lag_ms: Some(4),
             connected_at_unix_ms: 1,
             last_seen_unix_ms: 2,
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn relays_come_before_those_that_follow_them() {
         let below = vec![summary("leaf", "inner"), summary("inner", "relay")];
-        let rows = followers(&own(), 10, vec![relay(below)]);
+        let rows = followers(&own(), Some(10), vec![relay(below)]);
         let shown: Vec<_> = rows
             .iter()
             .map(|row| (row.peer.as_str(), row.via.as_str(), row.hops, row.lag_rows))
@@ -183,7 +184,8 @@ mod tests {
     #[test]
     fn a_ring_in_what_peers_tell_ends() {
         let below = vec![summary("a", "b"), summary("b", "a"), summary("c", "nobody")];
-        let rows = followers(&own(), 10, vec![relay(below)]);
+        let rows = followers(&own(), None, vec![relay(below)]);
+        assert_eq!(rows[1].lag_rows, None, "nobody knows where the log ends");
         assert_eq!(rows.len(), 4);
         assert_eq!((rows[1].hops, rows[2].hops, rows[3].hops), (16, 16, 2));
     }

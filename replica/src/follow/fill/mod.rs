@@ -252,6 +252,8 @@ impl<S: Stage> Fill<S> {
     }
 
     fn say(&self, file: &str, reason: &str, pause: Duration) {
+        self.state
+            .waits_for(&format!("it waits for {file}: {reason}"));
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if quiet.is_news(reason, std::time::Instant::now()) {
             tracing::warn!(%file, %reason, ?pause, "bootstrapping waits for a file");

@@ -14,7 +14,7 @@ use wal::{Chain, Lsn, NodeCopy, Position};
 use crate::lag::Freshness;
 use crate::status::{Descendant, Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
-use crate::wire::{NodeSummary, Report};
+use crate::wire::{Heartbeat, NodeSummary, Report};
 
 /// Who connected, from where, and what it said of itself.
 #[derive(Clone, Debug)]
@@ -25,6 +25,14 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) protocol: u16,
     pub(crate) serves: String,
+}
+
+/// How far the log reaches that secondaries are measured against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    pub(crate) lsn: Lsn,
+    /// Whether that is where the primary's ends now, as far as can be known.
+    pub(crate) is_primary: bool,
 }
 
 /// What became of the wish to forget a secondary.
@@ -55,6 +63,8 @@ pub(crate) struct Entry {
     flushed: Position,
     applied: Lsn,
     pub(crate) freshness: Freshness,
+    /// What was last said to it of the primary.
+    beat: Option<Heartbeat>,
     first_seen_unix_ms: u64,
     connected_at_unix_ms: u64,
     last_seen_unix_ms: u64,
@@ -89,6 +99,7 @@ impl Entry {
             flushed: position,
             applied: Lsn(0),
             freshness: Freshness::default(),
+            beat: None,
             first_seen_unix_ms: now_ms,
             connected_at_unix_ms: now_ms,
             last_seen_unix_ms: now_ms,
@@ -140,12 +151,27 @@ impl Entry {
         moved
     }
 
-    fn view(&self, durable: Lsn, at: Instant) -> SecondaryStatus {
-        let lag_rows = durable.0.saturating_sub(self.applied.0);
-        let lag_ms = match lag_rows {
-            0 if self.freshness.is_known() => Some(0),
-            _ => self.freshness.lag_ms(self.applied, at),
-        };
+    /// A heartbeat went out. What only repeats is no word of the primary: a relay says again what
+    /// it last heard.
+    pub(crate) fn beat(&mut self, beat: &Heartbeat, at: Instant) {
+        if self.beat != Some(*beat) {
+            self.beat = Some(*beat);
+            self.freshness.beat(Lsn(beat.durable), beat.now_unix_ns, at);
+        }
+    }
+
+    /// Rows that are missing there: none is not known of a node that is not connected, and of one
+    /// that was turned away nothing is.
+    fn lag_rows(&self, end: Reach) -> Option<u64> {
+        let behind = end.lsn.0.saturating_sub(self.applied.0);
+        let is_known = self.live.is_some() && end.is_primary;
+        let is_turned_away = self.state == SecondaryState::Refused;
+        ((is_known || behind > 0) && !is_turned_away).then_some(behind)
+    }
+
+    fn view(&self, end: Reach, at: Instant) -> SecondaryStatus {
+        let is_turned_away = self.state == SecondaryState::Refused;
+        let lag_ms = self.freshness.lag_ms(self.applied, at);
         SecondaryStatus {
             name: self.peer.name.clone(),
             id: self.peer.id.clone(),
@@ -159,9 +185,9 @@ impl Entry {
             received: self.received,
             flushed: self.flushed.lsn,
             applied: self.applied,
-            lag_rows,
-            lag_bytes: 0,
-            lag_ms,
+            lag_rows: self.lag_rows(end),
+            lag_bytes: None,
+            lag_ms: lag_ms.filter(|_| !is_turned_away),
             connected_at_unix_ms: self.connected_at_unix_ms,
             last_seen_unix_ms: self.last_seen_unix_ms,
             reason: self.reason.clone(),
@@ -310,6 +336,7 @@ impl Entries {
             reported: false,
             applied: entry.applied.min(position.lsn),
             freshness: Freshness::default(),
+            beat: None,
             ..entry
         };
         self.by_id.insert(peer.id, entry);
@@ -371,7 +398,7 @@ impl Entries {
 
     /// Every status but for its bytes. Who is gone from here and connected behind somebody else is
     /// listed there.
-    pub(crate) fn statuses(&self, durable: Lsn, at: Instant) -> Vec<SecondaryStatus> {
+    pub(crate) fn statuses(&self, end: Reach, at: Instant) -> Vec<SecondaryStatus> {
         let live = self.by_id.values().filter(|entry| entry.live.is_some());
         let below: HashSet<&str> = live
             .flat_map(|entry| &entry.descendants)
@@ -380,7 +407,7 @@ impl Entries {
         let is_shown =
             |entry: &&Entry| entry.live.is_some() || !below.contains(entry.peer.id.as_str());
         let shown = self.by_id.values().filter(is_shown);
-        shown.map(|entry| entry.view(durable, at)).collect()
+        shown.map(|entry| entry.view(end, at)).collect()
     }
 
     /// Connected ones and those behind them.

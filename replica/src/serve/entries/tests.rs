@@ -46,8 +46,24 @@ fn disconnect(entries: &mut Entries, id: &str) {
     entry.state = SecondaryState::Disconnected;
 }
 
+/// The primary's own end.
+fn end(lsn: u64) -> Reach {
+    Reach {
+        lsn: Lsn(lsn),
+        is_primary: true,
+    }
+}
+
+fn beat(durable: u64, now_unix_ns: i64) -> Heartbeat {
+    Heartbeat {
+        durable,
+        now_unix_ns,
+        ..Heartbeat::default()
+    }
+}
+
 fn view(entries: &Entries, id: &str, durable: u64) -> SecondaryStatus {
-    let all = entries.statuses(Lsn(durable), Instant::now());
+    let all = entries.statuses(end(durable), Instant::now());
     all.into_iter().find(|s| s.id == id).expect("a status")
 }
 
@@ -69,16 +85,57 @@ fn a_secondary_connects_catches_up_and_streams() {
     let seen = view(&entries, "a", 100);
     assert_eq!(
         (seen.state, seen.lag_rows),
-        (SecondaryState::CatchingUp, 40)
+        (SecondaryState::CatchingUp, Some(40))
     );
     let entry = entries.by_id.get_mut("a").expect("an entry");
     entry.report(&report(100), true, 2_000);
     let seen = view(&entries, "a", 100);
     assert_eq!(
         (seen.state, seen.lag_rows, seen.lag_ms),
-        (SecondaryState::Streaming, 0, Some(0))
+        (SecondaryState::Streaming, Some(0), Some(0))
     );
     assert_eq!(seen.last_seen_unix_ms, 2_000);
+}
+
+#[test]
+fn no_lag_is_claimed_of_who_is_away_or_turned_away() {
+    let mut entries = Entries::new(4);
+    let start = Instant::now();
+    entries.register(peer("a"), at(10), false, 1).expect("room");
+    let entry = entries.by_id.get_mut("a").expect("an entry");
+    entry.beat(&beat(60, 5_000_000_000), start);
+    entry.report(&report(60), true, 2);
+    let at_once = entries.statuses(end(60), start);
+    assert_eq!((at_once[0].lag_rows, at_once[0].lag_ms), (Some(0), Some(0)));
+    disconnect(&mut entries, "a");
+    let later = start + std::time::Duration::from_secs(30);
+    let away = entries.statuses(end(60), later);
+    assert_eq!((away[0].lag_rows, away[0].lag_ms), (None, Some(30_000)));
+    // What came since is missing there for certain.
+    let away = entries.statuses(end(65), later);
+    assert_eq!(away[0].lag_rows, Some(5));
+    entries.refused(peer("a"), at(7), "another log".to_owned(), 3);
+    let refused = entries.statuses(end(65), later);
+    assert_eq!((refused[0].lag_rows, refused[0].lag_ms), (None, None));
+}
+
+#[test]
+fn a_node_without_a_way_to_the_primary_claims_no_lag_of_those_below() {
+    let mut entries = Entries::new(4);
+    let start = Instant::now();
+    entries.register(peer("a"), at(10), false, 1).expect("room");
+    let entry = entries.by_id.get_mut("a").expect("an entry");
+    entry.report(&report(60), true, 2);
+    let repeated = beat(60, 5_000_000_000);
+    let later = start + std::time::Duration::from_secs(30);
+    entry.beat(&repeated, start);
+    entry.beat(&repeated, later);
+    let cut_off = Reach {
+        lsn: Lsn(60),
+        is_primary: false,
+    };
+    let seen = entries.statuses(cut_off, later);
+    assert_eq!((seen[0].lag_rows, seen[0].lag_ms), (None, Some(30_000)));
 }
 
 #[test]
@@ -198,7 +255,7 @@ fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
     assert_eq!((replicated.by(2), replicated.by(3)), (Lsn(50), Lsn(0)));
     // Back behind the relay, it is listed there alone.
     disconnect(&mut entries, "leaf");
-    let all = entries.statuses(Lsn(100), Instant::now());
+    let all = entries.statuses(end(100), Instant::now());
     assert_eq!(all.len(), 1);
 }
 

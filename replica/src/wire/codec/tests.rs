@@ -163,6 +163,12 @@ fn words_since_3() -> Vec<(Message, &'static str)> {
             "1f0000000ca0a1a2a3a4a5a6a7a8a9aaabacadaeaf086d616e6966657374fc00001000",
         ),
         (
+            Message::CutOff(CutOff {
+                reason: "no".to_owned(),
+            }),
+            "040000000f026e6f",
+        ),
+        (
             report(),
             "270000000dfb2c01faf9fdefcdab896745230102fdefcdab8967452301c807644009fdefcdab8967452301",
         ),

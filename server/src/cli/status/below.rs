@@ -7,7 +7,7 @@ use replica::{Descendant, SecondaryState, SecondaryStatus};
 
 use super::tree::Branch;
 use crate::api::status::Status;
-use crate::cli::show::{count, show_bytes, show_lag, show_moment};
+use crate::cli::show::{count_if_known, show_bytes, show_lag, show_moment};
 
 /// One node that is known of, and where it stands.
 struct Known<'a> {
@@ -25,8 +25,8 @@ struct Known<'a> {
 #[derive(Clone, Copy)]
 enum Told<'a> {
     Here(&'a SecondaryStatus),
-    /// By a relay; and the end of the log.
-    Relayed(&'a Descendant, u64),
+    /// By a relay; and the end of the log, where that is known.
+    Relayed(&'a Descendant, Option<u64>),
 }
 
 /// Those below the node that was asked.
@@ -50,7 +50,11 @@ pub(super) fn branches(status: &Status) -> Vec<Branch> {
 
 fn known(status: &Status) -> Vec<Known<'_>> {
     let here = status.log.as_ref().map_or(0, |log| log.lsn);
-    let end = status.upstream.as_ref().map_or(0, |up| up.lsn).max(here);
+    let end = match &status.upstream {
+        // Without a way to the primary nobody knows where its log ends now.
+        Some(up) => up.lag_rows.map(|_| up.lsn.max(here)),
+        None => Some(here),
+    };
     let mut known = Vec::new();
     for secondary in status.secondaries.iter().flatten() {
         let told_by = known.len();
@@ -134,14 +138,16 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
     } else {
         "relay"
     };
+    let bytes = secondary.lag_bytes;
+    let bytes = bytes.map(|bytes| format!(", {}", show_bytes(bytes)));
     let head = format!(
-        "{}  {role}  {}  {}  lsn {}  lag {}, {}, {}",
+        "{}  {role}  {}  {}  lsn {}  lag {}{}, {}",
         secondary.name,
         secondary.address,
         secondary.state,
         secondary.applied,
-        count(secondary.lag_rows, "row"),
-        show_bytes(secondary.lag_bytes),
+        count_if_known(secondary.lag_rows, "row"),
+        bytes.unwrap_or_default(),
         show_lag(secondary.lag_ms)
     );
     let mut lines = Vec::new();
@@ -164,8 +170,9 @@ fn direct(secondary: &SecondaryStatus, role: &str) -> Branch {
     }
 }
 
-fn relayed(told: &Descendant, role: &str, end: u64) -> Branch {
-    let lag = count(end.saturating_sub(told.applied.0), "row");
+fn relayed(told: &Descendant, role: &str, end: Option<u64>) -> Branch {
+    let lag = end.map(|end| end.saturating_sub(told.applied.0));
+    let lag = count_if_known(lag, "row");
     Branch::new(format!(
         "{}  {role}  {}  {}  lsn {}  lag {lag}",
         told.name, told.address, told.state, told.applied

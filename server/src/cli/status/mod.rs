@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use replica::FollowPhase;
 
-use super::show::{count, show_bytes, show_lag, show_moment, show_time};
+use super::show::{count, count_if_known, show_bytes, show_lag, show_moment, show_time};
 use crate::api::status::{LogStatus, Status, UpstreamStatus};
 use crate::cli::client::{Client, ClientError};
 use crate::report::accounting::{AtRisk, Stages};
@@ -61,7 +61,10 @@ fn above(upstream: &UpstreamStatus, asked: Branch) -> Branch {
             branch.head.push_str(&format!("  lsn {}", upstream.lsn));
             return branch;
         }
-        branch.head.push_str("  not reached");
+        branch.head.push_str(match upstream.state {
+            FollowPhase::Refused => "  REFUSED",
+            _ => "  not reached",
+        });
     }
     let head = format!("no way to the primary  lsn {} when heard", upstream.lsn);
     Branch {
@@ -103,9 +106,7 @@ fn asked(status: &Status) -> Branch {
 }
 
 fn lag(upstream: &UpstreamStatus) -> String {
-    let rows = upstream
-        .lag_rows
-        .map_or_else(|| "unknown rows".to_owned(), |rows| count(rows, "row"));
+    let rows = count_if_known(upstream.lag_rows, "row");
     format!("lag {rows}, {}", show_lag(upstream.lag_ms))
 }
 

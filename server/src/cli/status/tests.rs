@@ -256,6 +256,27 @@ fn no_way_to_the_primary_is_said_at_the_top() {
 }
 
 #[test]
+fn who_is_turned_away_or_away_claims_no_lag() {
+    let upstream = Told::upstream("refused").and(json!({
+        "lag_rows": null, "reason": "its certificate is revoked",
+    }));
+    assert_eq!(
+        Told::following(upstream).lines()[..3],
+        [
+            "no way to the primary  lsn 22 when heard",
+            "`-- p:7441  upstream  REFUSED",
+            "    `-- s  secondary  refused  epoch 1  lsn 20  lag unknown rows, 9 ms  <- asked",
+        ]
+    );
+    let unknown = json!({"lag_rows": null, "lag_bytes": null, "lag_ms": null});
+    let refused = Told::secondary("a", "a1", "refused").and(unknown);
+    assert_eq!(
+        Told::primary([refused]).lines()[3],
+        "`-- a  secondary  10.0.0.2:9  refused  lsn 18  lag unknown rows, unknown ms"
+    );
+}
+
+#[test]
 fn an_upstream_of_an_earlier_version_tells_no_way() {
     assert_eq!(
         Told::following(Told::upstream("streaming")).lines()[..2],

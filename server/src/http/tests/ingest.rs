@@ -17,6 +17,7 @@ pub(super) fn primary(dir: &Path) -> (Committer, Router) {
     let paths = paths_of(Fake {
         log: Some(log),
         lag_ms: Some(0),
+        straying: None,
         intake: Some(Arc::new(intake)),
     });
     (committer, paths)

@@ -25,6 +25,7 @@ use super::*;
 struct Fake {
     log: Option<wal::Log>,
     lag_ms: Option<u64>,
+    straying: Option<&'static str>,
     intake: Option<Arc<Intake>>,
 }
 
@@ -57,6 +58,11 @@ impl HttpNode for Fake {
 
     fn intake(&self) -> Option<Arc<Intake>> {
         self.intake.clone()
+    }
+
+    fn straying(&self) -> Option<(String, Option<String>)> {
+        let reason = self.straying?;
+        Some(("cut_off".to_owned(), Some(reason.to_owned())))
     }
 
     fn primary_address(&self) -> Option<String> {
@@ -252,6 +258,30 @@ async fn an_answer_is_never_staler_than_it_may_be_and_tells_the_lag_it_was_judge
             assert_eq!(answer.header("x-headwater-lag-ms"), "600");
         }
     }
+    committer.stop().expect("a clean stop");
+}
+
+#[tokio::test]
+async fn a_node_that_is_ready_and_does_not_follow_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, _) = filled(dir.path(), 1);
+    let paths = paths_of(Fake {
+        log: Some(committer.log().clone()),
+        lag_ms: Some(600),
+        straying: Some("relay-1 has no way to the primary"),
+        ..Fake::default()
+    });
+    let answer = get_from(&paths, "/ready").await;
+    let expected = json!({
+        "ready": true, "role": "secondary", "lag_ms": 600, "state": "cut_off",
+        "reason": "relay-1 has no way to the primary",
+    });
+    assert_eq!((answer.status, answer.body), (200, expected));
+    let answer = get_from(&paths, "/ready?max_lag_ms=599").await;
+    assert_eq!(answer.status, 503);
+    let expected = "this node lags 600 ms, more than the 599 ms asked for; cut_off: relay-1 has no \
+                    way to the primary";
+    assert_eq!(answer.body["error"], expected);
     committer.stop().expect("a clean stop");
 }
 

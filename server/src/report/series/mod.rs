@@ -3,12 +3,14 @@
 
 mod ingest;
 mod queries;
+mod replication;
 
 use crate::report::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::report::metrics::{Exposition, seconds};
 use crate::report::view::View;
 pub(crate) use ingest::{intake, mqtt};
 pub(crate) use queries::queries;
+pub(crate) use replication::{follow, secondaries};
 
 pub(crate) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
@@ -245,145 +247,6 @@ fn risk(text: &mut Exposition, at_risk: &AtRisk) {
         "Age of the oldest of those rows; 0: there are none.",
         at_risk.ms,
     );
-}
-
-pub(crate) fn secondaries(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
-    let label = ["secondary", "id"];
-    let all = |value: fn(&replica::SecondaryStatus) -> u64| {
-        secondaries
-            .iter()
-            .map(move |secondary| (who(secondary), value(secondary)))
-    };
-    text.gauges(
-        "headwater_replica_connected",
-        "1 while the secondary is connected.",
-        label,
-        all(|secondary| u64::from(secondary.state.is_connected())),
-    );
-    text.gauges(
-        "headwater_replica_applied_lsn",
-        "Everything below can be queried on the secondary.",
-        label,
-        all(|secondary| secondary.applied.0),
-    );
-    text.gauges(
-        "headwater_replica_lag_rows",
-        "Rows that are durable here and cannot be queried on the secondary yet.",
-        label,
-        all(|secondary| secondary.lag_rows),
-    );
-    text.gauges(
-        "headwater_replica_lag_bytes",
-        "The same in bytes of log.",
-        label,
-        all(|secondary| secondary.lag_bytes),
-    );
-    text.gauges(
-        "headwater_replica_flushed_lsn",
-        "Everything below is on the secondary's disk.",
-        label,
-        all(|secondary| secondary.flushed.0),
-    );
-    text.gauges(
-        "headwater_replica_descendants",
-        "Secondaries that follow this one, directly or not.",
-        label,
-        all(|secondary| secondary.descendants.len() as u64),
-    );
-    text.gauges(
-        "headwater_replica_files_differ",
-        "1 while the secondary's Parquet files are not those of this node.",
-        label,
-        all(|secondary| u64::from(secondary.files_differ)),
-    );
-    let known = secondaries
-        .iter()
-        .filter_map(|secondary| Some((who(secondary), secondary.lag_ms?)));
-    text.gauges(
-        "headwater_replica_lag_ms",
-        "Age of the newest moment that the secondary has wholly applied.",
-        label,
-        known,
-    );
-}
-
-/// Two of them may have one name.
-fn who(secondary: &replica::SecondaryStatus) -> [String; 2] {
-    [secondary.name.clone(), secondary.id.clone()]
-}
-
-pub(crate) fn follow(text: &mut Exposition, follow: &replica::FollowStatus) {
-    let connected = u64::from(follow.state.is_connected());
-    text.gauge(
-        "headwater_upstream_connected",
-        "1 while the upstream is connected.",
-        connected,
-    );
-    text.gauge(
-        "headwater_upstream_lsn",
-        "End of the primary's log, as last heard.",
-        follow.primary_durable,
-    );
-    text.counter(
-        "headwater_upstream_reconnects_total",
-        "Attempts to connect after the first.",
-        follow.reconnects,
-    );
-    healing(text, follow);
-    text.gauge(
-        "headwater_applied_lsn",
-        "Everything below can be queried here.",
-        follow.applied,
-    );
-    if let Some(rows) = follow.lag_rows {
-        let help = "Rows that the primary announced and that cannot be queried here yet.";
-        text.gauge("headwater_lag_rows", help, rows);
-    }
-    if let Some(ms) = follow.lag_ms {
-        let help = "Age of the newest moment of the primary that is wholly applied here.";
-        text.gauge("headwater_lag_ms", help, ms);
-    }
-}
-
-/// What a secondary has done to be its primary's equal again.
-fn healing(text: &mut Exposition, follow: &replica::FollowStatus) {
-    text.gauge(
-        "headwater_upstream_hops",
-        "Links between this node and the primary; 0: not known.",
-        if follow.rooted { follow.route.len() } else { 0 },
-    );
-    text.counter(
-        "headwater_upstream_snapshots_total",
-        "Snapshots taken in.",
-        follow.snapshots,
-    );
-    text.counter(
-        "headwater_upstream_divergences_total",
-        "Times that the local log was found to have diverged.",
-        follow.divergences,
-    );
-    text.gauge(
-        "headwater_replica_diverged",
-        "Diverged ends of the log that were put aside and are still there.",
-        follow.diverged.len(),
-    );
-    text.gauge(
-        "headwater_replica_diverged_rows",
-        "Rows in them.",
-        follow.diverged.iter().map(|one| one.rows).sum::<u64>(),
-    );
-    if let Some(bootstrap) = &follow.bootstrap {
-        text.gauge(
-            "headwater_bootstrap_bytes",
-            "Bytes of the snapshot that is brought in.",
-            bootstrap.bytes,
-        );
-        text.gauge(
-            "headwater_bootstrap_held_bytes",
-            "Of those, bytes that are here.",
-            bootstrap.bytes_held,
-        );
-    }
 }
 
 #[cfg(test)]

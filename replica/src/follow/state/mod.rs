@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use wal::{BootstrapProgress, Diverged, Log, Lsn, clock};
 
+use crate::error::clip;
 use crate::lag::Freshness;
 use crate::serve::source::{Lineage, PrimaryClock};
 use crate::status::{FollowPhase, FollowStatus, Hop};
@@ -30,9 +31,18 @@ struct Inner {
     received: Lsn,
     caught_up_at: Option<Lsn>,
     freshness: Freshness,
+    /// Whether this connection has brought a word of the primary; without one nobody knows how many
+    /// rows are missing here.
+    is_heard: bool,
+    /// Why the upstream has no way to the primary, if it says so.
+    cut: Option<String>,
     reconnects: u64,
     last_contact_unix_ms: u64,
     bootstrap: Option<BootstrapProgress>,
+    /// The log that is brought in.
+    staged: Option<Log>,
+    /// Why bootstrapping waits.
+    waits_for: Option<String>,
     snapshots: u64,
     divergences: u64,
     diverged: Vec<Diverged>,
@@ -69,6 +79,7 @@ impl FollowState {
         // What was known of the other one says nothing of this one.
         self.inner.send_modify(|inner| {
             inner.freshness = Freshness::default();
+            inner.is_heard = false;
             inner.primary_durable = Lsn(0);
             inner.received = position;
         });
@@ -112,10 +123,12 @@ impl FollowState {
                 (FollowPhase::Connecting, Some(_)) => bootstrapping,
                 (phase, _) => phase,
             };
-            inner.reason = Some(reason);
+            inner.reason = Some(reason.clone());
             inner.route = Route::default();
+            inner.is_heard = false;
+            inner.cut = None;
         });
-        self.stand(Route::default());
+        self.stand(Route::default(), Some(format!("{phase}: {reason}")));
     }
 
     /// Another attempt begins. The state stays: a refused node is not "connecting" in between.
@@ -126,21 +139,47 @@ impl FollowState {
     /// Whom the upstream follows. While another log is brought in, what this node serves is not on
     /// that way: those below must not diverge from it as if it were the primary's.
     pub(crate) fn routed(&self, route: Route) {
-        let rooted = route.rooted && self.inner.borrow().bootstrap.is_none();
-        self.stand(Route {
+        let is_bootstrapping = self.inner.borrow().bootstrap.is_some();
+        let rooted = route.rooted && !is_bootstrapping;
+        let cut = match (route.rooted, is_bootstrapping) {
+            (true, true) => Some("it brings in another copy of the log".to_owned()),
+            (true, false) => None,
+            // The upstream's own reason comes next.
+            (false, _) => Some(no_way(&route, None)),
+        };
+        let way = Route {
             rooted,
             ..route.clone()
+        };
+        self.stand(way, cut);
+        self.inner.send_modify(|inner| {
+            inner.is_heard &= route.rooted;
+            inner.cut = None;
+            inner.route = route;
         });
-        self.inner.send_modify(|inner| inner.route = route);
     }
 
-    fn stand(&self, route: Route) {
+    /// Why the upstream has no way to the primary.
+    pub(crate) fn cut_off(&self, reason: String) {
+        let mut said = None;
+        self.inner.send_modify(|inner| {
+            if !inner.route.rooted {
+                said = Some(no_way(&inner.route, Some(&reason)));
+                inner.cut = Some(reason);
+            }
+        });
+        if said.is_some() {
+            self.lineage.send_modify(|lineage| lineage.cut = said);
+        }
+    }
+
+    fn stand(&self, route: Route, cut: Option<String>) {
         let Route { hops, rooted } = route;
         let own = std::iter::once(self.own.clone());
         let hops: Vec<Hop> = own.chain(hops.into_iter().map(Hop::from)).collect();
         self.lineage.send_if_modified(|lineage| {
-            let changed = lineage.hops != hops || lineage.rooted != rooted;
-            (lineage.hops, lineage.rooted) = (hops, rooted);
+            let changed = lineage.hops != hops || lineage.rooted != rooted || lineage.cut != cut;
+            (lineage.hops, lineage.rooted, lineage.cut) = (hops, rooted, cut);
             changed
         });
     }
@@ -160,6 +199,7 @@ impl FollowState {
             if is_news {
                 inner.primary_clock = Some(reported);
                 inner.primary_durable = durable;
+                inner.is_heard = true;
                 inner.freshness.beat(durable, now_unix_ns, at);
             }
         });
@@ -198,13 +238,29 @@ impl FollowState {
 
     /// How far the snapshot under way is; none: it is in force, or given up.
     pub(crate) fn bootstrapping(&self, progress: Option<BootstrapProgress>) {
-        self.inner.send_modify(|inner| inner.bootstrap = progress);
+        self.inner.send_modify(|inner| {
+            if progress.is_none_or(|now| inner.bootstrap.is_none_or(|old| is_further(now, old))) {
+                inner.waits_for = None;
+            }
+            inner.bootstrap = progress;
+        });
+    }
+
+    /// The log that is brought in; none: no more.
+    pub(crate) fn staged(&self, log: Option<Log>) {
+        self.inner.send_modify(|inner| inner.staged = log);
+    }
+
+    /// Why bootstrapping waits, until it goes on.
+    pub(crate) fn waits_for(&self, reason: &str) {
+        self.inner
+            .send_modify(|inner| inner.waits_for = Some(clip(reason)));
     }
 
     /// A snapshot was taken in.
     pub(crate) fn bootstrapped(&self) {
         self.inner.send_modify(|inner| {
-            inner.bootstrap = None;
+            (inner.bootstrap, inner.staged, inner.waits_for) = (None, None, None);
             inner.snapshots += 1;
         });
     }
@@ -232,10 +288,11 @@ impl FollowState {
             .map_or(Lsn(0), |log| log.durable().borrow().lsn);
         let applied = log.as_ref().map_or(Lsn(0), |log| log.snapshot().end().lsn);
         let inner = self.inner.borrow();
-        let lag_rows = inner.primary_durable.0.saturating_sub(applied.0);
+        let behind = inner.primary_durable.0.saturating_sub(applied.0);
+        let (state, reason) = inner.standing(log.as_ref());
         FollowStatus {
-            state: inner.phase,
-            reason: inner.reason.clone(),
+            state,
+            reason,
             upstream: inner.upstream.clone(),
             upstreams: upstreams.to_vec(),
             route: inner.route.hops.iter().cloned().map(Hop::from).collect(),
@@ -250,7 +307,9 @@ impl FollowState {
             received: inner.received.max(flushed),
             flushed,
             applied,
-            lag_rows: inner.freshness.is_known().then_some(lag_rows),
+            // What is known to be missing is; that nothing is, nobody knows without the primary.
+            lag_rows: (inner.is_heard || behind > 0).then_some(behind),
+            is_met: inner.freshness.is_known(),
             lag_ms: inner.freshness.lag_ms(applied, at),
             lag_bound_ms: inner.freshness.bound_ms(applied, at),
             reconnects: inner.reconnects,
@@ -260,6 +319,24 @@ impl FollowState {
 }
 
 impl Inner {
+    /// The state to show and the reason for it: an upstream that has no way to the primary streams
+    /// nothing, however well it answers.
+    fn standing(&self, log: Option<&Log>) -> (FollowPhase, Option<String>) {
+        let flows = matches!(self.phase, FollowPhase::CatchingUp | FollowPhase::Streaming);
+        if flows && !self.route.hops.is_empty() && !self.route.rooted {
+            let reason = no_way(&self.route, self.cut.as_deref());
+            return (FollowPhase::CutOff, Some(reason));
+        }
+        let staged = self.bootstrap.and(self.staged.as_ref());
+        let stalled = [staged, log].into_iter().flatten();
+        let stalled = stalled
+            .filter_map(|log| log.stalled().borrow().clone())
+            .next();
+        let waits_for = self.bootstrap.and(self.waits_for.clone());
+        let reason = stalled.or(waits_for).or_else(|| self.reason.clone());
+        (self.phase, reason)
+    }
+
     fn settle(&mut self, applied: Lsn) {
         let reached = self.caught_up_at.is_some_and(|at| applied >= at);
         if reached && self.phase == FollowPhase::CatchingUp {
@@ -269,143 +346,17 @@ impl Inner {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::wire::WireHop;
-
-    fn fresh() -> FollowState {
-        FollowState::new(None, hop("own"))
-    }
-
-    fn hop(id: &str) -> Hop {
-        Hop {
-            id: id.to_owned(),
-            name: id.to_owned(),
-        }
-    }
-
-    /// The way of who follows the primary.
-    fn rooted() -> Route {
-        Route {
-            hops: vec![WireHop::default()],
-            rooted: true,
-        }
-    }
-
-    fn status(state: &FollowState) -> FollowStatus {
-        state.status(&[], Instant::now())
-    }
-
-    fn phase(state: &FollowState) -> FollowPhase {
-        status(state).state
-    }
-
-    #[test]
-    fn nothing_is_known_before_the_first_contact() {
-        let state = fresh();
-        state.trying("primary:7441");
-        let status = status(&state);
-        assert_eq!(status.state, FollowPhase::Connecting);
-        assert_eq!(status.upstream, "primary:7441");
-        assert_eq!((status.lag_rows, status.lag_ms), (None, None));
-        assert_eq!(status.last_contact_unix_ms, 0);
-        assert_eq!(status.log_id, None);
-    }
-
-    #[test]
-    fn streaming_begins_when_what_was_announced_is_applied() {
-        let state = fresh();
-        state.welcomed(false);
-        assert_eq!(phase(&state), FollowPhase::CatchingUp);
-        state.applied(Lsn(10), 1);
-        assert_eq!(phase(&state), FollowPhase::CatchingUp);
-        state.caught_up(Lsn(20), Lsn(10));
-        assert_eq!(phase(&state), FollowPhase::CatchingUp);
-        state.applied(Lsn(20), 2);
-        assert_eq!(phase(&state), FollowPhase::Streaming);
-        state.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(phase(&state), FollowPhase::Connecting);
-        state.caught_up(Lsn(20), Lsn(20));
-        assert_eq!(phase(&state), FollowPhase::Connecting);
-        state.welcomed(false);
-        assert_eq!(phase(&state), FollowPhase::CatchingUp);
-        assert_eq!(status(&state).reason.as_deref(), Some("gone"));
-        state.caught_up(Lsn(20), Lsn(20));
-        assert_eq!(status(&state).reason, None);
-    }
-
-    #[test]
-    fn a_refusal_stays_visible_through_retries() {
-        let state = fresh();
-        state.ended(FollowPhase::Refused, "another log".to_owned());
-        state.retrying();
-        let status = status(&state);
-        assert_eq!(status.state, FollowPhase::Refused);
-        assert_eq!(status.reason.as_deref(), Some("another log"));
-        assert_eq!(status.reconnects, 1);
-    }
-
-    #[test]
-    fn contact_and_its_loss_show_in_the_lag() {
-        let state = fresh();
-        let start = Instant::now();
-        state.routed(rooted());
-        state.beat(Lsn(0), 5_000_000_000, start);
-        let status = state.status(&[], start);
-        assert_eq!((status.lag_rows, status.lag_ms), (Some(0), Some(0)));
-        assert!(status.last_contact_unix_ms > 0);
-        let later = state.status(&[], start + Duration::from_secs(30));
-        assert_eq!(later.lag_ms, Some(30_000));
-    }
-
-    #[test]
-    fn a_relay_that_repeats_itself_is_no_word_of_the_primary() {
-        let state = fresh();
-        let start = Instant::now();
-        state.routed(rooted());
-        state.beat(Lsn(0), 5_000_000_000, start);
-        state.beat(Lsn(0), 5_000_000_000, start + Duration::from_secs(30));
-        let later = state.status(&[], start + Duration::from_secs(30));
-        assert_eq!(later.lag_ms, Some(30_000));
-    }
-
-    #[test]
-    fn the_way_to_the_primary_is_told_on_and_forgotten_with_the_connection() {
-        let state = fresh();
-        let primary = WireHop {
-            id: "p".to_owned(),
-            name: "p".to_owned(),
-        };
-        let route = Route {
-            hops: vec![primary],
-            rooted: true,
-        };
-        state.routed(route);
-        let lineage = state.lineage().borrow().clone();
-        assert_eq!(lineage.hops, [hop("own"), hop("p")]);
-        assert!(lineage.rooted && !lineage.is_primary());
-        assert_eq!(status(&state).route, [hop("p")]);
-        state.ended(FollowPhase::Connecting, "gone".to_owned());
-        let lineage = state.lineage().borrow().clone();
-        assert!(lineage.hops == [hop("own")] && !lineage.rooted);
-    }
-
-    #[test]
-    fn a_snapshot_under_way_stays_visible_without_contact() {
-        let state = fresh();
-        state.bootstrapping(Some(BootstrapProgress::default()));
-        state.welcomed(true);
-        assert_eq!(phase(&state), FollowPhase::Bootstrapping);
-        state.ended(FollowPhase::Connecting, "gone".to_owned());
-        assert_eq!(phase(&state), FollowPhase::Bootstrapping);
-        state.bootstrapped();
-        state.welcomed(false);
-        assert_eq!(
-            (phase(&state), status(&state).snapshots),
-            (FollowPhase::CatchingUp, 1)
-        );
-    }
+/// Whether more is here than before.
+fn is_further(now: BootstrapProgress, before: BootstrapProgress) -> bool {
+    (now.files_held, now.bytes_held) > (before.files_held, before.bytes_held)
 }
+
+/// The sentence about an upstream that has no way to the primary.
+fn no_way(route: &Route, cut: Option<&str>) -> String {
+    let name = route.hops.first().map_or("", |hop| hop.name.as_str());
+    let why = cut.unwrap_or("it does not say why; its own status does");
+    clip(&format!("{name} has no way to the primary: {why}"))
+}
+
+#[cfg(test)]
+mod tests;
