@@ -3,9 +3,11 @@
 //! either.
 
 use std::io;
+use std::mem::{self, Discriminant};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::fault::CertFault;
 use crate::wire::CodecError;
 
 /// Why log shipping cannot be set up.
@@ -48,21 +50,25 @@ pub enum ReplicaError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error(
-        "the peer's certificate is not accepted ({0}): both nodes need certificates of one cluster CA"
+        "the certificate of {} is not accepted here: {fault}; {}",
+        .name.as_deref().unwrap_or("the peer"),
+        .fault.advice()
     )]
-    PeerCertificate(String),
+    PeerCertificate {
+        /// What it calls itself.
+        name: Option<String>,
+        fault: CertFault,
+    },
     #[error(
-        "the peer does not accept this node's certificate ({0}): both nodes need certificates of one cluster CA"
+        "{} does not accept the certificate of this node: {fault}; {}",
+        .peer.as_deref().unwrap_or("the peer"),
+        .fault.advice()
     )]
-    OwnCertificate(String),
-    #[error(
-        "the peer's certificate is revoked, by the list crl.pem of this node: the peer needs a new one from `headwater certs node`"
-    )]
-    PeerRevoked,
-    #[error(
-        "the peer does not accept this node's certificate, which is revoked ({0}): this node needs a new one from `headwater certs node`"
-    )]
-    OwnRevoked(String),
+    OwnCertificate {
+        /// Common name of its own.
+        peer: Option<String>,
+        fault: CertFault,
+    },
     #[error("the peer closed the connection: {reason}")]
     Closed { code: u64, reason: String },
     #[error("the peer has not been heard of for too long")]
@@ -83,12 +89,33 @@ impl LinkError {
     pub(crate) fn is_about_certificate(&self) -> bool {
         matches!(
             self,
-            Self::PeerCertificate(_)
-                | Self::OwnCertificate(_)
-                | Self::PeerRevoked
-                | Self::OwnRevoked(_)
+            Self::PeerCertificate { .. } | Self::OwnCertificate { .. }
         )
     }
+
+    /// Tells one kind from another, whatever the words.
+    pub(crate) fn kind(&self) -> LinkKind {
+        let (fault, code) = match self {
+            Self::PeerCertificate { fault, .. } | Self::OwnCertificate { fault, .. } => {
+                (Some(mem::discriminant(fault)), 0)
+            }
+            Self::Closed { code, .. } => (None, *code),
+            _ => (None, 0),
+        };
+        LinkKind {
+            error: mem::discriminant(self),
+            fault,
+            code,
+        }
+    }
+}
+
+/// What tells one way in which a connection ends from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkKind {
+    error: Discriminant<LinkError>,
+    fault: Option<Discriminant<CertFault>>,
+    code: u64,
 }
 
 /// Application error codes of CONNECTION_CLOSE; `PROTOCOL.md` lists them.

@@ -10,22 +10,22 @@
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::cast_possible_truncation))]
 
 mod backoff;
+mod cert_watch;
 pub mod certs;
 mod config;
 mod error;
+mod fault;
 mod files;
 mod follow;
 mod lag;
 mod quic;
-mod quiet;
-mod revocation_watch;
 mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
-pub use certs::identity::Identity;
+pub use certs::{CertificateStatus, Identity};
 pub use config::{FollowConfig, ListenConfig};
 pub use error::ReplicaError;
 pub use follow::handle::FollowTask;

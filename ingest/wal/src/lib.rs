@@ -25,6 +25,7 @@ mod integrity;
 mod open;
 mod parquet;
 mod paths;
+mod quiet;
 mod read;
 mod replace;
 #[cfg(test)]
@@ -36,6 +37,9 @@ pub use disk::{Disk, DiskFile, OsDisk};
 pub use error::{Operation, WalError};
 pub use ids::{Boundary, Chain, Epoch, LogId, Lsn, Position, TableId};
 pub use paths::find_log;
+
+// What repeats.
+pub use quiet::{Due, Lasted, Quiet};
 
 // Writing, on a primary.
 pub use config::Config;

@@ -126,6 +126,25 @@ impl Authority {
         self.identity(&self.sign(name, sans)?)
     }
 
+    /// One that is good from `from_s` to `until_s` seconds after now.
+    #[cfg(test)]
+    pub(crate) fn issue_dated(
+        &self,
+        name: &str,
+        from_s: i64,
+        until_s: i64,
+    ) -> Result<Identity, CertsError> {
+        let at = |s: i64| {
+            let s = u64::try_from(clock::unix_nanos() / 1_000_000_000 + s).unwrap_or(0);
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(s)
+        };
+        let mut params = node_params(name, &[])?;
+        (params.not_before, params.not_after) = (at(from_s), at(until_s));
+        let key = KeyPair::generate().map_err(make)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
+        self.identity(&Issued { certificate, key })
+    }
+
     pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
     }

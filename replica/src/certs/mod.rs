@@ -8,8 +8,12 @@ pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod revocations;
 pub(crate) mod revoke;
+pub(crate) mod stamp;
 pub(crate) mod tls;
+pub(crate) mod witness;
+pub(crate) mod x509;
 
 pub use authority::{Authority, init, node};
 pub use error::CertsError;
+pub use identity::{CertificateStatus, Identity};
 pub use revoke::{Revoked, revoke};

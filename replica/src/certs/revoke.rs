@@ -16,7 +16,7 @@ use crate::certs::authority::{Authority, check_name, first_certificate};
 use crate::certs::crl::{self, Crl, Entry};
 use crate::certs::error::CertsError;
 use crate::certs::files::{CERT_FILE, CRL_FILE, hand_out, read, replace};
-use crate::certs::identity;
+use crate::certs::x509;
 
 /// What [`revoke`] has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn nodes(dir: &Path, ca: &CertificateDer<'static>) -> Result<Vec<Node>, CertsErr
         if !is_signed(&certificate, ca) {
             continue;
         }
-        if let Some(serial) = identity::serial(&certificate) {
+        if let Some(serial) = x509::serial(&certificate) {
             nodes.push(Node {
                 name: entry.file_name().to_string_lossy().into_owned(),
                 home,
@@ -274,7 +274,7 @@ mod tests {
         let home = certs::node(dir.path(), "a", &[]).expect("a node");
         let identity = Identity::load(&home).expect("an identity");
         let pem = fs::read_to_string(home.join(CERT_FILE)).expect("a file");
-        let new = identity::serial(&first_certificate(&pem).expect("a certificate"));
+        let new = x509::serial(&first_certificate(&pem).expect("a certificate"));
         assert!(!identity.revocations().crls().is_empty(), "it got the list");
         assert!(!identity.revocations().is_revoked(&new.expect("a serial")));
 

@@ -10,7 +10,7 @@ pub(crate) mod repair;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wal::{Damaged, Log, LogId, WalError};
+use wal::{Damaged, Log, LogId, Position, WalError};
 
 use crate::files::leases::Leases;
 
@@ -24,6 +24,8 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn read(&self, name: &str) -> Option<Bytes>;
     /// The same from this byte on, which is a multiple of [`wal::CHUNK_LEN`]. Blocks on the disk.
     fn read_from(&self, name: &str, from: u64) -> Option<Bytes>;
+    /// Where segments began, and this end of a block. May block.
+    fn segment_starts(&self, also: Option<Position>) -> Option<Bytes>;
     /// The manifest in force; the files that it names are held for this node. May block.
     fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes>;
     /// Checks a damaged file's right bytes and puts them in its place. Blocks on the disk.
@@ -45,6 +47,10 @@ impl Files for Log {
 
     fn read_from(&self, name: &str, from: u64) -> Option<Bytes> {
         self.export_from(name, from)
+    }
+
+    fn segment_starts(&self, also: Option<Position>) -> Option<Bytes> {
+        Some(self.segment_starts_and(also))
     }
 
     fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes> {

@@ -4,19 +4,19 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::mem::{self, Discriminant};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use wal::{Damaged, WalError};
+use wal::{Damaged, Due, Quiet, WalError};
 
 use crate::backoff::Backoff;
 use crate::files::Files;
 use crate::files::fetch::{self, FetchError};
 use crate::files::peers::Peers;
-use crate::quiet::Quiet;
 
 /// Why a file is still damaged.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ struct Repair<F> {
     files: F,
     peers: Peers,
     attempts: Attempts,
-    quiet: Quiet,
+    quiet: Quiet<(String, Discriminant<RepairError>)>,
     /// Counts who was asked, so that the next attempt begins with another peer.
     asked: usize,
     /// Peers that were ever listed, as last seen.
@@ -143,8 +143,8 @@ impl<F: Files> Repair<F> {
     fn settle(&mut self, name: &str, outcome: Result<(), RepairError>) {
         let pause = self.attempts.tried(name, Instant::now());
         let Err(reason) = outcome else { return };
-        let line = format!("{name}: {reason}");
-        if self.quiet.is_news(&line, std::time::Instant::now()) {
+        let kind = (name.to_owned(), mem::discriminant(&reason));
+        if self.quiet.note(kind, std::time::Instant::now()) != Due::Not {
             tracing::warn!(file = %name, %reason, ?pause, "a damaged file is not repaired yet");
         } else {
             tracing::debug!(file = %name, %reason, ?pause, "a damaged file is still not repaired");

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
 use crate::follow::error::FollowError;
-use crate::quic::{Endpoint, Link};
+use crate::quic::{self, Endpoint, Link};
 
 /// Whose turn it is.
 #[derive(Clone, Debug)]
@@ -65,8 +65,8 @@ pub(crate) async fn reach(
             return Err(FollowError::Resolve { upstream, source });
         }
         Err(_) => {
-            let (address, within) = (upstream.to_owned(), config.connect_timeout);
-            return Err(FollowError::Unanswered { address, within });
+            let (upstream, within) = (upstream.to_owned(), config.connect_timeout);
+            return Err(FollowError::Unresolved { upstream, within });
         }
     };
     let mut error = FollowError::NoAddress(upstream.to_owned());
@@ -85,6 +85,7 @@ async fn dial(
     identity: &Identity,
 ) -> Result<Reached, FollowError> {
     let within = config.connect_timeout;
+    quic::has_way(address).map_err(|source| FollowError::NoWay { address, source })?;
     let endpoint = Endpoint::dial(address, identity, config.receive_window_bytes)?;
     match timeout(within, endpoint.connect(address)).await {
         Ok(link) => Ok(Reached {

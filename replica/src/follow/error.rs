@@ -2,11 +2,13 @@
 //! state to show for each and the code to close with; it must never decide what is done next.
 
 use std::io;
+use std::mem::{self, Discriminant};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use wal::{Position, WalError};
+use wal::{Epoch, Position, WalError};
 
-use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::error::{CloseCode, LinkError, LinkKind, ReplicaError};
 use crate::files::fetch::FetchError;
 use crate::status::FollowPhase;
 use crate::wire::Refuse;
@@ -21,8 +23,17 @@ pub(crate) enum FollowError {
     Resolve { upstream: String, source: io::Error },
     #[error("{0} resolves to no address")]
     NoAddress(String),
-    #[error("no answer from {address} within {within:?}")]
+    #[error(
+        "no answer from {address} within {within:?}: is a node listening there, and do firewalls let UDP through to that port, both ways?"
+    )]
     Unanswered { address: String, within: Duration },
+    #[error("cannot resolve {upstream} within {within:?}: the name server does not answer")]
+    Unresolved { upstream: String, within: Duration },
+    #[error("this machine has no way to {address}: {source}")]
+    NoWay {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error(transparent)]
     Setup(#[from] ReplicaError),
     #[error(transparent)]
@@ -51,10 +62,29 @@ pub(crate) enum FollowError {
     NoManifest(FetchError),
     #[error("a ring: {0}")]
     Ring(String),
+    #[error(
+        "the upstream holds another history of this log than the one that this node has from {held:?}, in the same epoch {epoch}: both {held:?} and {other:?} have been primary. Find out which of them is right and stop the other; a node leaves the history it has for this one only if replication.upstream names no other upstream",
+        epoch = .epoch.0
+    )]
+    OtherHistory {
+        /// Name of the primary whose history is held.
+        held: String,
+        /// Name of the other one.
+        other: String,
+        epoch: Epoch,
+    },
     #[error("{0}")]
     Behind(String),
     #[error("files of the snapshot cannot be taken in: {0}")]
     Unfilled(String),
+}
+
+/// What tells one way in which following ends from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FollowKind {
+    error: Discriminant<FollowError>,
+    link: Option<LinkKind>,
+    code: u16,
 }
 
 impl FollowError {
@@ -64,10 +94,24 @@ impl FollowError {
             Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
                 FollowPhase::Connecting
             }
-            Self::Refused(_) | Self::Ring(_) => FollowPhase::Refused,
+            Self::Refused(_) | Self::Ring(_) | Self::OtherHistory { .. } => FollowPhase::Refused,
             Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
             Self::LocalLog(_) => FollowPhase::Failed,
             _ => FollowPhase::Connecting,
+        }
+    }
+
+    /// Tells one kind from another, whatever the words: they may count seconds.
+    pub(crate) fn kind(&self) -> FollowKind {
+        let (link, code) = match self {
+            Self::Link(error) => (Some(error.kind()), 0),
+            Self::Refused(refuse) => (None, refuse.code),
+            _ => (None, 0),
+        };
+        FollowKind {
+            error: mem::discriminant(self),
+            link,
+            code,
         }
     }
 
@@ -97,6 +141,32 @@ impl FollowError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::CertFault;
+
+    #[test]
+    fn words_that_count_do_not_make_another_kind() {
+        let expired = |at| {
+            FollowError::Link(LinkError::PeerCertificate {
+                name: Some("p".to_owned()),
+                fault: CertFault::Expired(Some(at)),
+            })
+        };
+        assert_eq!(expired(1).kind(), expired(2).kind());
+        let revoked = FollowError::Link(LinkError::PeerCertificate {
+            name: Some("p".to_owned()),
+            fault: CertFault::Revoked,
+        });
+        assert_ne!(expired(1).kind(), revoked.kind());
+        let refused = |code, message: &str| {
+            FollowError::Refused(Refuse {
+                code,
+                message: message.to_owned(),
+                ..Refuse::default()
+            })
+        };
+        assert_eq!(refused(4, "at 1").kind(), refused(4, "at 2").kind());
+        assert_ne!(refused(4, "").kind(), refused(5, "").kind());
+    }
 
     #[test]
     fn what_ended_a_connection_shows_as_a_state() {
@@ -108,7 +178,10 @@ mod tests {
         };
         assert_eq!(refuse(NO_LOG_YET).phase(), FollowPhase::Connecting);
         assert_eq!(refuse(4).phase(), FollowPhase::Refused);
-        let certificate = LinkError::PeerCertificate("unknown issuer".to_owned());
+        let certificate = LinkError::PeerCertificate {
+            name: None,
+            fault: CertFault::UnknownIssuer,
+        };
         assert_eq!(FollowError::from(certificate).phase(), FollowPhase::Refused);
         let gone = FollowError::from(LinkError::TimedOut);
         assert_eq!(gone.phase(), FollowPhase::Connecting);

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wal::{Follower, Log};
 
+use crate::cert_watch;
 use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
 use crate::files::peers::Peers;
 use crate::follow::logs::LocalLogs;
+use crate::follow::reconcile::Held;
 use crate::follow::state::FollowState;
 use crate::follow::store::Store;
 use crate::follow::task::Task;
-use crate::revocation_watch;
 use crate::serve::registry::Summaries;
-use crate::serve::source::Source;
+use crate::serve::source::{Lineage, Source};
 use crate::status::{FollowStatus, Hop};
 
 /// A secondary that follows. Dropping it ends the following too, but only [`FollowTask::stop`]
@@ -29,8 +30,9 @@ pub struct FollowTask {
     upstreams: Vec<String>,
     summaries: watch::Sender<Option<Summaries>>,
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<String>>,
     revoking: JoinHandle<()>,
+    holding: JoinHandle<()>,
     _stop_on_drop: DropGuard,
 }
 
@@ -49,17 +51,14 @@ impl FollowTask {
             id: config.node_id.clone(),
             name: config.node.clone(),
         };
-        let state = Arc::new(FollowState::new(log, own));
         let shutdown = CancellationToken::new();
+        let state = Arc::new(FollowState::new(log, own, store.held()));
+        let holding = tokio::spawn(note_held(store.clone(), state.held(), shutdown.clone()));
         let upstreams = config.upstreams.clone();
         let peers = Peers::new();
         let (summaries, list) = watch::channel(None);
         let logs = LocalLogs::new(store, existing, Arc::clone(&state), peers.clone());
-        let revoking = tokio::spawn(revocation_watch::keep(
-            identity.clone(),
-            None,
-            shutdown.clone(),
-        ));
+        let revoking = tokio::spawn(cert_watch::keep(identity.clone(), None, shutdown.clone()));
         let task = Task::new(
             config,
             identity,
@@ -75,6 +74,7 @@ impl FollowTask {
             summaries,
             task: tokio::spawn(task.run()),
             revoking,
+            holding,
             _stop_on_drop: shutdown.clone().drop_guard(),
             shutdown,
         }
@@ -103,14 +103,59 @@ impl FollowTask {
         self.summaries.send_replace(Some(summaries));
     }
 
-    /// Leaves the upstream, and closes the log with everything accepted on disk.
-    pub async fn stop(self) {
-        self.shutdown.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the follow task failed");
+    /// Returns once an upstream has agreed that this node follows it.
+    pub fn followed(&self) -> impl Future<Output = ()> + use<> {
+        let mut route = self.state.lineage();
+        async move {
+            let agreed = |lineage: &Lineage| lineage.hops.len() > 1;
+            if route.wait_for(agreed).await.is_err() {
+                // Nobody follows any more.
+                std::future::pending().await
+            }
         }
+    }
+
+    /// Leaves the upstream, and closes the log with everything accepted on disk. Where that cannot
+    /// be: why.
+    pub async fn stop(self) -> Option<String> {
+        self.shutdown.cancel();
+        let failed = match self.task.await {
+            Ok(failed) => failed,
+            Err(error) => {
+                tracing::error!(%error, "the follow task failed");
+                Some(error.to_string())
+            }
+        };
         if let Err(error) = self.revoking.await {
-            tracing::error!(%error, "the task that watches revocations failed");
+            tracing::error!(%error, "the task that watches certificates failed");
+        }
+        if let Err(error) = self.holding.await {
+            tracing::error!(%error, "the task that notes which primary is followed failed");
+        }
+        failed
+    }
+}
+
+/// Keeps on the disk which primary's history is held, until `shutdown`.
+async fn note_held(
+    store: Store,
+    mut held: watch::Receiver<Option<Held>>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let changed = tokio::select! {
+            biased;
+            changed = held.changed() => changed.is_ok(),
+            () = shutdown.cancelled() => false,
+        };
+        if !changed {
+            return;
+        }
+        let (store, now) = (store.clone(), held.borrow_and_update().clone());
+        let noted = spawn_blocking(move || now.map_or(Ok(()), |now| store.put_held(&now))).await;
+        if let Ok(Err(error)) = noted {
+            // It is known until the next start.
+            tracing::warn!(%error, "which primary is followed cannot be noted");
         }
     }
 }

@@ -212,8 +212,13 @@ impl LocalLogs {
         compared.map(|follower| follower.log().clone())
     }
 
-    /// The logs do not meet where this node's ends.
-    pub(crate) async fn reconcile(&mut self, meeting: &Meeting) -> Result<(), FollowError> {
+    /// The logs do not meet where this node's ends. `must_stay` is why the one in force is not left
+    /// for this upstream's.
+    pub(crate) async fn reconcile(
+        &mut self,
+        meeting: &Meeting,
+        must_stay: Option<FollowError>,
+    ) -> Result<(), FollowError> {
         let oldest = self.compared().map_or(Lsn(0), |log| log.oldest().lsn);
         match reconcile::decide(meeting, self.bootstrapping.is_some(), oldest) {
             Decision::Wait(reason) => return Err(FollowError::Behind(reason.to_owned())),
@@ -224,6 +229,9 @@ impl LocalLogs {
                 return Ok(());
             }
             Decision::SaveDiverged => {}
+        }
+        if let Some(reason) = must_stay {
+            return Err(reason);
         }
         let Some(follower) = self.follower.take() else {
             return Ok(());
@@ -340,19 +348,17 @@ impl LocalLogs {
         }
     }
 
-    /// Closes every log with what was accepted on disk.
-    pub(crate) async fn close(mut self) {
+    /// Closes every log with what was accepted on disk; why the one in force was not.
+    pub(crate) async fn close(mut self) -> Option<String> {
         if let Some(repairing) = self.repairing.take() {
             repairing.stop().await;
         }
         if let Err(error) = self.give_up().await {
             tracing::error!(%error, "the log being brought in was not closed in order");
         }
-        if let Some(follower) = self.follower.take()
-            && let Err(error) = follower.stop().await
-        {
-            tracing::error!(%error, "the local log was not closed in order");
-        }
+        let error = self.follower.take()?.stop().await.err()?;
+        tracing::error!(%error, "the local log was not closed in order");
+        Some(error.to_string())
     }
 }
 
@@ -374,7 +380,9 @@ fn report(diverged: &Diverged, what: &str) {
         bytes,
     } = diverged;
     let path: &PathBuf = path;
-    tracing::warn!(path = %path.display(), %from, %to, rows, bytes, "{what}");
+    tracing::warn!(path = %path.display(), %from, %to, rows, bytes,
+        "{what}. No query sees it. Once its rows are of no more use, delete that directory: what is \
+         there is counted until then");
 }
 
 /// Runs work that waits for the disk where it delays nobody.

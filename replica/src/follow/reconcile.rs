@@ -3,7 +3,7 @@
 //! one that is replaced. Pure: it must never touch a log or a disk; `logs` does that, and a
 //! simulation.
 
-use wal::{Chain, Lsn, Position};
+use wal::{Chain, Epoch, Lsn, Position};
 
 use crate::wire::Route;
 
@@ -99,6 +99,40 @@ pub fn decide(meeting: &Meeting, is_bootstrapping: bool, oldest: Lsn) -> Decisio
     }
 }
 
+/// The primary whose history a log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Identity of its data directory.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Epoch of the log when it was followed.
+    pub epoch: Epoch,
+}
+
+impl Held {
+    /// The primary at the end of this way, if that leads to one.
+    #[must_use]
+    pub fn at(route: &Route, epoch: Epoch) -> Option<Self> {
+        let primary = route.hops.last().filter(|_| route.rooted)?;
+        Some(Self {
+            id: primary.id.clone(),
+            name: primary.name.clone(),
+            epoch,
+        })
+    }
+}
+
+/// Whether a node may leave the history it holds for that of `other`, which does not continue it.
+/// Where it has several upstreams that must not depend on which of them answers: in one epoch only
+/// the primary it has followed counts. A later epoch always does, and so does what an operator says
+/// by naming only one upstream.
+#[must_use]
+pub fn may_leave(held: Option<&Held>, other: &Held, upstreams: usize) -> bool {
+    let Some(held) = held else { return true };
+    upstreams < 2 || held.id == other.id || other.epoch > held.epoch
+}
+
 /// Where to cut a log of which all before `compacted` is in files; none: it cannot be cut, and
 /// another one has to be brought in. Only once nothing is compacted any more.
 #[must_use]
@@ -184,6 +218,23 @@ mod tests {
         assert_eq!(part(proven), Decision::SaveDiverged);
         let bootstrapping = decide(&meeting(Some(50), 100, 1, true), true, Lsn(40));
         assert_eq!(bootstrapping, Decision::GiveUp);
+    }
+
+    #[test]
+    fn a_history_is_not_left_for_another_of_the_same_epoch() {
+        let of = |id: &str, epoch| Held {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            epoch: Epoch(epoch),
+        };
+        let held = of("a", 3);
+        assert!(!may_leave(Some(&held), &of("b", 3), 2));
+        assert!(!may_leave(Some(&held), &of("b", 2), 2));
+        // The same primary that was put back, a promotion, an operator's word, nothing known.
+        assert!(may_leave(Some(&held), &of("a", 3), 2));
+        assert!(may_leave(Some(&held), &of("b", 4), 2));
+        assert!(may_leave(Some(&held), &of("b", 3), 1));
+        assert!(may_leave(None, &of("b", 3), 2));
     }
 
     #[test]

@@ -209,6 +209,14 @@ struct ControlReader<'a> {
 }
 
 impl ControlReader<'_> {
+    /// What is brought in takes the place of the log in force, which may hold another history.
+    fn check_history(&self, route: &Route) -> Result<(), FollowError> {
+        let (epoch, upstreams) = (self.log.epoch(), self.config.upstreams.len());
+        let has_other = self.bootstrapping && self.state.log().borrow().is_some();
+        let must_stay = self.state.must_stay(route, epoch, upstreams);
+        must_stay.filter(|_| has_other).map_or(Ok(()), Err)
+    }
+
     async fn run(&self, mut receiver: ControlReceiver) -> Result<Infallible, FollowError> {
         let silence = self.config.contact_timeout;
         loop {
@@ -230,6 +238,7 @@ impl ControlReader<'_> {
                 }
                 Message::Route(route) => {
                     check_route(&route, &self.config.node_id)?;
+                    self.check_history(&route)?;
                     self.state.routed(route);
                 }
                 Message::CutOff(cut) => self.state.cut_off(clip(&cut.reason)),
@@ -242,6 +251,12 @@ impl ControlReader<'_> {
 
 /// Following somebody with this route must not make a ring, nor a chain that is too long.
 pub(crate) fn check_route(route: &Route, own: &str) -> Result<(), FollowError> {
+    let is_primary = route.rooted && route.hops.last().is_some_and(|hop| hop.id == own);
+    if is_primary {
+        let reason = "the primary has the id of this node, whose data directory is a copy of it: \
+                      remove the file node-id here and start again";
+        return Err(FollowError::Ring(reason.to_owned()));
+    }
     if route.hops.iter().any(|hop| hop.id == own) {
         let names: Vec<String> = route.hops.iter().map(|hop| clip(&hop.name)).collect();
         let names = names.join(", which follows ");
@@ -278,10 +293,13 @@ mod tests {
             rooted: true,
         };
         assert!(check_route(&route(3), "own").is_ok());
-        let error = check_route(&route(3), "i2")
+        let error = check_route(&route(3), "i1")
             .expect_err("a ring")
             .to_string();
         assert!(error.contains("n1, which follows n2"), "{error}");
+        // The primary follows nobody, so who has its id is a copy of it.
+        let error = check_route(&route(3), "i2").expect_err("a copy");
+        assert!(error.to_string().contains("a copy of it"), "{error}");
         assert!(check_route(&route(MAX_HOPS - 1), "own").is_ok());
         assert!(check_route(&route(MAX_HOPS), "own").is_err());
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wal::Log;
+use wal::{Due, Log, Quiet};
 
 use crate::backoff::Backoff;
 use crate::certs::identity::Identity;
@@ -20,13 +20,12 @@ use crate::files::fetch;
 use crate::files::peers::Peers;
 use crate::follow::dial::{self, Reached, Rotation};
 use crate::follow::ended::Ended;
-use crate::follow::error::FollowError;
+use crate::follow::error::{FollowError, FollowKind};
 use crate::follow::handshake::{self, Agreement};
 use crate::follow::logs::LocalLogs;
-use crate::follow::state::FollowState;
+use crate::follow::state::{Event, FollowState};
 use crate::follow::stream::{self, Following};
 use crate::quic::Link;
-use crate::quiet::Quiet;
 use crate::serve::registry::Summaries;
 use crate::status::FollowPhase;
 use crate::wire::WirePlan;
@@ -43,9 +42,12 @@ pub(crate) struct Task {
     backoff: Backoff,
     /// Pauses between attempts to go back to a better upstream.
     returns: Backoff,
-    quiet: Quiet,
+    /// What is said of each upstream.
+    quiet: Quiet<(usize, FollowKind)>,
     /// Reconnects in a row since the log last went on.
     reconnects: u32,
+    /// Why the local log takes nothing more.
+    failed: Option<String>,
     shutdown: CancellationToken,
 }
 
@@ -71,11 +73,13 @@ impl Task {
             summaries,
             quiet: Quiet::default(),
             reconnects: 0,
+            failed: None,
             shutdown,
         }
     }
 
-    pub(crate) async fn run(mut self) {
+    /// Follows until the node stops; why the log is not on the disk as a whole, where it is not.
+    pub(crate) async fn run(mut self) -> Option<String> {
         self.logs.resume().await;
         while let Some(pause) = self.once().await {
             let log = self.logs.log();
@@ -89,7 +93,8 @@ impl Task {
             }
             self.state.retrying();
         }
-        self.logs.close().await;
+        let unclosed = self.logs.close().await;
+        self.failed.or(unclosed)
     }
 
     /// One attempt and how long to pause before the next; `None`: no next one.
@@ -134,9 +139,8 @@ impl Task {
             }
         }
         let phase = error.phase();
-        let line = error.to_string();
-        self.say(&line);
-        self.state.ended(phase, line);
+        self.say(&error);
+        self.state.ended(phase, error.to_string());
         if !self.rotation.next() {
             // Another one may be better placed to help, at once.
             return Some(self.config.backoff_min / 2);
@@ -167,15 +171,16 @@ impl Task {
         upstreams.get(self.rotation.at()).map_or("", String::as_str)
     }
 
-    fn say(&mut self, line: &str) {
+    fn say(&mut self, reason: &FollowError) {
         let upstream = self.upstream().to_owned();
-        if self
-            .quiet
-            .is_news(&format!("{upstream}: {line}"), Instant::now())
-        {
-            tracing::warn!(%upstream, reason = %line, "not following the upstream");
-        } else {
-            tracing::debug!(%upstream, reason = %line, "still not following the upstream");
+        let kind = (self.rotation.at(), reason.kind());
+        match self.quiet.note(kind, Instant::now()) {
+            Due::First => tracing::warn!(%upstream, %reason, "not following the upstream"),
+            Due::Again(lasted) => {
+                let (attempts, for_s) = (lasted.times, lasted.time.as_secs());
+                tracing::warn!(%upstream, %reason, attempts, for_s, "still not following the upstream");
+            }
+            Due::Not => tracing::debug!(%upstream, %reason, "still not following the upstream"),
         }
     }
 
@@ -183,6 +188,7 @@ impl Task {
     async fn fail(&mut self, reason: String) {
         let line = FollowError::LocalLog(reason).to_string();
         tracing::error!(reason = %line, "following has ended for good");
+        self.failed = Some(line.clone());
         self.state.ended(FollowPhase::Failed, line);
         self.shutdown.cancelled().await;
     }
@@ -196,6 +202,10 @@ impl Task {
             () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
         let ended = self.follow(&link).await;
+        let ended = ended.map_err(|error| match error {
+            FollowError::Link(error) => FollowError::Link(link.explain(error)),
+            other => other,
+        });
         let (code, reason) = match &ended {
             Ok(ended) => (CloseCode::Done, ended.to_string()),
             Err(error) => (error.close_code(), error.to_string()),
@@ -218,13 +228,18 @@ impl Task {
         self.logs.accepts(agreement.log)?;
         match agreement.plan {
             WirePlan::Stream { lsn, .. } => {
-                tracing::info!(upstream = %self.upstream(), peer = link.peer(), log = %agreement.log,
-                    from = lsn, protocol = agreement.protocol, "following the upstream");
+                if self.state.is_due(Event::Following) {
+                    tracing::info!(upstream = %self.upstream(), peer = link.peer(),
+                        log = %agreement.log, from = lsn, protocol = agreement.protocol,
+                        "following the upstream");
+                }
                 self.stream(link, agreement).await
             }
             WirePlan::Snapshot { lsn, .. } => {
-                tracing::info!(upstream = %self.upstream(), peer = link.peer(), from = lsn,
-                    "the beginning of the upstream's log is gone: a snapshot is needed");
+                if self.state.is_due(Event::Snapshot) {
+                    tracing::info!(upstream = %self.upstream(), peer = link.peer(), from = lsn,
+                        "the beginning of the upstream's log is gone: a snapshot is needed");
+                }
                 self.state.welcomed(true);
                 self.take_snapshot(link, &agreement).await
             }
@@ -288,14 +303,16 @@ impl Task {
                 "there is nothing to compare".to_owned(),
             ));
         };
-        let within = self.config.handshake_timeout;
+        let (within, epoch) = (self.config.handshake_timeout, agreement.epoch);
         let meeting = tokio::select! {
             meeting = handshake::compare(agreement, &log, within) => meeting?,
             error = link.closed() => return Err(error.into()),
             () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
         stream::check_route(&meeting.route, &self.config.node_id)?;
-        self.logs.reconcile(&meeting).await?;
+        let upstreams = self.config.upstreams.len();
+        let must_stay = self.state.must_stay(&meeting.route, epoch, upstreams);
+        self.logs.reconcile(&meeting, must_stay).await?;
         let reason = "the local log was cut where it left the primary's";
         Ok(Ended::Reconnect(reason))
     }

@@ -9,29 +9,49 @@ mod transport;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::VarInt;
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 
-use crate::certs::identity::{self, Identity};
-use crate::certs::revocations::Revocations;
+use crate::certs::identity::{self, Identity, ServerTls};
 use crate::certs::tls::SERVER_NAME;
+use crate::certs::witness::Witness;
+use crate::certs::x509;
 use crate::error::{CloseCode, LinkError, ReplicaError};
+use crate::fault::CertFault;
 use crate::quic::streams::{CONTROL_PRIORITY, FETCH_PRIORITY, control, lost};
 use crate::quic::transport::{downstream_transport, endpoint, server_config};
 
 pub(crate) use crate::quic::streams::{BlockReceiver, BlockSender, ControlReceiver, ControlSender};
-pub(crate) use crate::quic::transport::FETCH_AHEAD_BYTES;
+pub(crate) use crate::quic::transport::{FETCH_AHEAD_BYTES, has_way};
 
 /// One UDP socket and the connections over it.
 pub(crate) struct Endpoint {
     inner: quinn::Endpoint,
-    dialing: Option<quinn::ClientConfig>,
-    send_window_bytes: u64,
-    /// What peers that connect from now on are checked by.
-    revocations: Mutex<Revocations>,
+    side: Side,
+}
+
+/// What an endpoint does, and the certificates it does it with.
+enum Side {
+    /// What those who connect from now on are taken with.
+    Listening {
+        taking: Mutex<Arc<Taking>>,
+        send_window_bytes: u64,
+    },
+    Dialing {
+        config: Box<quinn::ClientConfig>,
+        identity: Identity,
+        witness: Witness,
+    },
+}
+
+/// How connections are taken.
+struct Taking {
+    server: quinn::ServerConfig,
+    tls: ServerTls,
+    identity: Identity,
 }
 
 impl Endpoint {
@@ -41,23 +61,31 @@ impl Endpoint {
         identity: &Identity,
         send_window_bytes: u64,
     ) -> Result<Self, ReplicaError> {
-        let server = server_config(identity, send_window_bytes)?;
-        let inner = endpoint(address, Some(server))
+        let taking = Taking::new(identity, send_window_bytes)?;
+        let inner = endpoint(address, Some(taking.server.clone()))
             .map_err(|source| ReplicaError::Bind { address, source })?;
+        let taking = Mutex::new(Arc::new(taking));
         Ok(Self {
             inner,
-            dialing: None,
-            send_window_bytes,
-            revocations: Mutex::new(identity.revocations().clone()),
+            side: Side::Listening {
+                taking,
+                send_window_bytes,
+            },
         })
     }
 
     /// Makes a listening endpoint take what this identity says now, such as a new revocation list,
     /// from the next connection on.
     pub(crate) fn set_identity(&self, identity: &Identity) -> Result<(), ReplicaError> {
-        let server = server_config(identity, self.send_window_bytes)?;
-        *held(&self.revocations) = identity.revocations().clone();
-        self.inner.set_server_config(Some(server));
+        if let Side::Listening {
+            taking,
+            send_window_bytes,
+        } = &self.side
+        {
+            let new = Taking::new(identity, *send_window_bytes)?;
+            self.inner.set_server_config(Some(new.server.clone()));
+            *taking.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        }
         Ok(())
     }
 
@@ -67,7 +95,8 @@ impl Endpoint {
         identity: &Identity,
         receive_window_bytes: u32,
     ) -> Result<Self, ReplicaError> {
-        let crypto = QuicClientConfig::try_from(identity.client_tls()?)
+        let witness = Witness::default();
+        let crypto = QuicClientConfig::try_from(identity.client_tls(&witness)?)
             .map_err(|error| ReplicaError::Tls(error.to_string()))?;
         let mut client = quinn::ClientConfig::new(Arc::new(crypto));
         client.transport_config(Arc::new(downstream_transport(receive_window_bytes)));
@@ -80,9 +109,11 @@ impl Endpoint {
             endpoint(address, None).map_err(|source| ReplicaError::Bind { address, source })?;
         Ok(Self {
             inner,
-            dialing: Some(client),
-            send_window_bytes: 0,
-            revocations: Mutex::new(identity.revocations().clone()),
+            side: Side::Dialing {
+                config: Box::new(client),
+                identity: identity.clone(),
+                witness,
+            },
         })
     }
 
@@ -95,12 +126,13 @@ impl Endpoint {
     pub(crate) async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.inner.accept().await?;
+            let Side::Listening { taking, .. } = &self.side else {
+                return None;
+            };
             if incoming.remote_address_validated() {
-                let revocations = self.revocations();
-                return Some(Incoming {
-                    incoming,
-                    revocations,
-                });
+                let taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
+                let taking = Arc::clone(&taking);
+                return Some(Incoming { incoming, taking });
             }
             // Costs the peer one round trip and a forger the answer. Unvalidated peers may always
             // be asked to try again, so this cannot fail.
@@ -110,16 +142,23 @@ impl Endpoint {
 
     /// Connects an endpoint made by [`Endpoint::dial`].
     pub(crate) async fn connect(&self, remote: SocketAddr) -> Result<Link, LinkError> {
-        let config = self.dialing.clone().ok_or(LinkError::ClosedHere)?;
+        let Side::Dialing {
+            config,
+            identity,
+            witness,
+        } = &self.side
+        else {
+            return Err(LinkError::ClosedHere);
+        };
         let connecting = self
             .inner
-            .connect_with(config, remote, SERVER_NAME)
+            .connect_with((**config).clone(), remote, SERVER_NAME)
             .map_err(|error| LinkError::Lost(error.to_string()))?;
-        Link::new(connecting.await.map_err(lost)?, self.revocations())
-    }
-
-    fn revocations(&self) -> Revocations {
-        held(&self.revocations).clone()
+        let connected = connecting.await;
+        Link::new(
+            connected.map_err(|error| explained(lost(error), witness, identity))?,
+            identity.clone(),
+        )
     }
 
     /// Ends every connection and takes no more.
@@ -136,7 +175,7 @@ impl Endpoint {
 /// A peer that wants to connect; nothing has been spent on it yet.
 pub(crate) struct Incoming {
     incoming: quinn::Incoming,
-    revocations: Revocations,
+    taking: Arc<Taking>,
 }
 
 impl Incoming {
@@ -151,8 +190,24 @@ impl Incoming {
 
     /// Does the TLS handshake.
     pub(crate) async fn accept(self) -> Result<Link, LinkError> {
-        let connecting = self.incoming.accept().map_err(lost)?;
-        Link::new(connecting.await.map_err(lost)?, self.revocations)
+        let Taking {
+            server,
+            tls,
+            identity,
+        } = &*self.taking;
+        // A verifier of its own: so it is known whose certificate was not accepted, and why.
+        let witness = Witness::default();
+        let lost_tls = |error: String| LinkError::Lost(format!("TLS cannot be set up: {error}"));
+        let tls = tls.config(&witness);
+        let crypto = QuicServerConfig::try_from(tls.map_err(|error| lost_tls(error.to_string()))?);
+        let mut server = server.clone();
+        server.crypto = Arc::new(crypto.map_err(|error| lost_tls(error.to_string()))?);
+        let connecting = self.incoming.accept_with(Arc::new(server)).map_err(lost)?;
+        let connected = connecting.await;
+        Link::new(
+            connected.map_err(|error| explained(lost(error), &witness, identity))?,
+            identity.clone(),
+        )
     }
 }
 
@@ -162,24 +217,38 @@ pub(crate) struct Link {
     connection: quinn::Connection,
     peer: String,
     serial: Arc<[u8]>,
-    revocations: Revocations,
+    identity: Identity,
+}
+
+impl Taking {
+    fn new(identity: &Identity, send_window_bytes: u64) -> Result<Self, ReplicaError> {
+        let tls = identity.server_tls()?;
+        Ok(Self {
+            server: server_config(tls.config(&Witness::default())?, send_window_bytes)?,
+            tls,
+            identity: identity.clone(),
+        })
+    }
 }
 
 impl Link {
-    fn new(connection: quinn::Connection, revocations: Revocations) -> Result<Self, LinkError> {
+    fn new(connection: quinn::Connection, identity: Identity) -> Result<Self, LinkError> {
         let Some((peer, serial)) = peer_identity(&connection) else {
             let reason = "it has no common name";
             connection.close(CloseCode::Protocol.into(), reason.as_bytes());
-            return Err(LinkError::PeerCertificate(reason.to_owned()));
+            return Err(LinkError::PeerCertificate {
+                name: None,
+                fault: CertFault::Other(reason.to_owned()),
+            });
         };
         let link = Self {
             connection,
             peer,
             serial,
-            revocations,
+            identity,
         };
         // It may have been revoked since the TLS handshake began.
-        if link.revocations.is_revoked(link.serial()) {
+        if link.identity.revocations().is_revoked(link.serial()) {
             return Err(link.turn_away());
         }
         Ok(link)
@@ -193,7 +262,22 @@ impl Link {
     fn turn_away(&self) -> LinkError {
         let reason = "the certificate is on the revocation list";
         self.close(CloseCode::Revoked, reason);
-        LinkError::PeerRevoked
+        LinkError::PeerCertificate {
+            name: Some(self.peer.clone()),
+            fault: CertFault::Revoked,
+        }
+    }
+
+    /// The same error with what this node knows about it: who the peer is, and what there may be
+    /// about its own certificate.
+    pub(crate) fn explain(&self, error: LinkError) -> LinkError {
+        match error {
+            LinkError::OwnCertificate { fault, .. } => LinkError::OwnCertificate {
+                peer: Some(self.peer.clone()),
+                fault: fault.explained(self.identity.validity(), identity::now()),
+            },
+            other => other,
+        }
     }
 
     /// Common name of the peer's certificate.
@@ -255,7 +339,7 @@ impl Link {
         tokio::select! {
             biased;
             error = self.connection.closed() => lost(error),
-            () = self.revocations.revoked(self.serial()) => self.turn_away(),
+            () = self.identity.revocations().revoked(self.serial()) => self.turn_away(),
         }
     }
 }
@@ -266,8 +350,19 @@ impl From<CloseCode> for VarInt {
     }
 }
 
-fn held(revocations: &Mutex<Revocations>) -> MutexGuard<'_, Revocations> {
-    revocations.lock().unwrap_or_else(PoisonError::into_inner)
+/// The error of a handshake with what was seen in it, and what this node knows of itself.
+fn explained(error: LinkError, witness: &Witness, own: &Identity) -> LinkError {
+    match (error, witness.seen()) {
+        (LinkError::PeerCertificate { .. }, Some(seen)) => LinkError::PeerCertificate {
+            name: seen.name,
+            fault: seen.fault,
+        },
+        (LinkError::OwnCertificate { peer, fault }, _) => LinkError::OwnCertificate {
+            peer,
+            fault: fault.explained(own.validity(), identity::now()),
+        },
+        (error, _) => error,
+    }
 }
 
 /// Common name and serial number of the peer's certificate.
@@ -277,5 +372,5 @@ fn peer_identity(connection: &quinn::Connection) -> Option<(String, Arc<[u8]>)> 
         .downcast::<Vec<CertificateDer<'static>>>()
         .ok()?;
     let leaf = chain.first()?;
-    Some((identity::common_name(leaf)?, identity::serial(leaf)?.into()))
+    Some((x509::common_name(leaf)?, x509::serial(leaf)?.into()))
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, WriteError};
 
 use crate::error::{CloseCode, LinkError, clip};
+use crate::fault::CertFault;
 use crate::wire::codec::{self, FrameReader, MAX_MESSAGE_LEN};
 use crate::wire::message::Message;
 
@@ -139,28 +140,27 @@ fn unread(error: ReadError) -> LinkError {
 
 pub(super) fn lost(error: ConnectionError) -> LinkError {
     match error {
-        ConnectionError::TransportError(error) if u64::from(error.code) == REVOKED_ALERT => {
-            LinkError::PeerRevoked
-        }
         ConnectionError::TransportError(error) if blames_certificate(u64::from(error.code)) => {
-            LinkError::PeerCertificate(clip(&error.reason))
-        }
-        ConnectionError::ConnectionClosed(close)
-            if u64::from(close.error_code) == REVOKED_ALERT =>
-        {
-            LinkError::OwnRevoked("TLS alert 44".to_owned())
+            LinkError::PeerCertificate {
+                name: None,
+                fault: fault(u64::from(error.code), error.reason.as_bytes()),
+            }
         }
         ConnectionError::ConnectionClosed(close)
             if blames_certificate(u64::from(close.error_code)) =>
         {
-            let said = clip(&String::from_utf8_lossy(&close.reason));
-            let code = u64::from(close.error_code) - TLS_ALERT;
-            LinkError::OwnCertificate(format!("TLS alert {code}: {said}"))
+            LinkError::OwnCertificate {
+                peer: None,
+                fault: fault(close.error_code.into(), &close.reason),
+            }
         }
         ConnectionError::ApplicationClosed(close)
             if close.error_code == CloseCode::Revoked.into() =>
         {
-            LinkError::OwnRevoked(clip(&String::from_utf8_lossy(&close.reason)))
+            LinkError::OwnCertificate {
+                peer: None,
+                fault: CertFault::Revoked,
+            }
         }
         ConnectionError::ApplicationClosed(close) => LinkError::Closed {
             code: close.error_code.into_inner(),
@@ -169,6 +169,19 @@ pub(super) fn lost(error: ConnectionError) -> LinkError {
         ConnectionError::TimedOut => LinkError::TimedOut,
         ConnectionError::LocallyClosed => LinkError::ClosedHere,
         other => LinkError::Lost(clip(&other.to_string())),
+    }
+}
+
+/// What a TLS alert says of a certificate.
+fn fault(code: u64, said: &[u8]) -> CertFault {
+    match code.saturating_sub(TLS_ALERT) {
+        44 => CertFault::Revoked,
+        45 => CertFault::OutOfTime,
+        48 => CertFault::UnknownIssuer,
+        alert => {
+            let said = clip(&String::from_utf8_lossy(said));
+            CertFault::Other(format!("TLS alert {alert}: {said}"))
+        }
     }
 }
 
@@ -183,7 +196,6 @@ pub(super) fn blames_certificate(code: u64) -> bool {
 
 /// Transport error codes from here on carry a TLS alert.
 pub(super) const TLS_ALERT: u64 = 0x100;
-const REVOKED_ALERT: u64 = TLS_ALERT + 44;
 
 /// Heartbeats and statuses go before queued blocks, which have priority 0; files come last.
 pub(super) const CONTROL_PRIORITY: i32 = 1;

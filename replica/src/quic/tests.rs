@@ -10,11 +10,14 @@ impl Endpoint {
     pub(crate) fn deaf(identity: &Identity) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let endpoint = Self::listen(address, identity, 0).expect("listens");
-        let mut server = server_config(identity, 0).expect("a config");
+        let mut deaf = Taking::new(identity, 0).expect("a config");
         let mut transport = upstream_transport(0);
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
-        server.transport_config(Arc::new(transport));
-        endpoint.inner.set_server_config(Some(server));
+        deaf.server.transport_config(Arc::new(transport));
+        endpoint.inner.set_server_config(Some(deaf.server.clone()));
+        if let Side::Listening { taking, .. } = &endpoint.side {
+            *taking.lock().expect("not poisoned") = Arc::new(deaf);
+        }
         endpoint
     }
 }

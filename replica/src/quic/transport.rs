@@ -2,7 +2,7 @@
 //! those numbers and must never know who the peer is or what is said.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,14 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::certs::identity::Identity;
 use crate::error::ReplicaError;
 
 pub(super) fn server_config(
-    identity: &Identity,
+    tls: rustls::ServerConfig,
     send_window_bytes: u64,
 ) -> Result<quinn::ServerConfig, ReplicaError> {
-    let crypto = QuicServerConfig::try_from(identity.server_tls()?)
-        .map_err(|error| ReplicaError::Tls(error.to_string()))?;
+    let crypto =
+        QuicServerConfig::try_from(tls).map_err(|error| ReplicaError::Tls(error.to_string()))?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     server
         .transport_config(Arc::new(upstream_transport(send_window_bytes)))
@@ -39,6 +38,17 @@ pub(super) fn endpoint(
         .map_err(io::Error::other)?;
     let socket = socket(address)?;
     quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// Whether this machine can send to `remote` at all: without a network the library would only time
+/// out, and complain of every packet.
+pub(crate) fn has_way(remote: SocketAddr) -> io::Result<()> {
+    let any: IpAddr = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Looks for a way and sends nothing.
+    UdpSocket::bind((any, 0))?.connect(remote)
 }
 
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -3,9 +3,10 @@
 //! ends.
 
 use std::fmt;
+use std::mem::{self, Discriminant};
 
 use crate::error::{CloseCode, LinkError};
-use crate::serve::error::ShipError;
+use crate::serve::error::{ShipError, ShipKind};
 use crate::wire::refusal::RefuseReason;
 
 /// Why a connection ended in order.
@@ -34,6 +35,17 @@ impl fmt::Display for SessionEnd {
 
 /// How a connection ended.
 pub(crate) type SessionResult = Result<SessionEnd, ShipError>;
+
+/// What tells one way to end from another.
+pub(crate) type EndKind = Result<Discriminant<SessionEnd>, ShipKind>;
+
+/// The kind of it, whatever the words.
+pub(crate) fn kind(ended: &SessionResult) -> EndKind {
+    match ended {
+        Ok(end) => Ok(mem::discriminant(end)),
+        Err(error) => Err(error.kind()),
+    }
+}
 
 /// The sentence about it.
 pub(crate) fn reason(ended: &SessionResult) -> String {

@@ -1,12 +1,13 @@
 //! What goes wrong on a connection with a secondary. It owns the sentences that people read about
 //! it and must never decide what follows from one.
 
+use std::mem::{self, Discriminant};
 use std::time::Duration;
 
 use tokio::task::JoinError;
 use wal::WalError;
 
-use crate::error::{CloseCode, LinkError};
+use crate::error::{CloseCode, LinkError, LinkKind};
 use crate::wire::{Message, Refuse};
 
 /// What ended a connection with a secondary, or kept it from coming about.
@@ -28,7 +29,29 @@ pub(crate) enum ShipError {
     Task(#[from] JoinError),
 }
 
+/// What tells one way in which a connection ends from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShipKind {
+    error: Discriminant<ShipError>,
+    link: Option<LinkKind>,
+    code: u16,
+}
+
 impl ShipError {
+    /// Tells one kind from another, whatever the words.
+    pub(crate) fn kind(&self) -> ShipKind {
+        let (link, code) = match self {
+            Self::Link(error) => (Some(error.kind()), 0),
+            Self::Refused(refuse) => (None, refuse.code),
+            _ => (None, 0),
+        };
+        ShipKind {
+            error: mem::discriminant(self),
+            link,
+            code,
+        }
+    }
+
     /// Whether the secondary could not go on with the blocks it got. It may be right: then peers
     /// can repair what is damaged here.
     pub(crate) fn is_complaint(&self) -> bool {

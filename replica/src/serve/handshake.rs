@@ -4,19 +4,19 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
-use wal::{Cursor, Log, Position};
+use tokio::time::{sleep, timeout};
+use wal::{Cursor, Due, Log, Position};
 
 use crate::error::{LinkError, clip};
 use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::serve::ended::SessionEnd;
-use crate::serve::entries::Peer;
+use crate::serve::entries::{Contest, Peer};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::registry::Registration;
-use crate::serve::shared::Shipping;
+use crate::serve::shared::{Said, Shipping};
 use crate::wire::common_point::{MAX_POINTS, find_common};
 use crate::wire::message::MAX_NAME_LEN;
 use crate::wire::plan::{Plan, negotiate, plan, upstream_state};
@@ -91,8 +91,8 @@ async fn answer(
 ) -> Result<ControlFlow<SessionEnd, Answered>, ShipError> {
     let within = shipping.handshake_timeout;
     let protocol = negotiate(hello, shipping.versions).map_err(refused)?;
-    if shipping.source.lineage().passes(&hello.node_id) {
-        return Err(refused(RefuseReason::Loop));
+    if let Some(reason) = shipping.source.lineage().bars(&hello.node_id) {
+        return Err(refused(reason));
     }
     let Some(log) = shipping.source.log() else {
         return Err(refused(RefuseReason::NoLogYet));
@@ -125,6 +125,7 @@ async fn answer(
         }
     };
     let peer = peer(link, hello, protocol);
+    contend(shipping, &peer).await?;
     let bootstrapping = hello.bootstrapping || cursor.is_none();
     let registration = shipping.registry.register(peer, position, bootstrapping);
     let registration = registration.map_err(refused)?;
@@ -140,6 +141,26 @@ async fn answer(
         registration,
         blocks,
     }))
+}
+
+/// Waits until nobody else is connected as this node, or is seen to be alive beside it. Two nodes
+/// with one identity would only take each other's place for ever.
+async fn contend(shipping: &Shipping, peer: &Peer) -> Result<(), ShipError> {
+    let arrived = Instant::now();
+    loop {
+        match shipping.registry.contest(peer, arrived) {
+            Contest::Free => return Ok(()),
+            Contest::Open => sleep(LOOK_EVERY).await,
+            Contest::Taken(reason) => {
+                shipping.registry.twin(peer);
+                if shipping.due(Said::Twin(peer.id.clone())) != Due::Not {
+                    tracing::warn!(secondary = %peer.name, id = %peer.id, came_from = %peer.address,
+                        %reason, "two nodes have one identity: the second one is turned away");
+                }
+                return Err(refused(reason));
+            }
+        }
+    }
 }
 
 /// The plan for this secondary, and where blocks come from if it is to stream them.
@@ -258,6 +279,9 @@ async fn in_time<T>(
         Err(_) => Err(ShipError::Silent(within)),
     }
 }
+
+/// How often it is looked whether the other node of one identity is alive.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Questions where two logs meet: each narrows the answer by a factor of a thousand.
 const MAX_PROBES: usize = 64;

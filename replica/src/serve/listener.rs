@@ -6,30 +6,30 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use wal::Due;
 
+use crate::cert_watch;
 use crate::certs::identity::Identity;
 use crate::config::ListenConfig;
-use crate::error::{CloseCode, ReplicaError};
+use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::quic::{Endpoint, Incoming};
-use crate::quiet::Quiet;
-use crate::revocation_watch;
 use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::ShipError;
 use crate::serve::registry::Registry;
 use crate::serve::session;
-use crate::serve::shared::Shipping;
+use crate::serve::shared::{Said, Shipping};
 use crate::serve::source::Source;
 use crate::wire::blocks::Packer;
 
@@ -74,6 +74,7 @@ impl Listener {
             handshake_timeout: config.handshake_timeout,
             contact_timeout: config.contact_timeout,
             doubts: Arc::new(Semaphore::new(1)),
+            quiet: Mutex::default(),
             shutdown: shutdown.clone(),
         });
         let listener = Self {
@@ -94,11 +95,9 @@ impl Listener {
         listener.tasks.spawn(acceptor.run());
         let listening = Some(Arc::clone(&listener.endpoint));
         let shutdown = listener.shipping.shutdown.clone();
-        listener.tasks.spawn(revocation_watch::keep(
-            identity.clone(),
-            listening,
-            shutdown,
-        ));
+        listener
+            .tasks
+            .spawn(cert_watch::keep(identity.clone(), listening, shutdown));
         // A relay's files are repaired from its own listener.
         if let Some(log) = repairs {
             let (peers, shutdown) = (
@@ -156,7 +155,6 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self) {
-        let complaints = Arc::new(std::sync::Mutex::new(Quiet::default()));
         loop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
@@ -167,57 +165,50 @@ impl Acceptor {
                 incoming.refuse();
                 continue;
             };
-            let (shipping, complaints) = (Arc::clone(&self.shipping), Arc::clone(&complaints));
+            let shipping = Arc::clone(&self.shipping);
             self.tasks.spawn(async move {
-                let log = PeerLog::new(&incoming);
-                let ended = handle(incoming, shipping).await;
+                let address = incoming.remote();
+                let ended = handle(incoming, &shipping).await;
                 drop(place);
-                log.report(&ended, &complaints);
+                if let Some(ended) = ended {
+                    turned_away(address, &ended, &shipping);
+                }
             });
         }
     }
 }
 
-async fn handle(incoming: Incoming, shipping: Arc<Shipping>) -> SessionResult {
+/// How it ended, where no session came about.
+async fn handle(incoming: Incoming, shipping: &Arc<Shipping>) -> Option<SessionResult> {
     let accepted = tokio::select! {
         accepted = timeout(TLS_TIMEOUT, incoming.accept()) => accepted,
-        () = shipping.shutdown.cancelled() => return Ok(SessionEnd::Stopping),
+        () = shipping.shutdown.cancelled() => return Some(Ok(SessionEnd::Stopping)),
     };
     match accepted {
-        Ok(Ok(link)) => session::serve(link, shipping).await,
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(ShipError::Silent(TLS_TIMEOUT)),
+        Ok(Ok(link)) => session::serve(link, Arc::clone(shipping)).await,
+        Ok(Err(error)) => Some(Err(error.into())),
+        Err(_) => Some(Err(ShipError::Silent(TLS_TIMEOUT))),
     }
 }
 
-/// Where a peer connects from, for the log.
-struct PeerLog {
-    address: SocketAddr,
-}
-
-impl PeerLog {
-    fn new(incoming: &Incoming) -> Self {
-        Self {
-            address: incoming.remote(),
-        }
+/// Says why somebody got no session; what repeats with every connection is said less and less.
+fn turned_away(address: SocketAddr, ended: &SessionResult, shipping: &Shipping) {
+    let reason = ended::reason(ended);
+    if let Err(ShipError::Link(LinkError::PeerCertificate { name, .. })) = ended
+        && let Some(name) = name
+    {
+        shipping.registry.turned_away(name, address, &reason);
     }
-
-    /// Says once why a connection ended; what repeats with every connection is not said again.
-    fn report(&self, ended: &SessionResult, complaints: &std::sync::Mutex<Quiet>) {
-        let (address, reason) = (self.address, ended::reason(ended));
-        if ended::is_ordinary(ended) {
+    let said = Said::TurnedAway(address.ip(), ended::kind(ended));
+    match shipping.due(said) {
+        Due::Not => tracing::debug!(%address, %reason, "secondary turned away again"),
+        _ if ended::is_ordinary(ended) => {
             tracing::info!(%address, %reason, "secondary disconnected");
-            return;
         }
-        let line = format!("{}: {reason}", address.ip());
-        let news = match complaints.lock() {
-            Ok(mut complaints) => complaints.is_news(&line, Instant::now()),
-            Err(_) => true,
-        };
-        if news {
-            tracing::warn!(%address, %reason, "secondary turned away");
-        } else {
-            tracing::debug!(%address, %reason, "secondary turned away again");
+        Due::First => tracing::warn!(%address, %reason, "secondary turned away"),
+        Due::Again(lasted) => {
+            let (attempts, for_s) = (lasted.times, lasted.time.as_secs());
+            tracing::warn!(%address, %reason, attempts, for_s, "secondary still turned away");
         }
     }
 }

@@ -3,15 +3,16 @@
 //! network I/O.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wal::{Lsn, Position, Replicated, clock};
+use wal::{Log, Lsn, Position, Replicated, clock};
 
 use crate::lag::bytes_between;
-use crate::serve::entries::{Entries, Entry, Forgotten, Live, Peer, Reach};
+use crate::serve::entries::{Contest, Entries, Entry, Forgotten, Live, Peer, Reach};
 use crate::serve::source::Source;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
@@ -28,6 +29,8 @@ struct Inner {
     source: Source,
     /// A std mutex: sections are short and never wait.
     entries: Mutex<Entries>,
+    /// The log that what is confirmed of secondaries is of.
+    confirmed_of: Mutex<Option<Log>>,
     changes: watch::Sender<u64>,
 }
 
@@ -35,13 +38,20 @@ impl Registry {
     /// The limit counts those remembered too.
     pub(crate) fn new(source: Source, limit: usize, members: Vec<Member>) -> Self {
         let mut entries = Entries::new(limit);
-        members
-            .into_iter()
-            .for_each(|member| entries.restore(member));
+        let log = source.log().filter(|_| source.lineage().is_primary());
+        for member in members {
+            let (id, position) = (member.id.clone(), member.position);
+            entries.restore(member);
+            let own = log.as_ref().and_then(|log| log.chain_at(position.lsn));
+            if own == Some(position.chain) {
+                entries.confirm(&id, position);
+            }
+        }
         Self {
             inner: Arc::new(Inner {
                 source,
                 entries: Mutex::new(entries),
+                confirmed_of: Mutex::new(log),
                 changes: watch::Sender::new(0),
             }),
         }
@@ -109,17 +119,54 @@ impl Registry {
         position: Position,
         bootstrapping: bool,
     ) -> Result<Registration, RefuseReason> {
-        let id = peer.id.clone();
-        let live = self
-            .entries()
-            .register(peer, position, bootstrapping, clock::unix_ms())?;
+        let (id, now) = (peer.id.clone(), clock::unix_ms());
+        let mut entries = self.entries();
+        let away_ms = entries.away_ms(&id, now);
+        let live = entries.register(peer, position, bootstrapping, now)?;
+        drop(entries);
         self.tell_log();
         self.changed(true);
         Ok(Registration {
             registry: self.clone(),
             id,
             live,
+            away: away_ms.map(Duration::from_millis),
         })
+    }
+
+    /// Whether this node, which came at `arrived`, may take its place.
+    pub(crate) fn contest(&self, peer: &Peer, arrived: Instant) -> Contest {
+        self.entries().contest(peer, arrived, Instant::now())
+    }
+
+    /// Another node than the one that is connected came under its id.
+    pub(crate) fn twin(&self, peer: &Peer) {
+        self.entries().twin(peer, Instant::now());
+    }
+
+    /// The last end of a block that this secondary and `log` are known to have had both.
+    pub(crate) fn confirmed(&self, id: &str, log: &Log) -> Option<Position> {
+        let held = self.confirmed_of(log);
+        held.then(|| self.entries().confirmed(id)).flatten()
+    }
+
+    /// Whether what is confirmed is of this log. Of another one nothing is any more.
+    fn confirmed_of(&self, log: &Log) -> bool {
+        let of = self.inner.confirmed_of.lock();
+        let of = of.unwrap_or_else(PoisonError::into_inner);
+        of.as_ref().is_some_and(|of| of.is_same(log))
+    }
+
+    fn confirm_of(&self, log: &Log) {
+        let mut of = self
+            .inner
+            .confirmed_of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !of.as_ref().is_some_and(|of| of.is_same(log)) {
+            self.entries().unconfirm();
+            *of = Some(log.clone());
+        }
     }
 
     /// A secondary was turned away.
@@ -127,6 +174,12 @@ impl Registry {
         self.entries()
             .refused(peer, position, reason, clock::unix_ms());
         self.changed(true);
+    }
+
+    /// Somebody with this name in the certificate got no connection.
+    pub(crate) fn turned_away(&self, name: &str, address: SocketAddr, reason: &str) {
+        let changed = self.entries().turned_away(name, address, reason);
+        self.changed(changed);
     }
 
     fn changed(&self, really: bool) {
@@ -177,9 +230,19 @@ pub(crate) struct Registration {
     registry: Registry,
     id: String,
     live: Live,
+    away: Option<Duration>,
 }
 
 impl Registration {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How long it was not heard, if it was here before.
+    pub(crate) fn away(&self) -> Option<Duration> {
+        self.away
+    }
+
     /// Ends when a newer connection of the same node takes over.
     pub(crate) fn superseded(&self) -> &CancellationToken {
         &self.live.superseded
@@ -204,6 +267,12 @@ impl Registration {
             self.registry.tell_log();
         }
         self.registry.changed(moved.noteworthy);
+    }
+
+    /// A block of `log` ends there, where one on the secondary's disk does.
+    pub(crate) fn confirm(&self, log: &Log, position: Position) {
+        self.registry.confirm_of(log);
+        self.update(|entry| entry.confirm(position));
     }
 
     /// Who follows the secondary.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use wal::{Chain, Cursor, Log, Lsn, WalError};
+use wal::{Chain, Cursor, Due, Log, Lsn, Position, WalError};
 
 use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
@@ -22,14 +22,14 @@ use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, handshake};
 use crate::serve::registry::Registration;
-use crate::serve::shared::Shipping;
+use crate::serve::shared::{Said, Shipping};
 use crate::wire::blocks::{self, Packer};
 use crate::wire::message::MAX_SUMMARIES;
 use crate::wire::version::TELLS_CUT_OFF;
 use crate::wire::{CaughtUp, CutOff, Descendants, End, Message, NodeSummary, Report};
 
-/// Serves one secondary until its connection ends.
-pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> SessionResult {
+/// Serves one secondary until its connection ends; how it ended, where there was no session.
+pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<SessionResult> {
     let accepted = tokio::select! {
         accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
@@ -39,14 +39,36 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> SessionResult 
         Ok(ControlFlow::Continue(accepted)) => {
             let registration = Arc::clone(&accepted.registration);
             let ended = run_session(&link, accepted, &shipping).await;
+            let ended = explained(ended, &link);
             registration.ended(ended::reason(&ended));
-            ended
+            say_ended(&link, registration.id(), &ended, &shipping);
+            close(&link, &ended).await;
+            return None;
         }
         Ok(ControlFlow::Break(end)) => Ok(end),
-        Err(error) => Err(error),
+        Err(error) => explained(Err(error), &link),
     };
     close(&link, &ended).await;
-    ended
+    Some(ended)
+}
+
+fn explained(ended: SessionResult, link: &Link) -> SessionResult {
+    ended.map_err(|error| match error {
+        ShipError::Link(error) => ShipError::Link(link.explain(error)),
+        other => other,
+    })
+}
+
+fn say_ended(link: &Link, id: &str, ended: &SessionResult, shipping: &Shipping) {
+    let (secondary, address) = (link.peer(), link.remote());
+    let reason = ended::reason(ended);
+    if shipping.due(Said::Ended(id.to_owned(), ended::kind(ended))) == Due::Not {
+        tracing::debug!(secondary, %address, %reason, "secondary disconnected again");
+    } else if ended::is_ordinary(ended) {
+        tracing::info!(secondary, %address, %reason, "secondary disconnected");
+    } else {
+        tracing::warn!(secondary, %address, %reason, "secondary turned away");
+    }
 }
 
 async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> SessionResult {
@@ -63,6 +85,7 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Se
     let giving = Giving {
         files: &log,
         leases: Some((&shipping.leases, &hello.node_id)),
+        confirmed: shipping.registry.confirmed(&hello.node_id, &log),
         limit: limit.clone(),
     };
     let serving = shipping.peers.attend(link, &giving);
@@ -75,8 +98,11 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Se
         };
     };
     let from = cursor.position();
-    tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(), %from,
-        protocol, bootstrapping = hello.bootstrapping, "secondary connected");
+    if shipping.due(Said::Connected(hello.node_id.clone())) != Due::Not {
+        let away_s = registration.away().map(|away| away.as_secs());
+        tracing::info!(secondary = link.peer(), node = %clip(&hello.node), address = %link.remote(),
+            %from, protocol, bootstrapping = hello.bootstrapping, away_s, "secondary connected");
+    }
     let session = Session {
         shipping,
         log: &log,
@@ -279,9 +305,13 @@ impl Session<'_> {
             if report.descendants.len() > MAX_DISKS {
                 return Err(ShipError::Protocol("it reports too many disks".to_owned()));
             }
-            check(&report, self.sent.load(Ordering::Relaxed), |lsn| {
-                self.log.chain_at(lsn)
-            })?;
+            let (flushed, chain) = (Lsn(report.flushed), Chain(report.chain));
+            let own = self.log.chain_at(flushed);
+            check(&report, self.sent.load(Ordering::Relaxed), |_| own)?;
+            if own == Some(chain) {
+                let lsn = flushed;
+                self.registration.confirm(self.log, Position { lsn, chain });
+            }
             self.compare_files(&report);
             let caught_up = *self.caught_up.borrow();
             let streams = caught_up.is_some_and(|at| report.applied >= at.0);

@@ -1,15 +1,18 @@
-//! What all sessions of a node share. It owns nothing but the handles and must never know one
-//! secondary from another.
+//! What all sessions of a node share. It owns the handles, and what was said of whom; it must
+//! never decide anything about a secondary.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use wal::{Due, Quiet};
 
 use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
+use crate::serve::ended::EndKind;
 use crate::serve::registry::Registry;
 use crate::serve::source::Source;
 use crate::wire::blocks::Packer;
@@ -35,6 +38,29 @@ pub(crate) struct Shipping {
     pub(crate) contact_timeout: Duration,
     /// The right to look at segments that a peer complains of.
     pub(crate) doubts: Arc<Semaphore>,
+    /// What was said of peers.
+    pub(crate) quiet: Mutex<Quiet<Said>>,
     /// Cancelled when the node stops.
     pub(crate) shutdown: CancellationToken,
+}
+
+/// What is said of peers, and not with every connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Somebody at this address got no session.
+    TurnedAway(IpAddr, EndKind),
+    /// The node of this id came.
+    Connected(String),
+    /// Its session ended.
+    Ended(String, EndKind),
+    /// Another node says that it is the one of this id.
+    Twin(String),
+}
+
+impl Shipping {
+    /// Whether this is worth a line now.
+    pub(crate) fn due(&self, said: Said) -> Due {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.note(said, Instant::now())
+    }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use wal::{Log, Lsn, clock};
 
 use crate::status::Hop;
+use crate::wire::refusal::RefuseReason;
 use crate::wire::{Heartbeat, Route, WireHop};
 
 /// Where a node stands on the way from the primary.
@@ -31,9 +32,19 @@ pub(crate) struct PrimaryClock {
 }
 
 impl Lineage {
-    /// Whether the node with this id is on the way.
-    pub(crate) fn passes(&self, id: &str) -> bool {
-        self.hops.iter().any(|hop| hop.id == id)
+    /// Why a node with this id must not follow: it is on the way itself, or a copy of a node that
+    /// is. Who asks to follow is no primary, so one with the primary's id is a copy.
+    pub(crate) fn bars(&self, id: &str) -> Option<RefuseReason> {
+        let at = self.hops.iter().position(|hop| hop.id == id)?;
+        let is_primary = self.rooted && at + 1 == self.hops.len();
+        let name = self.hops.get(at).map(|hop| hop.name.clone());
+        Some(if at == 0 || is_primary {
+            RefuseReason::Copy {
+                name: name.unwrap_or_default(),
+            }
+        } else {
+            RefuseReason::Loop
+        })
     }
 
     /// Whether this is the primary itself.

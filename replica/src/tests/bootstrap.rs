@@ -68,6 +68,14 @@ async fn a_node_that_was_away_too_long_answers_from_its_old_data_until_the_swap(
     let end = primary.write(0..20).await;
     let secondary = cluster.secondary("secondary", &[primary.address()]).await;
     secondary.reaches(end).await;
+    let registry = primary.registry();
+    eventually("the primary knows how far it is", || {
+        match &registry.secondaries()[..] {
+            [one] if one.flushed == end.lsn => Ok(()),
+            all => Err(all.to_vec()),
+        }
+    })
+    .await;
     secondary.stop().await;
     primary.write(20..300).await;
     primary.retire().await;
@@ -79,7 +87,10 @@ async fn a_node_that_was_away_too_long_answers_from_its_old_data_until_the_swap(
     assert_eq!(numbers(&secondary.log()), (0..310).collect::<Vec<_>>());
     // Who reads the old log goes on reading it.
     assert_eq!(numbers(&old), (0..20).collect::<Vec<_>>());
-    assert_eq!(secondary.status().snapshots, 1);
+    let status = secondary.status();
+    assert_eq!(status.snapshots, 1);
+    // Everything it had is in the primary's log, which has seen it there.
+    assert!(status.diverged.is_empty(), "{:?}", status.diverged);
     secondary.stop().await;
     primary.stop().await;
 }

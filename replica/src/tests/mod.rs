@@ -7,6 +7,7 @@ mod diverge;
 mod faked;
 mod forged;
 mod hostile;
+mod identity;
 pub(crate) mod loopback;
 mod lying;
 mod members;

@@ -1,6 +1,8 @@
 //! Why a primary turns a secondary away, as a sentence, a number and a detail. It owns the numbers
 //! and must never decide: `plan` does.
 
+use std::net::SocketAddr;
+
 use wal::{Epoch, LogId, Lsn};
 
 use crate::wire::message::Refuse;
@@ -93,12 +95,22 @@ pub enum RefuseReason {
     Loop,
     /// Another node of the same id is connected.
     #[error(
-        "node id {id} is in use by {name:?}, which is connected: one data directory was copied from the other; remove the file node-id of the copy"
+        "node id {id} is in use by {name:?}, which is connected from {address}: one data directory was copied from the other; stop the copy, remove the file node-id in its data directory and give it a certificate of its own"
     )]
     CloneId {
         /// The id of both.
         id: String,
         /// Name of the other one's certificate.
+        name: String,
+        /// Where the other one is.
+        address: SocketAddr,
+    },
+    /// The secondary has the id of this node, or of the primary.
+    #[error(
+        "the secondary's data directory is a copy of that of {name:?}, whose node id it has (or it follows itself): remove the file node-id there and start it again, it makes a new one"
+    )]
+    Copy {
+        /// Name of the node that was copied.
         name: String,
     },
     /// What this node would compare with is damaged here.
@@ -137,6 +149,7 @@ impl RefuseReason {
             Self::BadHello { .. } => 10,
             Self::Full { .. } => 11,
             Self::Loop => 12,
+            Self::Copy { .. } => 17,
             Self::CloneId { .. } => 13,
             Self::NoLogYet => NO_LOG_YET,
             Self::Damaged { .. } => DAMAGED,
@@ -157,7 +170,7 @@ impl RefuseReason {
             | Self::Damaged { position } => {
                 format!("position={position}")
             }
-            Self::CloneId { name, .. } => format!("name={name}"),
+            Self::CloneId { name, .. } | Self::Copy { name } => format!("name={name}"),
             Self::BadHello { .. } | Self::Full { .. } | Self::Loop | Self::NoLogYet => {
                 String::new()
             }

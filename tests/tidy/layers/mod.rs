@@ -172,7 +172,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/wal",
         groups: &[
-            &["ids", "bytes", "clock"],
+            &["ids", "bytes", "clock", "quiet"],
             &["error", "disk"],
             &["durable", "paths", "damage"],
             &["format"],
@@ -216,13 +216,13 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "replica",
         groups: &[
-            &["lag", "quiet", "backoff"],
+            &["lag", "backoff", "fault"],
             &["wire"],
             &["error"],
             &["certs"],
             &["config", "status"],
             &["quic"],
-            &["revocation_watch"],
+            &["cert_watch"],
             &["files"],
             &["serve", "follow"],
         ],

@@ -64,7 +64,14 @@ impl Log {
     /// Where the segments of this log began, held or not, as far as it is known: for a peer's
     /// [`Staging::take_segment_starts`](crate::Staging::take_segment_starts).
     pub fn segment_starts(&self) -> Bytes {
-        segment_starts::encode(self.id(), &self.known_starts(&self.snapshot())).into()
+        self.segment_starts_and(None)
+    }
+
+    /// The same and this end of a block, which was found to be one of this log while it was held.
+    pub fn segment_starts_and(&self, also: Option<Position>) -> Bytes {
+        let known = self.known_starts(&self.snapshot());
+        let also: Vec<Position> = also.into_iter().collect();
+        segment_starts::encode(self.id(), &segment_starts::merged(&known, &also)).into()
     }
 
     /// Every start of a segment that is known, ascending. What is retired meanwhile is in the

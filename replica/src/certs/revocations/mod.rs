@@ -4,11 +4,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::mem::{self, Discriminant};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -16,10 +15,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use wal::{Due, Quiet};
 
 use crate::certs::crl::{self, Crl};
+use crate::certs::stamp::Stamp;
 use crate::error::ReplicaError;
-use crate::quiet::Quiet;
 
 /// The revoked certificates of a cluster; all clones share one list.
 ///
@@ -41,7 +41,7 @@ pub(crate) struct List {
 /// Where lists come from, and who must have signed them.
 struct Source {
     path: PathBuf,
-    ca: Vec<CertificateDer<'static>>,
+    ca: Mutex<Vec<CertificateDer<'static>>>,
 }
 
 impl Revocations {
@@ -58,12 +58,20 @@ impl Revocations {
         path: PathBuf,
         ca: Vec<CertificateDer<'static>>,
     ) -> Result<Self, ReplicaError> {
+        let ca = Mutex::new(ca);
         let source = Source { path, ca };
         let list = source.read()?.unwrap_or_default();
         Ok(Self {
             list: Arc::new(watch::Sender::new(list)),
             source: Some(Arc::new(source)),
         })
+    }
+
+    /// Takes lists of these CAs from now on.
+    pub(crate) fn trust(&self, ca: Vec<CertificateDer<'static>>) {
+        if let Some(source) = &self.source {
+            *source.ca.lock().unwrap_or_else(PoisonError::into_inner) = ca;
+        }
     }
 
     /// Whether the certificate with this serial number is revoked.
@@ -201,8 +209,9 @@ impl Source {
     /// `None`: there is no file.
     fn read(&self) -> Result<Option<List>, ReplicaError> {
         let bytes = crl::read(&self.path).map_err(|source| self.unread(source))?;
+        let ca = self.ca.lock().unwrap_or_else(PoisonError::into_inner);
         bytes
-            .map(|bytes| crl::parse(&bytes, &self.ca).map(List::new))
+            .map(|bytes| crl::parse(&bytes, &ca).map(List::new))
             .transpose()
             .map_err(|reason| self.unusable(reason))
     }
@@ -236,34 +245,9 @@ impl Source {
     }
 }
 
-/// Tells one state of a file from the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: (i64, i64),
-    changed: (i64, i64),
-    inode: u64,
-    len: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(path) {
-            Ok(file) => Ok(Some(Self {
-                modified: (file.mtime(), file.mtime_nsec()),
-                changed: (file.ctime(), file.ctime_nsec()),
-                inode: file.ino(),
-                len: file.len(),
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn complain(quiet: &mut Quiet, error: &ReplicaError) {
-    let line = error.to_string();
-    if quiet.is_news(&line, Instant::now()) {
-        tracing::warn!(reason = %line, "the revocation list in force stays");
+fn complain(quiet: &mut Quiet<Discriminant<ReplicaError>>, error: &ReplicaError) {
+    if quiet.note(mem::discriminant(error), Instant::now()) != Due::Not {
+        tracing::warn!(reason = %error, "the revocation list in force stays");
     }
 }
 

@@ -3,17 +3,21 @@
 
 use std::net::SocketAddr;
 
+use std::fs;
+
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
+use crate::cert_watch::keep;
 use crate::certs::files::CRL_FILE;
 use crate::certs::identity::Identity;
+use crate::certs::x509;
 use crate::certs::{self, Authority};
 use crate::error::LinkError;
+use crate::fault::CertFault;
 use crate::quic::Endpoint;
 use crate::quic::Link;
-use crate::revocation_watch::keep;
 
 struct Cluster(TempDir);
 
@@ -88,8 +92,17 @@ impl Meeting {
     }
 }
 
-fn own(said: &str) -> LinkError {
-    LinkError::OwnRevoked(said.to_owned())
+fn is_own(error: &LinkError) -> bool {
+    let fault = CertFault::Revoked;
+    matches!(error, LinkError::OwnCertificate { fault: told, .. } if *told == fault)
+}
+
+/// The certificate of this peer is revoked.
+fn revoked(name: &str) -> LinkError {
+    LinkError::PeerCertificate {
+        name: Some(name.to_owned()),
+        fault: CertFault::Revoked,
+    }
 }
 
 #[tokio::test]
@@ -99,8 +112,8 @@ async fn a_revoked_node_is_refused_whoever_dials_and_both_sides_say_why() {
 
     let a = listen(&cluster.node("a"));
     let (listener, dialer) = meet(&a, &cluster.node("b")).await.errors();
-    assert_eq!(listener, LinkError::PeerRevoked);
-    assert_eq!(dialer, own("TLS alert 44"));
+    assert_eq!(listener, revoked("b"));
+    assert!(is_own(&dialer), "{}", dialer);
     for error in [listener, dialer] {
         assert!(error.to_string().contains("revoked"), "{error}");
         assert!(error.is_about_certificate());
@@ -108,8 +121,8 @@ async fn a_revoked_node_is_refused_whoever_dials_and_both_sides_say_why() {
 
     let b = listen(&cluster.node("b"));
     let (listener, dialer) = meet(&b, &cluster.node("c")).await.errors();
-    assert_eq!(listener, own("TLS alert 44"));
-    assert_eq!(dialer, LinkError::PeerRevoked);
+    assert!(is_own(&listener), "{}", listener);
+    assert_eq!(dialer, revoked("b"));
 
     meet(&a, &cluster.node("c")).await.links();
 }
@@ -145,21 +158,13 @@ async fn a_listening_node_follows_the_file_and_ends_what_is_connected() {
     let (listener, dialer) = of_b.links();
     let ends = async { tokio::join!(listener.closed(), dialer.closed()) };
     let ends = timeout(WITHIN, ends).await.expect("the connection ends");
-    assert_eq!(ends.0, LinkError::PeerRevoked);
-    assert_eq!(ends.1, own("the certificate is on the revocation list"));
+    assert_eq!(ends.0, revoked("b"));
+    assert!(is_own(&ends.1), "{}", ends.1);
 
     // Until the endpoint has its new settings, b is turned away after the handshake; then in it.
-    let in_handshake = async {
-        loop {
-            let (listener, dialer) = meet(&a, &b).await.errors();
-            assert_eq!(listener, LinkError::PeerRevoked);
-            assert!(matches!(dialer, LinkError::OwnRevoked(_)), "{dialer}");
-            if dialer == own("TLS alert 44") {
-                return;
-            }
-        }
-    };
-    timeout(WITHIN, in_handshake).await.expect("new settings");
+    let (listener, dialer) = meet(&a, &b).await.errors();
+    assert_eq!(listener, revoked("b"));
+    assert!(is_own(&dialer), "{dialer}");
 
     let (listener, _) = of_c.links();
     assert!(listener.open_blocks().await.is_ok(), "c is let be");
@@ -180,8 +185,8 @@ async fn a_peer_revoked_during_its_handshake_gets_no_link() {
     assert!(revocations.look(&source, &mut None).await.expect("news"));
     // The endpoint has the settings of before, as a handshake under way has.
     let (listener, dialer) = meet(&a, &b).await.errors();
-    assert_eq!(listener, LinkError::PeerRevoked);
-    assert_eq!(dialer, own("the certificate is on the revocation list"));
+    assert_eq!(listener, revoked("b"));
+    assert!(is_own(&dialer), "{}", dialer);
 }
 
 #[tokio::test]
@@ -193,8 +198,8 @@ async fn new_settings_refuse_the_next_connection_in_its_handshake() {
     cluster.revoke("b");
     a.set_identity(&cluster.node("a")).expect("swapped");
     let (listener, dialer) = meet(&a, &b).await.errors();
-    assert_eq!(listener, LinkError::PeerRevoked);
-    assert_eq!(dialer, own("TLS alert 44"));
+    assert_eq!(listener, revoked("b"));
+    assert!(is_own(&dialer), "{}", dialer);
 }
 
 #[tokio::test]
@@ -210,11 +215,11 @@ async fn a_dialing_node_leaves_a_revoked_upstream_and_does_not_come_back() {
     let (listener, dialer) = meeting.links();
     let ends = async { tokio::join!(listener.closed(), dialer.closed()) };
     let ends = timeout(WITHIN, ends).await.expect("the connection ends");
-    assert_eq!(ends.0, own("the certificate is on the revocation list"));
-    assert_eq!(ends.1, LinkError::PeerRevoked);
+    assert!(is_own(&ends.0), "{}", ends.0);
+    assert_eq!(ends.1, revoked("a"));
     let (listener, dialer) = meet(&a, &b).await.errors();
-    assert_eq!(listener, own("TLS alert 44"));
-    assert_eq!(dialer, LinkError::PeerRevoked);
+    assert!(is_own(&listener), "{}", listener);
+    assert_eq!(dialer, revoked("a"));
     stop.cancel();
     watching.await.expect("watching ends");
 }
@@ -267,7 +272,7 @@ async fn what_is_revoked_stays_so_whatever_becomes_of_the_file() {
 fn serial(cluster: &Cluster, name: &str) -> Vec<u8> {
     let pem = fs::read_to_string(cluster.home(name).join("cert.pem")).expect("a file");
     let der = certs::authority::first_certificate(&pem).expect("a certificate");
-    crate::certs::identity::serial(&der).expect("a serial")
+    x509::serial(&der).expect("a serial")
 }
 
 #[test]
@@ -327,7 +332,7 @@ async fn a_list_past_its_end_still_revokes_and_locks_nobody_out() {
     let a = listen(&cluster.node("a"));
     meet(&a, &cluster.node("c")).await.links();
     let (listener, _) = meet(&a, &cluster.node("b")).await.errors();
-    assert_eq!(listener, LinkError::PeerRevoked);
+    assert_eq!(listener, revoked("b"));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
-use wal::{CHUNK_LEN, LogId, WalError};
+use wal::{CHUNK_LEN, LogId, Position, WalError};
 
 use crate::error::{LinkError, clip};
 use crate::files::leases::Leases;
@@ -192,6 +192,9 @@ pub(crate) struct Giving<'a, F> {
     /// Where files are held for it while it brings a log in, and its node id. Without this it gets
     /// no manifest.
     pub(crate) leases: Option<(&'a Leases, &'a str)>,
+    /// An end of a block that the peer and this log are known to have had both: said beside the
+    /// starts of segments, so that nothing is put aside there that is here.
+    pub(crate) confirmed: Option<Position>,
     /// Files go through its backfill.
     pub(crate) limit: Limit,
 }
@@ -202,6 +205,7 @@ impl<'a, F> Giving<'a, F> {
         Self {
             files,
             leases: None,
+            confirmed: None,
             limit: Limits::default().peer(),
         }
     }
@@ -273,7 +277,11 @@ async fn answer<F: Files>(
         .leases
         .map(|(leases, id)| (leases.clone(), id.to_owned()));
     // The place goes along: reading goes on even when the connection ends meanwhile.
-    let read = move || (find(&files, leases.as_ref(), &question), place);
+    let confirmed = giving.confirmed;
+    let read = move || {
+        let found = find(&files, leases.as_ref(), confirmed, &question);
+        (found, place)
+    };
     let (found, _place) = spawn_blocking(read).await?;
     let (answer, file) = match found {
         Ok(file) => (found_file(&file), file),
@@ -310,6 +318,7 @@ fn not_found(reason: &str) -> File {
 fn find<F: Files>(
     files: &F,
     leases: Option<&(Leases, String)>,
+    confirmed: Option<Position>,
     question: &Question,
 ) -> Result<Bytes, &'static str> {
     let (log, name) = match question {
@@ -329,7 +338,9 @@ fn find<F: Files>(
             let manifest = files.manifest(leases, id).filter(|_| from == 0);
             manifest.ok_or("this node has no manifest")?
         }
-        (Some(0), _) if name == SEGMENT_STARTS => files.read_from(name, 0).ok_or(NOT_HELD)?,
+        (Some(0), _) if name == SEGMENT_STARTS => {
+            files.segment_starts(confirmed).ok_or(NOT_HELD)?
+        }
         _ if !is_name(name) => return Err("a log's files have no such name"),
         (None, _) => files.read(name).ok_or(NOT_HELD)?,
         (Some(from), _) if !from.is_multiple_of(CHUNK_LEN as u64) => {

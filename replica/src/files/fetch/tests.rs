@@ -60,13 +60,13 @@ fn a_name_is_checked_before_the_disk_is_asked() {
         log: LOG.0,
         name: name(),
     });
-    assert!(find(&held, None, &whole).is_err());
+    assert!(find(&held, None, None, &whole).is_err());
     let rest = Question::Rest(FetchFrom {
         log: LOG.0,
         name: name(),
         from: 0,
     });
-    assert!(find(&held, None, &rest).is_err());
+    assert!(find(&held, None, None, &rest).is_err());
 }
 
 /// Keeps what comes, and gives the file up after so many bytes.

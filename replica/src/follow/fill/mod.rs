@@ -13,14 +13,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wal::{BootstrapProgress, CHUNK_LEN, LogId, Lsn, Missing, Position, Staging, WalError};
+use wal::{
+    BootstrapProgress, CHUNK_LEN, Due, LogId, Lsn, Missing, Position, Quiet, Staging, WalError,
+};
 
 use crate::files::fetch::{self, FetchError, Sink};
 use crate::files::peers::Peers;
 use crate::follow::fill::schedule::{Failure, Renewal, Schedule, Step};
 use crate::follow::state::FollowState;
 use crate::quic::Link;
-use crate::quiet::Quiet;
 
 /// Why the files will not become whole.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +111,7 @@ struct Fill<S> {
     /// What is being written: it goes on when nobody waits for it any more.
     writing: TaskTracker,
     schedule: Mutex<Schedule>,
-    quiet: Mutex<Quiet>,
+    quiet: Mutex<Quiet<Failure>>,
     /// Told when there may be something else to do.
     moved: watch::Sender<()>,
     /// Counts who was asked, so that both workers and the next attempt ask others.
@@ -167,7 +168,7 @@ impl<S: Stage> Fill<S> {
         let now = Instant::now();
         let pause = self.schedule().failed(&missing.name, failure, now);
         if let Some(reason) = said {
-            self.say(&missing.name, &reason, pause);
+            self.say(&missing.name, failure, &reason, pause);
         }
         Ok(())
     }
@@ -203,7 +204,7 @@ impl<S: Stage> Fill<S> {
         }
         let pause = self.schedule().ask_later(Instant::now());
         if let Some(reason) = said {
-            self.say(fetch::MANIFEST, &reason, pause);
+            self.say(fetch::MANIFEST, Failure::Unhelped, &reason, pause);
         }
     }
 
@@ -233,7 +234,7 @@ impl<S: Stage> Fill<S> {
             Err(error @ WalError::Io { .. }) if !error.is_full() => return Err(error.into()),
             Err(error) => {
                 let pause = self.schedule().ask_later(now);
-                self.say(fetch::MANIFEST, &error.to_string(), pause);
+                self.say(fetch::MANIFEST, Failure::Gone, &error.to_string(), pause);
             }
         }
         Ok(())
@@ -251,11 +252,11 @@ impl<S: Stage> Fill<S> {
         links
     }
 
-    fn say(&self, file: &str, reason: &str, pause: Duration) {
+    fn say(&self, file: &str, kind: Failure, reason: &str, pause: Duration) {
         self.state
             .waits_for(&format!("it waits for {file}: {reason}"));
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        if quiet.is_news(reason, std::time::Instant::now()) {
+        if quiet.note(kind, std::time::Instant::now()) != Due::Not {
             tracing::warn!(%file, %reason, ?pause, "bootstrapping waits for a file");
         } else {
             tracing::debug!(%file, %reason, ?pause, "bootstrapping still waits for a file");

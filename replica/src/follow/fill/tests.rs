@@ -169,6 +169,7 @@ async fn connect(ours: &Peers, shelf: &Shelf) -> Link {
         let giving = Giving {
             files: &shelf,
             leases: Some((&leases, "me")),
+            confirmed: None,
             limit: Limits::default().peer(),
         };
         let back = Giving::of(&none);
@@ -195,7 +196,7 @@ impl Bench {
             tray: Arc::new(tokio::sync::Mutex::new(tray)),
             peers: Peers::new(),
             tip: watch::Sender::new(at_lsn(0)),
-            state: Arc::new(FollowState::new(None, Hop::default())),
+            state: Arc::new(FollowState::new(None, Hop::default(), None)),
             shutdown: CancellationToken::new(),
         }
     }

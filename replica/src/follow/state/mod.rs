@@ -1,12 +1,15 @@
 //! The state of following: what the follow task knows, for anyone to read at any time. It
 //! owns the transitions of the state and must never wait or do I/O; readers never block the task.
 
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use wal::{BootstrapProgress, Diverged, Log, Lsn, clock};
+use wal::{BootstrapProgress, Diverged, Due, Epoch, Log, Lsn, Quiet, clock};
 
 use crate::error::clip;
+use crate::follow::error::FollowError;
+use crate::follow::reconcile::{self, Held};
 use crate::lag::Freshness;
 use crate::serve::source::{Lineage, PrimaryClock};
 use crate::status::{FollowPhase, FollowStatus, Hop};
@@ -18,6 +21,19 @@ pub(crate) struct FollowState {
     log: watch::Sender<Option<Log>>,
     lineage: watch::Sender<Lineage>,
     own: Hop,
+    quiet: Mutex<Quiet<Event>>,
+    /// The primary whose history the log in force holds.
+    held: watch::Sender<Option<Held>>,
+}
+
+/// What happens while a node follows, and is worth a line unless it happens all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Following,
+    Snapshot,
+    CutOff,
+    Rooted,
+    CaughtUp,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +52,8 @@ struct Inner {
     is_heard: bool,
     /// Why the upstream has no way to the primary, if it says so.
     cut: Option<String>,
+    /// Since when blocks do not come as they become durable.
+    away_since: Option<Instant>,
     reconnects: u64,
     last_contact_unix_ms: u64,
     bootstrap: Option<BootstrapProgress>,
@@ -49,7 +67,7 @@ struct Inner {
 }
 
 impl FollowState {
-    pub(crate) fn new(log: Option<Log>, own: Hop) -> Self {
+    pub(crate) fn new(log: Option<Log>, own: Hop, held: Option<Held>) -> Self {
         let lineage = Lineage {
             hops: vec![own.clone()],
             ..Lineage::default()
@@ -59,7 +77,41 @@ impl FollowState {
             log: watch::Sender::new(log),
             lineage: watch::Sender::new(lineage),
             own,
+            quiet: Mutex::default(),
+            held: watch::Sender::new(held),
         }
+    }
+
+    /// Whether this is worth a line now.
+    pub(crate) fn is_due(&self, event: Event) -> bool {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.note(event, Instant::now()) != Due::Not
+    }
+
+    /// The primary whose history is held, whenever that is another.
+    pub(crate) fn held(&self) -> watch::Receiver<Option<Held>> {
+        self.held.subscribe()
+    }
+
+    /// Why the history that is held must not be left for that of this way's primary.
+    pub(crate) fn must_stay(
+        &self,
+        route: &Route,
+        epoch: Epoch,
+        upstreams: usize,
+    ) -> Option<FollowError> {
+        let held = self.held.borrow();
+        let other = Held::at(route, epoch)?;
+        if reconcile::may_leave(held.as_ref(), &other, upstreams) {
+            return None;
+        }
+        Some(FollowError::OtherHistory {
+            held: held
+                .as_ref()
+                .map_or_else(String::new, |held| clip(&held.name)),
+            other: clip(&other.name),
+            epoch,
+        })
     }
 
     /// The log in force, as soon as there is one; another one after a snapshot.
@@ -127,6 +179,7 @@ impl FollowState {
             inner.route = Route::default();
             inner.is_heard = false;
             inner.cut = None;
+            inner.away_since = inner.away_since.or(Some(Instant::now()));
         });
         self.stand(Route::default(), Some(format!("{phase}: {reason}")));
     }
@@ -152,11 +205,40 @@ impl FollowState {
             ..route.clone()
         };
         self.stand(way, cut);
+        let mut had_way = true;
         self.inner.send_modify(|inner| {
+            had_way = inner.route.rooted || inner.route.hops.is_empty();
             inner.is_heard &= route.rooted;
             inner.cut = None;
-            inner.route = route;
+            inner.route.clone_from(&route);
         });
+        self.say_way(had_way, &route);
+        self.hold(&route, is_bootstrapping);
+    }
+
+    /// The log in force continues what this way's primary has.
+    fn hold(&self, route: &Route, is_bootstrapping: bool) {
+        let log = self.log.borrow().clone().filter(|_| !is_bootstrapping);
+        if let Some(held) = log.and_then(|log| Held::at(route, log.epoch())) {
+            self.held.send_if_modified(|now| {
+                let is_other = now.as_ref() != Some(&held);
+                *now = Some(held);
+                is_other
+            });
+        }
+    }
+
+    fn say_way(&self, had_way: bool, route: &Route) {
+        let upstream = route.hops.first().map_or("", |hop| hop.name.as_str());
+        match (had_way, route.rooted) {
+            (true, false) if self.is_due(Event::CutOff) => {
+                tracing::warn!(%upstream, "the upstream has no way to the primary: nothing new comes");
+            }
+            (false, true) if self.is_due(Event::Rooted) => {
+                tracing::info!(%upstream, "the upstream has a way to the primary again");
+            }
+            _ => {}
+        }
     }
 
     /// Why the upstream has no way to the primary.
@@ -211,10 +293,22 @@ impl FollowState {
 
     /// The upstream has sent everything below `at`, and live blocks follow.
     pub(crate) fn caught_up(&self, at: Lsn, applied: Lsn) {
-        self.inner.send_modify(|inner| {
+        self.settle(|inner| {
             inner.caught_up_at = Some(at);
-            inner.settle(applied);
+            inner.settle(applied)
         });
+    }
+
+    /// Says how long this node was behind once it is no more.
+    fn settle(&self, change: impl FnOnce(&mut Inner) -> Option<Duration>) {
+        let mut away = None;
+        self.inner.send_modify(|inner| away = change(inner));
+        if let Some(away) = away
+            && self.is_due(Event::CaughtUp)
+        {
+            let upstream = self.inner.borrow().upstream.clone();
+            tracing::info!(%upstream, away_s = away.as_secs(), "caught up with the upstream again");
+        }
     }
 
     /// The followed log accepted everything below `lsn`.
@@ -230,9 +324,9 @@ impl FollowState {
     /// Queries here see everything below `applied`, whose last block was committed at
     /// `committed_ns`.
     pub(crate) fn applied(&self, applied: Lsn, committed_ns: i64) {
-        self.inner.send_modify(|inner| {
+        self.settle(|inner| {
             inner.freshness.apply(applied, committed_ns);
-            inner.settle(applied);
+            inner.settle(applied)
         });
     }
 
@@ -337,12 +431,15 @@ impl Inner {
         (self.phase, reason)
     }
 
-    fn settle(&mut self, applied: Lsn) {
+    /// How long this node was away, when it has just caught up.
+    fn settle(&mut self, applied: Lsn) -> Option<Duration> {
         let reached = self.caught_up_at.is_some_and(|at| applied >= at);
-        if reached && self.phase == FollowPhase::CatchingUp {
-            self.phase = FollowPhase::Streaming;
-            self.reason = None;
+        if !reached || self.phase != FollowPhase::CatchingUp {
+            return None;
         }
+        self.phase = FollowPhase::Streaming;
+        self.reason = None;
+        self.away_since.take().map(|since| since.elapsed())
     }
 }
 

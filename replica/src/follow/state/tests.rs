@@ -7,7 +7,7 @@ use super::*;
 use crate::wire::WireHop;
 
 fn fresh() -> FollowState {
-    FollowState::new(None, hop("own"))
+    FollowState::new(None, hop("own"), None)
 }
 
 fn hop(id: &str) -> Hop {

@@ -12,6 +12,8 @@ use wal::{
     Staging, WalError,
 };
 
+use crate::follow::reconcile::Held;
+
 /// Told of every log that was opened: what opening it found, and when that began.
 pub type OnOpen = fn(&Log, &Recovery, Instant);
 
@@ -134,6 +136,33 @@ impl Store {
         wal::save_diverged(&self.disk, &self.data_dir, log, at)
     }
 
+    /// The primary whose history the logs hold, as an earlier run has noted it.
+    #[must_use]
+    pub fn held(&self) -> Option<Held> {
+        let text = self.disk.read(&self.data_dir.join(HELD_FILE)).ok()?;
+        let text = String::from_utf8(text.to_vec()).ok()?;
+        let mut lines = text.lines();
+        let (id, epoch, name) = (lines.next()?, lines.next()?, lines.next()?);
+        Some(Held {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            epoch: Epoch(epoch.parse().ok()?),
+        })
+    }
+
+    /// Notes it, on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_held(&self, held: &Held) -> Result<(), WalError> {
+        let path = self.data_dir.join(HELD_FILE);
+        let line = |text: &str| text.replace(char::is_control, " ");
+        let (id, name) = (line(&held.id), line(&held.name));
+        let text = format!("{id}\n{}\n{name}\n", held.epoch.0);
+        let draft = path.with_extension("new");
+        self.disk.replace(&draft, &path, text.as_bytes())
+    }
+
     /// Everything that was ever put aside.
     ///
     /// # Errors
@@ -150,6 +179,9 @@ impl fmt::Debug for Store {
             .finish_non_exhaustive()
     }
 }
+
+/// Id, epoch and name of the primary that is followed, a line each.
+const HELD_FILE: &str = "followed";
 
 #[cfg(test)]
 mod tests;

@@ -98,6 +98,7 @@ impl Line {
             let giving = Giving {
                 files: &log,
                 leases: Some((&leases, "me")),
+                confirmed: None,
                 limit: Limits::default().peer(),
             };
             let back = Giving::of(&none);
@@ -118,7 +119,7 @@ impl Line {
             Arc::clone(&staging),
             self.ours.clone(),
             follower.log().durable(),
-            Arc::new(FollowState::new(None, Hop::default())),
+            Arc::new(FollowState::new(None, Hop::default(), None)),
             CancellationToken::new(),
         );
         let filled = tokio::time::timeout(Duration::from_secs(30), filled).await;
@@ -211,7 +212,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     let dir = tempfile::tempdir().expect("dir");
     let store = store(&dir);
     let line = Line::to(primary.log()).await;
-    let state = Arc::new(FollowState::new(None, Hop::default()));
+    let state = Arc::new(FollowState::new(None, Hop::default(), None));
     let id = primary.log().id();
     let manifest = primary.log().bundle().manifest().clone();
     let staging = store.begin(&manifest, id).expect("begins");

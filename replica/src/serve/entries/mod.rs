@@ -1,39 +1,24 @@
 //! The entries of the secondaries a node knows and the rules over them: one node has one
 //! connection, and what is remembered is bounded. Pure: it must never lock, wait or read a clock.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use wal::{Chain, Lsn, NodeCopy, Position};
+use wal::{NodeCopy, Position};
 
 use crate::lag::Freshness;
-use crate::status::{Descendant, Member, SecondaryState, SecondaryStatus};
+use crate::status::{Member, SecondaryState, SecondaryStatus};
+use crate::wire::NodeSummary;
 use crate::wire::refusal::RefuseReason;
-use crate::wire::{Heartbeat, NodeSummary, Report};
 
-/// Who connected, from where, and what it said of itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Common name of the certificate.
-    pub(crate) name: String,
-    pub(crate) id: String,
-    pub(crate) address: SocketAddr,
-    pub(crate) protocol: u16,
-    pub(crate) serves: String,
-}
-
-/// How far the log reaches that secondaries are measured against.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach {
-    pub(crate) lsn: Lsn,
-    /// Whether that is where the primary's ends now, as far as can be known.
-    pub(crate) is_primary: bool,
-}
+use entry::Twin;
+pub(crate) use entry::{Entry, Live, Peer, Reach};
 
 /// What became of the wish to forget a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,164 +31,15 @@ pub enum Forgotten {
     Unknown,
 }
 
-/// A connection, told from every other.
-#[derive(Clone, Debug)]
-pub(crate) struct Live {
-    number: u64,
-    pub(crate) superseded: CancellationToken,
-}
-
-/// One secondary.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    peer: Peer,
-    pub(crate) state: SecondaryState,
-    pub(crate) sent: Lsn,
-    received: Lsn,
-    flushed: Position,
-    applied: Lsn,
-    pub(crate) freshness: Freshness,
-    /// What was last said to it of the primary.
-    beat: Option<Heartbeat>,
-    first_seen_unix_ms: u64,
-    connected_at_unix_ms: u64,
-    last_seen_unix_ms: u64,
-    /// When `last_seen_unix_ms` was last worth keeping.
-    noted_unix_ms: u64,
-    pub(crate) reason: Option<String>,
-    pub(crate) live: Option<Live>,
-    /// Who follows it, and what is on their disks.
-    pub(crate) descendants: Vec<NodeSummary>,
-    descendant_disks: Vec<NodeCopy>,
-    pub(crate) files_differ: bool,
-    /// Whether this connection has said what is on its disk.
-    reported: bool,
-}
-
-/// What a report has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    /// More is on disk somewhere.
-    pub(crate) flushed: bool,
-    /// What is kept over a restart has become old.
-    pub(crate) noteworthy: bool,
-}
-
-impl Entry {
-    fn new(peer: Peer, position: Position, now_ms: u64) -> Self {
-        Self {
-            peer,
-            state: SecondaryState::Refused,
-            sent: position.lsn,
-            received: position.lsn,
-            flushed: position,
-            applied: Lsn(0),
-            freshness: Freshness::default(),
-            beat: None,
-            first_seen_unix_ms: now_ms,
-            connected_at_unix_ms: now_ms,
-            last_seen_unix_ms: now_ms,
-            noted_unix_ms: now_ms,
-            reason: None,
-            live: None,
-            descendants: Vec::new(),
-            descendant_disks: Vec::new(),
-            files_differ: false,
-            reported: false,
-        }
-    }
-
-    fn is_of(&self, live: &Live) -> bool {
-        self.live
-            .as_ref()
-            .is_some_and(|own| own.number == live.number)
-    }
-
-    pub(crate) fn report(&mut self, report: &Report, caught_up: bool, now_ms: u64) -> Moved {
-        // The session has refused any other.
-        assert!(report.received >= report.flushed && report.flushed >= report.applied);
-        let flushed = Position {
-            lsn: Lsn(report.flushed),
-            chain: Chain(report.chain),
-        };
-        // Nobody below has more of this log than the node itself.
-        let disks = report.descendants.iter().map(|disk| NodeCopy {
-            node: disk.node,
-            flushed: Lsn(disk.flushed).min(flushed.lsn),
-        });
-        let disks: Vec<NodeCopy> = disks.collect();
-        let moved = Moved {
-            flushed: !self.reported || self.flushed != flushed || self.descendant_disks != disks,
-            noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
-        };
-        self.received = Lsn(report.received);
-        (self.flushed, self.descendant_disks) = (flushed, disks);
-        self.reported = true;
-        self.applied = Lsn(report.applied);
-        self.freshness.apply(self.applied, 0);
-        self.last_seen_unix_ms = now_ms;
-        if moved.noteworthy {
-            self.noted_unix_ms = now_ms;
-        }
-        if caught_up && self.state == SecondaryState::CatchingUp {
-            self.state = SecondaryState::Streaming;
-        }
-        moved
-    }
-
-    /// A heartbeat went out. What only repeats is no word of the primary: a relay says again what
-    /// it last heard.
-    pub(crate) fn beat(&mut self, beat: &Heartbeat, at: Instant) {
-        if self.beat != Some(*beat) {
-            self.beat = Some(*beat);
-            self.freshness.beat(Lsn(beat.durable), beat.now_unix_ns, at);
-        }
-    }
-
-    /// Rows that are missing there: none is not known of a node that is not connected, and of one
-    /// that was turned away nothing is.
-    fn lag_rows(&self, end: Reach) -> Option<u64> {
-        let behind = end.lsn.0.saturating_sub(self.applied.0);
-        let is_known = self.live.is_some() && end.is_primary;
-        let is_turned_away = self.state == SecondaryState::Refused;
-        ((is_known || behind > 0) && !is_turned_away).then_some(behind)
-    }
-
-    fn view(&self, end: Reach, at: Instant) -> SecondaryStatus {
-        let is_turned_away = self.state == SecondaryState::Refused;
-        let lag_ms = self.freshness.lag_ms(self.applied, at);
-        SecondaryStatus {
-            name: self.peer.name.clone(),
-            id: self.peer.id.clone(),
-            address: self.peer.address,
-            state: self.state,
-            protocol: self.peer.protocol,
-            serves: self.peer.serves.clone(),
-            descendants: self.descendants.iter().map(Descendant::from).collect(),
-            files_differ: self.files_differ,
-            sent: self.sent,
-            received: self.received,
-            flushed: self.flushed.lsn,
-            applied: self.applied,
-            lag_rows: self.lag_rows(end),
-            lag_bytes: None,
-            lag_ms: lag_ms.filter(|_| !is_turned_away),
-            connected_at_unix_ms: self.connected_at_unix_ms,
-            last_seen_unix_ms: self.last_seen_unix_ms,
-            reason: self.reason.clone(),
-        }
-    }
-
-    fn summary(&self, via: &str) -> NodeSummary {
-        NodeSummary {
-            id: self.peer.id.clone(),
-            name: self.peer.name.clone(),
-            address: self.peer.address.to_string(),
-            state: self.state.as_str().to_owned(),
-            applied: self.applied.0,
-            via: via.to_owned(),
-        }
-    }
+/// Whether a node may take the place of the one that is connected under its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Contest {
+    /// Nobody is connected, or only in name: it says nothing any more.
+    Free,
+    /// That will show soon.
+    Open,
+    /// The other one is alive: two nodes are known by one id.
+    Taken(RefuseReason),
 }
 
 /// The entries, by id.
@@ -282,6 +118,61 @@ impl Entries {
         }
     }
 
+    /// Whether this node, which came at `arrived`, may take its place. One that comes back has left
+    /// a connection that says nothing any more; a copy finds one that goes on talking.
+    pub(crate) fn contest(&self, peer: &Peer, arrived: Instant, now: Instant) -> Contest {
+        let known = self.by_id.get(&peer.id);
+        let Some(known) = known.filter(|known| known.live.is_some()) else {
+            return Contest::Free;
+        };
+        if let Some(reason) = self.other_name(peer) {
+            return Contest::Taken(reason);
+        }
+        match known.heard {
+            Some(heard) if heard > arrived + ON_ITS_WAY => Contest::Taken(known.in_use()),
+            Some(heard) if now.saturating_duration_since(heard) < TALKS => Contest::Open,
+            _ => Contest::Free,
+        }
+    }
+
+    fn other_name(&self, peer: &Peer) -> Option<RefuseReason> {
+        let known = self.by_id.get(&peer.id)?;
+        let is_other = known.live.is_some() && known.peer.name != peer.name;
+        is_other.then(|| known.in_use())
+    }
+
+    /// Another node than the one that is connected came under its id.
+    pub(crate) fn twin(&mut self, peer: &Peer, now: Instant) {
+        let known = self.by_id.get_mut(&peer.id);
+        if let Some(known) = known.filter(|known| known.live.is_some()) {
+            let times = known.twin.map_or(0, |twin| twin.times);
+            known.twin = Some(Twin {
+                address: peer.address,
+                times: times.saturating_add(1),
+                at: now,
+            });
+        }
+    }
+
+    /// This end of a block is one of the log in force, too.
+    pub(crate) fn confirm(&mut self, id: &str, position: Position) {
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.confirm(position);
+        }
+    }
+
+    /// What was found to be common with each node does not count any more.
+    pub(crate) fn unconfirm(&mut self) {
+        for entry in self.by_id.values_mut() {
+            entry.confirmed = None;
+        }
+    }
+
+    /// The last end of a block that this node is known to have, as the log in force has it.
+    pub(crate) fn confirmed(&self, id: &str) -> Option<Position> {
+        self.by_id.get(id)?.confirmed
+    }
+
     pub(crate) fn register(
         &mut self,
         peer: Peer,
@@ -289,15 +180,9 @@ impl Entries {
         bootstrapping: bool,
         now_ms: u64,
     ) -> Result<Live, RefuseReason> {
-        let other = self.by_id.get(&peer.id).filter(|known| {
-            // A copy with its certificate shows by where it is, as long as the other one talks.
-            let elsewhere = known.peer.address.ip() != peer.address.ip()
-                && now_ms.saturating_sub(known.last_seen_unix_ms) < TALKS_MS;
-            known.live.is_some() && (known.peer.name != peer.name || elsewhere)
-        });
-        if let Some(other) = other {
-            let (id, name) = (peer.id, other.peer.name.clone());
-            return Err(RefuseReason::CloneId { id, name });
+        let now = Instant::now();
+        if let Some(reason) = self.other_name(&peer) {
+            return Err(reason);
         }
         if !self.make_room(&peer.id) {
             return Err(RefuseReason::Full { limit: self.limit });
@@ -337,6 +222,7 @@ impl Entries {
             applied: entry.applied.min(position.lsn),
             freshness: Freshness::default(),
             beat: None,
+            heard: Some(now),
             ..entry
         };
         self.by_id.insert(peer.id, entry);
@@ -363,6 +249,26 @@ impl Entries {
             ..entry
         };
         self.by_id.insert(id, entry);
+    }
+
+    /// Somebody whose certificate says this name was turned away before it could say which node it
+    /// is: that is told of those who are gone. Nobody new is remembered for it, and of a name that
+    /// nobody vouches for nothing else is believed.
+    pub(crate) fn turned_away(&mut self, name: &str, address: SocketAddr, reason: &str) -> bool {
+        let named = |entry: &&mut Entry| entry.live.is_none() && entry.peer.name == name;
+        let mut changed = false;
+        for entry in self.by_id.values_mut().filter(named) {
+            entry.state = SecondaryState::Refused;
+            entry.reason = Some(format!("{reason} (it came from {})", address.ip()));
+            changed = true;
+        }
+        changed
+    }
+
+    /// How long this node, which is not connected, was not heard.
+    pub(crate) fn away_ms(&self, id: &str, now_ms: u64) -> Option<u64> {
+        let entry = self.by_id.get(id).filter(|entry| entry.live.is_none())?;
+        Some(now_ms.saturating_sub(entry.last_seen_unix_ms))
     }
 
     /// What is on the disks of connected nodes and of those behind them, by their own word on this
@@ -429,8 +335,8 @@ fn fnv(id: &str) -> u64 {
     id.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// How often the last word of a connected secondary is worth keeping for the next start.
-const NOTE_EVERY_MS: u64 = 60_000;
-
 /// A secondary says something every second.
-const TALKS_MS: u64 = 1_500;
+const TALKS: Duration = Duration::from_millis(1_500);
+
+/// What a node has said before it was replaced may arrive for so long.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);

@@ -1,8 +1,10 @@
 //! Who is known, who counts as a copy, who is taken for somebody else. Tests of the rules alone:
 //! they must never need a connection or a clock.
 
+use super::entry::{NOTE_EVERY_MS, TWIN_TOLD};
 use super::*;
-use crate::wire::Disk;
+use crate::wire::{Disk, Heartbeat, Report};
+use wal::Lsn;
 
 fn peer(id: &str) -> Peer {
     Peer {
@@ -268,13 +270,66 @@ fn a_copied_directory_does_not_take_over_a_live_connection() {
         ..peer("a")
     };
     let refused = entries.register(copy.clone(), at(10), false, 2);
-    let (id, name) = ("a".to_owned(), "name-a".to_owned());
-    let refused = refused.expect_err("a clone");
-    assert_eq!(refused, RefuseReason::CloneId { id, name });
+    let taken = RefuseReason::CloneId {
+        id: "a".to_owned(),
+        name: "name-a".to_owned(),
+        address: peer("a").address,
+    };
+    assert_eq!(refused.expect_err("a clone"), taken);
+    let now = Instant::now();
+    assert_eq!(entries.contest(&copy, now, now), Contest::Taken(taken));
     disconnect(&mut entries, "a");
     entries
         .register(copy, at(10), false, 3)
         .expect("nobody else");
+}
+
+#[test]
+fn a_copy_with_the_same_certificate_is_told_from_a_node_that_comes_back() {
+    let mut entries = Entries::new(4);
+    let start = Instant::now();
+    let after = |ms| start + Duration::from_millis(ms);
+    assert_eq!(entries.contest(&peer("a"), start, start), Contest::Free);
+    entries.register(peer("a"), at(10), false, 1).expect("room");
+    entries.by_id.get_mut("a").expect("an entry").heard = Some(after(900));
+    let contest = |entries: &Entries, ms| entries.contest(&peer("a"), after(1_000), after(ms));
+    assert_eq!(contest(&entries, 1_001), Contest::Open);
+    // What it said before it was killed came late.
+    entries.by_id.get_mut("a").expect("an entry").heard = Some(after(1_200));
+    assert_eq!(contest(&entries, 1_300), Contest::Open);
+    assert_eq!(contest(&entries, 2_700), Contest::Free);
+    entries.by_id.get_mut("a").expect("an entry").heard = Some(after(2_000));
+    assert!(matches!(contest(&entries, 2_000), Contest::Taken(_)));
+    let twin = Peer {
+        address: SocketAddr::from(([10, 0, 0, 9], 7)),
+        ..peer("a")
+    };
+    entries.twin(&twin, after(2_000));
+    entries.twin(&twin, after(2_001));
+    let seen = entries.statuses(end(10), after(2_002));
+    let reason = seen[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("came from 10.0.0.9:7, 2 times"), "{reason}");
+    assert_eq!(seen[0].state, SecondaryState::CatchingUp);
+    let later = entries.statuses(end(10), after(2_002) + TWIN_TOLD);
+    assert_eq!(later[0].reason, None);
+}
+
+#[test]
+fn what_is_known_of_one_turned_away_in_tls_is_told_of_those_who_are_gone() {
+    let mut entries = Entries::new(4);
+    let from = SocketAddr::from(([10, 0, 0, 9], 7));
+    assert!(!entries.turned_away("name-a", from, "expired"));
+    assert_eq!(entries.len(), 0, "nobody is remembered for a mere claim");
+    entries.register(peer("a"), at(10), false, 1).expect("room");
+    assert!(!entries.turned_away("name-a", from, "expired"));
+    disconnect(&mut entries, "a");
+    assert!(entries.turned_away("name-a", from, "expired"));
+    let seen = view(&entries, "a", 10);
+    assert_eq!(seen.state, SecondaryState::Refused);
+    assert_eq!(
+        seen.reason.as_deref(),
+        Some("expired (it came from 10.0.0.9)")
+    );
 }
 
 #[test]
