@@ -22,7 +22,7 @@ use crate::reply;
 use crate::session::Session;
 use crate::stats::add;
 use crate::topic;
-use crate::worker::{NotTaken, Worker, close};
+use crate::worker::{NotTaken, Said, Worker, close};
 
 /// Why a connection ends.
 enum End {
@@ -54,7 +54,9 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
         End::Disconnect { with_will } => with_will,
         End::Lost => true,
         End::ProtocolError(code, reason) => {
-            tracing::info!(client = session.client, reason, "closing connection");
+            if worker.is_due(Said::Broken(code.into())) {
+                tracing::info!(client = session.client, reason, "closing connection");
+            }
             add(&worker.counters.refused_connections, 1);
             close(&session, code, &reason);
             true
@@ -70,6 +72,7 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
         && worker
             .store(&session.client, &will.topic, &will.payload)
             .is_err()
+        && worker.is_due(Said::WillLost)
     {
         tracing::warn!(
             client = session.client,
@@ -97,7 +100,9 @@ async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Sessi
     let first = match timeout(CONNECT_TIMEOUT, io.recv(codec.as_ref())).await {
         Ok(Ok(Some(packet))) => packet,
         Ok(Err(Either::Left(error))) => {
-            tracing::info!(%error, "refusing connection");
+            if worker.is_due(Said::Unreadable) {
+                tracing::info!(%error, "refusing connection");
+            }
             return None;
         }
         _ => return None,
@@ -112,7 +117,9 @@ async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Sessi
             send(&session, packet).map(|()| Rc::new(session))
         }
         Handshake::Refuse(packet, reason) => {
-            tracing::info!(reason, "refusing connection");
+            if worker.is_due(Said::Refused(reason)) {
+                tracing::info!(reason, "refusing connection");
+            }
             let _ = io.encode(packet, codec.as_ref());
             let _ = io.flush(true).await;
             None

@@ -21,7 +21,7 @@ use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::clock::unix_nanos;
-use wal::{AppendError, Appender, Durable, GroupId, Lsn, Refusal, Replicated, Row};
+use wal::{AppendError, Appender, Due, Durable, GroupId, Lsn, Quiet, Refusal, Replicated, Row};
 
 use crate::ack_pass::AckPass;
 use crate::clients::Clients;
@@ -86,9 +86,24 @@ pub(crate) struct Worker {
     append_wakers: RefCell<Vec<Waker>>,
     /// `Signal::groups` when it was last read.
     seen_groups: Cell<u64>,
+    /// What was said of clients.
+    quiet: RefCell<Quiet<Said>>,
     /// Sessions that a pass has met so far.
     #[cfg(test)]
     visits: Cell<u64>,
+}
+
+/// What is said of clients, and not each time: thousands of them may do the same every second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What came is no MQTT.
+    Unreadable,
+    /// No session, for this reason.
+    Refused(&'static str),
+    /// A session ended with this code.
+    Broken(u8),
+    WillLost,
+    DeadLetterLost,
 }
 
 /// Why a message could not be taken now.
@@ -123,9 +138,15 @@ impl Worker {
             stop_waker: LocalWaker::new(),
             append_wakers: RefCell::default(),
             seen_groups: Cell::new(0),
+            quiet: RefCell::default(),
             #[cfg(test)]
             visits: Cell::new(0),
         }
+    }
+
+    /// Whether this is worth a line now.
+    pub(crate) fn is_due(&self, said: Said) -> bool {
+        self.quiet.borrow_mut().note(said, Instant::now()) != Due::Not
     }
 
     pub(crate) fn enter(&self, session: &Rc<Session>) {
@@ -186,7 +207,9 @@ impl Worker {
             Err(AppendError::Closed) => Err(NotTaken::Closed),
             Err(AppendError::Refused(refusal)) => {
                 // Its own table refuses it: never acknowledged, so the client keeps it.
-                tracing::error!(client, topic, %refusal, "a dead letter cannot be stored");
+                if self.is_due(Said::DeadLetterLost) {
+                    tracing::error!(client, topic, %refusal, "a dead letter cannot be stored");
+                }
                 Err(NotTaken::Closed)
             }
         }
