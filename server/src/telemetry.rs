@@ -1,10 +1,18 @@
 //! Logs to standard error, as text or JSON lines. Must never write to standard output, and nothing
-//! here may be given a secret.
+//! here may be given a secret; what a library repeats must not fill a log.
 
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, ParseError};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+use wal::{Due, Quiet};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -29,18 +37,84 @@ pub(crate) struct TelemetryError {
 pub(crate) fn init(format: LogFormat, default_filter: &str) -> Result<(), TelemetryError> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default_filter.to_owned());
     let filter = EnvFilter::builder()
-        .parse(&text)
+        .parse(format!("{ALWAYS},{text}"))
         .map_err(|source| TelemetryError { text, source })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // An error means that the process logs already, which is what was asked for.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let filter = filter.and(Libraries::default());
+    // An error means that the process logs already, which is what was asked for.
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
     Ok(())
+}
+
+/// Lets a line of a library through the less often the more often it comes: by its place in the
+/// source, as its text may differ each time. The node's own lines are the node's business.
+#[derive(Debug, Default)]
+struct Libraries {
+    said: Mutex<Quiet<Place>>,
+}
+
+/// Where in a library a line comes from.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Place {
+    target: String,
+    line: Option<u64>,
+}
+
+impl Libraries {
+    fn is_due(&self, place: Place, now: Instant) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.note(place, now) != Due::Not
+    }
+}
+
+impl<S: Subscriber> Filter<S> for Libraries {
+    fn enabled(&self, _metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _context: &Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // Whoever asks for more than that asks for all of it.
+        if *metadata.level() > Level::INFO || is_ours(metadata.target()) {
+            return true;
+        }
+        let mut place = Place {
+            target: metadata.target().to_owned(),
+            line: metadata.line().map(u64::from),
+        };
+        // Lines that came in by the older logging interface have their place in fields.
+        event.record(&mut place);
+        is_ours(&place.target) || self.is_due(place, Instant::now())
+    }
+}
+
+impl Visit for Place {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            value.clone_into(&mut self.target);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "log.line" {
+            self.line = Some(value);
+        }
+    }
+
+    fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
+}
+
+fn is_ours(target: &str) -> bool {
+    let package = target.split("::").next().unwrap_or_default();
+    OURS.contains(&package)
 }
 
 /// What a running node logs unless told otherwise.
@@ -49,4 +123,39 @@ pub(crate) const NODE_FILTER: &str = "info,ntex=warn";
 /// What a short-lived command logs unless told otherwise.
 pub(crate) const COMMAND_FILTER: &str = "warn";
 
+/// The UDP library complains of packets that cannot be sent; what follows from that is said by
+/// those who send. A filter that names it wins.
+const ALWAYS: &str = "quinn_udp=error";
+
+/// The packages of this program.
+const OURS: [&str; 8] = [
+    "headwater",
+    "server",
+    "replica",
+    "mqtt",
+    "intake",
+    "query",
+    "wal",
+    "benches",
+];
+
 const FILTER_VARIABLE: &str = "HEADWATER_LOG";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_library_repeats_is_said_by_its_place_and_what_is_ours_always() {
+        assert!(is_ours("replica::follow::task") && is_ours("server"));
+        assert!(!is_ours("ntex_server::net::accept") && !is_ours("log"));
+        let (libraries, now) = (Libraries::default(), Instant::now());
+        let place = |line| Place {
+            target: "ntex_server::net::accept".to_owned(),
+            line: Some(line),
+        };
+        assert!(libraries.is_due(place(1), now));
+        assert!(!libraries.is_due(place(1), now));
+        assert!(libraries.is_due(place(2), now));
+    }
+}

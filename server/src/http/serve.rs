@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wal::{Due, Quiet};
 
 /// What the accepting task owns.
 pub(crate) struct Acceptor {
@@ -36,12 +37,14 @@ pub(crate) async fn accept(acceptor: Acceptor) {
 
 async fn accept_all(acceptor: &Acceptor) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (mut quiet, mut pause) = (Quiet::default(), ACCEPT_PAUSE);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
         match acceptor.listener.accept().await {
             Ok((socket, _)) => {
+                pause = ACCEPT_PAUSE;
                 let serving = connection(
                     socket,
                     acceptor.router.clone(),
@@ -53,8 +56,11 @@ async fn accept_all(acceptor: &Acceptor) {
             }
             Err(error) => {
                 // Mostly too many open files: waiting lets some of them close.
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if let Due::First | Due::Again(_) = quiet.note(error.kind(), Instant::now()) {
+                    tracing::warn!(%error, "cannot accept an HTTP connection; newcomers wait");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
@@ -93,4 +99,6 @@ async fn connection(
 const MAX_CONNECTIONS: usize = 1_024;
 /// How long a client may take to send the head of a request, and to send the next one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait after an error, at first and at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
