@@ -21,6 +21,7 @@ pub use node::data_dir::DataDirError;
 pub use node::error::{StartError, StopError};
 pub use node::memory::MemoryError;
 pub use node::primary::Primary;
+pub use node::role::RoleError;
 pub use node::running::Running;
 pub use node::secondary::Secondary;
 pub use report::accounting::{Accounting, AtRisk, MessageCounts, RowCounts, Stages};

@@ -1,7 +1,7 @@
 //! The body of `/api/v1/status`: one shape, written by a node and read by `headwater status`. Must
 //! never hold what is not in the node at that moment.
 
-use replica::{FollowPhase, Hop, SecondaryStatus};
+use replica::{CertificateStatus, FollowPhase, Hop, SecondaryStatus};
 use serde::{Deserialize, Serialize};
 use wal::{BootstrapProgress, Damaged, ScrubStats};
 
@@ -35,6 +35,9 @@ pub struct Status {
     /// On a secondary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamStatus>,
+    /// Until when its certificates for replication are good; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
     /// Absent without a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounting: Option<Accounting>,
@@ -256,6 +259,7 @@ mod tests {
             mqtt: None,
             secondaries: Some(vec![relay()]),
             upstream: None,
+            certificate: Some(CertificateStatus::default()),
             accounting: Some(Accounting::default()),
         };
         let json = serde_json::to_value(&status).unwrap();

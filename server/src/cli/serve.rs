@@ -1,17 +1,19 @@
 //! `headwater serve`: one node, from its conf to its exit code. A conf that is refused ends with 2
-//! and one line for each problem; a primary's log that has failed ends with 1. Must never end
+//! and one line for each problem; a log that has failed ends with 1. Must never end
 //! before the node has stopped, but at a second signal.
 
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use tracing::{error, info, warn};
 
 use super::exit::{BAD_INPUT, FAILURE, fail};
 use crate::conf::{self, Conf};
+use crate::node::error::StopError;
 use crate::node::parts::runtime;
 use crate::node::running::Running;
-use crate::signals::Signals;
+use crate::signals::{Request, Signals};
 use crate::telemetry::{self, LogFormat};
 
 /// Runs until a signal, or until a primary's log has failed.
@@ -22,6 +24,9 @@ pub(super) fn run(file: &Path, overrides: &[String], format: LogFormat) -> ExitC
     };
     if let Err(error) = telemetry::init(format, telemetry::NODE_FILTER) {
         return fail(&error, BAD_INPUT);
+    }
+    for ignored in &conf.ignored {
+        warn!("{ignored}");
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -45,30 +50,58 @@ async fn serve(conf: &Conf) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let healthy = tokio::select! {
-        signal = signals.next() => {
-            info!(signal, "stopping");
-            true
+    let healthy = run_until_asked(&running, &mut signals).await;
+    let mut stopping = pin!(running.stop());
+    loop {
+        tokio::select! {
+            stopped = &mut stopping => return exit_code(&stopped, healthy),
+            request = signals.next() => if let Request::Stop(signal) = request {
+                warn!(signal, "asked again; not waiting for the rest");
+                return ExitCode::FAILURE;
+            },
         }
-        reason = running.failed() => {
-            error!(%reason, "the log has failed; nothing more is acknowledged");
-            false
+    }
+}
+
+/// True once the node is asked to stop, false once it can only end.
+async fn run_until_asked(running: &Running, signals: &mut Signals) -> bool {
+    loop {
+        let request = tokio::select! {
+            request = signals.next() => request,
+            reason = running.failed() => {
+                error!(%reason, "the log has failed; nothing more is acknowledged");
+                return false;
+            }
+        };
+        match request {
+            Request::Stop(signal) => {
+                info!(signal, "stopping");
+                return true;
+            }
+            Request::Reload(signal) if running.reload() => info!(
+                signal,
+                "certificates are looked at again; the conf is read at the next start only"
+            ),
+            Request::Reload(signal) => {
+                info!(
+                    signal,
+                    "nothing to reload: the conf is read at the next start only"
+                );
+            }
+            Request::Nothing(signal) => info!(signal, "this signal means nothing here; going on"),
         }
-    };
-    tokio::select! {
-        stopped = running.stop() => match stopped {
-            Ok(()) if healthy => {
-                info!("everything acknowledged is on disk");
-                ExitCode::SUCCESS
-            }
-            Ok(()) => ExitCode::FAILURE,
-            Err(error) => {
-                error!(%error, "stopped");
-                ExitCode::FAILURE
-            }
-        },
-        signal = signals.next() => {
-            warn!(signal, "asked again; not waiting for the rest");
+    }
+}
+
+fn exit_code(stopped: &Result<(), StopError>, healthy: bool) -> ExitCode {
+    match stopped {
+        Ok(()) if healthy => {
+            info!("everything acknowledged is on disk");
+            ExitCode::SUCCESS
+        }
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            error!(%error, "stopped; what the log had not taken is not on disk");
             ExitCode::FAILURE
         }
     }

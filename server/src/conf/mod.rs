@@ -1,6 +1,7 @@
 //! One node's conf: read once at start, parsed into types in which a wrong setting cannot be held.
 //! A secondary *has no* MQTT section. Must never hand out a value that was not checked.
 
+mod foreign;
 mod item;
 mod problem;
 mod reader;
@@ -17,16 +18,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use foreign::Ignored;
 pub use problem::{ConfError, Origin, Problem, RoleName};
 use reader::{Reader, loopback};
 pub use replication::{Following, Serving, Shipping};
-use source::Source;
+use source::{ENV_PREFIX, Source};
 
 /// Everything one node needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
     pub node: Node,
     pub role: Role,
+    /// Variables of the environment that are named like keys and are none.
+    pub ignored: Vec<Ignored>,
 }
 
 /// What every node has.
@@ -193,9 +197,32 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Conf, ConfError> {
         let (file, reason) = (file.clone(), error.to_string());
         ConfError(vec![Problem::Unreadable { file, reason }])
     })?;
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    parse(&file, &text, variables, overrides)
+    let (variables, unreadable) = variables();
+    match parse(&file, &text, variables, overrides) {
+        Ok(conf) if unreadable.is_empty() => Ok(conf),
+        Ok(_) => Err(ConfError(unreadable)),
+        Err(ConfError(problems)) => Err(ConfError([unreadable, problems].concat())),
+    }
+}
+
+/// The environment, and what is wrong with those of ours that are no text.
+fn variables() -> (Vec<(String, String)>, Vec<Problem>) {
+    let (mut variables, mut problems) = (Vec::new(), Vec::new());
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => variables.push((name, value)),
+            (Ok(name), Err(value)) if name.starts_with(ENV_PREFIX) => {
+                problems.push(Problem::Refused {
+                    key: name.clone(),
+                    origin: Origin::Env(name),
+                    value: format!("{:?}", value.to_string_lossy()),
+                    rule: "must be UTF-8".to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    (variables, problems)
 }
 
 /// Parses the text of a conf file. `file` is only a name for messages.
@@ -209,7 +236,7 @@ pub fn parse(
     overrides: &[String],
 ) -> Result<Conf, ConfError> {
     let mut source = Source::parse(file, text).map_err(|problem| ConfError(vec![problem]))?;
-    source.apply_env(variables);
+    source.apply_env(variables, foreign::is_service_link);
     let mut problems: Vec<Problem> = overrides
         .iter()
         .filter_map(|text| source.apply_set(text).err())
@@ -231,8 +258,30 @@ fn build(source: &Source) -> (Option<Conf>, Vec<Problem>) {
         Some(RoleName::Secondary) => secondary(&mut reader).map(Role::Secondary),
         None => None,
     };
-    let problems = reader.finish(role_name, &other_keys(role_name));
-    (role.map(|role| Conf { node, role }), problems)
+    let mut problems = reader.finish(role_name, &other_keys(role_name));
+    let (other, slips) = foreign::judge(&source.strays, &all_keys());
+    problems.extend(slips);
+    let links = source.links.iter().map(|variable| Ignored::ServiceLink {
+        variable: variable.clone(),
+    });
+    let ignored = links.chain(other).collect();
+    let conf = role.map(|role| Conf {
+        node,
+        role,
+        ignored,
+    });
+    (conf, problems)
+}
+
+/// The keys of either role.
+fn all_keys() -> BTreeSet<&'static str> {
+    let nothing = Source::default();
+    let mut reader = Reader::new(&nothing);
+    node(&mut reader);
+    role_name(&mut reader);
+    let mut keys = reader.into_known();
+    keys.extend(other_keys(None));
+    keys
 }
 
 /// The keys this version knows beside those of `role`.

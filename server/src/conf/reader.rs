@@ -371,7 +371,15 @@ fn is_host_port(text: &str) -> bool {
         return false;
     };
     let port: Option<u16> = port.parse().ok();
-    !host.is_empty() && !host.contains(',') && port.is_some_and(|port| port != 0)
+    let strange = |c: char| c.is_whitespace() || c.is_control() || ",/@[]?#".contains(c);
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(':') && !host.contains(strange),
+    };
+    is_host && port.is_some_and(|port| port != 0)
 }
 
 fn list_rule(list: &str) -> String {

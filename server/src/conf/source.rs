@@ -70,6 +70,17 @@ pub(super) struct Source {
     /// Of each list: one map of keys for each item, in the order of the file.
     pub(super) lists: BTreeMap<&'static str, Vec<BTreeMap<String, Entry>>>,
     sections: BTreeSet<String>,
+    /// Variables that are named like ours and stand in no section of ours.
+    pub(super) strays: Vec<Stray>,
+    /// Variables that an orchestrator has set.
+    pub(super) links: Vec<String>,
+}
+
+/// A variable that stands in no section of ours.
+pub(super) struct Stray {
+    pub(super) variable: String,
+    /// What follows the prefix, in lower case.
+    pub(super) name: String,
 }
 
 impl Source {
@@ -90,18 +101,30 @@ impl Source {
         Ok(source)
     }
 
-    /// Applies `HEADWATER_SECTION_KEY` variables; others are not ours.
-    pub(super) fn apply_env(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+    /// Applies `HEADWATER_SECTION_KEY` variables; of those that are named like them, but for the
+    /// links that `is_link` knows, the strays are kept.
+    pub(super) fn apply_env(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+        is_link: impl Fn(&str, &str) -> bool,
+    ) {
         for (variable, text) in variables {
             let Some(name) = variable.strip_prefix(ENV_PREFIX) else {
                 continue;
             };
             let name = name.to_lowercase();
-            let Some((section, key)) = name.split_once('_') else {
+            if variable == FILTER_VARIABLE {
                 continue;
-            };
-            if SECTIONS.contains(&section) {
-                self.insert(section, key, text, Origin::Env(variable));
+            }
+            if is_link(&variable, &text) {
+                self.links.push(variable);
+                continue;
+            }
+            match name.split_once('_') {
+                Some((section, key)) if SECTIONS.contains(&section) || LISTS.contains(&section) => {
+                    self.insert(section, key, text, Origin::Env(variable));
+                }
+                _ => self.strays.push(Stray { variable, name }),
             }
         }
     }
@@ -213,7 +236,10 @@ pub(super) const ROUTES: &str = "route";
 /// Everything that is written as a list of sections.
 pub(super) const LISTS: [&str; 2] = [TABLES, ROUTES];
 
-const ENV_PREFIX: &str = "HEADWATER_";
+pub(super) const ENV_PREFIX: &str = "HEADWATER_";
+
+/// Says what is logged, and stands in no conf.
+const FILTER_VARIABLE: &str = "HEADWATER_LOG";
 
 /// Sections whose keys this version reads.
 const SECTIONS: [&str; 5] = ["node", "mqtt", "log", "replication", "http"];

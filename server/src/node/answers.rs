@@ -31,6 +31,7 @@ impl Who {
             mqtt: None,
             secondaries: None,
             upstream: None,
+            certificate: None,
             accounting: None,
         }
     }
@@ -63,6 +64,8 @@ pub(crate) struct PrimaryParts {
     pub(crate) scrub: Scrub,
     pub(crate) mqtt: Slot<mqtt::Listener>,
     pub(crate) registry: Slot<replica::Registry>,
+    /// Where it ships its log.
+    pub(crate) identity: Slot<replica::Identity>,
 }
 
 impl PrimaryParts {
@@ -162,6 +165,7 @@ impl HttpNode for PrimaryParts {
             not_ready: self.not_ready(),
             log: Some(LogStatus::of(&view, &compaction, scrub)),
             mqtt: self.mqtt.with(MqttStatus::of),
+            certificate: self.identity.with(replica::Identity::certificate),
             accounting: Some(accounting),
             secondaries,
             ..self.who.status(PRIMARY)
@@ -182,6 +186,9 @@ impl HttpNode for PrimaryParts {
         series::intake(&mut text, &self.intake.stats());
         series::accounting(&mut text, &self.accounting(&view, &copies));
         series::secondaries(&mut text, &copies.secondaries.unwrap_or_default());
+        if let Some(certificate) = self.identity.with(replica::Identity::certificate) {
+            series::certificate(&mut text, &certificate, wal::clock::unix_nanos());
+        }
         series::queries(&mut text, queries);
         text.finish()
     }
@@ -204,6 +211,7 @@ pub(crate) struct SecondaryParts {
     pub(crate) scrub: Scrub,
     /// On a relay.
     pub(crate) registry: Slot<replica::Registry>,
+    pub(crate) identity: replica::Identity,
 }
 
 impl SecondaryParts {
@@ -326,6 +334,7 @@ impl HttpNode for SecondaryParts {
             not_ready: self.not_ready(),
             log: view.map(|view| LogStatus::of(view, &compaction, scrub)),
             upstream: self.follow().map(Into::into),
+            certificate: Some(self.identity.certificate()),
             accounting: view.map(|view| followed(view, secondaries.as_deref())),
             secondaries,
             ..self.who.status(SECONDARY)
@@ -346,6 +355,8 @@ impl HttpNode for SecondaryParts {
             series::follow(&mut text, &follow);
         }
         series::secondaries(&mut text, &secondaries.unwrap_or_default());
+        let now_ns = wal::clock::unix_nanos();
+        series::certificate(&mut text, &self.identity.certificate(), now_ns);
         series::queries(&mut text, queries);
         text.finish()
     }

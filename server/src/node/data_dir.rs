@@ -53,6 +53,15 @@ impl DataDir {
         &self.path
     }
 
+    /// Makes another node id: this directory is no more what it was.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(crate) fn renew_node_id(&mut self) -> Result<(), DataDirError> {
+        self.node_id = make_node_id(&self.path.join(NODE_ID))?;
+        Ok(())
+    }
+
     /// 32 hexadecimal digits, made once, at random.
     pub(crate) fn node_id(&self) -> &str {
         &self.node_id
@@ -106,22 +115,35 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 fn node_id(dir: &Path) -> Result<String, DataDirError> {
-    let path = dir.join("node-id");
+    match read_node_id(dir)? {
+        Some(id) => Ok(id),
+        None => make_node_id(&dir.join(NODE_ID)),
+    }
+}
+
+/// The id of the node whose directory this is; none when no node has been started there.
+///
+/// # Errors
+/// When the file cannot be read, or holds no id.
+pub(crate) fn read_node_id(dir: &Path) -> Result<Option<String>, DataDirError> {
+    let path = dir.join(NODE_ID);
     match fs::read_to_string(&path) {
         Ok(text) => {
             let id = text.trim();
             if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Ok(id.to_owned());
+                return Ok(Some(id.to_owned()));
             }
             Err(DataDirError::BadNodeId { path, found: text })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = format!("{:032x}", fastrand::u128(..));
-            write_durably(&path, &id)?;
-            Ok(id)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error("read", &path)(error)),
     }
+}
+
+fn make_node_id(path: &Path) -> Result<String, DataDirError> {
+    let id = format!("{:032x}", fastrand::u128(..));
+    write_durably(path, &id)?;
+    Ok(id)
 }
 
 /// The file is there whole or not at all after a crash, and there once this has returned.
@@ -139,6 +161,8 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> D
         source,
     }
 }
+
+const NODE_ID: &str = "node-id";
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,15 @@
 use crate::http::HttpError;
 use crate::node::data_dir::DataDirError;
 use crate::node::memory::MemoryError;
+use crate::node::role::RoleError;
 
 /// A node that could not start. Nothing was acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error("the log cannot be opened: {0}")]

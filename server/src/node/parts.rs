@@ -59,16 +59,19 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
     }
 }
 
-/// Waits for one part to stop, within a bound.
-pub(crate) async fn step<T>(part: &str, stop: impl Future<Output = T>) {
+/// Waits for one part to stop, within a bound; what it says, if it did.
+pub(crate) async fn step<T>(part: &str, stop: impl Future<Output = T>) -> Option<T> {
     let begun = Instant::now();
     match tokio::time::timeout(STEP_LIMIT, stop).await {
-        Ok(_) => info!(part, took_ms = begun.elapsed().as_millis(), "stopped"),
-        Err(_) => warn!(
-            part,
-            limit_s = STEP_LIMIT.as_secs(),
-            "did not stop in time; going on"
-        ),
+        Ok(value) => {
+            info!(part, took_ms = begun.elapsed().as_millis(), "stopped");
+            Some(value)
+        }
+        Err(_) => {
+            let limit_s = STEP_LIMIT.as_secs();
+            warn!(part, limit_s, "did not stop in time; going on");
+            None
+        }
     }
 }
 

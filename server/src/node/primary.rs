@@ -10,7 +10,7 @@ use std::time::Instant;
 use intake::Intake;
 use tracing::info;
 
-use crate::conf;
+use crate::conf::{self, RoleName};
 use crate::http::HttpServer;
 use crate::node::answers::PrimaryParts;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
@@ -19,6 +19,7 @@ use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{blocking, cores, http_config, listen_config, opening, report, step};
+use crate::node::role;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
 
@@ -48,7 +49,8 @@ impl Primary {
         let http = conf.http.as_ref();
         let appenders = workers(&conf.mqtt) + usize::from(http.is_some());
         let budget = memory::share_out(node, appenders, http, conf.log.segment_size)?;
-        let data_dir = DataDir::open(&node.data_dir)?;
+        let mut data_dir = DataDir::open(&node.data_dir)?;
+        role::claim(&mut data_dir, RoleName::Primary)?;
         let begun = opening(data_dir.path());
         let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
         report(committer.log(), &recovery, begun);
@@ -66,6 +68,7 @@ impl Primary {
             scrub: Scrub::new(conf.storage.scrub_rate),
             mqtt: Slot::empty(),
             registry: Slot::empty(),
+            identity: Slot::empty(),
         });
         let mut primary = Self {
             parts,
@@ -103,6 +106,12 @@ impl Primary {
     /// The log's read side.
     pub fn log(&self) -> &wal::Log {
         self.committer.log()
+    }
+
+    /// Looks at the files of its certificates at once; false where it has none.
+    pub(crate) fn look_again(&self) -> bool {
+        let identity = &self.parts.identity;
+        identity.with(replica::Identity::look_again).is_some()
     }
 
     /// Returns the reason once the log has failed: nothing will be acknowledged any more.
@@ -179,6 +188,7 @@ impl Primary {
         let members = blocking(move || members::load(&data_dir)).await;
         let own = self.parts.who.hop();
         let config = listen_config(&shipping.serving, own.clone(), members);
+        self.parts.identity.put(identity.clone());
         let source = replica::Source::primary(self.committer.log().clone(), own);
         let listener = replica::Listener::bind(config, &identity, source)?;
         let keeper = Keeper::start(self.data_dir.path(), listener.registry());

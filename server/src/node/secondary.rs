@@ -5,20 +5,23 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::info;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
 
-use crate::conf;
+use crate::conf::{self, RoleName};
 use crate::http::HttpServer;
 use crate::node::answers::SecondaryParts;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
-use crate::node::error::StartError;
+use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{blocking, http_config, listen_config, opening, report, step};
+use crate::node::role;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
 
@@ -29,6 +32,8 @@ pub struct Secondary {
     relay: Option<replica::Listener>,
     members: Option<Keeper>,
     http: Option<HttpServer>,
+    /// Notes that the directory is a secondary's.
+    following: JoinHandle<()>,
     data_dir: DataDir,
 }
 
@@ -46,11 +51,12 @@ impl Secondary {
     ) -> Result<Self, StartError> {
         // It has no MQTT workers, and its segments are as long as the primary says.
         let budget = memory::share_out(node, 0, Some(&conf.http), u64::MAX)?;
-        let data_dir = DataDir::open(&node.data_dir)?;
+        let mut data_dir = DataDir::open(&node.data_dir)?;
         let identity = match identity {
             Some(identity) => identity,
             None => replica::Identity::load(&conf.following.certs)?,
         };
+        role::claim(&mut data_dir, RoleName::Secondary)?;
         let (store, existing) = open_existing(&data_dir, &conf.storage).await?;
         let who = Who {
             name: node.name.clone(),
@@ -68,10 +74,15 @@ impl Secondary {
             scrub: Scrub::new(conf.storage.scrub_rate),
             follow_task: Slot::empty(),
             registry: Slot::empty(),
+            identity: identity.clone(),
         });
         parts.damage.follow(follow_task.log());
         parts.compaction.follow(follow_task.log());
         parts.scrub.follow(follow_task.log());
+        let following = tokio::spawn(note_role(
+            follow_task.followed(),
+            data_dir.path().to_owned(),
+        ));
         let source = follow_task.source();
         parts.follow_task.put(follow_task);
         let mut secondary = Self {
@@ -79,11 +90,13 @@ impl Secondary {
             relay: None,
             members: None,
             http: None,
+            following,
             data_dir,
         };
         let opened = secondary.open_doors(conf, &identity, source, &budget);
         if let Err(error) = opened.await {
-            secondary.stop().await;
+            // The reason to stop is the better error to report.
+            let _ = secondary.stop().await;
             return Err(error);
         }
         secondary.announce();
@@ -100,14 +113,24 @@ impl Secondary {
         self.relay.as_ref().map(replica::Listener::local_addr)
     }
 
+    /// Looks at the files of its certificates at once.
+    pub(crate) fn look_again(&self) {
+        self.parts.identity.look_again();
+    }
+
     /// Ends the work on the log, puts what has been received on disk, tells those that follow this
     /// node, says goodbye, and ends.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    /// When the local log has failed, or could not be closed with everything on disk.
+    pub async fn stop(self) -> Result<(), StopError> {
         step("compaction", self.parts.compaction.stop()).await;
         step("scrubbing", self.parts.scrub.stop()).await;
         step("the watch for damage", self.parts.damage.stop()).await;
+        self.following.abort();
+        let mut failed = None;
         if let Some(follow_task) = self.parts.follow_task.take() {
-            step("following", follow_task.stop()).await;
+            failed = step("following", follow_task.stop()).await.flatten();
         }
         self.parts.registry.take();
         if let Some(relay) = self.relay {
@@ -120,6 +143,10 @@ impl Secondary {
             step("HTTP", http.stop()).await;
         }
         drop(self.data_dir);
+        match failed {
+            Some(reason) => Err(wal::WalError::Poisoned(reason).into()),
+            None => Ok(()),
+        }
     }
 
     async fn open_doors(
@@ -179,6 +206,14 @@ impl fmt::Debug for Secondary {
         f.debug_struct("Secondary")
             .field("node", &self.parts.who)
             .finish_non_exhaustive()
+    }
+}
+
+/// Once an upstream has agreed, the directory is a secondary's.
+async fn note_role(followed: impl Future<Output = ()>, data_dir: PathBuf) {
+    followed.await;
+    if let Err(error) = blocking(move || role::follows(&data_dir)).await {
+        warn!(%error, "that this node is a secondary cannot be noted");
     }
 }
 

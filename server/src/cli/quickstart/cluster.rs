@@ -129,7 +129,7 @@ impl Cluster {
     pub(super) async fn stop(self) -> Result<(), QuickstartError> {
         let stopped = self.primary.stop().await;
         for secondary in self.secondaries {
-            secondary.stop().await;
+            secondary.stop().await?;
         }
         stopped?;
         Ok(())

@@ -13,7 +13,7 @@ use clap::Args;
 use tokio::time::Instant;
 
 use crate::node::parts::runtime;
-use crate::signals::Signals;
+use crate::signals::{Request, Signals};
 
 use board::Board;
 use cluster::Cluster;
@@ -122,7 +122,9 @@ async fn show(
     loop {
         tokio::select! {
             biased;
-            _ = signals.next() => return None,
+            request = signals.next() => if !matches!(request, Request::Nothing(_)) {
+                return None;
+            },
             reason = cluster.failed() => return Some(reason),
             () = until(end) => return None,
             _ = ticks.tick() => board.print().await,

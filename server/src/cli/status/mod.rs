@@ -6,7 +6,7 @@ mod tree;
 
 use std::io::Write as _;
 
-use replica::FollowPhase;
+use replica::{CertificateStatus, FollowPhase};
 
 use super::show::{count, count_if_known, show_bytes, show_lag, show_moment, show_time};
 use crate::api::status::{LogStatus, Status, UpstreamStatus};
@@ -95,6 +95,7 @@ fn asked(status: &Status) -> Branch {
     }
     lines.extend(status.upstream.iter().flat_map(upstream_lines));
     lines.extend(status.log.iter().flat_map(log_lines));
+    lines.extend(status.certificate.as_ref().map(certificate_line));
     let accounting = status.accounting.as_ref();
     lines.extend(accounting.map(|counts| stages_line(counts.lsn)));
     lines.extend(accounting.and_then(|counts| counts.at_risk).map(risk_line));
@@ -201,6 +202,22 @@ fn log_lines(log: &LogStatus) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Until when others accept the node.
+fn certificate_line(certificate: &CertificateStatus) -> String {
+    let ends = certificate.until_unix_s.min(certificate.ca_until_unix_s);
+    let ms = u64::try_from(ends.saturating_mul(1000)).unwrap_or(0);
+    let left = ms.saturating_sub(wal::clock::unix_ms());
+    let until = show_moment(ms);
+    match left {
+        0 => format!("CERTIFICATE OF {:?} HAS EXPIRED: {until}", certificate.name),
+        _ => format!(
+            "certificate of {:?}: until {until}, {} left",
+            certificate.name,
+            show_time(left)
+        ),
+    }
 }
 
 /// How far the log has come.

@@ -10,7 +10,7 @@ use crate::report::metrics::{Exposition, seconds};
 use crate::report::view::View;
 pub(crate) use ingest::{intake, mqtt};
 pub(crate) use queries::queries;
-pub(crate) use replication::{follow, secondaries};
+pub(crate) use replication::{certificate, follow, secondaries};
 
 pub(crate) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());

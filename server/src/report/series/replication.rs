@@ -73,6 +73,26 @@ fn lags(text: &mut Exposition, secondaries: &[replica::SecondaryStatus]) {
     );
 }
 
+/// Until when peers accept this node's certificates; `now_ns` is this machine's clock.
+pub(crate) fn certificate(
+    text: &mut Exposition,
+    certificate: &replica::CertificateStatus,
+    now_ns: i64,
+) {
+    let left = |until: i64| until.saturating_sub(now_ns / 1_000_000_000);
+    let ends = [
+        (["node".to_owned()], left(certificate.until_unix_s)),
+        (["ca".to_owned()], left(certificate.ca_until_unix_s)),
+    ];
+    text.gauges(
+        "headwater_certificate_expires_seconds",
+        "Seconds until the node's own certificate for replication ends, and until that of the \
+         cluster CA does; below 0: it has ended.",
+        ["certificate"],
+        ends,
+    );
+}
+
 /// Two of them may have one name.
 fn who(secondary: &replica::SecondaryStatus) -> [String; 2] {
     [secondary.name.clone(), secondary.id.clone()]
