@@ -1,5 +1,5 @@
-//! `headwater check-conf`: whether a conf is good, and what a message would become. Must never
-//! open anything but the conf file.
+//! `headwater check-conf`: whether a conf is good, with what it points at, and what a message would
+//! become. Must never change anything.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::exit::{BAD_INPUT, FAILURE, fail};
+use super::surroundings;
 use crate::conf;
 
 /// Checks, and prints what was found. `message` is a topic and a payload.
@@ -20,12 +21,22 @@ pub(super) fn run(
         Ok(conf) => conf,
         Err(error) => return fail(&error, BAD_INPUT),
     };
+    let found = surroundings::look(&conf);
+    if !found.problems.is_empty() {
+        let file = file.display();
+        let problems = found.problems.iter();
+        let problems: Vec<String> = problems.map(|one| format!("{file}: {one}")).collect();
+        return fail(&problems.join("\n"), FAILURE);
+    }
     println!(
         "{} is good: {} {:?}",
         file.display(),
         conf.role.name(),
         conf.node.name
     );
+    for note in &found.notes {
+        println!("  {note}");
+    }
     let Some((topic, payload)) = message else {
         return ExitCode::SUCCESS;
     };

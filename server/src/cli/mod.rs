@@ -14,6 +14,7 @@ mod serve;
 mod show;
 mod sql;
 mod status;
+mod surroundings;
 mod table;
 mod verify;
 
