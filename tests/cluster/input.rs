@@ -1,6 +1,7 @@
 //! Bad input gets a clear answer, ends at most its own connection, and must never lose
 //! anything.
 
+use serde_json::Value;
 use tests::cluster::Cluster;
 use tests::eventually;
 use tests::http::Http;
@@ -23,6 +24,24 @@ fn acknowledged(raw: &mut Raw, id: u16, topic: &str, payload: &[u8]) {
 fn columns(count: usize) -> String {
     let fields: Vec<String> = (0..count).map(|n| format!("\"c{n}\":{n}")).collect();
     format!("{{{}}}", fields.join(","))
+}
+
+/// The dead letter holds the message as it came, and says why.
+fn is_letter(letter: &Value, topic: &str, payload: &[u8], reason: &str) {
+    let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
+    let said = text("reason");
+    assert!(said.contains(reason), "{topic}: {said}");
+    assert_eq!(
+        (text("topic").as_str(), text("client").as_str()),
+        (topic, "device-7")
+    );
+    match std::str::from_utf8(payload) {
+        Ok(payload) => assert_eq!(text("payload"), payload),
+        Err(_) => assert_eq!(
+            (text("payload"), text("encoding")),
+            ("fffe7b".into(), "hex".into())
+        ),
+    }
 }
 
 #[test]
@@ -92,23 +111,7 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
     let letters = http.rows("SELECT * FROM system.dead_letters");
     assert_eq!(letters.len(), cases.len());
     for (letter, (topic, payload, reason)) in letters.iter().zip(&cases) {
-        let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
-        assert!(
-            text("reason").contains(reason),
-            "{topic}: {}",
-            text("reason")
-        );
-        assert_eq!(
-            (text("topic").as_str(), text("client").as_str()),
-            (*topic, "device-7")
-        );
-        match std::str::from_utf8(payload) {
-            Ok(payload) => assert_eq!(text("payload"), payload),
-            Err(_) => assert_eq!(
-                (text("payload"), text("encoding")),
-                ("fffe7b".into(), "hex".into())
-            ),
-        }
+        is_letter(letter, topic, payload, reason);
     }
     assert_eq!(http.number("SELECT count(*) FROM plant"), 2);
     assert_eq!(http.number("SELECT count(*) FROM plant WHERE t > 20"), 2);

@@ -91,7 +91,7 @@ fn devices_that_know_little_of_json_are_stored() {
                 br#"{"rssi":-57,"rx":[{"id": 12345678901234567890}],"e":[]}"#,
             ),
             ("times/a", br#"{"Timestamp":1631186545.04,"v":1}"#),
-            ("wide/a", b"\xff\xfe{\0\"\0v\0\"\0:\0001\0}\0"),
+            ("wide/a", b"\xff\xfe{\0\"\0v\0\"\0:\x001\0}\0"),
         ],
     );
     assert_eq!(

@@ -78,12 +78,8 @@ impl Batch {
             (time + random.i64(0..1_000_000_000), values)
         });
         let rows = rows.collect();
-        let schema = TableSchema {
-            id: TableId(1),
-            version: 1,
-            name: "t".to_owned(),
-            columns,
-        };
+        let mut schema = TableSchema::new(TableId(1), "t");
+        schema.columns = columns;
         Self {
             schema: Arc::new(schema),
             rows,

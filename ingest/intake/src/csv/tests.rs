@@ -64,20 +64,13 @@ fn reason(payload: &str) -> String {
 }
 
 fn schema(kind: ColumnType, role: ColumnRole) -> Arc<TableSchema> {
-    let column = |name: &str, role, kind| wal::Column {
-        name: name.to_owned(),
+    let mut schema = TableSchema::new(TableId(1), "t");
+    schema.columns.push(wal::Column {
+        name: "v".to_owned(),
         role,
         kind,
-    };
-    Arc::new(TableSchema {
-        id: TableId(1),
-        version: 1,
-        name: "t".to_owned(),
-        columns: vec![
-            column("time", ColumnRole::Time, ColumnType::Time),
-            column("v", role, kind),
-        ],
-    })
+    });
+    Arc::new(schema)
 }
 
 #[test]

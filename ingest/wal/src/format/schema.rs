@@ -104,7 +104,8 @@ pub struct TableSchema {
 
 impl TableSchema {
     /// A table with nothing but its time column.
-    pub(crate) fn new(id: TableId, name: &str) -> Self {
+    #[must_use]
+    pub fn new(id: TableId, name: &str) -> Self {
         let time = Column {
             name: "time".to_owned(),
             role: ColumnRole::Time,
