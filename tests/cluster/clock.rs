@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tests::cluster::{Cluster, catch_up};
 use tests::http::Http;
-use tests::node::Place;
+use tests::node::{Node, Place};
 use tests::{digest, eventually};
 
 use crate::field::{holds, publish};
@@ -98,4 +98,59 @@ fn a_clock_that_was_set_back_hides_no_row_from_a_secondary() {
     holds(&primary, 400);
     holds(&secondary, 400);
     digest::equal(&Http::of(&primary), &Http::of(&secondary));
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_expires_nothing_however_the_node_is_started() {
+    const JUMP: Duration = Duration::from_secs(40 * 86_400);
+    let mut cluster = Cluster::new();
+    cluster.declare("[[table]]\nname = \"load\"\nretention = \"30 days\"");
+    let library = clock_ahead(&cluster);
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    publish(&cluster, 0..100, 0);
+    catch_up(&primary, &secondary);
+    let cuts = |node: &Node| {
+        let cuts = Http::of(node).metric("headwater_log_retention_cuts_total");
+        cuts.unwrap_or_default()
+    };
+    eventually("the clock is believed", || {
+        if cuts(&primary) > 0.0 {
+            Ok(())
+        } else {
+            Err("no cut")
+        }
+    });
+    primary.kill();
+
+    // Rows of a wrong clock, and a crash right behind them.
+    cluster.place("primary", ahead(&library, JUMP));
+    for round in 1..3 {
+        let primary = cluster.primary();
+        publish(&cluster, round * 100..(round + 1) * 100, 0);
+        eventually("it is told", || {
+            let waiting = Http::of(&primary).status()["waiting_cuts"][0].clone();
+            match (waiting["table"].as_str(), waiting["left_s"].as_u64()) {
+                (Some("load"), Some(left)) if left > 80_000 => Ok(()),
+                _ => Err(waiting),
+            }
+        });
+        assert_eq!(cuts(&primary), 0.0);
+        catch_up(&primary, &secondary);
+        holds(&primary, (round + 1) * 100);
+        holds(&secondary, (round + 1) * 100);
+        primary.kill();
+    }
+
+    // Set right: rows of now are taken and seen.
+    cluster.place("primary", Place::default());
+    let primary = cluster.primary();
+    publish(&cluster, 300..400, 0);
+    catch_up(&primary, &secondary);
+    holds(&primary, 400);
+    holds(&secondary, 400);
+    assert_eq!(
+        Http::of(&primary).metric("headwater_log_waiting_cuts"),
+        Some(0.0)
+    );
 }

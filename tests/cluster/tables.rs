@@ -37,14 +37,12 @@ fn only_the_fresh_are_left(http: &Http) {
 }
 
 #[test]
-fn rows_past_their_retention_are_gone_on_every_node() {
+fn rows_past_their_retention_are_gone_on_every_node_and_come_back() {
     let mut random = fastrand::Rng::with_seed(tests::seed());
     let mut cluster = Cluster::new();
     cluster.primary_setting("log.segment_size", "1 MiB");
-    cluster.declare("[[table]]\nname = \"short\"\nretention = \"1 min\"");
     let primary = cluster.primary();
     let secondary = cluster.secondary("secondary", None);
-    let nodes = [Http::of(&primary), Http::of(&secondary)];
     let mut device = Device::connect(cluster.mqtt(), "device");
     // Three segments of rows an hour old, numbered from 1000 on, and some of now.
     let began = now();
@@ -55,7 +53,25 @@ fn rows_past_their_retention_are_gone_on_every_node() {
     }
     let fresh = load::rows(0..FRESH, began + 30, &mut random);
     device.send("short/0", &fresh);
+    drop(device);
     catch_up(&primary, &secondary);
+    primary.stop();
+
+    // A retention that most rows are older than: they go by word alone.
+    cluster.declare("[[table]]\nname = \"short\"\nretention = \"1 min\"");
+    let primary = cluster.primary();
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    eventually(
+        "the cut waits",
+        || match nodes[0].status()["waiting_cuts"][0]["table"].as_str() {
+            Some("short") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    assert_eq!(nodes[0].number("SELECT count(*) FROM short"), FRESH + 3_600);
+    let send = |path, kind, body: &str| nodes[0].send(path, kind, body).expect("answers");
+    let said = send("/api/v1/tables/short/expire", "text/plain", "");
+    assert_eq!(said.status, 204, "{said:?}");
     for http in &nodes {
         only_the_fresh_are_left(http);
         let sql = "SELECT CAST(cut AS BIGINT) FROM system.tables \
@@ -63,22 +79,38 @@ fn rows_past_their_retention_are_gone_on_every_node() {
         let cut = http.number(sql) / 1_000_000_000;
         assert!(cut <= now() - 60 && cut >= began - 70, "cut at {cut}");
     }
-    // Files that hold nothing else go when the next segment is compacted.
+    // An old row is refused by name, whichever way it comes.
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    device.send("short/0", r#"{"time": "2020-01-01T00:00:00Z", "n": 1}"#);
+    let letter = nodes[0].rows("SELECT reason FROM system.dead_letters");
+    let reason = letter[0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("2020-01-01T00:00:00Z is older"), "{reason}");
+    let old = r#"{"time": "2020-01-01T00:00:00Z", "n": 1}"#;
+    let answer = send("/api/v1/ingest/short", "application/json", old);
+    let too_old = |body: &str| body.contains("is older than what table");
+    assert!(answer.status == 422 && too_old(&answer.body), "{answer:?}");
+    let now_ns = now() * 1_000_000_000;
+    let lines = format!("short n=5000i {now_ns}\nshort n=5001i 1577836800000000000\n");
+    let answer = send("/api/v2/write?bucket=b", "text/plain", &lines);
+    assert!(answer.status >= 400 && too_old(&answer.body), "{answer:?}");
+    let stored = "SELECT count(*) FROM short WHERE n >= 5000";
+    assert_eq!(nodes[0].number(stored), 1, "the line of now");
+
+    // Nothing has left the files: without a retention all are back.
     load::seal(&mut device);
-    settle(&[&primary, &secondary]);
-    for http in &nodes {
-        let sql = format!(
-            "SELECT count(*) FROM system.files \
-             WHERE \"table\" = 'short' AND CAST(max_time AS BIGINT) < {}000000000",
-            began - 60
-        );
-        assert_eq!(http.number(&sql), 0, "{:?}", load::files(http));
-        only_the_fresh_are_left(http);
-    }
     drop(device);
+    settle(&[&primary, &secondary]);
     primary.stop();
+    cluster.undeclare();
     let primary = cluster.primary();
-    only_the_fresh_are_left(&Http::of(&primary));
+    for http in [Http::of(&primary), Http::of(&secondary)] {
+        eventually("they are back", || {
+            match http.number("SELECT count(*) FROM short") {
+                count if count == FRESH + 3_601 => Ok(()),
+                count => Err(count),
+            }
+        });
+    }
 }
 
 #[test]

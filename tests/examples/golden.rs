@@ -5,17 +5,28 @@
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tests::workload::{append, keyed};
-use wal::{Config, OsDisk, Row, Value, open_primary};
+use wal::{Config, OsDisk, Row, TableDef, TableOptions, Value, open_primary};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = PathBuf::from(std::env::args().nth(1).ok_or("name the directory")?);
     std::fs::create_dir(&dir)?;
-    let config = Config {
+    let mut config = Config {
         segment_size: 9000,
         ..keyed()
     };
+    // Since version 3: how far rows have expired.
+    let options = TableOptions {
+        retention: Some(Duration::from_secs(86_400)),
+        ..TableOptions::default()
+    };
+    config.tables.push(TableDef {
+        name: "short".to_owned(),
+        options,
+        ..TableDef::default()
+    });
     let (committer, _) = open_primary(OsDisk::new(), &dir, &config)?;
     let mut appender = committer.appender(Box::new(|_| ()));
     for number in 0..30 {

@@ -76,6 +76,11 @@ impl Cluster {
         self.tables.push('\n');
     }
 
+    /// Takes the declared tables out of it again.
+    pub fn undeclare(&mut self) {
+        self.tables.clear();
+    }
+
     /// A directory of this test.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -66,6 +66,7 @@ pub use read::file_history::{AsOf, FilesMark};
 pub use read::log::Log;
 pub use read::replicas::{NodeCopy, Replicated};
 pub use read::snapshot::{SegmentInfo, Snapshot};
+pub use read::waiting_cuts::WaitingCut;
 
 // A secondary: following, building a copy, keeping what has diverged.
 pub use config::FollowerConfig;

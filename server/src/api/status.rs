@@ -3,7 +3,7 @@
 
 use replica::{CertificateStatus, FollowPhase, Hop, SecondaryStatus};
 use serde::{Deserialize, Serialize};
-use wal::{BootstrapProgress, Damaged, ScrubStats};
+use wal::{BootstrapProgress, Damaged, ScrubStats, WaitingCut};
 
 use super::diverged::DivergedStatus;
 use crate::report::accounting::Accounting;
@@ -81,6 +81,10 @@ pub struct LogStatus {
     /// Known to be damaged and not repaired yet.
     #[serde(default)]
     pub damaged: Vec<Damaged>,
+    /// On a primary: tables whose old rows are not cut yet, because the clock has jumped or the
+    /// retention is shorter than it was.
+    #[serde(default)]
+    pub waiting_cuts: Vec<WaitingCut>,
     /// Looking for damage, since the log was opened.
     #[serde(default)]
     pub scrub: ScrubStats,
@@ -109,6 +113,7 @@ impl LogStatus {
             disk_free_bytes: log.disk_free(),
             stalled: log.stalled().borrow().clone(),
             damaged,
+            waiting_cuts: log.waiting_cuts().borrow().clone(),
             scrub,
         }
     }
@@ -246,6 +251,7 @@ mod tests {
                 bytes: 0,
                 reason: "a flipped bit".to_owned(),
             }],
+            waiting_cuts: Vec::new(),
             scrub: ScrubStats::default(),
         };
         let status = Status {

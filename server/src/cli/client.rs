@@ -154,6 +154,13 @@ impl Client {
         }
     }
 
+    /// Lets the cut of a table be made, which waits.
+    pub(crate) fn expire(&self, table: &str) -> Result<(), ClientError> {
+        let path = format!("/api/v1/tables/{}/expire", escape(table));
+        self.answer(self.agent.post(self.to(&path)).send_empty())
+            .map(drop)
+    }
+
     /// Answers of one SQL statement in `format`.
     pub(crate) fn sql(&self, sql: &str, format: &str) -> Result<Answer, ClientError> {
         let body = serde_json::json!({ "q": sql, "format": format }).to_string();

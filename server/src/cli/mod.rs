@@ -8,6 +8,7 @@ mod client;
 mod compare;
 mod dump;
 mod exit;
+mod expire;
 mod forget;
 mod quickstart;
 mod serve;
@@ -58,6 +59,8 @@ enum Command {
     Verify(VerifyArgs),
     /// Strike a secondary that is gone off the list of those that a node has seen
     Forget(ForgetArgs),
+    /// Let a table's rows go that are older than its retention, although the clock has jumped
+    Expire(ExpireArgs),
     /// Print the rows of segment files, such as those kept aside under data/diverged
     Dump(DumpArgs),
 }
@@ -156,6 +159,16 @@ struct ForgetArgs {
 }
 
 #[derive(Debug, Args)]
+struct ExpireArgs {
+    /// The primary
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+    /// The table, as `headwater status` names it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    table: String,
+}
+
+#[derive(Debug, Args)]
 struct DumpArgs {
     /// Segment files; of a directory, all that lie below it
     #[arg(value_name = "FILE_OR_DIR", required = true)]
@@ -200,6 +213,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             (None, _, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
         },
         Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
+        Command::Expire(args) => quietly(|| expire::run(&args.url, &args.table)),
         Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),
     }
 }

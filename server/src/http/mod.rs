@@ -15,6 +15,7 @@ mod request;
 mod secondaries;
 mod serve;
 mod sql;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -30,7 +31,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use query::{Engine, QueryError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -157,6 +158,7 @@ fn router(app: Arc<App>) -> Router {
             "/api/v1/secondaries/{name_or_id}",
             delete(secondaries::forget),
         )
+        .route("/api/v1/tables/{table}/expire", post(tables::expire))
         .route("/health", get(health::alive))
         .route("/health/primary", get(health::primary))
         .route("/health/secondary", get(health::secondary))

@@ -30,6 +30,11 @@ pub(crate) trait HttpNode: Node {
     fn status(&self) -> serde_json::Value;
     /// Body of `/metrics`, in Prometheus text format; `queries` is what its engine has counted.
     fn metrics(&self, queries: &QueryStats) -> String;
+    /// Lets the cut of a table be made, which waits; false: none does; `None` where rows are not
+    /// expired.
+    fn approve_cut(&self, _table: &str) -> Option<bool> {
+        None
+    }
     /// Strikes a secondary, called by its name or its id, off the list of those seen here; `None`
     /// where the node keeps no such list.
     fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten>;

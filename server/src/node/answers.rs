@@ -193,6 +193,10 @@ impl HttpNode for PrimaryParts {
         text.finish()
     }
 
+    fn approve_cut(&self, table: &str) -> Option<bool> {
+        Some(self.log.approve_cut(table))
+    }
+
     fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
         self.registry.with(|registry| registry.forget(name_or_id))
     }

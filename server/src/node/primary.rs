@@ -14,6 +14,7 @@ use crate::conf::{self, RoleName};
 use crate::http::HttpServer;
 use crate::node::answers::PrimaryParts;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::cut_teller::CutTeller;
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
@@ -29,6 +30,7 @@ pub struct Primary {
     committer: wal::Committer,
     replication: Option<replica::Listener>,
     members: Option<Keeper>,
+    _cut_teller: CutTeller,
     http: Option<HttpServer>,
     mqtt_addr: SocketAddr,
     data_dir: DataDir,
@@ -71,6 +73,7 @@ impl Primary {
             identity: Slot::empty(),
         });
         let mut primary = Self {
+            _cut_teller: CutTeller::start(committer.log()),
             parts,
             committer,
             replication: None,

@@ -15,10 +15,12 @@ pub(crate) struct Merge {
     pub(crate) join: bool,
 }
 
-/// Files whose rows are all older than the cut.
-pub(crate) fn expired(files: &[&FileMeta], cut: Option<i64>) -> Vec<u64> {
-    let Some(cut) = cut else { return Vec::new() };
-    let gone = files.iter().filter(|file| file.max_time < cut);
+/// Files whose rows are all older than what is purged.
+pub(crate) fn expired(files: &[&FileMeta], purged: Option<i64>) -> Vec<u64> {
+    let Some(purged) = purged else {
+        return Vec::new();
+    };
+    let gone = files.iter().filter(|file| file.max_time < purged);
     gone.map(|file| file.ordinal).collect()
 }
 

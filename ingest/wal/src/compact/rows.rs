@@ -46,7 +46,7 @@ pub(crate) fn blocks_of(
             let reason = "rows of a schema that is not in the log";
             return Err(WalError::corrupt(&segment.path, entry.offset, reason));
         };
-        let cut = catalog.cut(entry.table);
+        let cut = catalog.purged(entry.table);
         Ok(BlockRef::sealed(*entry, written, segment, cut))
     };
     entries.iter().map(block).collect()

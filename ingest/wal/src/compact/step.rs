@@ -143,7 +143,7 @@ impl Stepper<'_> {
             .tables()
             .flat_map(|schema| {
                 let metas: Vec<&FileMeta> = set.of(schema.id).map(|file| &file.meta).collect();
-                plan::expired(&metas, catalog.cut(schema.id))
+                plan::expired(&metas, catalog.purged(schema.id))
             })
             .collect();
         self.swap(&set, &out, new, done)
@@ -216,7 +216,7 @@ impl Stepper<'_> {
     fn merge(&self, table: TableId, merge: &Merge) -> Result<StepTotals, WalError> {
         let snapshot = self.state.snapshot();
         let set = &snapshot.files;
-        let cut = set.catalog.cut(table);
+        let cut = set.catalog.purged(table);
         let chosen = |file: &&Arc<DataFile>| merge.inputs.contains(&file.meta.ordinal);
         let mut inputs: Vec<FileRef> = set
             .of(table)

@@ -25,10 +25,12 @@ pub enum BlockKind {
     Seal = 3,
     /// A table's options.
     Options = 4,
-    /// Rows of a table older than a time are gone.
+    /// Rows of a table older than a time are gone; written by format version 2 alone.
     Cut = 5,
     /// Old segments need no longer be kept.
     Retire = 6,
+    /// How far a table's rows have expired.
+    Expiry = 7,
 }
 
 impl BlockKind {
@@ -45,6 +47,7 @@ impl BlockKind {
             4 => Some(Self::Options),
             5 => Some(Self::Cut),
             6 => Some(Self::Retire),
+            7 => Some(Self::Expiry),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::error::WalError;
 use crate::format::control::Control;
-use crate::format::options::TableOptions;
+use crate::format::options::{Expiry, TableOptions};
 use crate::format::schema::TableSchema;
 use crate::ids::{Lsn, TableId};
 
@@ -16,8 +16,7 @@ use crate::ids::{Lsn, TableId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) options: TableOptions,
-    /// Rows older than this are gone.
-    pub(crate) cut: Option<i64>,
+    pub(crate) expiry: Expiry,
 }
 
 /// All tables of a log at one position.
@@ -37,7 +36,17 @@ impl Catalog {
 
     /// Rows of the table older than this are gone.
     pub(crate) fn cut(&self, id: TableId) -> Option<i64> {
-        self.settings(id).cut
+        self.expiry(id).seen_from()
+    }
+
+    /// Rows of the table older than this are left out when files are written.
+    pub(crate) fn purged(&self, id: TableId) -> Option<i64> {
+        self.expiry(id).purged
+    }
+
+    /// How far the table's rows have expired.
+    pub(crate) fn expiry(&self, id: TableId) -> Expiry {
+        self.settings(id).expiry
     }
 
     fn settings(&self, id: TableId) -> Settings {
@@ -76,8 +85,12 @@ impl Catalog {
                 self.settings.entry(*table).or_default().options = *options;
             }
             Control::Cut(table, time) => {
-                let cut = &mut self.settings.entry(*table).or_default().cut;
-                *cut = (*cut).max(Some(*time));
+                let expiry = &mut self.settings.entry(*table).or_default().expiry;
+                expiry.cut = expiry.cut.max(Some(*time));
+                expiry.purged = expiry.purged.max(Some(*time));
+            }
+            Control::Expiry(table, expiry) => {
+                self.settings.entry(*table).or_default().expiry = *expiry;
             }
             Control::Retire(lsn) => self.retired = self.retired.max(*lsn),
         }

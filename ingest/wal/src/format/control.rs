@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::bytes::{u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
-use crate::format::options::{Dedup, TableOptions};
+use crate::format::options::{Dedup, Expiry, TableOptions};
 use crate::format::schema::TableSchema;
 use crate::ids::{Lsn, TableId};
 
@@ -20,8 +20,11 @@ pub(crate) enum Control {
     Schema(Arc<TableSchema>),
     /// A table's options from here on.
     Options(TableId, TableOptions),
-    /// Rows of the table that are older than this time are gone.
+    /// Rows of the table that are older than this time are gone, also from the files. Format version
+    /// 2 alone writes it.
     Cut(TableId, i64),
+    /// How far the table's rows have expired from here on.
+    Expiry(TableId, Expiry),
     /// Segments that end at or below this LSN are no longer kept for secondaries.
     Retire(Lsn),
 }
@@ -57,6 +60,10 @@ impl Control {
             }
             BlockKind::Cut => Ok(Some(Self::Cut(table, word("cut")?.cast_signed()))),
             BlockKind::Retire => Ok(Some(Self::Retire(Lsn(word("retirement")?)))),
+            BlockKind::Expiry => {
+                let expiry = decode_expiry(body).ok_or_else(|| malformed("expiry"))?;
+                Ok(Some(Self::Expiry(table, expiry)))
+            }
         }
     }
 
@@ -65,6 +72,7 @@ impl Control {
             Self::Schema(_) => BlockKind::Schema,
             Self::Options(..) => BlockKind::Options,
             Self::Cut(..) => BlockKind::Cut,
+            Self::Expiry(..) => BlockKind::Expiry,
             Self::Retire(_) => BlockKind::Retire,
         }
     }
@@ -73,7 +81,7 @@ impl Control {
     pub(crate) fn table(&self) -> TableId {
         match self {
             Self::Schema(schema) => schema.id,
-            Self::Options(table, _) | Self::Cut(table, _) => *table,
+            Self::Options(table, _) | Self::Cut(table, _) | Self::Expiry(table, _) => *table,
             Self::Retire(_) => TableId(0),
         }
     }
@@ -84,6 +92,7 @@ impl Control {
             Self::Schema(schema) => schema.encode(),
             Self::Options(_, options) => encode_options(*options).to_vec(),
             Self::Cut(_, time) => time.to_le_bytes().to_vec(),
+            Self::Expiry(_, expiry) => encode_expiry(*expiry).to_vec(),
             Self::Retire(lsn) => lsn.0.to_le_bytes().to_vec(),
         }
     }
@@ -113,10 +122,30 @@ pub(crate) fn decode_options(body: &[u8]) -> Option<TableOptions> {
     Some(TableOptions { dedup, retention })
 }
 
+pub(crate) fn encode_expiry(expiry: Expiry) -> [u8; EXPIRY_LEN] {
+    let mut out = [0; EXPIRY_LEN];
+    out[..8].copy_from_slice(&expiry.cut.unwrap_or(NO_TIME).to_le_bytes());
+    out[8..].copy_from_slice(&expiry.purged.unwrap_or(NO_TIME).to_le_bytes());
+    out
+}
+
+pub(crate) fn decode_expiry(body: &[u8]) -> Option<Expiry> {
+    (body.len() == EXPIRY_LEN).then_some(())?;
+    let time = |at| Some(u64_at(body, at).cast_signed()).filter(|time| *time != NO_TIME);
+    Some(Expiry {
+        cut: time(0),
+        purged: time(8),
+    })
+}
+
 /// Bytes of an options body.
 const OPTIONS_LEN: usize = 16;
 /// Bytes of the body of a cut and of a retirement.
 const WORD_LEN: usize = 8;
+/// Bytes of the body that says how far rows have expired.
+const EXPIRY_LEN: usize = 16;
+/// How such a body writes that there is no such time.
+const NO_TIME: i64 = i64::MIN;
 /// How an options body writes "for ever".
 const FOR_EVER: u64 = 0;
 
@@ -136,6 +165,14 @@ mod tests {
             Control::Options(TableId(3), options),
             Control::Options(TableId(3), TableOptions::default()),
             Control::Cut(TableId(3), -7),
+            Control::Expiry(TableId(3), Expiry::default()),
+            Control::Expiry(
+                TableId(3),
+                Expiry {
+                    cut: Some(-7),
+                    purged: Some(-9),
+                },
+            ),
             Control::Retire(Lsn(99)),
         ];
         for control in all {

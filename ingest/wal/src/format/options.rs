@@ -25,6 +25,22 @@ pub struct TableOptions {
     pub retention: Option<Duration>,
 }
 
+/// How far a table's rows have expired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Rows older than this are not seen. It may move back: they are seen again then.
+    pub(crate) cut: Option<i64>,
+    /// Rows older than this may have left the files. Never moves back.
+    pub(crate) purged: Option<i64>,
+}
+
+impl Expiry {
+    /// Rows older than this are gone for every reader.
+    pub(crate) fn seen_from(self) -> Option<i64> {
+        self.cut.max(self.purged)
+    }
+}
+
 /// A table as a primary's conf declares it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableDef {

@@ -138,6 +138,13 @@ pub enum Refusal {
     TooManyTables { limit: usize },
     #[error("the rows of one message need {bytes} bytes, more than the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    #[error(
+        "{} is older than what table {table:?} keeps, which begins at {}: the row would be gone \
+         at once; see the table's retention in the conf",
+        shown(.time),
+        shown(.cut)
+    )]
+    Expired { table: String, time: i64, cut: i64 },
     #[error("a message without a value")]
     Empty,
 }
@@ -145,4 +152,13 @@ pub enum Refusal {
 /// How the refusal of an unknown column goes on.
 fn no_column(column: Option<&str>) -> String {
     column.map_or_else(String::new, |column| format!(" with a column {column:?}"))
+}
+
+/// A time as people write it.
+fn shown(time: &i64) -> String {
+    let known = arrow::temporal_conversions::timestamp_ns_to_datetime(*time);
+    known.map_or_else(
+        || format!("{time} ns"),
+        |time| time.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string(),
+    )
 }

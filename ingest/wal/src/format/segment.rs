@@ -10,7 +10,8 @@ use crate::bytes::{FORMAT_VERSION, array_at, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Settings;
-use crate::format::control::{decode_options, encode_options};
+use crate::format::control::{decode_expiry, decode_options, encode_expiry, encode_options};
+use crate::format::options::Expiry;
 use crate::format::schema::TableSchema;
 use crate::ids::{Chain, Epoch, LogId, Lsn, Position, TableId};
 
@@ -22,7 +23,7 @@ pub struct SegmentHeader {
     pub start: Position,
     /// Newest schema of every table when the segment was begun, in the order of their ids.
     pub schemas: Vec<Arc<TableSchema>>,
-    /// Options and cuts in force, of the tables that have any, in the order of their ids.
+    /// Options and expiry in force, of the tables that have any, in the order of their ids.
     pub(crate) settings: Vec<(TableId, Settings)>,
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn put_catalog(
     for (table, settings) in settings {
         out.extend_from_slice(&u64::from(table.0).to_le_bytes());
         out.extend_from_slice(&encode_options(settings.options));
-        out.extend_from_slice(&settings.cut.unwrap_or(i64::MIN).to_le_bytes());
+        out.extend_from_slice(&encode_expiry(settings.expiry));
     }
 }
 
@@ -125,11 +126,21 @@ pub(crate) fn take_catalog(
         rest = after;
     }
     for _ in 0..counts.1 {
-        let (bytes, after) = rest.split_at_checked(SETTINGS_LEN)?;
+        let (len, is_old) = if format < EXPIRY_SINCE {
+            (OLD_SETTINGS_LEN, true)
+        } else {
+            (SETTINGS_LEN, false)
+        };
+        let (bytes, after) = rest.split_at_checked(len)?;
         let table = TableId(u32::try_from(u64_at(bytes, 0)).ok()?);
         let options = decode_options(bytes.get(8..24)?)?;
-        let cut = Some(u64_at(bytes, 24).cast_signed()).filter(|cut| *cut != i64::MIN);
-        settings.push((table, Settings { options, cut }));
+        let expiry = if is_old {
+            let cut = Some(u64_at(bytes, 24).cast_signed()).filter(|cut| *cut != i64::MIN);
+            Expiry { cut, purged: cut }
+        } else {
+            decode_expiry(bytes.get(24..)?)?
+        };
+        settings.push((table, Settings { options, expiry }));
         rest = after;
     }
     rest.is_empty().then_some((schemas, settings))
@@ -315,7 +326,11 @@ const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"HWFOOTER");
 const HEADER_FIXED: usize = 64;
 const HASH_LEN: usize = 8;
 /// Bytes of one table's settings in a header.
-const SETTINGS_LEN: usize = 32;
+const SETTINGS_LEN: usize = 40;
+/// The same while what was cut was purged, too.
+const OLD_SETTINGS_LEN: usize = 32;
+/// The first format version in which the two are told apart.
+const EXPIRY_SINCE: u32 = 3;
 /// Bytes of one index entry in a footer.
 pub(crate) const ENTRY_LEN: usize = 56;
 /// Bytes of a footer after its entries.
@@ -337,7 +352,10 @@ mod tests {
             settings: vec![(
                 TableId(1),
                 Settings {
-                    cut: Some(-4),
+                    expiry: Expiry {
+                        cut: Some(-4),
+                        purged: None,
+                    },
                     ..Settings::default()
                 },
             )],
@@ -390,5 +408,20 @@ mod tests {
             damaged[at] ^= 0x10;
             assert!(SegmentFooter::decode("f", &damaged).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn what_an_older_version_had_cut_is_purged() {
+        let mut old = u64::from(3_u32).to_le_bytes().to_vec();
+        old.extend_from_slice(&encode_options(crate::TableOptions::default()));
+        old.extend_from_slice(&(-4_i64).to_le_bytes());
+        let (_, settings) = take_catalog(&old, (0, 1), 2).expect("whole");
+        let expiry = Expiry {
+            cut: Some(-4),
+            purged: Some(-4),
+        };
+        assert_eq!(settings.len(), 1);
+        assert_eq!(settings.first().map(|(_, held)| held.expiry), Some(expiry));
+        assert!(take_catalog(&old, (0, 1), 3).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! What the log has written since it was opened, as numbers. Counts what it is told; it must never
 //! decide anything.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub struct LogStats {
     pub repaired: u64,
     /// Retention cuts written.
     pub cuts: u64,
+    /// Times that rows were refused because their table no longer keeps such old ones. A call that
+    /// is made again with fewer rows counts again.
+    pub expired: u64,
     /// Segments deleted because their rows are in files.
     pub retired_segments: u64,
 }
@@ -44,6 +48,8 @@ pub(crate) struct Counters {
     torn_tails: u64,
     cuts: AtomicU64,
     retired: AtomicU64,
+    /// Counted by appenders.
+    pub(crate) expired: Arc<AtomicU64>,
 }
 
 impl Counters {
@@ -90,6 +96,7 @@ impl Counters {
             damaged_files,
             repaired,
             cuts: read(&self.cuts),
+            expired: read(&self.expired),
             retired_segments: read(&self.retired),
         }
     }

@@ -21,6 +21,7 @@ use crate::read::replicas::Replicated;
 use crate::read::sealed::Sealed;
 use crate::read::segment_starts::SegmentStarts;
 use crate::read::snapshot::Snapshot;
+use crate::read::waiting_cuts::{WaitingCut, WaitingCuts};
 
 /// Read handle of a log: cheap to clone, never writes.
 #[derive(Clone, Debug)]
@@ -50,6 +51,7 @@ pub(crate) struct LogState {
     pub(crate) kept: KeptFiles,
     pub(crate) starts: SegmentStarts,
     pub(crate) maintenance: Maintenance,
+    pub(crate) waiting_cuts: WaitingCuts,
     pub(crate) counters: Counters,
 }
 
@@ -115,6 +117,16 @@ impl Log {
     /// What is known to be damaged here and not repaired yet.
     pub fn damage(&self) -> watch::Receiver<Vec<Damaged>> {
         self.state.damage.watch()
+    }
+
+    /// Cuts by retention that wait, on a primary: they would remove rows out of turn.
+    pub fn waiting_cuts(&self) -> watch::Receiver<Vec<WaitingCut>> {
+        self.state.waiting_cuts.watch()
+    }
+
+    /// Says that the cut of a table is right, which waits: it is made at once. False: none waits.
+    pub fn approve_cut(&self, table: &str) -> bool {
+        self.state.waiting_cuts.approve(table)
     }
 
     /// Free bytes of the file system that holds the log; `None` where that cannot be told.
@@ -209,6 +221,7 @@ impl LogState {
             kept: KeptFiles::new(history),
             starts: opened.starts,
             maintenance: Maintenance::default(),
+            waiting_cuts: WaitingCuts::default(),
             counters: Counters::new(opened.torn_tails),
         })
     }

@@ -17,3 +17,4 @@ pub(crate) mod sealed;
 pub(crate) mod segment_starts;
 pub(crate) mod snapshot;
 pub(crate) mod tail;
+pub(crate) mod waiting_cuts;

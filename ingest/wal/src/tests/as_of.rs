@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::tests::model::{Cells, cells_in_order, follow, open_copy, read_table};
 use crate::{
-    Appender, AsOf, Committer, Config, Dedup, Log, Lsn, OsDisk, Row, Snapshot, TableDef,
-    TableOptions, Value, compact_now, open_primary,
+    AppendError, Appender, AsOf, Committer, Config, Dedup, Log, Lsn, OsDisk, Refusal, Row,
+    Snapshot, TableDef, TableOptions, Value, compact_now, open_primary,
 };
 
 pub(super) fn config(keep_segments: u64) -> Config {
@@ -60,7 +60,14 @@ pub(super) fn append(
         fields: &fields,
     };
     let rows: Vec<Row<'_>> = (0..).map(row).take(rows).collect();
-    let group = appender.append(table, &rows).expect("fits");
+    let group = loop {
+        // Also what is too old, as if it came from before the cut.
+        appender.inbox.oldest.set(table, None);
+        match appender.append(table, &rows) {
+            Err(AppendError::Refused(Refusal::Expired { .. })) => {}
+            taken => break taken.expect("fits"),
+        }
+    };
     appender.wait(group).expect("durable");
 }
 
@@ -244,7 +251,7 @@ async fn a_view_at_an_lsn_is_what_a_reader_saw_there_on_every_node() {
 #[tokio::test]
 async fn a_view_is_gone_once_the_segments_behind_its_files_are() {
     let dir = dir();
-    let primary = open(&dir, 6_000);
+    let primary = open(&dir, 12_000);
     written(&primary).await;
     let log = primary.log();
     let seen = oracle(log).await;

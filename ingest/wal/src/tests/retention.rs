@@ -1,19 +1,24 @@
-//! Rows that are too old are gone, at once and everywhere. Tests only; must never wait for a clock.
+//! Rows that are too old are refused or gone, everywhere, and come back while they are stored. Tests
+//! only; must never wait for a clock.
 
 use std::time::Duration;
 
 use crate::tests::model::read_table;
 use crate::{
-    Appender, Config, Dedup, OsDisk, Row, TableDef, TableOptions, Value, compact_now, open_primary,
+    AppendError, Appender, Committer, Config, Dedup, OsDisk, Refusal, Row, TableDef, TableOptions,
+    Value, compact_now, open_primary,
 };
 
-fn short_lived() -> Config {
+const HOUR: i64 = 3_600_000_000_000;
+
+fn kept_for(retention: Option<Duration>) -> Config {
     let options = TableOptions {
         dedup: Dedup::None,
-        retention: Some(Duration::from_secs(3_600)),
+        retention,
     };
     Config {
         segment_size: 3_000,
+        upkeep_every: Duration::from_millis(1),
         tables: vec![TableDef {
             name: "plant".to_owned(),
             options,
@@ -23,57 +28,116 @@ fn short_lived() -> Config {
     }
 }
 
-/// A hundred rows, of which every other one is too old on arrival.
-fn write_fresh_and_old(appender: &mut Appender) {
+fn open(dir: &tempfile::TempDir, retention: Option<Duration>) -> Committer {
+    let config = kept_for(retention);
+    let (primary, _) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+    primary
+}
+
+/// A row that is so old.
+fn append(appender: &mut Appender, table: &str, age: i64) -> Result<(), AppendError> {
+    let row = Row {
+        time: crate::clock::unix_nanos() - age,
+        tags: &[("t", "a")],
+        fields: &[("v".into(), Value::Int(age))],
+    };
+    let group = appender.append(table, &[row])?;
+    appender.wait(group).expect("durable");
+    Ok(())
+}
+
+#[test]
+fn a_row_that_would_be_gone_at_once_is_refused_and_leaves_no_trace() {
+    let dir = tempfile::tempdir().expect("dir");
+    let primary = open(&dir, Some(Duration::from_secs(3_600)));
+    let mut appender = primary.appender(Box::new(|_| ()));
+    // Also before the log has said anything of the table.
+    let refused = append(&mut appender, "plant", 2 * HOUR).expect_err("too old");
+    let AppendError::Refused(refusal @ Refusal::Expired { time, cut, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(time < cut && cut <= crate::clock::unix_nanos() - HOUR);
+    let text = refusal.to_string();
+    assert!(
+        text.contains("\"plant\"") && text.contains("Z is older than"),
+        "{text}"
+    );
+    append(&mut appender, "plant", HOUR / 2).expect("young enough");
+    append(&mut appender, "other", 2 * HOUR).expect("kept for ever");
     let now = crate::clock::unix_nanos();
-    for number in 0..100 {
-        let age_s = if number % 2 == 0 {
-            number
-        } else {
-            7_200 + number
-        };
-        let row = Row {
-            time: now - age_s * 1_000_000_000,
-            tags: &[("t", "a")],
-            fields: &[("v".into(), Value::Int(age_s))],
-        };
-        let group = appender.append("plant", &[row]).expect("fits");
-        appender.wait(group).expect("durable");
-    }
+    let fields = [("new".into(), Value::Int(1))];
+    let row = |time| Row {
+        time,
+        tags: &[],
+        fields: &fields,
+    };
+    let mixed = appender.append("plant", &[row(now), row(now - 2 * HOUR)]);
+    assert!(matches!(
+        mixed,
+        Err(AppendError::Refused(Refusal::Expired { .. }))
+    ));
+    assert_eq!(primary.log().stats().expired, 2);
+    append(&mut appender, "plant", 0).expect("fits");
+    let snapshot = primary.log().snapshot();
+    assert_eq!(read_table(&snapshot, "plant").len(), 2);
+    let schema = snapshot.catalog().table("plant").expect("there");
+    assert!(schema.columns.iter().all(|column| column.name != "new"));
+    drop(appender);
+    primary.stop().expect("stops");
 }
 
 #[tokio::test]
-async fn rows_older_than_the_retention_are_gone_at_once_and_leave_the_files() {
+async fn a_shorter_retention_waits_for_a_word_and_a_longer_one_brings_rows_back() {
     let dir = tempfile::tempdir().expect("dir");
-    let (primary, _) = open_primary(OsDisk::new(), dir.path(), &short_lived()).expect("opens");
-    let log = primary.log();
+    let primary = open(&dir, None);
     let mut appender = primary.appender(Box::new(|_| ()));
-    write_fresh_and_old(&mut appender);
-    let is_cut = || {
-        let snapshot = log.snapshot();
-        let table = snapshot.catalog().table("plant").expect("there").id;
-        snapshot.cut(table).is_some()
-    };
-    let mut durable = log.durable();
-    while !is_cut() {
-        durable.changed().await.expect("the log lives");
+    for number in 0..100 {
+        let age = if number % 2 == 0 { 0 } else { 30 * HOUR };
+        append(&mut appender, "plant", age).expect("fits");
     }
+    drop(appender);
+    compact_now(primary.log()).expect("compacts");
+    primary.stop().expect("stops");
+
+    let primary = open(&dir, Some(Duration::from_secs(24 * 3_600)));
+    let log = primary.log();
     let visible = || read_table(&log.snapshot(), "plant").len();
-    let stored = || {
-        let infos = log.snapshot().file_infos();
-        infos.iter().map(|info| info.rows).sum::<u64>()
-    };
-    assert_eq!(visible(), 50);
+    let mut waiting = log.waiting_cuts();
+    let waits = waiting
+        .wait_for(|waiting| !waiting.is_empty())
+        .await
+        .expect("lives")[0]
+        .clone();
+    assert_eq!(waits.table, "plant");
+    assert!(
+        (40..=60).contains(&waits.rows) && waits.of_rows >= 95,
+        "{waits:?}"
+    );
+    assert!(waits.left_s > 3_000 && waits.ahead_s.is_none(), "{waits:?}");
+    assert_eq!(visible(), 100, "nothing is gone yet");
+    assert!(!log.approve_cut("other"));
+    assert!(log.approve_cut("plant"));
+    waiting.wait_for(Vec::is_empty).await.expect("lives");
+    let mut durable = log.durable();
+    while visible() == 100 {
+        durable.changed().await.expect("lives");
+    }
+    assert_eq!((visible(), log.stats().cuts), (50, 1));
     compact_now(log).expect("compacts");
-    assert_eq!(visible(), 50);
-    // From here on the cut is in the log before the rows: what is gone is not even written.
-    let before = stored();
-    write_fresh_and_old(&mut appender);
-    assert_eq!(visible(), 100);
-    compact_now(log).expect("compacts");
-    assert_eq!(visible(), 100);
-    let more = stored() - before;
-    assert!(more < 70, "{before}, then {more} rows more in files");
+    let mut appender = primary.appender(Box::new(|_| ()));
+    assert!(append(&mut appender, "plant", 30 * HOUR).is_err());
+    drop(appender);
+    primary.stop().expect("stops");
+
+    // A word that was a mistake.
+    let primary = open(&dir, Some(Duration::from_secs(48 * 3_600)));
+    let log = primary.log();
+    let mut durable = log.durable();
+    while read_table(&log.snapshot(), "plant").len() < 100 {
+        durable.changed().await.expect("lives");
+    }
+    let mut appender = primary.appender(Box::new(|_| ()));
+    append(&mut appender, "plant", 30 * HOUR).expect("taken again");
     drop(appender);
     primary.stop().expect("stops");
 }

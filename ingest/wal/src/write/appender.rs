@@ -74,6 +74,7 @@ impl Appender {
         if rows.is_empty() {
             return Err(Refusal::Empty.into());
         }
+        self.inbox.oldest.check(table, rows)?;
         let renames = self.registry.renames();
         if renames != self.renames {
             self.schemas.clear();

@@ -22,13 +22,15 @@ use crate::ids::{Position, TableId};
 use crate::read::log::{Log, LogState};
 use crate::write::appender::Appender;
 use crate::write::batch::{Batch, TableRows};
+use crate::write::expiry::Clocks;
 use crate::write::group::{Group, GroupBuilder};
 use crate::write::inbox::{Bell, Durable, GroupId, Inbox, OnDurable};
 use crate::write::old_ints;
+use crate::write::oldest_taken::OldestTaken;
 use crate::write::pacer::Pacer;
 use crate::write::registry::Registry;
 use crate::write::space::Space;
-use crate::write::upkeep::{self, ClockGuard};
+use crate::write::upkeep::{Expiring, options_of, retirement_due, schemas, wanted};
 use crate::write::writer::Writer;
 
 /// What the committer's thread and its handle share.
@@ -54,6 +56,7 @@ pub struct Committer {
 pub struct Appenders {
     pub(super) shared: Arc<Shared>,
     pub(super) registry: Arc<Registry>,
+    oldest: Arc<OldestTaken>,
     pending_bytes: usize,
 }
 
@@ -62,7 +65,8 @@ impl Appenders {
     /// group that held rows of this producer; it must not block.
     pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
         let on_durable: OnDurable = on_durable;
-        let inbox = Arc::new(Inbox::new(Arc::clone(&self.shared.bell), on_durable));
+        let (bell, oldest) = (Arc::clone(&self.shared.bell), Arc::clone(&self.oldest));
+        let inbox = Arc::new(Inbox::new(bell, oldest, on_durable));
         let mut inboxes = self
             .shared
             .inboxes
@@ -94,8 +98,13 @@ impl Committer {
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        let run = CommitLoop {
-            clock: ClockGuard::new(writer.committed_at, Instant::now()),
+        let oldest = Arc::new(OldestTaken::new(
+            config.tables.iter().map(|table| table.name.clone()),
+            Arc::clone(&state.counters.expired),
+        ));
+        let mut run = CommitLoop {
+            expiring: Expiring::default(),
+            oldest: Arc::clone(&oldest),
             writer,
             space: Space::new(&state, config.reserve_disk),
             state,
@@ -110,6 +119,9 @@ impl Committer {
             pacer: Pacer::new(config.max_group_delay),
             segment_size: config.segment_size,
         };
+        // Before any appender takes a row. What is due is found again.
+        run.expire(&[]);
+        run.expiring = Expiring::default();
         let dir = run.writer.dir.clone();
         let thread = thread::Builder::new()
             .name("committer".to_owned())
@@ -120,6 +132,7 @@ impl Committer {
         let appenders = Appenders {
             shared,
             registry,
+            oldest,
             pending_bytes: config.pending_bytes,
         };
         Ok(Self {
@@ -175,16 +188,10 @@ struct CommitLoop {
     /// Options by the conf; all other tables have none.
     options: HashMap<String, TableOptions>,
     upkeep_every: Duration,
-    clock: ClockGuard,
+    expiring: Expiring,
+    oldest: Arc<OldestTaken>,
     /// When the log was last looked after.
     last_upkeep: Option<Instant>,
-}
-
-fn options_of(config: &Config) -> HashMap<String, TableOptions> {
-    let tables = config.tables.iter();
-    tables
-        .map(|table| (table.name.clone(), table.options))
-        .collect()
 }
 
 /// The rows of one group, by table.
@@ -260,19 +267,15 @@ impl CommitLoop {
             .into_iter()
             .map(Control::Schema)
             .collect();
+        let expired = self.expire(&controls);
         controls.extend(self.changed_options(&controls));
-        let now = unix_nanos();
-        let trusted = self.clock.trusts(now, Instant::now());
-        controls.extend(upkeep::due(
-            &self.state.snapshot(),
-            trusted.then_some(now),
-            self.keep_segments,
-        ));
+        controls.extend(expired);
+        controls.extend(retirement_due(&self.state.snapshot(), self.keep_segments));
         if controls.is_empty() && !self.is_overdue() {
             return Ok(true);
         }
         for control in &controls {
-            if let Control::Cut(..) = control {
+            if let Control::Expiry(..) = control {
                 self.state.counters.count_cut();
             }
         }
@@ -280,16 +283,38 @@ impl CommitLoop {
         self.commit(group)
     }
 
+    /// How far the rows of all tables expire from now on, where that is news; `new` tables are about
+    /// to be written.
+    fn expire(&mut self, new: &[Control]) -> Vec<Control> {
+        let snapshot = self.state.snapshot();
+        for table in self.state.waiting_cuts.take_approved() {
+            if let Some(schema) = snapshot.catalog.table(&table) {
+                self.expiring.approve(schema.id);
+            }
+        }
+        let catalog = &self.writer.catalog;
+        let declared = self.declared.iter().chain(schemas(new));
+        let declared = declared.filter(|schema| catalog.newest(schema.id).is_none());
+        let tables = catalog.tables().chain(declared);
+        let options = &self.options;
+        let tables = tables.map(|schema| (schema.as_ref(), wanted(options, schema)));
+        let clocks = Clocks {
+            wall: unix_nanos(),
+            now: Instant::now(),
+        };
+        let looked = self.expiring.look(&snapshot, tables, clocks, &self.oldest);
+        let (controls, waiting) = looked;
+        self.state.waiting_cuts.set(waiting);
+        controls
+    }
+
     /// Options that the conf wants otherwise than the log has them.
     fn changed_options(&self, new: &[Control]) -> Vec<Control> {
-        let new = new.iter().filter_map(|control| match control {
-            Control::Schema(schema) => Some(schema),
-            _ => None,
-        });
+        let new = schemas(new);
         let catalog = &self.writer.catalog;
         let mut changed: BTreeMap<TableId, TableOptions> = BTreeMap::new();
         for schema in catalog.tables().chain(new) {
-            let wanted = self.options.get(&schema.name).copied().unwrap_or_default();
+            let wanted = wanted(&self.options, schema);
             if wanted != catalog.options(schema.id) {
                 changed.insert(schema.id, wanted);
             }

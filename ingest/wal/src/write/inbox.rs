@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::WalError;
 use crate::ids::Lsn;
 use crate::write::batch::Batch;
+use crate::write::oldest_taken::OldestTaken;
 
 /// Names the group that rows will be committed with: they are durable once `Durable::group` of the
 /// same appender has reached it.
@@ -31,6 +32,7 @@ pub(crate) type OnDurable = Box<dyn Fn(Durable) + Send + Sync>;
 pub(crate) struct Inbox {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) oldest: Arc<OldestTaken>,
     closed: AtomicBool,
     /// Gone once the inbox is closed: whoever waits at its other end learns that.
     on_durable: Mutex<Option<OnDurable>>,
@@ -61,10 +63,11 @@ impl fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(bell: Arc<Bell>, on_durable: OnDurable) -> Self {
+    pub(crate) fn new(bell: Arc<Bell>, oldest: Arc<OldestTaken>, on_durable: OnDurable) -> Self {
         Self {
             pending: Mutex::default(),
             bell,
+            oldest,
             closed: AtomicBool::new(false),
             on_durable: Mutex::new(Some(on_durable)),
             done: Mutex::default(),

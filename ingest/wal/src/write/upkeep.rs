@@ -1,73 +1,145 @@
-//! What the primary writes into the log by itself: retention cuts, and how much of the log's head
-//! need no longer be kept. Decides; the committer writes. Pure but for looking at a snapshot. It
-//! must never write.
+//! What the primary writes into the log by itself: how far rows have expired, and how much of the
+//! log's head need no longer be kept. Decides; the committer writes. Pure but for looking at a
+//! snapshot. It must never write.
 
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
+use crate::config::Config;
+use crate::format::block::BlockKind;
 use crate::format::control::Control;
-use crate::ids::Lsn;
+use crate::format::options::TableOptions;
+use crate::format::schema::TableSchema;
+use crate::ids::{Lsn, TableId};
 use crate::read::snapshot::Snapshot;
+use crate::read::waiting_cuts::WaitingCut;
+use crate::write::expiry::{Clocks, Guard, Waiting};
+use crate::write::oldest_taken::OldestTaken;
 
-/// Whether the wall clock may cut rows. A machine that starts with a wrong clock, before it has
-/// asked the network, must not expire everything for ever.
-#[derive(Debug)]
-pub(crate) struct ClockGuard {
-    seen: i64,
-    seen_at: Instant,
-    believed_from: Option<Instant>,
+/// Expires the rows of all tables that are not kept for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Expiring {
+    guards: HashMap<TableId, Guard>,
 }
 
-impl ClockGuard {
-    /// `newest` is the clock at the log's last commit; 0 in an empty log.
-    pub(crate) fn new(newest: i64, now: Instant) -> Self {
-        Self {
-            seen: newest,
-            seen_at: now,
-            believed_from: None,
-        }
+impl Expiring {
+    /// Somebody says that the cut of a table is right, which waits.
+    pub(crate) fn approve(&mut self, table: TableId) {
+        self.guards.entry(table).or_default().approve();
     }
 
-    pub(crate) fn trusts(&mut self, wall: i64, now: Instant) -> bool {
-        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let expected = self.seen.saturating_add(nanos(now - self.seen_at));
-        if self.seen > 0 && wall.saturating_sub(expected) > nanos(JUMP) {
-            self.believed_from = Some(now + DOUBT);
+    /// How far the rows of `tables` expire with these options, where that is news, and the cuts that
+    /// wait. Appenders take no row that would be gone at once.
+    pub(crate) fn look<'a>(
+        &mut self,
+        snapshot: &Snapshot,
+        tables: impl Iterator<Item = (&'a TableSchema, TableOptions)>,
+        clocks: Clocks,
+        oldest: &OldestTaken,
+    ) -> (Vec<Control>, Vec<WaitingCut>) {
+        let (mut controls, mut waiting) = (Vec::new(), Vec::new());
+        for (schema, options) in tables {
+            let held = snapshot.catalog.expiry(schema.id);
+            let retention = options.retention_nanos();
+            let guard = self.guards.entry(schema.id).or_default();
+            let holds = |times| holds(snapshot, schema.id, times);
+            let decision = guard.decide(retention, held, clocks, holds);
+            oldest.set(&schema.name, decision.expiry.seen_from());
+            if decision.expiry != held {
+                controls.push(Control::Expiry(schema.id, decision.expiry));
+            }
+            if let Some((waits, retention)) = decision.waiting.zip(options.retention) {
+                let seen_from = held.seen_from().unwrap_or(i64::MIN);
+                let Waiting { cut, left } = waits;
+                let ahead = held.cut.map(|held| cut.saturating_sub(held).unsigned_abs());
+                waiting.push(WaitingCut {
+                    table: schema.name.clone(),
+                    retention_s: retention.as_secs(),
+                    cut_unix_ms: cut.div_euclid(1_000_000),
+                    ahead_s: ahead.map(|ahead| ahead / 1_000_000_000),
+                    rows: rows(snapshot, schema.id, seen_from..cut),
+                    of_rows: rows(snapshot, schema.id, seen_from..i64::MAX),
+                    left_s: left.as_secs(),
+                });
+            }
         }
-        (self.seen, self.seen_at) = (wall, now);
-        self.believed_from.is_none_or(|from| now >= from)
+        (controls, waiting)
     }
 }
 
-/// The control blocks that are due at `now`; `None`: rows are not cut.
-pub(crate) fn due(snapshot: &Snapshot, now: Option<i64>, keep_segments: u64) -> Vec<Control> {
-    let mut controls = Vec::new();
-    for schema in snapshot.catalog.tables() {
-        let Some(now) = now else { break };
-        let retention = snapshot.catalog.options(schema.id).retention_nanos();
-        let held = snapshot.catalog.cut(schema.id);
-        if let Some(time) = retention.and_then(|retention| cut(now, retention, held)) {
-            controls.push(Control::Cut(schema.id, time));
+/// Smallest and largest time and the number of rows of all that is stored of a table. Its rows that
+/// are in files and still in segments are seen once.
+fn pieces(snapshot: &Snapshot, table: TableId) -> impl Iterator<Item = (i64, i64, u64)> {
+    let files = snapshot.files.of(table).map(|file| &file.meta);
+    let files = files.map(|meta| (meta.min_time, meta.max_time, meta.rows));
+    let sealed = snapshot.pending().flat_map(|segment| &segment.entries);
+    let tail = snapshot
+        .tail()
+        .blocks()
+        .map(|block| block.entry)
+        .collect::<Vec<_>>();
+    let entries = sealed.copied().chain(tail);
+    let data = entries.filter(move |entry| entry.kind == BlockKind::Data && entry.table == table);
+    files.chain(data.map(|entry| (entry.min_time, entry.max_time, u64::from(entry.rows))))
+}
+
+/// Whether rows of these times may be stored.
+fn holds(snapshot: &Snapshot, table: TableId, times: Range<i64>) -> bool {
+    pieces(snapshot, table).any(|(min, max, _)| max >= times.start && min < times.end)
+}
+
+/// How many rows of these times are stored, about: within a piece they are taken to be spread
+/// evenly.
+fn rows(snapshot: &Snapshot, table: TableId, times: Range<i64>) -> u64 {
+    let share = |(min, max, rows): (i64, i64, u64)| {
+        let (from, to) = (min.max(times.start), max.min(times.end.saturating_sub(1)));
+        if from > to {
+            return 0;
         }
-    }
+        let part = u128::from(to.abs_diff(from)) + 1;
+        let whole = u128::from(max.abs_diff(min)) + 1;
+        u64::try_from(u128::from(rows) * part / whole)
+            .unwrap_or(rows)
+            .max(1)
+    };
+    pieces(snapshot, table).map(share).sum()
+}
+
+/// The retirement that is due, if one is.
+pub(crate) fn retirement_due(snapshot: &Snapshot, keep_segments: u64) -> Option<Control> {
     let segments = snapshot
         .sealed
         .iter()
         .take_while(|segment| segment.end.lsn <= snapshot.compacted().lsn)
         .map(|segment| (segment.end.lsn, segment.bytes.len() as u64))
         .collect::<Vec<_>>();
-    if let Some(lsn) = retirement(&segments, keep_segments)
-        && lsn > snapshot.catalog.retired()
-    {
-        controls.push(Control::Retire(lsn));
-    }
-    controls
+    let lsn = retirement(&segments, keep_segments)?;
+    (lsn > snapshot.catalog.retired()).then_some(Control::Retire(lsn))
 }
 
-/// Where the cut goes, if it has far enough to go.
-fn cut(now: i64, retention: i64, held: Option<i64>) -> Option<i64> {
-    let grain = (retention / GRAINS).clamp(GRAIN_LEAST, GRAIN_MOST);
-    let time = now.saturating_sub(retention).div_euclid(grain) * grain;
-    (held.is_none_or(|held| time > held)).then_some(time)
+/// Options of the tables of the conf.
+pub(crate) fn options_of(config: &Config) -> HashMap<String, TableOptions> {
+    let tables = config.tables.iter();
+    tables
+        .map(|table| (table.name.clone(), table.options))
+        .collect()
+}
+
+/// A table's options by the conf.
+pub(crate) fn wanted(
+    options: &HashMap<String, TableOptions>,
+    schema: &TableSchema,
+) -> TableOptions {
+    options.get(&schema.name).copied().unwrap_or_default()
+}
+
+/// The tables among the changes.
+pub(crate) fn schemas(controls: &[Control]) -> impl Iterator<Item = &Arc<TableSchema>> {
+    controls.iter().filter_map(|control| match control {
+        Control::Schema(schema) => Some(schema),
+        _ => None,
+    })
 }
 
 /// The end of the last segment that need not be kept, of segments given oldest first with their
@@ -83,52 +155,9 @@ fn retirement(segments: &[(Lsn, u64)], keep: u64) -> Option<Lsn> {
     None
 }
 
-/// A cut moves on by at least this part of the retention.
-const GRAINS: i64 = 100;
-/// Shortest and longest step of a cut, nanoseconds.
-const GRAIN_LEAST: i64 = 1_000_000_000;
-const GRAIN_MOST: i64 = 86_400_000_000_000;
-/// A clock that has jumped forward by more than this is not believed at once.
-const JUMP: Duration = Duration::from_secs(86_400);
-/// How long it must then run on before rows are cut by it.
-const DOUBT: Duration = Duration::from_secs(3_600);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cut_moves_in_steps_and_never_back() {
-        let day = GRAIN_MOST;
-        let (now, retention) = (20_000 * day + 5, 90 * day);
-        let first = cut(now, retention, None).expect("due");
-        assert!(first <= now - retention && first > now - retention - day);
-        assert_eq!(cut(now, retention, Some(first)), None);
-        assert_eq!(cut(now - day, retention, Some(first)), None);
-        assert!(cut(now + day, retention, Some(first)).is_some_and(|cut| cut > first));
-        let second = 1_000_000_000;
-        assert_eq!(cut(61 * second + 7, 60 * second, None), Some(second));
-    }
-
-    #[test]
-    fn a_clock_that_jumps_ahead_cuts_nothing_for_an_hour() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let day = GRAIN_MOST;
-        let mut guard = ClockGuard::new(100 * day, start);
-        assert!(guard.trusts(100 * day + 5, start), "a restart");
-        assert!(!guard.trusts(4_000 * day, start + second), "years ahead");
-        assert!(!guard.trusts(4_000 * day, start + 600 * second), "still");
-        assert!(
-            !guard.trusts(100 * day, start + 900 * second),
-            "set right, but who knows"
-        );
-        assert!(guard.trusts(100 * day, start + 3_700 * second));
-        let mut fresh = ClockGuard::new(0, start);
-        assert!(
-            fresh.trusts(100 * day, start),
-            "an empty log has nothing to lose"
-        );
-    }
 
     #[test]
     fn segments_are_kept_up_to_their_share() {

@@ -185,6 +185,13 @@ fn log_lines(log: &LogStatus) -> Vec<String> {
     if let Some(free) = log.disk_free_bytes.filter(|_| log.stalled.is_some()) {
         lines.push(format!("{} of disk free", show_bytes(free)));
     }
+    for waits in &log.waiting_cuts {
+        lines.push(format!(
+            "NOT EXPIRED: {}: {} of {} rows, for {} s more; if the clock is right: headwater \
+             expire {:?}",
+            waits.table, waits.rows, waits.of_rows, waits.left_s, waits.table
+        ));
+    }
     for damaged in &log.damaged {
         lines.push(format!("DAMAGED: {}: {}", damaged.name, damaged.reason));
     }

@@ -4,6 +4,7 @@
 mod ingest;
 mod queries;
 mod replication;
+mod retention;
 
 use crate::report::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::report::metrics::{Exposition, seconds};
@@ -11,6 +12,7 @@ use crate::report::view::View;
 pub(crate) use ingest::{intake, mqtt};
 pub(crate) use queries::queries;
 pub(crate) use replication::{certificate, follow, secondaries};
+use retention::retention;
 
 pub(crate) fn log(text: &mut Exposition, view: &View) {
     let (log, snapshot, stats) = (view.log(), view.snapshot(), view.log().stats());
@@ -82,11 +84,7 @@ fn health(text: &mut Exposition, log: &wal::Log, stats: &wal::LogStats) {
         "Segments removed after their rows were in files.",
         stats.retired_segments,
     );
-    text.counter(
-        "headwater_log_retention_cuts_total",
-        "Times that a retention has cut old rows.",
-        stats.cuts,
-    );
+    retention(text, log);
 }
 
 /// What is in Parquet files.
@@ -273,6 +271,9 @@ mod tests {
             "log_repaired_total",
             "log_retired_segments_total",
             "log_retention_cuts_total",
+            "log_waiting_cuts",
+            "log_expired_total",
+            "log_waiting_cut_rows",
             "files",
             "file_bytes",
             "file_rows",
