@@ -120,8 +120,11 @@ fn is_ours(target: &str) -> bool {
 /// What a running node logs unless told otherwise.
 pub(crate) const NODE_FILTER: &str = "info,ntex=warn";
 
+/// Of lines that tell of a log that was begun. The nodes of a demonstration always begin one.
+pub(crate) const NEW_LOG: &str = "headwater::new_log";
+
 /// What a short-lived command logs unless told otherwise.
-pub(crate) const COMMAND_FILTER: &str = "warn";
+pub(crate) const COMMAND_FILTER: &str = "warn,headwater::new_log=off";
 
 /// The UDP library complains of packets that cannot be sent; what follows from that is said by
 /// those who send. A filter that names it wins.

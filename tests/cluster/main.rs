@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod clock;
+mod data_dir;
 mod durability;
 mod field;
 mod full_disk;

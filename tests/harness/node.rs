@@ -167,6 +167,11 @@ impl Node {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The exit code of a process that has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// The process id, for looking at `/proc`.
     pub fn id(&self) -> u32 {
         self.child.id()

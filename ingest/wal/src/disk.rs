@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,12 +38,33 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Free bytes of the file system that holds `path`; `None` where that is not known.
     fn free(&self, path: &Path) -> io::Result<Option<u64>>;
+    /// What has this name now; `None` where that cannot be told.
+    fn identity(&self, _path: &Path) -> io::Result<Option<FileIdentity>> {
+        Ok(None)
+    }
     /// Makes the names in a directory survive a crash.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The content of a file that will no longer change, without copying it where possible.
     fn map(&self, path: &Path) -> io::Result<Bytes>;
     /// The content of a file that may still grow.
     fn read(&self, path: &Path) -> io::Result<Bytes>;
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    pub device: u64,
+    pub inode: u64,
+    /// Bytes of a file.
+    pub len: u64,
+}
+
+impl FileIdentity {
+    /// Whether both are the same file or directory, whatever it holds.
+    #[must_use]
+    pub fn is_same(self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
 }
 
 /// One file open for writing. Every method fails with what the operating system says.
@@ -128,6 +149,15 @@ impl Disk for OsDisk {
     fn free(&self, path: &Path) -> io::Result<Option<u64>> {
         let found = rustix::fs::statvfs(path)?;
         Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        let found = fs::metadata(path)?;
+        Ok(Some(FileIdentity {
+            device: found.dev(),
+            inode: found.ino(),
+            len: found.len(),
+        }))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

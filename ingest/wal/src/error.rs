@@ -52,6 +52,12 @@ pub enum WalError {
     /// The position is not in this log, or no longer held.
     #[error("position {0} is not held by this log")]
     NotHeld(Position),
+    /// The files that a log is written to have lost their names.
+    #[error(
+        "{} is not what this process has opened: {reason}; what it writes there would be lost",
+        .path.display()
+    )]
+    Gone { path: PathBuf, reason: &'static str },
     /// An earlier write or fsync failed; nothing more is accepted or acknowledged.
     #[error("the log has failed and accepts nothing more: {0}")]
     Poisoned(String),

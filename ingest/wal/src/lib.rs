@@ -33,10 +33,10 @@ mod tests;
 mod write;
 
 // The names of places, errors, the disk.
-pub use disk::{Disk, DiskFile, OsDisk};
+pub use disk::{Disk, DiskFile, FileIdentity, OsDisk};
 pub use error::{Operation, WalError};
 pub use ids::{Boundary, Chain, Epoch, LogId, Lsn, Position, TableId};
-pub use paths::find_log;
+pub use paths::{find_log, holds_log};
 
 // What repeats.
 pub use quiet::{Due, Lasted, Quiet};

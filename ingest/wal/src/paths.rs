@@ -73,6 +73,19 @@ pub fn find_log(disk: &dyn Disk, data_dir: &Path) -> Result<Option<LogId>, WalEr
     }
 }
 
+/// Whether `data_dir` holds a log, also one that an interrupted exchange has left.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn holds_log(disk: &dyn Disk, data_dir: &Path) -> Result<bool, WalError> {
+    let names = disk.list_names(data_dir)?;
+    let incoming = disk.list_names(&data_dir.join(INCOMING))?;
+    let held = [LOG_PREFIX, REPLACED_PREFIX]
+        .iter()
+        .any(|prefix| !logs_among(&names, prefix).is_empty());
+    Ok(held || !logs_among(&incoming, READY_PREFIX).is_empty())
+}
+
 pub(crate) const LOG_PREFIX: &str = "log-";
 pub(crate) const REPLACED_PREFIX: &str = "replaced-";
 pub(crate) const READY_PREFIX: &str = "ready-";

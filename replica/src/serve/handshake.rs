@@ -260,8 +260,12 @@ fn peer(link: &Link, hello: &Hello, protocol: u16) -> Peer {
 fn note(link: &Link, shipping: &Shipping, hello: &Hello, reason: &str) {
     if (1..=MAX_NAME_LEN).contains(&hello.node_id.len()) {
         let peer = peer(link, hello, 0);
-        let (position, reason) = (hello.position(), reason.to_owned());
-        shipping.registry.refused(peer, position, reason);
+        let ours = shipping.source.log().map(|log| log.id());
+        let foreign = hello
+            .log()
+            .filter(|log| ours.is_some_and(|ours| ours != *log));
+        let why = (reason.to_owned(), foreign);
+        shipping.registry.refused(peer, hello.position(), why);
     }
 }
 

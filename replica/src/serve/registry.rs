@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wal::{Log, Lsn, Position, Replicated, clock};
+use wal::{Log, LogId, Lsn, Position, Replicated, clock};
 
 use crate::lag::bytes_between;
-use crate::serve::entries::{Contest, Entries, Entry, Forgotten, Live, Peer, Reach};
+use crate::serve::entries::{Contest, Entries, Entry, ForeignLog, Forgotten, Live, Peer, Reach};
 use crate::serve::source::Source;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
@@ -84,6 +84,13 @@ impl Registry {
                 .map(|_| bytes_between(pieces, applied, durable));
         }
         all
+    }
+
+    /// Secondaries that lately asked for another log, as long as none has followed this node's: the
+    /// wrong data directory may have been mounted here. The one that has most of it comes first.
+    #[must_use]
+    pub fn foreign_logs(&self) -> Vec<ForeignLog> {
+        self.entries().foreign(clock::unix_ms())
     }
 
     /// What to keep for the next start.
@@ -170,9 +177,15 @@ impl Registry {
     }
 
     /// A secondary was turned away.
-    pub(crate) fn refused(&self, peer: Peer, position: Position, reason: String) {
+    /// `foreign` is the log it asked for, if that is not the one that is served.
+    pub(crate) fn refused(
+        &self,
+        peer: Peer,
+        position: Position,
+        (reason, foreign): (String, Option<LogId>),
+    ) {
         self.entries()
-            .refused(peer, position, reason, clock::unix_ms());
+            .refused(peer, position, (reason, foreign), clock::unix_ms());
         self.changed(true);
     }
 

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_running_node_is_named_and_a_stopped_one_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let running = DataDir::open(dir.path()).unwrap();
+        let running = DataDir::open(dir.path(), crate::conf::Create::Auto).unwrap();
         let config = wal::Config::default();
         let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
         let error = read(dir.path()).unwrap_err().to_string();

@@ -53,6 +53,18 @@ pub struct Storage {
     pub compaction_rate: u64,
     /// Bytes per second that are read to see whether they are still what was written; 0: none.
     pub scrub_rate: u64,
+    /// What a node does that finds no log.
+    pub create: Create,
+}
+
+/// What a node does that finds no log in its data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Create {
+    /// It begins one, or brings a copy in.
+    #[default]
+    Auto,
+    /// It does not start.
+    Never,
 }
 
 impl Default for Storage {
@@ -61,6 +73,7 @@ impl Default for Storage {
             reserve_disk: 1 << 30,
             compaction_rate: 32 << 20,
             scrub_rate: 4 << 20,
+            create: Create::Auto,
         }
     }
 }
@@ -393,10 +406,12 @@ fn secondary(reader: &mut Reader<'_>) -> Option<Secondary> {
 
 fn storage(reader: &mut Reader<'_>) -> Storage {
     let default = Storage::default();
+    let choices = [("auto", Create::Auto), ("never", Create::Never)];
     Storage {
         reserve_disk: reader.size("log.reserve_disk", default.reserve_disk, 0..=1 << 40),
         compaction_rate: reader.size("log.compaction_rate", default.compaction_rate, 0..=1 << 40),
         scrub_rate: reader.rate("log.scrub_rate", default.scrub_rate, 1 << 40),
+        create: reader.choice("log.create", default.create, &choices),
     }
 }
 

@@ -58,6 +58,8 @@ impl Who {
 pub(crate) struct PrimaryParts {
     pub(crate) who: Who,
     pub(crate) log: wal::Log,
+    /// It was begun by this process.
+    pub(crate) is_new: bool,
     pub(crate) intake: Arc<Intake>,
     pub(crate) damage: DamageWatch,
     pub(crate) compaction: Compaction,
@@ -83,6 +85,25 @@ impl PrimaryParts {
             secondaries,
             members: members.unwrap_or_default(),
         }
+    }
+
+    /// Why this may be the wrong log: secondaries hold more of another, and none has followed it.
+    fn foreign(&self) -> Option<String> {
+        let foreign = self.registry.with(replica::Registry::foreign_logs)?;
+        let first = foreign.first()?;
+        let end = self.log.end().lsn;
+        (self.is_new || first.lsn > end).then(|| {
+            format!(
+                "secondary {} holds log {} up to LSN {}, this primary has log {} up to {end}: is \
+                 its data directory the right one, and its volume mounted? If it is, bring the \
+                 secondary's directory out of the way, or: headwater forget {}",
+                first.secondary,
+                first.log,
+                first.lsn,
+                self.log.id(),
+                first.secondary
+            )
+        })
     }
 
     fn accounting(&self, view: &View, copies: &Copies) -> Accounting {
@@ -152,6 +173,7 @@ impl HttpNode for PrimaryParts {
         let closed = || "MQTT is not listening".to_owned();
         failed
             .or(stalled)
+            .or_else(|| self.foreign())
             .or_else(|| self.mqtt.with(|_| ()).is_none().then(closed))
     }
 
@@ -185,6 +207,12 @@ impl HttpNode for PrimaryParts {
         }
         series::intake(&mut text, &self.intake.stats());
         series::accounting(&mut text, &self.accounting(&view, &copies));
+        let foreign = self.registry.with(replica::Registry::foreign_logs);
+        text.gauge(
+            "headwater_replication_foreign_logs",
+            "Secondaries that ask for another log, while none has followed this one.",
+            foreign.map_or(0, |foreign| foreign.len()),
+        );
         series::secondaries(&mut text, &copies.secondaries.unwrap_or_default());
         if let Some(certificate) = self.identity.with(replica::Identity::certificate) {
             series::certificate(&mut text, &certificate, wal::clock::unix_nanos());

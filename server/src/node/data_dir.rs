@@ -1,9 +1,12 @@
 //! A node's data directory: locked for one process, and the home of the node's own id. Must never
 //! let two processes write one log.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::conf::Create;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,17 @@ pub enum DataDirError {
         .path.display()
     )]
     InUse { path: PathBuf, holder: String },
+    #[error(
+        "there is no log in {}, and log.create = \"never\": is the volume mounted, and is \
+         node.data_dir right? With log.create = \"auto\" a new one is begun",
+        .path.display()
+    )]
+    NoLog { path: PathBuf },
+    #[error(
+        "{} is not what this process has opened: {what}; what it writes there would be lost",
+        .path.display()
+    )]
+    Gone { path: PathBuf, what: &'static str },
     #[error("{} must hold 32 hexadecimal digits; it holds {found:?}", .path.display())]
     BadNodeId { path: PathBuf, found: String },
 }
@@ -30,23 +44,81 @@ pub enum DataDirError {
 pub(crate) struct DataDir {
     path: PathBuf,
     node_id: String,
+    place: Place,
+    is_new: bool,
     _lock: File,
+}
+
+/// Which directory and which lock a process holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    dir: (u64, u64),
+    lock: (u64, u64),
+}
+
+impl Place {
+    /// Whether the directory still has its name, and the lock in it is this process's.
+    ///
+    /// # Errors
+    /// `Gone` when something else, or nothing, is there. What cannot be told is none.
+    pub(crate) fn check(&self) -> Result<(), DataDirError> {
+        let looked = [
+            (self.path.clone(), self.dir),
+            (self.path.join(LOCK), self.lock),
+        ];
+        for (path, held) in looked {
+            let what = match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "it has been removed or renamed"
+                }
+                Ok(found) if identity(&found) != held => "something else is in its place",
+                _ => continue,
+            };
+            return Err(DataDirError::Gone { path, what });
+        }
+        Ok(())
+    }
 }
 
 impl DataDir {
     /// Makes the directory where needed, locks it, and reads or makes the node's id.
     ///
     /// # Errors
-    /// When another process holds the directory, or the file system refuses.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
+    /// When another process holds the directory, when there is no log in it and none is to be made,
+    /// or the file system refuses.
+    pub(crate) fn open(path: &Path, create: Create) -> Result<Self, DataDirError> {
+        let is_new = !wal::holds_log(&wal::OsDisk, path)?;
+        if is_new && create == Create::Never {
+            let path = absolute(path);
+            return Err(DataDirError::NoLog { path });
+        }
         fs::create_dir_all(path).map_err(io_error("make", path))?;
         let lock = lock(path)?;
         let node_id = node_id(path)?;
+        let dir = fs::metadata(path).map_err(io_error("look at", path))?;
+        let held = lock.metadata().map_err(io_error("look at", path))?;
         Ok(Self {
             path: path.to_owned(),
             node_id,
+            place: Place {
+                path: path.to_owned(),
+                dir: identity(&dir),
+                lock: identity(&held),
+            },
+            is_new,
             _lock: lock,
         })
+    }
+
+    /// Whether no log was in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// To be looked at while the directory is held.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -84,8 +156,18 @@ impl DirLock {
     }
 }
 
+/// Device and inode.
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// Where a path leads, whatever directory the process was started in.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 fn lock(dir: &Path) -> Result<File, DataDirError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -163,17 +245,70 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> D
 }
 
 const NODE_ID: &str = "node-id";
+/// Name of the file that is locked.
+const LOCK: &str = "lock";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn opened(path: &Path) -> Result<DataDir, DataDirError> {
+        DataDir::open(path, Create::Auto)
+    }
+
+    #[test]
+    fn without_a_log_a_node_that_may_not_make_one_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("not mounted");
+        let error = DataDir::open(&path, Create::Never).unwrap_err();
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("is the volume mounted"),
+            "{error}"
+        );
+        assert!(!path.exists());
+        assert!(opened(&path).unwrap().is_new());
+        fs::create_dir(path.join(format!("log-{}", wal::LogId::random()))).unwrap();
+        assert!(!DataDir::open(&path, Create::Never).unwrap().is_new());
+    }
+
+    #[test]
+    fn a_directory_that_is_removed_renamed_or_replaced_is_noticed() {
+        type Change = fn(&Path);
+        let changes: [Change; 5] = [
+            |path| fs::remove_dir_all(path).unwrap(),
+            |path| fs::rename(path, path.with_extension("moved")).unwrap(),
+            |path| {
+                fs::rename(path, path.with_extension("moved")).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            |path| fs::remove_file(path.join(LOCK)).unwrap(),
+            |path| {
+                fs::rename(path.join(LOCK), path.join("old")).unwrap();
+                fs::write(path.join(LOCK), "1").unwrap();
+            },
+        ];
+        for change in changes {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data");
+            let held = opened(&path).unwrap();
+            let place = held.place();
+            place.check().unwrap();
+            change(&path);
+            let gone = place.check().unwrap_err();
+            assert!(matches!(gone, DataDirError::Gone { .. }), "{gone}");
+        }
+    }
+
     #[test]
     fn id_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        let first = DataDir::open(&path).unwrap().node_id().to_owned();
-        let second = DataDir::open(&path).unwrap().node_id().to_owned();
+        let first = opened(&path).unwrap().node_id().to_owned();
+        let second = opened(&path).unwrap().node_id().to_owned();
         assert_eq!(first.len(), 32);
         assert_eq!(first, second);
     }
@@ -181,14 +316,14 @@ mod tests {
     #[test]
     fn second_holder_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let held = DataDir::open(dir.path()).unwrap();
-        let error = DataDir::open(dir.path()).unwrap_err().to_string();
+        let held = opened(dir.path()).unwrap();
+        let error = opened(dir.path()).unwrap_err().to_string();
         assert!(
             error.contains(&format!("in use by process {}", std::process::id())),
             "{error}"
         );
         drop(held);
-        assert!(DataDir::open(dir.path()).is_ok());
+        assert!(opened(dir.path()).is_ok());
     }
 
     #[test]
@@ -196,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = DirLock::take(dir.path()).unwrap();
         assert!(matches!(
-            DataDir::open(dir.path()),
+            opened(dir.path()),
             Err(DataDirError::InUse { .. })
         ));
         drop(held);
@@ -209,7 +344,7 @@ mod tests {
     fn damaged_id_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("node-id"), "not an id\n").unwrap();
-        let error = DataDir::open(dir.path()).unwrap_err();
+        let error = opened(dir.path()).unwrap_err();
         assert!(matches!(error, DataDirError::BadNodeId { .. }), "{error}");
     }
 }

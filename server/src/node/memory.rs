@@ -27,6 +27,8 @@ pub(crate) struct Budget {
     pub(crate) writes: u64,
     /// All running queries together.
     pub(crate) queries: u64,
+    /// Everything together.
+    pub(crate) total: u64,
 }
 
 impl Budget {
@@ -60,6 +62,7 @@ impl Budget {
             ingest_pending_per_appender: usize::try_from(each).unwrap_or(usize::MAX),
             writes,
             queries: http_limit.map_or(left, |limit| limit.min(left)),
+            total,
         })
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod error;
 pub(crate) mod members;
 pub(crate) mod memory;
 pub(crate) mod parts;
+pub(crate) mod place_watch;
 pub(crate) mod primary;
 pub(crate) mod role;
 pub(crate) mod running;

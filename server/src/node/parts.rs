@@ -8,7 +8,9 @@ use tracing::{info, warn};
 
 use crate::conf;
 use crate::http::HttpConfig;
+use crate::node::data_dir::{DataDir, absolute};
 use crate::node::memory::Budget;
+use crate::telemetry::NEW_LOG;
 
 /// The runtime of everything that waits. Queries and MQTT workers have their own threads.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -57,6 +59,65 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
             "an unfinished write at the end of the log was cut; nothing acknowledged was in it"
         );
     }
+}
+
+/// Says in one line where the node keeps what, how much it has, and what it may use.
+pub(crate) fn report_storage(data_dir: &DataDir, log: Option<&wal::Log>, memory: u64) {
+    let holds = log.map_or_else(
+        || "no log yet".to_owned(),
+        |log| format!("log {} of {} rows", log.id(), rows(log)),
+    );
+    let holds = match (log, data_dir.is_new()) {
+        (Some(log), true) => format!("a new log, {}", log.id()),
+        _ => holds,
+    };
+    info!(
+        data_dir = %absolute(data_dir.path()).display(),
+        holds,
+        descriptors = %descriptors(),
+        memory_mib = memory >> 20,
+        "storage and limits"
+    );
+}
+
+/// Says loudly that a log was begun: the right one may be elsewhere.
+pub(crate) fn warn_of_new(data_dir: &DataDir, log: &wal::Log) {
+    if data_dir.is_new() {
+        warn!(
+            target: NEW_LOG,
+            data_dir = %absolute(data_dir.path()).display(),
+            log = %log.id(),
+            "no log was found and a NEW, EMPTY one was made; if this is not the first start, stop \
+             the node: is the volume mounted, and is node.data_dir right? log.create = \"never\" \
+             refuses this"
+        );
+    }
+}
+
+/// Rows that are stored, those of one key each time they came.
+fn rows(log: &wal::Log) -> u64 {
+    let snapshot = log.snapshot();
+    let compacted = snapshot.compacted().lsn;
+    let files = snapshot.file_infos();
+    let segments = snapshot.segments();
+    let pending = segments.iter().filter(|segment| segment.first >= compacted);
+    let in_files: u64 = files.iter().map(|file| file.rows).sum();
+    in_files + pending.map(|segment| segment.rows).sum::<u64>()
+}
+
+/// How many files this process may have open, and up to where it may raise that.
+fn descriptors() -> String {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    descriptor_limits(&limits).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn descriptor_limits(limits: &str) -> Option<String> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut words = line.split_whitespace();
+    let (soft, hard) = (words.next()?, words.next()?);
+    Some(format!("{soft} (at most {hard})"))
 }
 
 /// Waits for one part to stop, within a bound; what it says, if it did.
@@ -111,3 +172,16 @@ pub(crate) fn cores() -> usize {
 }
 
 const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_descriptors_are_read_as_linux_writes_them() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units\n\
+                    Max open files            1024                 524288               files\n";
+        assert_eq!(descriptor_limits(text).unwrap(), "1024 (at most 524288)");
+        assert_eq!(descriptor_limits("unlimited"), None);
+    }
+}

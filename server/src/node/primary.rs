@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use intake::Intake;
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::conf::{self, RoleName};
@@ -19,7 +20,10 @@ use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
-use crate::node::parts::{blocking, cores, http_config, listen_config, opening, report, step};
+use crate::node::parts::{
+    blocking, cores, http_config, listen_config, opening, report, report_storage, step, warn_of_new,
+};
+use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
@@ -31,6 +35,7 @@ pub struct Primary {
     replication: Option<replica::Listener>,
     members: Option<Keeper>,
     _cut_teller: CutTeller,
+    place_watch: PlaceWatch,
     http: Option<HttpServer>,
     mqtt_addr: SocketAddr,
     data_dir: DataDir,
@@ -51,11 +56,14 @@ impl Primary {
         let http = conf.http.as_ref();
         let appenders = workers(&conf.mqtt) + usize::from(http.is_some());
         let budget = memory::share_out(node, appenders, http, conf.log.segment_size)?;
-        let mut data_dir = DataDir::open(&node.data_dir)?;
+        let mut data_dir = DataDir::open(&node.data_dir, conf.storage.create)?;
         role::claim(&mut data_dir, RoleName::Primary)?;
         let begun = opening(data_dir.path());
         let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
         report(committer.log(), &recovery, begun);
+        warn_of_new(&data_dir, committer.log());
+        report_storage(&data_dir, Some(committer.log()), budget.total);
+        let (_, log_in_force) = watch::channel(Some(committer.log().clone()));
         let who = Who {
             name: node.name.clone(),
             id: data_dir.node_id().to_owned(),
@@ -64,6 +72,7 @@ impl Primary {
         let parts = Arc::new(PrimaryParts {
             who,
             log: committer.log().clone(),
+            is_new: data_dir.is_new(),
             intake: Arc::new(Intake::new(&committer.appenders(), committer.log().clone())),
             damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
@@ -74,6 +83,7 @@ impl Primary {
         });
         let mut primary = Self {
             _cut_teller: CutTeller::start(committer.log()),
+            place_watch: PlaceWatch::start(data_dir.place(), log_in_force),
             parts,
             committer,
             replication: None,
@@ -149,6 +159,7 @@ impl Primary {
         if let Some(http) = self.http {
             step("HTTP", http.stop()).await;
         }
+        drop(self.place_watch);
         drop(self.data_dir);
         Ok(end?)
     }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn opened(dir: &Path, role: RoleName) -> Result<String, RoleError> {
-        let mut data_dir = DataDir::open(dir)?;
+        let mut data_dir = DataDir::open(dir, crate::conf::Create::Auto)?;
         claim(&mut data_dir, role)?;
         Ok(data_dir.node_id().to_owned())
     }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_directory_of_a_version_without_roles_is_known_by_what_a_secondary_leaves() {
         let dir = tempfile::tempdir().unwrap();
-        DataDir::open(dir.path()).unwrap();
+        DataDir::open(dir.path(), crate::conf::Create::Auto).unwrap();
         check(dir.path(), RoleName::Primary).unwrap();
         fs::create_dir(dir.path().join(DIVERGED)).unwrap();
         let error = opened(dir.path(), RoleName::Primary).unwrap_err();

@@ -28,12 +28,13 @@ impl Running {
         })
     }
 
-    /// Returns the reason once the node can only end: a primary whose log has failed. A secondary
-    /// in that state has said so and goes on answering from what it holds.
+    /// Returns the reason once the node can only end: a primary whose log has failed, and a node
+    /// whose files have been taken away. A secondary whose log has failed otherwise has said so and
+    /// goes on answering from what it holds.
     pub async fn failed(&self) -> String {
         match self {
             Self::Primary(primary) => primary.failed().await,
-            Self::Secondary(_) => std::future::pending().await,
+            Self::Secondary(secondary) => secondary.failed().await,
         }
     }
 

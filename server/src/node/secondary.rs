@@ -20,7 +20,10 @@ use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
-use crate::node::parts::{blocking, http_config, listen_config, opening, report, step};
+use crate::node::parts::{
+    blocking, http_config, listen_config, opening, report, report_storage, step,
+};
+use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
@@ -31,6 +34,7 @@ pub struct Secondary {
     /// On a relay.
     relay: Option<replica::Listener>,
     members: Option<Keeper>,
+    place_watch: PlaceWatch,
     http: Option<HttpServer>,
     /// Notes that the directory is a secondary's.
     following: JoinHandle<()>,
@@ -51,13 +55,15 @@ impl Secondary {
     ) -> Result<Self, StartError> {
         // It has no MQTT workers, and its segments are as long as the primary says.
         let budget = memory::share_out(node, 0, Some(&conf.http), u64::MAX)?;
-        let mut data_dir = DataDir::open(&node.data_dir)?;
+        let mut data_dir = DataDir::open(&node.data_dir, conf.storage.create)?;
         let identity = match identity {
             Some(identity) => identity,
             None => replica::Identity::load(&conf.following.certs)?,
         };
         role::claim(&mut data_dir, RoleName::Secondary)?;
         let (store, existing) = open_existing(&data_dir, &conf.storage).await?;
+        let held = existing.as_ref().map(wal::Follower::log);
+        report_storage(&data_dir, held, budget.total);
         let who = Who {
             name: node.name.clone(),
             id: data_dir.node_id().to_owned(),
@@ -85,10 +91,12 @@ impl Secondary {
         ));
         let source = follow_task.source();
         parts.follow_task.put(follow_task);
+        let place_watch = PlaceWatch::start(data_dir.place(), parts.log.clone());
         let mut secondary = Self {
             parts,
             relay: None,
             members: None,
+            place_watch,
             http: None,
             following,
             data_dir,
@@ -118,6 +126,11 @@ impl Secondary {
         self.parts.identity.look_again();
     }
 
+    /// Returns once the files of this node are gone, and says which.
+    pub async fn failed(&self) -> String {
+        self.place_watch.gone().await
+    }
+
     /// Ends the work on the log, puts what has been received on disk, tells those that follow this
     /// node, says goodbye, and ends.
     ///
@@ -142,6 +155,7 @@ impl Secondary {
         if let Some(http) = self.http {
             step("HTTP", http.stop()).await;
         }
+        drop(self.place_watch);
         drop(self.data_dir);
         match failed {
             Some(reason) => Err(wal::WalError::Poisoned(reason).into()),

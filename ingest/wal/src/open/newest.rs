@@ -138,7 +138,7 @@ impl Loading {
         file.sync().map_err(WalError::io(Operation::Fsync, path))?;
         let first = scanned.blocks.first();
         let first = first.and_then(|block| BlockHeader::decode(&block.bytes).ok());
-        let tail = Arc::new(Tail::new(path.display().to_string(), start));
+        let tail = Arc::new(Tail::of_file(self.disk.as_ref(), path, start));
         let entries = scanned.blocks.iter().map(|block| block.entry).collect();
         tail.push(scanned.blocks.into_iter());
         self.tip = scanned.tip.into();

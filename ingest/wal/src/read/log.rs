@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::damage::{DamageList, Damaged};
-use crate::disk::Disk;
+use crate::disk::{Disk, FileIdentity};
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader};
 use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, Position};
 use crate::parquet::FileSet;
@@ -46,6 +46,8 @@ pub(crate) struct LogState {
     epoch: Epoch,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// What the directory was when the log was opened.
+    pub(crate) dir_identity: Option<FileIdentity>,
     pub(crate) damage: Arc<DamageList>,
     pub(crate) published: Published,
     pub(crate) kept: KeptFiles,
@@ -214,6 +216,7 @@ impl LogState {
         Arc::new(Self {
             id: snapshot.log,
             epoch: snapshot.epoch,
+            dir_identity: disk.identity(&dir).ok().flatten(),
             disk,
             dir,
             damage: opened.damage,

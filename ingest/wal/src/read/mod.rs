@@ -11,6 +11,7 @@ pub(crate) mod file_history;
 pub(crate) mod kept_files;
 pub(crate) mod log;
 pub(crate) mod maintenance;
+pub(crate) mod place;
 pub(crate) mod published;
 pub(crate) mod replicas;
 pub(crate) mod sealed;

@@ -1,10 +1,12 @@
 //! The blocks of the active segment, as readers meet them. Only the segment's writer appends; it
 //! must never change or take away a block that a snapshot may see.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::disk::{Disk, FileIdentity};
 use crate::format::block::BlockHeader;
 use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
@@ -22,6 +24,8 @@ pub(crate) struct TailBlock {
 pub(crate) struct Tail {
     pub(crate) path: String,
     pub(crate) start: Position,
+    /// The file, where it can be told from others.
+    pub(crate) file: Option<FileIdentity>,
     blocks: Mutex<TailBlocks>,
 }
 
@@ -60,7 +64,16 @@ impl Tail {
         Self {
             path,
             start,
+            file: None,
             blocks: Mutex::default(),
+        }
+    }
+
+    /// The tail of a segment whose file is there.
+    pub(crate) fn of_file(disk: &dyn Disk, path: &Path, start: Position) -> Self {
+        Self {
+            file: disk.identity(path).ok().flatten(),
+            ..Self::new(path.display().to_string(), start)
         }
     }
 

@@ -355,7 +355,8 @@ impl World {
     }
 
     fn reopen_primary(&mut self) {
-        let none = open(tempfile::tempdir().expect("dir").path());
+        let dir = tempfile::tempdir().expect("dir");
+        let none = open(dir.path());
         let old = std::mem::replace(&mut self.primary, none);
         old.stop().expect("stops");
         let none = std::mem::replace(&mut self.primary, open(self.dirs[0].path()));

@@ -263,6 +263,7 @@ impl CommitLoop {
             return Ok(true);
         }
         self.last_upkeep = Some(Instant::now());
+        self.space.check_place()?;
         let mut controls: Vec<Control> = std::mem::take(&mut self.declared)
             .into_iter()
             .map(Control::Schema)

@@ -1,5 +1,5 @@
-//! Whether there is room to write: looks at free space at most so often, and waits where there is
-//! none. Never writes. It must never write.
+//! Whether there is room to write, and whether files are still where they were: looks at most so
+//! often, and waits where there is no room. It must never write.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +14,7 @@ pub(crate) struct Space {
     state: Arc<LogState>,
     reserve: u64,
     looked: Option<Instant>,
+    placed: Option<Instant>,
 }
 
 impl Space {
@@ -22,6 +23,7 @@ impl Space {
             state: Arc::clone(state),
             reserve,
             looked: None,
+            placed: None,
         }
     }
 
@@ -47,6 +49,20 @@ impl Space {
         low.is_none()
     }
 
+    /// Whether what was written is there for the next process, too. Nobody may be told that it is
+    /// durable before.
+    pub(crate) fn check_place(&mut self) -> Result<(), WalError> {
+        if let Some(reason) = &*self.state.published.failed.borrow() {
+            return Err(WalError::Poisoned(reason.clone()));
+        }
+        if self.placed.is_some_and(|at| at.elapsed() < TRUST_PLACE) {
+            return Ok(());
+        }
+        self.state.check_place()?;
+        self.placed = Some(Instant::now());
+        Ok(())
+    }
+
     /// Writes once there is room: `write` is tried again for as long as it finds none and `stop`
     /// does not say to give up. `None`: given up, nothing was written.
     pub(crate) fn write<T>(
@@ -68,6 +84,7 @@ impl Space {
                     if self.state.published.is_stalled() {
                         self.state.stall(None);
                     }
+                    self.check_place()?;
                     return Ok(Some(done));
                 }
             }
@@ -82,5 +99,7 @@ impl Space {
 
 /// How long one look at the free space is trusted.
 const TRUST: Duration = Duration::from_millis(100);
+/// The same of the place of the files.
+const TRUST_PLACE: Duration = Duration::from_millis(50);
 /// How often a writer that waits for space looks again.
 const WAIT: Duration = Duration::from_millis(200);

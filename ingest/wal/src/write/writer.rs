@@ -70,7 +70,7 @@ impl Active {
             .map_err(WalError::io(Operation::Write, &path))?;
         file.sync().map_err(WalError::io(Operation::Fsync, &path))?;
         disk.sync_names(dir)?;
-        let tail = Arc::new(Tail::new(path.display().to_string(), header.start));
+        let tail = Arc::new(Tail::of_file(disk, &path, header.start));
         Ok(Self {
             path,
             file,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use wal::{Chain, Lsn, NodeCopy, Position};
+use wal::{Chain, LogId, Lsn, NodeCopy, Position};
 
 use crate::lag::Freshness;
 use crate::status::{Descendant, SecondaryState, SecondaryStatus};
@@ -76,6 +76,8 @@ pub(crate) struct Entry {
     pub(crate) files_differ: bool,
     /// Whether this connection has said what is on its disk.
     pub(super) reported: bool,
+    /// The log it asked for instead of this node's, when it last came.
+    pub(super) foreign: Option<(LogId, Lsn)>,
 }
 
 /// What a report has changed.
@@ -111,6 +113,7 @@ impl Entry {
             descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
+            foreign: None,
         }
     }
 

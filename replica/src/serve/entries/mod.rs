@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use wal::{NodeCopy, Position};
+use wal::{LogId, Lsn, NodeCopy, Position};
 
 use crate::lag::Freshness;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
@@ -31,6 +31,16 @@ pub enum Forgotten {
     Unknown,
 }
 
+/// A log that a secondary holds and that this node does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignLog {
+    /// The secondary, by its certificate.
+    pub secondary: String,
+    pub log: LogId,
+    /// How far it has that log.
+    pub lsn: Lsn,
+}
+
 /// Whether a node may take the place of the one that is connected under its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Contest {
@@ -48,6 +58,8 @@ pub(crate) struct Entries {
     by_id: HashMap<String, Entry>,
     limit: usize,
     connections: u64,
+    /// A secondary has followed this node's log.
+    followed: bool,
 }
 
 impl Entries {
@@ -56,6 +68,7 @@ impl Entries {
             by_id: HashMap::new(),
             limit: limit.max(1),
             connections: 0,
+            followed: false,
         }
     }
 
@@ -188,6 +201,7 @@ impl Entries {
             return Err(RefuseReason::Full { limit: self.limit });
         }
         self.connections += 1;
+        self.followed = true;
         let live = Live {
             number: self.connections,
             superseded: CancellationToken::new(),
@@ -219,6 +233,7 @@ impl Entries {
             descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
+            foreign: None,
             applied: entry.applied.min(position.lsn),
             freshness: Freshness::default(),
             beat: None,
@@ -229,7 +244,31 @@ impl Entries {
         Ok(live)
     }
 
-    pub(crate) fn refused(&mut self, peer: Peer, position: Position, reason: String, now_ms: u64) {
+    /// Those that lately asked for another log, as long as nobody has followed this node's: the one
+    /// that has most of it first.
+    pub(crate) fn foreign(&self, now_ms: u64) -> Vec<ForeignLog> {
+        let asks = |entry: &Entry| {
+            let lately = now_ms.saturating_sub(entry.last_seen_unix_ms) < ASKS_MS;
+            let (log, lsn) = entry.foreign.filter(|_| lately && !self.followed)?;
+            Some(ForeignLog {
+                secondary: entry.peer.name.clone(),
+                log,
+                lsn,
+            })
+        };
+        let mut foreign: Vec<ForeignLog> = self.by_id.values().filter_map(asks).collect();
+        foreign.sort_by(|a, b| (b.lsn, &a.secondary).cmp(&(a.lsn, &b.secondary)));
+        foreign
+    }
+
+    /// `foreign` is the log it asked for, if that is not this node's.
+    pub(crate) fn refused(
+        &mut self,
+        peer: Peer,
+        position: Position,
+        (reason, foreign): (String, Option<LogId>),
+        now_ms: u64,
+    ) {
         let connected = self
             .by_id
             .get(&peer.id)
@@ -246,6 +285,7 @@ impl Entries {
             state: SecondaryState::Refused,
             last_seen_unix_ms: now_ms,
             reason: Some(reason),
+            foreign: foreign.map(|log| (log, position.lsn)),
             ..entry
         };
         self.by_id.insert(id, entry);
@@ -334,6 +374,9 @@ fn fnv(id: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     id.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
+
+/// A secondary that is turned away comes again within this.
+const ASKS_MS: u64 = 600_000;
 
 /// A secondary says something every second.
 const TALKS: Duration = Duration::from_millis(1_500);

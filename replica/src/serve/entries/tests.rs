@@ -116,7 +116,7 @@ fn no_lag_is_claimed_of_who_is_away_or_turned_away() {
     // What came since is missing there for certain.
     let away = entries.statuses(end(65), later);
     assert_eq!(away[0].lag_rows, Some(5));
-    entries.refused(peer("a"), at(7), "another log".to_owned(), 3);
+    entries.refused(peer("a"), at(7), ("another log".to_owned(), None), 3);
     let refused = entries.statuses(end(65), later);
     assert_eq!((refused[0].lag_rows, refused[0].lag_ms), (None, None));
 }
@@ -188,16 +188,16 @@ fn the_one_gone_longest_is_forgotten_first() {
 #[test]
 fn a_refusal_is_remembered_but_never_hides_a_live_connection() {
     let mut entries = Entries::new(2);
-    entries.refused(peer("a"), at(7), "another log".to_owned(), 1);
+    entries.refused(peer("a"), at(7), ("another log".to_owned(), None), 1);
     let seen = view(&entries, "a", 100);
     assert_eq!(seen.state, SecondaryState::Refused);
     assert_eq!(seen.reason.as_deref(), Some("another log"));
     entries.register(peer("a"), at(7), false, 2).expect("room");
     assert_eq!(view(&entries, "a", 100).reason, None);
-    entries.refused(peer("a"), at(9), "another log".to_owned(), 3);
+    entries.refused(peer("a"), at(9), ("another log".to_owned(), None), 3);
     assert_eq!(view(&entries, "a", 100).state, SecondaryState::CatchingUp);
     entries.register(peer("b"), at(0), false, 4).expect("room");
-    entries.refused(peer("c"), at(0), "no room".to_owned(), 5);
+    entries.refused(peer("c"), at(0), ("no room".to_owned(), None), 5);
     assert_eq!(entries.by_id.len(), 2);
 }
 
@@ -362,4 +362,35 @@ fn only_those_who_are_gone_can_be_forgotten() {
     disconnect(&mut entries, "a");
     assert_eq!(entries.forget("name-a"), Forgotten::Done);
     assert_eq!(entries.len(), 0);
+}
+
+#[test]
+fn who_asks_for_another_log_is_known_until_one_follows_this_one() {
+    let mut entries = Entries::new(3);
+    let other = LogId::random();
+    assert!(entries.foreign(0).is_empty());
+    let refuse = |entries: &mut Entries, id, lsn, log| {
+        entries.refused(peer(id), at(lsn), (String::new(), log), 1_000);
+    };
+    refuse(&mut entries, "a", 7, Some(other));
+    refuse(&mut entries, "b", 9, Some(other));
+    refuse(&mut entries, "c", 99, None);
+    let lsns = |entries: &Entries, now| -> Vec<u64> {
+        entries
+            .foreign(now)
+            .iter()
+            .map(|foreign| foreign.lsn.0)
+            .collect()
+    };
+    assert_eq!(lsns(&entries, 1_000), [9, 7]);
+    assert_eq!(lsns(&entries, 1_000 + ASKS_MS), [0_u64; 0], "long ago");
+    assert_eq!(entries.forget("b"), Forgotten::Done);
+    assert_eq!(lsns(&entries, 1_000), [7]);
+    entries
+        .register(peer("c"), at(0), false, 2_000)
+        .expect("room");
+    assert!(
+        entries.foreign(2_000).is_empty(),
+        "this log is the right one"
+    );
 }

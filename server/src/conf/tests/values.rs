@@ -41,12 +41,18 @@ fn time_out_of_range_or_without_unit_is_refused() {
 
 #[test]
 fn both_roles_keep_their_disk_and_memory() {
-    let keys = "[log]\nreserve_disk = \"0 B\"\ncompaction_rate = \"1 MiB\"\nscrub_rate = \"0\"\n";
+    let keys = "[log]\nreserve_disk = \"0 B\"\ncompaction_rate = \"1 MiB\"\nscrub_rate = \"0\"\n\
+                create = \"never\"\n";
     let expected = Storage {
         reserve_disk: 0,
         compaction_rate: 1 << 20,
         scrub_rate: 0,
+        create: Create::Never,
     };
+    assert_eq!(
+        refusal(&format!("{PRIMARY}[log]\ncreate = \"always\"\n")),
+        ["node.toml: log.create = \"always\": must be \"auto\" or \"never\""]
+    );
     let conf = parse_text(&format!("{PRIMARY}memory_limit = \"128 MiB\"\n{keys}")).unwrap();
     assert_eq!(conf.node.memory_limit, Some(128 << 20));
     assert_eq!(primary_of(conf).storage, expected);
