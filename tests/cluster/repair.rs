@@ -51,13 +51,34 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Flips a bit well inside the file: among the rows' text, not between two blocks.
+/// Flips a bit well inside the file: of a segment among the rows of a block.
 pub(crate) fn flip(path: &Path) {
+    let bytes = fs::read(path).expect("reads");
+    let third = bytes.len() / 3;
+    let at = match block_before(&bytes, third) {
+        Some((block, header)) if name(path).ends_with(".log") => {
+            block + wal::BLOCK_HEADER_LEN + header.body_len as usize / 2
+        }
+        _ => third,
+    };
+    flip_at(path, at);
+}
+
+fn flip_at(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("reads");
-    let at = bytes.len() / 3;
     bytes[at] ^= 0x10;
     fs::write(path, bytes).expect("writes");
     println!("flipped a bit at {at} of {}", path.display());
+}
+
+/// The last block of rows that starts before an offset of a segment.
+fn block_before(bytes: &[u8], offset: usize) -> Option<(usize, wal::BlockHeader)> {
+    let starts = (0..offset).rev().filter(|at| at.is_multiple_of(8));
+    let mut blocks = starts.filter_map(|at| {
+        let header = wal::BlockHeader::decode(&bytes[at..]).ok()?;
+        Some((at, header))
+    });
+    blocks.find(|(_, header)| header.kind == wal::BlockKind::Data)
 }
 
 /// `headwater verify` of a node's directory.
@@ -232,6 +253,30 @@ fn a_primary_with_a_flipped_bit_in_the_middle_of_its_log_starts_and_is_repaired(
     settle(&[&primary, &secondary]);
     numbered(&primary, 3050);
     end_sound_and_equal(&cluster, primary, secondary);
+}
+
+#[test]
+fn a_primary_with_a_flipped_bit_in_a_header_of_its_log_starts_with_all_rows() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let next = Arc::new(AtomicI64::new(0));
+    let acknowledged = Fleet::start(cluster.mqtt(), "load", 4, &next, 300, PAD).join();
+    assert_eq!(acknowledged.len(), 300);
+    primary.stop();
+    let newest = files(&cluster.log_dir("primary"), ".log").pop();
+    let newest = newest.expect("a segment");
+    let bytes = fs::read(&newest).expect("reads");
+    let (block, _) = block_before(&bytes, bytes.len() / 3).expect("a block");
+    for field in [0, 5, 12, 24, 40, 56, 64, 72, 80] {
+        flip_at(&newest, block + field);
+        is_found_damaged(&cluster, "primary", &newest);
+        let primary = cluster.primary();
+        numbered(&primary, 300);
+        primary.stop();
+        if files(&cluster.log_dir("primary"), ".log").len() > 1 {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -10,18 +10,18 @@ use wal::{
     open_follower, open_primary,
 };
 
-fn dir() -> &'static Path {
+pub(crate) fn dir() -> &'static Path {
     Path::new("data")
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         segment_size: 4000,
         ..Config::default()
     }
 }
 
-fn filled() -> CrashDisk {
+pub(crate) fn filled() -> CrashDisk {
     let disk = CrashDisk::new();
     let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config()).expect("opens");
     let mut appender = committer.appender(Box::new(|_| ()));
@@ -33,14 +33,14 @@ fn filled() -> CrashDisk {
     disk
 }
 
-fn open_and_read(disk: &CrashDisk) -> Result<Vec<i64>, WalError> {
+pub(crate) fn open_and_read(disk: &CrashDisk) -> Result<Vec<i64>, WalError> {
     let (committer, _) = open_primary(Arc::new(disk.clone()), dir(), &config())?;
     let found = numbers(committer.log());
     committer.stop()?;
     found
 }
 
-fn segments(disk: &CrashDisk) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn segments(disk: &CrashDisk) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = disk.contents();
     all.retain(|(path, _)| path.extension().is_some_and(|kind| kind == "log"));
     assert!(all.len() > 2, "{} segments", all.len());
@@ -48,7 +48,7 @@ fn segments(disk: &CrashDisk) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Offsets of the blocks in an active segment's bytes.
-fn blocks(bytes: &[u8]) -> Vec<usize> {
+pub(crate) fn blocks(bytes: &[u8]) -> Vec<usize> {
     let mut at = (0..bytes.len())
         .step_by(8)
         .find(|at| BlockHeader::decode(&bytes[*at..]).is_ok());
@@ -122,16 +122,14 @@ async fn damage_before_acknowledged_blocks_is_never_a_torn_tail_and_is_repaired_
     let blocks = blocks(&bytes);
     assert!(blocks.len() > 3);
     for at in &blocks[..blocks.len() - 1] {
-        for inside in [9, 70] {
-            // A header that cannot be read may be that of a schema: nobody may write behind it.
-            let disk = pristine.copy();
-            disk.damage(&path, |bytes| bytes[at + inside] ^= 4);
-            match open_and_read(&disk) {
-                Err(WalError::Corrupt { file, offset, .. }) => {
-                    assert_eq!((Path::new(&file), offset), (path.as_path(), *at as u64));
-                }
-                other => panic!("block at {at}: {other:?}"),
+        // A header of which too much is gone may be that of a schema: nobody may write behind it.
+        let disk = pristine.copy();
+        disk.damage(&path, |bytes| bytes[at + 8..at + 64].fill(0));
+        match open_and_read(&disk) {
+            Err(WalError::Corrupt { file, offset, .. }) => {
+                assert_eq!((Path::new(&file), offset), (path.as_path(), *at as u64));
             }
+            other => panic!("block at {at}: {other:?}"),
         }
         for inside in [BLOCK_HEADER_LEN + 4, BLOCK_HEADER_LEN + 12] {
             let disk = pristine.copy();
@@ -431,4 +429,4 @@ async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
     committer.stop().expect("stops");
 }
 
-const ROWS: i64 = 66;
+pub(crate) const ROWS: i64 = 66;

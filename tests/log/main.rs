@@ -8,3 +8,4 @@ mod crash;
 mod damage;
 mod golden;
 mod join;
+mod unreadable;

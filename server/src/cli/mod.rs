@@ -11,6 +11,7 @@ mod exit;
 mod expire;
 mod forget;
 mod quickstart;
+mod repair;
 mod serve;
 mod show;
 mod sql;
@@ -57,6 +58,8 @@ enum Command {
     Status(StatusArgs),
     /// Check every stored block and file; exit code 1 and a list if anything is wrong
     Verify(VerifyArgs),
+    /// Look for blocks of a stopped node that keep it from starting, and bring or lose them
+    Repair(RepairArgs),
     /// Strike a secondary that is gone off the list of those that a node has seen
     Forget(ForgetArgs),
     /// Let a table's rows go that are older than its retention, although the clock has jumped
@@ -149,6 +152,18 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+struct RepairArgs {
+    /// The data directory of a stopped node
+    data_dir: PathBuf,
+    /// The data directory of another stopped node of the cluster, or a copy: it has the same bytes
+    #[arg(long, value_name = "OTHER_DATA_DIR", conflicts_with = "yes_lose")]
+    from: Option<PathBuf>,
+    /// Go on without what cannot be read and all that follows; a copy is kept
+    #[arg(long)]
+    yes_lose: bool,
+}
+
+#[derive(Debug, Args)]
 struct ForgetArgs {
     /// The node that keeps the list
     #[arg(long, default_value = DEFAULT_URL)]
@@ -212,6 +227,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             (None, _, Some(dir)) => judged(|| verify::directory(&dir)),
             (None, _, None) => fail(&"verify needs DATA_DIR or --url URL", BAD_INPUT),
         },
+        Command::Repair(args) => {
+            let means = match (&args.from, args.yes_lose) {
+                (Some(other), _) => repair::Means::From(other),
+                (None, true) => repair::Means::Lose,
+                (None, false) => repair::Means::Look,
+            };
+            judged(|| repair::run(&args.data_dir, means))
+        }
         Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
         Command::Expire(args) => quietly(|| expire::run(&args.url, &args.table)),
         Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),

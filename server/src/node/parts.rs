@@ -50,6 +50,13 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
         damaged = recovery.damaged,
         "the log is open"
     );
+    if recovery.mended > 0 {
+        warn!(
+            mended = recovery.mended,
+            "bits had flipped in headers of blocks; checksums say what they were and they were turned \
+             back; nothing is lost, but the disk or memory may be failing"
+        );
+    }
     if let Some(torn) = &recovery.torn_tail {
         warn!(
             file = %torn.file,

@@ -200,7 +200,14 @@ impl VerifyReport {
         };
         let mut catalog = crate::format::catalog::Catalog::default();
         catalog.adopt(&header.schemas, &header.settings)?;
-        let scanned = scan_active(file, bytes, len, header.start, &mut catalog, OnDamage::Keep)?;
+        let scanned = scan_active(file, bytes, len, header.start, &mut catalog, OnDamage::Keep);
+        let scanned = match scanned {
+            Err(error @ WalError::Corrupt { .. }) => {
+                self.fault(&error, "what follows in the newest segment".to_owned());
+                return Ok(());
+            }
+            scanned => scanned?,
+        };
         let mut at = header.start.lsn;
         for block in &scanned.blocks {
             if block.entry.first_lsn != at {

@@ -56,6 +56,7 @@ pub(super) struct Loading {
     pub(super) sealed: Vec<Arc<Sealed>>,
     pub(super) tip: Boundary,
     pub(super) committed_at: i64,
+    pub(super) mended: usize,
 }
 
 pub(super) type Opening = (Writer, Arc<LogState>, Recovery);
@@ -89,6 +90,7 @@ pub(super) fn open(
         sealed: Vec::new(),
         tip: id.genesis().into(),
         committed_at: 0,
+        mended: 0,
     };
     if let Some(manifest) = manifest {
         loading.manifest(manifest);

@@ -2,6 +2,7 @@
 //! writer's thread. What was cut is reported in `Recovery`; it must never be silent.
 
 pub(crate) mod closed;
+pub(crate) mod flipped;
 mod loading;
 mod manifest;
 mod newest;

@@ -4,12 +4,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::compact::remove_unnamed;
 use crate::error::{Operation, WalError};
 use crate::format::block::BlockHeader;
 use crate::format::catalog::Catalog;
 use crate::format::segment::{SegmentFooter, SegmentHeader};
 use crate::ids::{Boundary, Lsn, Position};
+use crate::open::flipped::flipped_headers;
 use crate::open::loading::{Loading, Opening};
 use crate::open::recovery::{OnDamage, Recovery, Scanned, TornTail, holds_blocks, scan_active};
 use crate::parquet::manifest::MANIFEST;
@@ -50,6 +53,7 @@ impl Loading {
         self.epoch = header.epoch;
         self.adopt(&header)?;
         let start = header.start;
+        let bytes = self.mend(&path, bytes, header_len, start)?;
         let scanned = scan_active(
             &file,
             &bytes,
@@ -61,13 +65,35 @@ impl Loading {
         self.resume(&path, start, scanned)
     }
 
+    /// Turns back the bits that have flipped in headers of blocks, in the file too.
+    fn mend(
+        &mut self,
+        path: &Path,
+        bytes: Bytes,
+        header_len: usize,
+        start: Position,
+    ) -> Result<Bytes, WalError> {
+        let flipped = flipped_headers(bytes.get(header_len..).unwrap_or_default(), start);
+        if flipped.is_empty() {
+            return Ok(bytes);
+        }
+        let mut file = self.disk.open_file(path)?;
+        for (at, header) in &flipped {
+            file.write_at((header_len + at) as u64, header)
+                .map_err(WalError::io(Operation::Write, path))?;
+        }
+        file.sync().map_err(WalError::io(Operation::Fsync, path))?;
+        self.mended += flipped.len();
+        self.disk.map_file(path)
+    }
+
     /// Writes the header of the newest segment again: it follows from the segments before it. None
     /// when the blocks behind it do not say that it is the right one.
     fn rewrite_header(
         &self,
         path: &Path,
         first: Lsn,
-        bytes: &bytes::Bytes,
+        bytes: &Bytes,
     ) -> Result<Option<(SegmentHeader, usize)>, WalError> {
         let whole = self
             .sealed
@@ -176,6 +202,7 @@ impl Loading {
             segments: self.sealed.len() + 1,
             position: tip,
             damaged: self.damage.watch().borrow().len(),
+            mended: self.mended,
             torn_tail,
         };
         let sealed = self.sealed.iter().map(|segment| segment.start());

@@ -26,6 +26,8 @@ pub struct Recovery {
     pub position: Position,
     /// Segments and files that cannot be read, or not wholly.
     pub damaged: usize,
+    /// Headers of blocks in which bits had flipped, and which were turned back.
+    pub mended: usize,
 }
 
 /// The end of a write that did not complete.
@@ -103,7 +105,10 @@ pub(crate) fn scan_active(
             Err(error) if on_damage == OnDamage::Keep && scan.was_durable() => {
                 let at = (header_len + scan.offset()) as u64;
                 if !scan.skip_rows() {
-                    let reason = format!("{error}; acknowledged blocks follow");
+                    let reason = format!(
+                        "{error}; acknowledged blocks follow, and nothing may be written behind \
+                         it; headwater repair DATA_DIR says what can be done"
+                    );
                     return Err(WalError::corrupt(file, at, reason));
                 }
                 found.hole = true;

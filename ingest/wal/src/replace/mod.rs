@@ -3,5 +3,6 @@
 
 pub(crate) mod diverged;
 pub(crate) mod parts;
+pub(crate) mod rescue;
 pub(crate) mod staging;
 pub(crate) mod swap;

@@ -76,6 +76,34 @@ pub fn save_diverged(
     Ok(diverged)
 }
 
+/// Copies a segment that cannot be read to its end, as it is, under the name of what follows
+/// `range.0` in it; durable once this returns.
+pub(crate) fn shelf(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    log: LogId,
+    range: (Position, Lsn),
+    (name, bytes): (&str, &Bytes),
+) -> Result<PathBuf, WalError> {
+    let diverged = data_dir.join(DIVERGED);
+    let draft = diverged.join(DRAFT);
+    disk.remove_tree(&draft)?;
+    for dir in [&diverged, &draft] {
+        disk.make_dir(dir)?;
+    }
+    write_new(disk, &draft.join(name), std::slice::from_ref(bytes))?;
+    disk.sync_names(&draft)?;
+    let (from, to) = range;
+    let to = Position {
+        lsn: to,
+        chain: from.chain,
+    };
+    let path = free_name(disk, &diverged, &tail_name(log, from, to))?;
+    disk.rename_to(&draft, &path)?;
+    disk.sync_names(&diverged)?;
+    Ok(path)
+}
+
 /// The position up to which rows are in Parquet files.
 fn compacted(disk: &dyn Disk, dir: &Path, log: LogId) -> Result<Position, WalError> {
     let path = dir.join(MANIFEST);
