@@ -68,9 +68,12 @@ impl Compactor {
     pub fn start(log: &Log, config: CompactorConfig) -> Result<Self, WalError> {
         let shared = Arc::new(Shared::default());
         let (state, mine) = (Arc::clone(log.state()), Arc::clone(&shared));
+        let (log_state, thread_state) = (Arc::clone(&state), Arc::clone(&shared));
+        let ends = move || thread_state.stopping() || log_state.maintenance.is_dismissed();
+        let throttle = Throttle::new(config.rate, ends);
         let thread = thread::Builder::new()
             .name("compactor".to_owned())
-            .spawn(move || run(&state, &mine, &Throttle::new(config.rate)))
+            .spawn(move || run(&state, &mine, &throttle))
             .map_err(WalError::io(
                 Operation::StartThread("compactor"),
                 &log.state().dir,
@@ -101,7 +104,7 @@ impl Compactor {
 /// What made a step fail.
 pub fn compact_now(log: &Log) -> Result<CompactionStats, WalError> {
     let shared = Shared::default();
-    let throttle = Throttle::new(0);
+    let throttle = Throttle::off();
     retire(log.state())?;
     while let Some(work) = step::next(log.state()) {
         shared.step(log.state(), &throttle, &work)?;
@@ -186,7 +189,7 @@ fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
         match turn(state, shared, throttle) {
             Ok(true) => retry = RETRY,
             Ok(false) => thread::park_timeout(LOOK),
-            Err(WalError::Closed) if ending() => return,
+            Err(_) if ending() => return,
             Err(error) => {
                 shared.note(Some(&error));
                 let until = Instant::now() + retry;

@@ -96,9 +96,12 @@ impl Stepper<'_> {
 
     /// Waits until so much more may be read.
     fn charge(&self, bytes: u64) -> Result<(), WalError> {
-        for _ in 0..bytes.div_ceil(CHARGE as u64) {
+        let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        while left > 0 {
             self.go_on()?;
-            self.throttle.spend(CHARGE);
+            let part = left.min(CHARGE);
+            self.throttle.spend(part).map_err(|_| WalError::Closed)?;
+            left -= part;
         }
         self.go_on()
     }
@@ -187,17 +190,18 @@ impl Stepper<'_> {
             Dedup::None => files.write(&batch),
             Dedup::Key => {
                 let run: Run = Box::new(std::iter::once(Ok(batch)));
-                self.write_merged(schema, true, vec![run], &mut files)
+                self.write_merged(schema, (true, 0), vec![run], &mut files)
             }
         };
         written.map_err(|error| misfit(schema, error))?;
         files.finish()
     }
 
+    /// `price` is what a row has cost to read and is not waited for yet, in bytes.
     fn write_merged(
         &self,
         schema: &TableSchema,
-        unique: bool,
+        (unique, price): (bool, u64),
         runs: Vec<Run>,
         files: &mut Distributor<'_>,
     ) -> Result<(), WriteError> {
@@ -208,7 +212,9 @@ impl Stepper<'_> {
         let merger = Merger::new(schema.arrow(), &key, runs, BATCH_ROWS).map_err(internal)?;
         for batch in merger {
             self.go_on()?;
-            files.write(&batch?)?;
+            let batch = batch?;
+            self.charge(price.saturating_mul(batch.num_rows() as u64))?;
+            files.write(&batch)?;
         }
         Ok(())
     }
@@ -285,6 +291,13 @@ impl Stepper<'_> {
         mut layout: Layout,
         (next, unique): (u64, bool),
     ) -> Result<Vec<FileMeta>, WalError> {
+        let metas = inputs.iter().map(FileRef::meta);
+        let stored: u64 = metas.clone().map(|meta| meta.rows).sum();
+        let price = metas
+            .map(|meta| meta.bytes)
+            .sum::<u64>()
+            .div_ceil(stored.max(1));
+
         let columns: Vec<usize> = (0..target.schema.columns.len()).collect();
         let rows = batch_rows(inputs, columns.len())?;
         loop {
@@ -293,7 +306,7 @@ impl Stepper<'_> {
                 runs.push(read_all(file, target.schema, &columns, rows)?);
             }
             let mut files = Distributor::new(target, split, Arc::new(layout.clone()), next);
-            match self.write_merged(target.schema, unique, runs, &mut files) {
+            match self.write_merged(target.schema, (unique, price), runs, &mut files) {
                 Ok(()) => return files.finish(),
                 Err(WriteError::Misfit(column)) => {
                     let wider = layout.widened(column);

@@ -1,6 +1,7 @@
 //! Where the bytes of a Parquet file go: hashed chunk by chunk, written at a bounded rate, durable
 //! at the end. Knows no Parquet. It must never know what Parquet is.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,39 +13,70 @@ use crate::error::WalError;
 use crate::parquet::meta::CHUNK;
 
 /// Bounds how fast compaction reads and writes, over all its files.
-#[derive(Debug)]
 pub(crate) struct Throttle {
     /// Bytes per second; 0: no limit.
     rate: u64,
     free_at: Mutex<Option<Instant>>,
+    ends: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle")
+            .field("rate", &self.rate)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Throttle {
-    pub(crate) fn new(rate: u64) -> Self {
+    /// `ends` says that nobody should wait any more.
+    pub(crate) fn new(rate: u64, ends: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
             rate,
             free_at: Mutex::new(None),
+            ends: Box::new(ends),
         }
     }
 
-    /// Returns when `bytes` more may be read or written.
-    pub(crate) fn spend(&self, bytes: usize) {
+    /// No limit.
+    pub(crate) fn off() -> Self {
+        Self::new(0, || false)
+    }
+
+    /// Returns when `bytes` more may be read or written, however long that takes.
+    ///
+    /// # Errors
+    /// When it is to end before.
+    pub(crate) fn spend(&self, bytes: usize) -> io::Result<()> {
         if self.rate == 0 {
-            return;
+            return Ok(());
         }
-        let now = Instant::now();
-        let share = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-        let wait = {
-            let mut free_at = self
+        let free_at = {
+            let mut held = self
                 .free_at
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let from = free_at.unwrap_or(now).max(now);
-            *free_at = Some(from + share);
-            from - now
+            let free_at = next_free(*held, Instant::now(), bytes, self.rate);
+            *held = Some(free_at);
+            free_at
         };
-        std::thread::sleep(wait.min(LONGEST_WAIT));
+        loop {
+            if (self.ends)() {
+                return Err(io::Error::other("compaction ends"));
+            }
+            let left = free_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::park_timeout(left.min(LOOK));
+        }
     }
+}
+
+/// When so many more bytes may pass, of which none has passed before its time.
+fn next_free(held: Option<Instant>, now: Instant, bytes: usize, rate: u64) -> Instant {
+    let share = Duration::from_secs_f64(bytes as f64 / rate as f64);
+    held.map_or(now, |held| held.max(now)) + share
 }
 
 /// A file that has been written.
@@ -92,7 +124,7 @@ impl<'a> Sink<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.throttle.spend(self.buffer.len());
+        self.throttle.spend(self.buffer.len())?;
         self.file.write_at(self.written.bytes, &self.buffer)?;
         self.written.chunks.push(checksum(&self.buffer));
         self.written.bytes += self.buffer.len() as u64;
@@ -117,5 +149,41 @@ impl Write for Sink<'_> {
     }
 }
 
-/// A stop must not wait for a rate that is next to nothing.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How often whoever waits looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_rate_is_held_at_every_moment() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..200 {
+            let rate = 1 << random.u32(0..36);
+            let begun = Instant::now();
+            let (mut now, mut free_at, mut passed) = (begun, None, 0_usize);
+            for _ in 0..100 {
+                // Work of its own between two turns, sometimes.
+                now += Duration::from_millis(random.u64(0..20)) * random.u32(0..2);
+                let bytes = random.usize(1..=CHUNK);
+                let next = next_free(free_at, now, bytes, rate);
+                (free_at, now, passed) = (Some(next), now.max(next), passed + bytes);
+                let most = (now - begun).as_secs_f64() * rate as f64;
+                assert!(
+                    passed as f64 <= most * 1.000_001 + rate as f64 / 1e6 + 1.0,
+                    "{passed} of {most} at {rate}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_of_next_to_nothing_does_not_delay_an_end() {
+        let throttle = Throttle::new(1, || true);
+        assert!(throttle.spend(CHUNK).is_err());
+        assert!(Throttle::off().spend(usize::MAX).is_ok());
+    }
+}
