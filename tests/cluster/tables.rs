@@ -158,6 +158,59 @@ fn a_strict_table_sends_what_does_not_fit_to_the_dead_letters() {
     }
 }
 
+#[test]
+fn sql_tells_the_roles_and_types_of_columns_and_large_integers_to_the_last_digit() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let http = Http::of(&primary);
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    for payload in [
+        r#"{"serial":1724442618569203714,"site":"north","t":0.5,"n":1}"#,
+        r#"{"serial":1724442618569203715,"t":-0.0,"n":2.0}"#,
+        // Refused, so that neither of the others is rounded.
+        r#"{"serial":0.5}"#,
+        r#"{"serial":0.0}"#,
+    ] {
+        device.send("plant/1", payload);
+    }
+    let columns = "SELECT name, role, type FROM system.columns \
+                   WHERE \"table\" = 'plant' ORDER BY position";
+    let columns = http.rows(columns);
+    let shown = columns.iter().map(|row| {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}", text("name"), text("role"), text("type"))
+    });
+    let expected = [
+        "time time time",
+        "topic tag text",
+        "serial field bigint",
+        "site field text",
+        "t field float",
+        "n field int",
+    ];
+    assert!(shown.eq(expected), "{columns:?}");
+    let tables = http.rows("SELECT tags, fields FROM system.tables WHERE name = 'plant'");
+    assert_eq!(tables[0]["tags"], "topic");
+    assert_eq!(
+        tables[0]["fields"],
+        "serial bigint, site text, t float, n int"
+    );
+    let rows = http.rows("SELECT serial FROM plant ORDER BY serial");
+    let serials: Vec<Option<i64>> = rows.iter().map(|row| row["serial"].as_i64()).collect();
+    let expected = [0, 1_724_442_618_569_203_714, 1_724_442_618_569_203_715];
+    assert_eq!(serials, expected.map(Some));
+    // One zero: no minus sign comes back, and both are one group.
+    device.send("plant/1", r#"{"t":0.0}"#);
+    let zeros = http.rows("SELECT t, count(*) AS n FROM plant WHERE t = 0 GROUP BY t");
+    assert_eq!((zeros.len(), &zeros[0]["n"]), (1, &serde_json::json!(2)));
+    let reason = "SELECT reason FROM system.dead_letters";
+    let reason = http.rows(reason)[0]["reason"].to_string();
+    assert!(
+        reason.contains("serial") && reason.contains("beyond 2^53"),
+        "{reason}"
+    );
+}
+
 const FRESH: i64 = 50;
 
 const MACHINE: &str = r#"

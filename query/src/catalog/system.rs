@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
-use wal::{Dedup, FileInfo, SegmentInfo, Snapshot};
+use wal::{Column, ColumnRole, ColumnType, Dedup, FileInfo, SegmentInfo, Snapshot, TableSchema};
 
 use super::view::View;
 use crate::node::ReplicationRow;
@@ -28,6 +28,7 @@ pub(crate) fn table(name: &str, view: &View) -> Result<Option<Arc<dyn TableProvi
     let (schema, batches) = match name {
         // Until the first dead letter is stored, the table is there and empty.
         DEAD_LETTERS => (dead_letters(), Vec::new()),
+        COLUMNS => filled(columns(&column_infos(&view.snapshot))?),
         FILES => filled(files(&view.snapshot.file_infos())?),
         QUERIES => filled(queries(&view.running.list())?),
         REPLICATION => filled(replication(&view.node.replication())?),
@@ -140,6 +141,8 @@ struct TableInfo {
     files: u64,
     file_rows: u64,
     file_bytes: u64,
+    tags: String,
+    fields: String,
 }
 
 fn table_infos(snapshot: &Snapshot) -> Vec<TableInfo> {
@@ -155,6 +158,10 @@ fn table_infos(snapshot: &Snapshot) -> Vec<TableInfo> {
             },
             columns: table.columns.len() as u64,
             cut: snapshot.cut(table.id),
+            tags: list(table, ColumnRole::Tag, |column| column.name.clone()),
+            fields: list(table, ColumnRole::Field, |column| {
+                format!("{} {}", column.name, type_name(column.kind))
+            }),
             ..TableInfo::default()
         };
         infos.insert(table.name.clone(), info);
@@ -167,6 +174,66 @@ fn table_infos(snapshot: &Snapshot) -> Vec<TableInfo> {
         }
     }
     infos.into_values().collect()
+}
+
+/// Columns of one role, for people.
+fn list(table: &TableSchema, role: ColumnRole, show: impl Fn(&Column) -> String) -> String {
+    let columns = table.columns.iter().filter(|column| column.role == role);
+    columns.map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// One row of `system.columns`.
+#[derive(Debug)]
+struct ColumnInfo {
+    table: String,
+    name: String,
+    position: u64,
+    role: &'static str,
+    kind: &'static str,
+}
+
+fn column_infos(snapshot: &Snapshot) -> Vec<ColumnInfo> {
+    let mut tables: Vec<_> = snapshot.catalog().tables().collect();
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut infos = Vec::new();
+    for table in tables {
+        for (position, column) in (1..).zip(&table.columns) {
+            infos.push(ColumnInfo {
+                table: table.name.clone(),
+                name: column.name.clone(),
+                position,
+                role: match column.role {
+                    ColumnRole::Time => "time",
+                    ColumnRole::Tag => "tag",
+                    ColumnRole::Field => "field",
+                },
+                kind: type_name(column.kind),
+            });
+        }
+    }
+    infos
+}
+
+/// As a conf file writes it.
+fn type_name(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Time => "time",
+        ColumnType::Int => "int",
+        ColumnType::BigInt | ColumnType::OldInt => "bigint",
+        ColumnType::Float => "float",
+        ColumnType::Bool => "bool",
+        ColumnType::Text => "text",
+    }
+}
+
+fn columns(columns: &[ColumnInfo]) -> Result<RecordBatch> {
+    batch([
+        ("table", text(columns, |column| Some(column.table.as_str()))),
+        ("name", text(columns, |column| Some(column.name.as_str()))),
+        ("position", count(columns, |column| Some(column.position))),
+        ("role", text(columns, |column| Some(column.role))),
+        ("type", text(columns, |column| Some(column.kind))),
+    ])
 }
 
 fn tables(tables: &[TableInfo]) -> Result<RecordBatch> {
@@ -182,6 +249,8 @@ fn tables(tables: &[TableInfo]) -> Result<RecordBatch> {
         ("files", count(tables, |table| Some(table.files))),
         ("file_rows", count(tables, |table| Some(table.file_rows))),
         ("file_bytes", count(tables, |table| Some(table.file_bytes))),
+        ("tags", text(tables, |table| Some(table.tags.as_str()))),
+        ("fields", text(tables, |table| Some(table.fields.as_str()))),
     ])
 }
 
@@ -222,6 +291,7 @@ fn time<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> Option<i64>) -> ArrayRef 
 
 /// Tables that are always there.
 pub(crate) const TABLES: &[&str] = &[
+    COLUMNS,
     DEAD_LETTERS,
     FILES,
     QUERIES,
@@ -230,6 +300,7 @@ pub(crate) const TABLES: &[&str] = &[
     STORED_TABLES,
 ];
 
+const COLUMNS: &str = "columns";
 const DEAD_LETTERS: &str = "dead_letters";
 const FILES: &str = "files";
 const QUERIES: &str = "queries";
@@ -259,7 +330,8 @@ mod tests {
         assert_eq!(segments(&[]).expect("a batch").num_columns(), 9);
         assert_eq!(queries(&[]).expect("a batch").num_columns(), 7);
         assert_eq!(files(&[]).expect("a batch").num_columns(), 10);
-        assert_eq!(tables(&[]).expect("a batch").num_columns(), 8);
+        assert_eq!(tables(&[]).expect("a batch").num_columns(), 10);
+        assert_eq!(columns(&[]).expect("a batch").num_columns(), 5);
         assert_eq!(dead_letters().fields().len(), 6);
     }
 
