@@ -211,6 +211,45 @@ fn sql_tells_the_roles_and_types_of_columns_and_large_integers_to_the_last_digit
     );
 }
 
+#[test]
+fn a_renamed_column_is_renamed_on_every_node_and_in_every_file() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    device.send("plant/1", r#"{"state":true,"n":1}"#);
+    load::seal(&mut device);
+    settle(&[&primary, &secondary]);
+    let body = r#"{"from":"state","to":"on"}"#;
+    let path = "/api/v1/tables/plant/rename-column";
+    let renamed = nodes[0].send(path, "application/json", body);
+    let renamed = renamed.expect("an answer");
+    assert_eq!(renamed.status, 200, "{}", renamed.json());
+    device.send("plant/1", r#"{"state":"ON","n":2}"#);
+    catch_up(&primary, &secondary);
+    for http in &nodes {
+        let rows = http.rows("SELECT n, \"on\", state FROM plant ORDER BY n");
+        let shown = [
+            &rows[0]["on"],
+            &rows[0]["state"],
+            &rows[1]["on"],
+            &rows[1]["state"],
+        ];
+        let expected = serde_json::json!([true, null, null, "ON"]);
+        assert!(
+            shown.into_iter().eq(expected.as_array().expect("a list")),
+            "{rows:?}"
+        );
+    }
+    let refused = nodes[1].send(path, "application/json", body);
+    let refused = refused.expect("an answer");
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "read_only")
+    );
+}
+
 const FRESH: i64 = 50;
 
 const MACHINE: &str = r#"

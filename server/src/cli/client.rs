@@ -161,6 +161,20 @@ impl Client {
             .map(drop)
     }
 
+    /// Gives a column of a table another name.
+    pub(crate) fn rename_column(
+        &self,
+        table: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "from": from, "to": to });
+        let path = format!("/api/v1/tables/{}/rename-column", escape(table));
+        let request = self.agent.post(self.to(&path));
+        let request = request.content_type("application/json");
+        self.answer(request.send(body.to_string())).map(drop)
+    }
+
     /// Answers of one SQL statement in `format`.
     pub(crate) fn sql(&self, sql: &str, format: &str) -> Result<Answer, ClientError> {
         let body = serde_json::json!({ "q": sql, "format": format }).to_string();

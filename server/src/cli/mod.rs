@@ -2,13 +2,13 @@
 //! does, only which there are.
 
 mod against;
+mod alter;
 mod certs;
 mod check_conf;
 mod client;
 mod compare;
 mod dump;
 mod exit;
-mod expire;
 mod forget;
 mod quickstart;
 mod repair;
@@ -62,8 +62,9 @@ enum Command {
     Repair(RepairArgs),
     /// Strike a secondary that is gone off the list of those that a node has seen
     Forget(ForgetArgs),
-    /// Let a table's rows go that are older than its retention, although the clock has jumped
-    Expire(ExpireArgs),
+    /// What an operator does about one table
+    #[command(subcommand)]
+    Table(TableCommand),
     /// Print the rows of segment files, such as those kept aside under data/diverged
     Dump(DumpArgs),
 }
@@ -173,14 +174,26 @@ struct ForgetArgs {
     name: String,
 }
 
-#[derive(Debug, Args)]
-struct ExpireArgs {
-    /// The primary
-    #[arg(long, default_value = DEFAULT_URL)]
-    url: String,
-    /// The table, as `headwater status` names it
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    table: String,
+#[derive(Debug, Subcommand)]
+enum TableCommand {
+    /// Give a column another name, so that rows may use the old one for something else
+    RenameColumn {
+        table: String,
+        from: String,
+        to: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
+    /// Let its rows go that are older than its retention, although the clock has jumped
+    Expire {
+        /// The table, as `headwater status` names it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        table: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -236,7 +249,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             judged(|| repair::run(&args.data_dir, means))
         }
         Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
-        Command::Expire(args) => quietly(|| expire::run(&args.url, &args.table)),
+        Command::Table(TableCommand::Expire { table, url }) => {
+            quietly(|| alter::expire(&url, &table))
+        }
+        Command::Table(TableCommand::RenameColumn {
+            table,
+            from,
+            to,
+            url,
+        }) => quietly(|| alter::rename_column(&url, &table, &from, &to)),
         Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),
     }
 }
@@ -283,6 +304,8 @@ mod tests {
         assert!(parse("headwater forget").is_err());
         // An empty name.
         assert!(parse("headwater forget ").is_err());
+        assert!(parse("headwater table rename-column plant site place --url http://a").is_ok());
+        assert!(parse("headwater table rename-column plant site").is_err());
         assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
         assert!(parse("headwater dump").is_err());
     }

@@ -268,6 +268,7 @@ fn ingest(error: &IntakeError) -> (StatusCode, &'static str) {
         | IntakeError::Refused(Refusal::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
         }
+        IntakeError::Refused(Refusal::Unknown { .. }) => (StatusCode::NOT_FOUND, "not_found"),
         IntakeError::Payload(_) => (StatusCode::BAD_REQUEST, "payload"),
         IntakeError::Refused(_) | IntakeError::Misfit { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, "schema")

@@ -159,6 +159,10 @@ fn router(app: Arc<App>) -> Router {
             delete(secondaries::forget),
         )
         .route("/api/v1/tables/{table}/expire", post(tables::expire))
+        .route(
+            "/api/v1/tables/{table}/rename-column",
+            post(tables::rename_column),
+        )
         .route("/health", get(health::alive))
         .route("/health/primary", get(health::primary))
         .route("/health/secondary", get(health::secondary))

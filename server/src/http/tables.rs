@@ -1,16 +1,51 @@
-//! `/api/v1/tables/{table}/expire`: somebody's word that the old rows of a table may go although the
-//! clock has jumped. Owns what each outcome is to a client; must never decide about a row.
+//! `/api/v1/tables/{table}/...`: what an operator does about a table that is there. Owns the shapes of
+//! requests and answers; must never answer before the log has it, nor decide about a row.
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::app::App;
 use super::error::{ApiError, Failure};
+use super::headers;
 
-/// Lets the cut of a table be made, which waits.
+/// Another name for a column.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenameColumn {
+    from: String,
+    to: String,
+}
+
+/// Gives a column another name.
+pub(crate) async fn rename_column(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    names: Result<Json<RenameColumn>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let Json(RenameColumn { from, to }) =
+        names.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let lsn = intake
+        .rename_column(&table, &from, &to)
+        .await
+        .map_err(ApiError::from)?;
+    tracing::info!(%table, %from, %to, "a column has another name");
+    let mut response = Json(json!({ "lsn": lsn.0 })).into_response();
+    if let Some(log) = app.node.log() {
+        headers::set_position(response.headers_mut(), lsn, log.epoch());
+    }
+    Ok(response)
+}
+
+/// Lets the cut of a table be made, which waits because the clock has jumped.
 pub(crate) async fn expire(
     State(app): State<Arc<App>>,
     table: Result<Path<String>, PathRejection>,

@@ -95,7 +95,7 @@ mod tests {
             "retention of 30 days",
             "step of 40 days",
             "run for 24 h",
-            "headwater expire \"plant\"",
+            "headwater table expire \"plant\"",
         ] {
             assert!(text.contains(part), "{text}");
         }

@@ -66,7 +66,7 @@ pub enum Refusal {
     },
     #[error(
         "column {column:?} of table {table:?} holds {holds}, which floats would round, so it stays \
-         a column of integers: {value} is none of 64 bits; send it under another name"
+         a column of integers: {value} is no integer of 64 bits; send it under another name"
     )]
     NotWhole {
         table: String,
@@ -95,7 +95,8 @@ pub enum Refusal {
     },
     #[error(
         "column {column:?} of table {table:?} is a field that holds {holds}, and the rows have it as \
-         a tag, whose text only a text field takes: send it as a field, or under another name"
+         a tag, whose text only a text field takes: send it as a field, or under another name; \
+         `headwater table rename-column` frees the name"
     )]
     TagForField {
         table: String,

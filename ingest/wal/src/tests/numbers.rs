@@ -297,7 +297,10 @@ fn refusals_of_numbers_name_column_table_and_value() {
         ),
         (
             vec![vec![Int(ID)], vec![Float(1e19)]],
-            ["beyond 2^53", "10000000000000000000 is none of 64 bits"],
+            [
+                "beyond 2^53",
+                "10000000000000000000 is no integer of 64 bits",
+            ],
         ),
     ] {
         let dir = tempfile::tempdir().expect("dir");

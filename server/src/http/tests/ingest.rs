@@ -224,3 +224,59 @@ async fn a_secondary_takes_no_rows_and_names_its_primary() {
         assert_eq!(answer.body["primary"], "primary.example:7441", "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_column_that_is_in_the_way_gets_another_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, paths) = primary(dir.path());
+    let tagged = "/api/v1/ingest/plant?tags=site";
+    let json = r#"{"site": 7, "v": 1, "ts": 1}"#;
+    assert_eq!(send(&paths, "/api/v1/ingest/plant", json).await.status, 200);
+    let refused = send(&paths, tagged, r#"{"site": "a", "v": 2, "ts": 2}"#).await;
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (422, &json!("schema"))
+    );
+    let reason = refused.body["error"].to_string();
+    assert!(
+        reason.contains("is a field that holds an integer"),
+        "{reason}"
+    );
+
+    let change = |path: &'static str, body: &'static str| {
+        let paths = paths.clone();
+        let headers = [("content-type", "application/json")];
+        async move { post(&paths, path, &headers, body.as_bytes()).await }
+    };
+    let body = r#"{"from": "site", "to": "site_number"}"#;
+    let renamed = change("/api/v1/tables/plant/rename-column", body).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.body);
+    let json = r#"{"site": "a", "v": 2, "ts": 2}"#;
+    let answer = send(&paths, tagged, json).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let lsn = answer.body["lsn"].to_string();
+    let sql = "SELECT v, site, site_number FROM plant ORDER BY v";
+    let expected = json!([
+        {"v": 1, "site": null, "site_number": 7},
+        {"v": 2, "site": "a", "site_number": null},
+    ]);
+    assert_eq!(rows(&paths, sql, &lsn).await, expected);
+
+    for (path, body, status, code) in [
+        ("/api/v1/tables/none/rename-column", body, 404, "not_found"),
+        (
+            "/api/v1/tables/plant/rename-column",
+            r#"{"from": "v", "to": "site"}"#,
+            422,
+            "schema",
+        ),
+        ("/api/v1/tables/plant/rename-column", r#"{"drop": 1}"#, 400, "parameter"),
+    ] {
+        let refused = change(path, body).await;
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (status, &json!(code))
+        );
+    }
+    committer.stop().expect("stops");
+}
