@@ -270,7 +270,12 @@ async fn a_column_that_is_in_the_way_gets_another_name() {
             422,
             "schema",
         ),
-        ("/api/v1/tables/plant/rename-column", r#"{"drop": 1}"#, 400, "parameter"),
+        (
+            "/api/v1/tables/plant/rename-column",
+            r#"{"drop": 1}"#,
+            400,
+            "parameter",
+        ),
     ] {
         let refused = change(path, body).await;
         assert_eq!(
