@@ -177,7 +177,7 @@ answers "$PRIMARY" "SELECT count(*), sum(n), count(DISTINCT topic) FROM plant" 3
     die "the primary itself does not hold what it acknowledged"
 
 say "what cannot be stored is kept aside, what is too large ends only its connection"
-pub -t plant/a/d1 -m 'no json at all'
+pub -t plant/a/d1 -m '{"n": '
 within 30 answers "$SECONDARY" 'SELECT count(*) FROM system.dead_letters' 1
 head -c 10485760 /dev/zero | pub -t plant/a/d1 -s || true
 pub -t plant/a/d1 -m '{"n": 3001, "value": 0.25}'

@@ -20,12 +20,12 @@ type Meant = (i64, Vec<Option<Value<'static>>>);
 
 /// A log that keeps what it is handed, as text that tells all values apart.
 #[derive(Default)]
-struct Kept {
+struct Captured {
     schema: Option<Arc<TableSchema>>,
     rows: Vec<(i64, Vec<String>)>,
 }
 
-impl AppendRows for Kept {
+impl AppendRows for Captured {
     fn append(&mut self, _: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
         self.rows.extend(rows.iter().map(|row| told(row)));
         Ok(GroupId(1))
@@ -291,9 +291,9 @@ fn the_same_values_by_every_way_in_are_the_same_values_in_the_log() {
         let expected = batch.expected();
         for (text, target) in ways {
             let (bytes, encoding) = sent(&mut random, &text);
-            let mut log = Kept {
+            let mut log = Captured {
                 schema: has_schema.then(|| Arc::clone(&batch.schema)),
-                ..Kept::default()
+                ..Captured::default()
             };
             let read = unpack::text(&bytes, encoding, 1 << 20).expect(&text);
             append_body(&target, Unit::Auto, &read, 0, &mut log).expect(&text);

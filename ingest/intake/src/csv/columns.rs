@@ -117,7 +117,7 @@ impl Kind {
             (Self::Bool | Self::Held(ColumnType::Bool), Shape::Bool) => {
                 Ok(Some(Value::Bool(text.eq_ignore_ascii_case("true"))))
             }
-            (Self::Number | Self::Held(ColumnType::Int | ColumnType::Float), Shape::Number) => {
+            (kind, Shape::Number) if kind.is_number() => {
                 number::value(text).map(Some).map_err(|why| {
                     format!("{why}: name the column in `tags`, or declare it as text, to keep it")
                 })
@@ -126,9 +126,7 @@ impl Kind {
             (Self::Held(ColumnType::Float), Shape::Name) if is_scaled(text) => {
                 number::float(text).map(Value::Float).map(Some)
             }
-            (Self::Held(ColumnType::Int | ColumnType::Float), Shape::Name)
-                if text.starts_with('+') && !text.starts_with("+0") =>
-            {
+            (kind, Shape::Name) if kind.is_number() && is_plus(text) => {
                 number::value(text).map(Some)
             }
             (kind, _) => {
@@ -137,6 +135,16 @@ impl Kind {
                 Err(format!(
                     "the cell is {shown:?}, and the column holds {holds}{hint}"
                 ))
+            }
+        }
+    }
+
+    fn is_number(self) -> bool {
+        match self {
+            Self::Number => true,
+            Self::Text | Self::Bool => false,
+            Self::Held(kind) => {
+                !matches!(kind, ColumnType::Bool | ColumnType::Text | ColumnType::Time)
             }
         }
     }
@@ -161,6 +169,11 @@ fn hint(text: &str) -> Option<&'static str> {
     let nothing = ["nan", "null", "none", "na", "n/a", "-"];
     let is_nothing = nothing.iter().any(|word| text.eq_ignore_ascii_case(word));
     is_nothing.then_some(": leave it empty where there is no value")
+}
+
+/// Whether only a plus says that it may be a name.
+fn is_plus(decimal: &str) -> bool {
+    decimal.starts_with('+') && !decimal.starts_with("+0")
 }
 
 fn is_scaled(decimal: &str) -> bool {
