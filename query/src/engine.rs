@@ -19,6 +19,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     SendableRecordBatchStream, SessionState, SessionStateBuilder, SessionStateDefaults,
 };
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
@@ -29,13 +30,15 @@ use crate::bounds::rule::{BoundFunctions, Functions};
 use crate::catalog::{CATALOG, PUBLIC};
 use crate::config::Config;
 use crate::encode::Encoder;
-use crate::encode::format::Format;
+use crate::encode::format::Output;
 use crate::error::QueryError;
 use crate::node::Node;
 use crate::params::Params;
 use crate::pump::{self, Sink, Transfer};
 use crate::statement::{Core, Statement};
 use crate::stats::QueryStats;
+use crate::version::Version;
+use crate::zone::{LocalTimes, TimeZone};
 
 /// SQL over the log of one node, on threads of its own.
 pub struct Engine {
@@ -73,6 +76,7 @@ impl Engine {
             params,
             as_of: None,
             timeout: None,
+            time_zone: None,
         };
         let mut transfer = self.start(statement, Batches);
         let head = transfer.head().await?;
@@ -85,8 +89,10 @@ impl Engine {
 
     /// Answers one statement as the bytes of a format. Dropping the transfer stops the query.
     #[must_use]
-    pub fn encoded(&self, statement: Statement, format: Format) -> Transfer<Bytes> {
-        self.start(statement, Encoder::new(format))
+    pub fn encoded(&self, statement: Statement, output: Output) -> Transfer<Bytes> {
+        let zone = statement.time_zone.as_ref().map(TimeZone::name);
+        let encoder = Encoder::new(output, zone);
+        self.start(statement, encoder)
     }
 
     /// The time a query that asks for `requested` gets.
@@ -129,7 +135,6 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
     let mut options = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true)
         .with_target_partitions(config.threads.max(1));
     // Times without a zone are UTC, like those of the tables.
     options.options_mut().execution.time_zone = Some("+00:00".to_owned());
@@ -138,7 +143,12 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
     let aggregates = SessionStateDefaults::default_aggregate_functions();
     let bounds = Functions::of(&scalars, &aggregates, &environment.memory_pool);
     let bounds = Arc::new(bounds);
-    let scalars = scalars.into_iter().map(|made| bounds.scalar(made));
+    let version = Arc::new(ScalarUDF::new_from_impl(Version::new()));
+    let scalars = scalars
+        .into_iter()
+        .filter(|made| made.name() != version.name());
+    let scalars = scalars.map(|made| bounds.scalar(made));
+    let scalars = scalars.chain([Arc::clone(&version)]);
     let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
     let state = SessionStateBuilder::new()
         .with_config(options)
@@ -147,6 +157,7 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_scalar_functions(scalars.collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregates.collect())
+        .with_analyzer_rule(Arc::new(LocalTimes))
         .with_analyzer_rule(Arc::new(BoundFunctions(Arc::clone(&bounds))))
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())

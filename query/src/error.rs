@@ -105,11 +105,11 @@ impl QueryError {
         match root {
             DataFusionError::SQL(parser, _) => Self::from_parser(parser, sql),
             DataFusionError::Plan(message) | DataFusionError::Configuration(message) => {
-                Self::Plan(message.clone())
+                Self::Plan(for_clients(message))
             }
-            DataFusionError::SchemaError(schema, _) => Self::Plan(schema.to_string()),
-            DataFusionError::NotImplemented(message) => Self::NotSupported(message.clone()),
-            DataFusionError::Execution(message) => Self::Execution(message.clone()),
+            DataFusionError::SchemaError(schema, _) => Self::Plan(for_clients(&schema.to_string())),
+            DataFusionError::NotImplemented(message) => Self::NotSupported(for_clients(message)),
+            DataFusionError::Execution(message) => Self::Execution(for_clients(message)),
             DataFusionError::ArrowError(arrow, _) => Self::from_arrow(arrow),
             DataFusionError::ResourcesExhausted(message) => Self::Memory(message.clone()),
             DataFusionError::External(external) => Self::from_external(external.as_ref()),
@@ -157,6 +157,26 @@ impl From<QueryError> for DataFusionError {
     }
 }
 
+/// A message without advice that only whoever builds the engine can follow.
+fn for_clients(message: &str) -> String {
+    let message = message.replace(SETTING_ADVICE, "");
+    // The engine's own notation of an expression is cut off: `Cast(Cast { expr: Alias(...`.
+    let Some(inside) = message.find(" { ") else {
+        return message;
+    };
+    let (before, after) = message.split_at(inside);
+    let name = before.rsplit(['(', ' ', ':']).next().unwrap_or_default();
+    let field = after.trim_start_matches([' ', '{']).split(':').next();
+    let is_name = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    if !name.starts_with(|c: char| c.is_ascii_uppercase()) || !field.is_some_and(is_name) {
+        return message;
+    }
+    let told = before.rsplit_once(' ').map_or("", |(told, _)| told);
+    format!("{told} ...")
+}
+
 /// Why there is no answer as of `lsn`.
 pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
     match refused {
@@ -175,6 +195,9 @@ pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
 pub(crate) fn storage(error: wal::WalError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
+
+const SETTING_ADVICE: &str =
+    " or disable the datafusion.sql_parser.enable_ident_normalization configuration";
 
 #[cfg(test)]
 mod tests {
@@ -226,5 +249,16 @@ mod tests {
             QueryError::from_datafusion(&divide, ""),
             QueryError::Execution(_)
         ));
+    }
+
+    #[test]
+    fn messages_are_for_clients_and_not_for_the_engines_builders() {
+        let text = format!("Names are folded{SETTING_ADVICE}.");
+        assert_eq!(for_clients(&text), "Names are folded.");
+        let text = "Unsupported LIMIT: Some(Cast(Cast { expr: Alias(Alias { x: 1";
+        assert_eq!(for_clients(text), "Unsupported LIMIT: ...");
+        for plain in ["no such { thing: x }", "JSON {\"a\": 1}", "Invalid { 7 }"] {
+            assert_eq!(for_clients(plain), plain);
+        }
     }
 }

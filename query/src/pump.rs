@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wal::{Boundary, Epoch};
 
 use crate::admit::Admitted;
+use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::statement::{Answer, Core, Statement};
 
@@ -31,6 +32,10 @@ pub(crate) trait Sink: Send + 'static {
     fn push(&mut self, batch: RecordBatch) -> Result<Option<Self::Item>, QueryError>;
     /// Called once, after all rows.
     fn finish(&mut self) -> Result<Option<Self::Item>, QueryError>;
+    /// How the bytes are coded; known once there is an item.
+    fn coding(&self) -> Option<Coding> {
+        None
+    }
     /// True when no further rows would change the result.
     fn is_full(&self) -> bool {
         false
@@ -49,6 +54,10 @@ pub struct Head {
     pub epoch: Epoch,
     /// How far the node was behind when the snapshot was taken.
     pub lag_ms: Option<u64>,
+    /// How its bytes are coded.
+    pub coding: Option<Coding>,
+    /// What may surprise whoever asked.
+    pub notices: Vec<String>,
 }
 
 /// One step of an answer: a head, then items, then the end; or a failure at any point.
@@ -148,17 +157,20 @@ async fn transfer<S: Sink>(
     // Boxed: planning makes a large future, and this one is held for the whole query.
     let Answer {
         mut rows,
+        schema,
+        notices,
         snapshot,
         lag_ms,
         _constants,
     } = Box::pin(core.open(asked)).await?;
-    let schema = rows.schema();
     sink.start(&schema)?;
     let mut head = Some(Head {
         schema,
         end: snapshot.end(),
         epoch: snapshot.epoch(),
         lag_ms,
+        coding: None,
+        notices,
     });
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &asked.sql))?;
@@ -166,7 +178,7 @@ async fn transfer<S: Sink>(
         for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
             let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
             if let Some(item) = sink.push(piece)? {
-                send_head(events, &mut head, admitted).await?;
+                send_head(events, &mut head, sink.coding(), admitted).await?;
                 send(events, Event::Item(item), admitted).await?;
             }
         }
@@ -175,7 +187,7 @@ async fn transfer<S: Sink>(
         }
     }
     let last = sink.finish()?;
-    send_head(events, &mut head, admitted).await?;
+    send_head(events, &mut head, sink.coding(), admitted).await?;
     if let Some(item) = last {
         send(events, Event::Item(item), admitted).await?;
     }
@@ -185,10 +197,14 @@ async fn transfer<S: Sink>(
 async fn send_head<T>(
     events: &mpsc::Sender<Event<T>>,
     head: &mut Option<Head>,
+    coding: Option<Coding>,
     admitted: &mut Admitted,
 ) -> Result<(), QueryError> {
     match head.take() {
-        Some(head) => send(events, Event::Head(head), admitted).await,
+        Some(head) => {
+            let head = Head { coding, ..head };
+            send(events, Event::Head(head), admitted).await
+        }
         None => Ok(()),
     }
 }

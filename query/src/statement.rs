@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -19,11 +20,13 @@ use crate::bounds::literals;
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
-use crate::guard;
 use crate::names;
 use crate::node::Node;
 use crate::params::Params;
+use crate::prepare::{self, Prepared};
+use crate::shadow::Shadow;
 use crate::stats::{Counters, QueryStats};
+use crate::zone::TimeZone;
 
 /// One statement to answer.
 #[derive(Debug, Clone)]
@@ -36,11 +39,17 @@ pub struct Statement {
     pub as_of: Option<Lsn>,
     /// May only shorten the configured timeout.
     pub timeout: Option<Duration>,
+    /// Where its days begin; UTC without.
+    pub time_zone: Option<TimeZone>,
 }
 
 /// The rows of a statement, and the snapshot they are of.
 pub(crate) struct Answer {
     pub(crate) rows: SendableRecordBatchStream,
+    /// Their columns, by the names that the answer has for them.
+    pub(crate) schema: SchemaRef,
+    /// What may surprise whoever asked.
+    pub(crate) notices: Vec<String>,
     pub(crate) snapshot: Arc<Snapshot>,
     /// How far the node was behind when the snapshot was taken.
     pub(crate) lag_ms: Option<u64>,
@@ -88,7 +97,6 @@ impl Core {
 
     /// Plans a statement over one snapshot and starts it.
     pub(crate) async fn open(&self, asked: &Statement) -> Result<Answer, QueryError> {
-        guard::inspect(&asked.sql)?;
         let log = self.node.log().ok_or(QueryError::NoLog)?;
         // Before the snapshot, which may be fresher than that, never staler.
         let lag_ms = self.node.lag_ms();
@@ -100,21 +108,57 @@ impl Core {
             running: self.admission.running(),
             counters: Arc::clone(&self.counters),
         })));
-        state.mark_start_execution();
         let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
-        let plan = logical_plan(&state, asked).await?;
+        if let Some(zone) = &asked.time_zone {
+            zone.enter(&mut state).map_err(translate)?;
+        }
+        state.mark_start_execution();
+        let prepared = prepare::prepare(&state, &asked.sql)?;
+        let names = prepared.names.clone();
+        let notices = notices(&state, &prepared.shadows).await;
+        let plan = logical_plan(&state, prepared, asked).await?;
         let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
         let constants = literals::reserve(&plan, batch_rows, task.memory_pool());
         let constants = constants.map_err(translate)?;
         let rows = execute_stream(plan, task).map_err(translate)?;
+        let schema = rows.schema();
         Ok(Answer {
             rows,
+            schema: names.map_or_else(|| SchemaRef::clone(&schema), |names| names.apply(&schema)),
+            notices,
             snapshot,
             lag_ms,
             _constants: constants,
         })
+    }
+}
+
+/// What `shadows` really hide.
+async fn notices(state: &SessionState, shadows: &[Shadow]) -> Vec<String> {
+    let mut notices = Vec::new();
+    for shadow in shadows {
+        let mut hidden = shadow.tables.is_empty();
+        for table in &shadow.tables {
+            hidden |= has_column(state, table, &shadow.alias).await;
+        }
+        if hidden {
+            notices.push(shadow.notice());
+        }
+    }
+    notices
+}
+
+async fn has_column(state: &SessionState, table: &str, column: &str) -> bool {
+    let resolved = TableReference::from(table).resolve(CATALOG, PUBLIC);
+    let name = resolved.table.to_string();
+    let Ok(schema) = state.schema_for_ref(resolved) else {
+        return false;
+    };
+    match schema.table(&name).await {
+        Ok(Some(table)) => table.schema().column_with_name(column).is_some(),
+        _ => false,
     }
 }
 
@@ -128,13 +172,20 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
     }
 }
 
-async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<LogicalPlan, QueryError> {
+async fn logical_plan(
+    state: &SessionState,
+    prepared: Prepared,
+    asked: &Statement,
+) -> Result<LogicalPlan, QueryError> {
     let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
-    let dialect = state.config_options().sql_parser.dialect;
-    let statement = state
-        .sql_to_statement(&asked.sql, &dialect)
-        .map_err(translate)?;
-    guard::check(&statement)?;
+    let Prepared {
+        statement, table, ..
+    } = prepared;
+    if let Some(table) = table
+        && let Some(error) = unknown_table(state, &[TableReference::from(table)])
+    {
+        return Err(error);
+    }
     let tables = state
         .resolve_table_references(&statement)
         .map_err(translate)?;

@@ -245,3 +245,30 @@ fn a_query_whose_client_goes_away_is_cancelled() {
         }
     });
 }
+
+#[test]
+fn readers_that_stop_reading_keep_nobody_waiting() {
+    let pair = pair(3);
+    let http = Http::of(&pair.secondary);
+    let sql = "SELECT+value+FROM+generate_series(1,100000000000)";
+    let request = format!("GET /api/v3/query_sql?format=csv&q={sql} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let unread: Vec<TcpStream> = (0..12)
+        .map(|_| {
+            let stream = TcpStream::connect(pair.secondary.address("http"));
+            let mut stream = stream.expect("connects");
+            stream.write_all(request.as_bytes()).expect("sends");
+            stream.read_exact(&mut [0; 1000]).expect("an answer begins");
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        let answer = http.query("SELECT count(*) AS n FROM plant", &[]);
+        assert_eq!((answer.status, answer.json()), (200, json!([{"n": 3}])));
+    }
+    let paused = "SELECT count(*) FROM system.queries WHERE state = 'paused'";
+    tests::eventually("slots are given back", || match http.number(paused) {
+        0 => Err(0),
+        _ => Ok(()),
+    });
+    drop(unread);
+}

@@ -1,6 +1,7 @@
 //! The names that SQL sees: catalog `headwater` with the schemas `public` and `system`, over one
-//! snapshot. Owns how a name finds its table; must never look at another snapshot half-way.
+//! snapshot, and what `information_schema` tells of them. Owns how a name finds its table; must never look at another snapshot half-way.
 
+mod information;
 mod system;
 mod table;
 mod view;
@@ -12,6 +13,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::error::{DataFusionError, Result};
 use wal::TableSchema;
 
+use information::{INFORMATION_SCHEMA, InformationSchema};
 use table::LogTable;
 pub(crate) use view::View;
 
@@ -56,13 +58,22 @@ struct Schemas {
 
 impl CatalogProvider for Schemas {
     fn schema_names(&self) -> Vec<String> {
-        vec![PUBLIC.to_owned(), SYSTEM.to_owned()]
+        [PUBLIC, SYSTEM, INFORMATION_SCHEMA]
+            .map(str::to_owned)
+            .into()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
             PUBLIC => Some(Arc::<PublicSchema>::clone(&self.public)),
             SYSTEM => Some(Arc::<SystemSchema>::clone(&self.system)),
+            INFORMATION_SCHEMA => Some(Arc::new(InformationSchema::new(
+                CATALOG,
+                vec![
+                    (PUBLIC, Arc::<PublicSchema>::clone(&self.public)),
+                    (SYSTEM, Arc::<SystemSchema>::clone(&self.system)),
+                ],
+            ))),
             _ => None,
         }
     }

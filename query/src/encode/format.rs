@@ -1,14 +1,19 @@
-//! The formats a result can take. Owns their names and media types, and the schema that leaves:
-//! unique column names, times in UTC, strings in a layout every Arrow reader knows. Must never
-//! change a value.
+//! The formats an answer can take. Owns their names and media types; must never know how one is
+//! written.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use crate::coding::Coding;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Output {
+    pub format: Format,
+    /// How its bytes may be coded, where there are enough of them.
+    pub coding: Option<Coding>,
+    /// Whether JSON has integers beyond 2^53 - 1 as texts.
+    pub big_integers_as_text: bool,
+    /// Whether times are those of the statement's time zone, rather than UTC.
+    pub local_times: bool,
+}
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,48 +31,35 @@ pub enum Format {
     Parquet,
     /// A table for people, cut at a number of rows.
     Pretty,
+    /// Names and types of the columns, then an array for each row.
+    JsonColumns,
 }
 
 impl Format {
-    /// The format called `name` in a request.
+    /// The format called `name` in a request, by any of its names or its media type.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        FORMATS
-            .iter()
-            .find(|(known, _, _)| *known == name)
-            .map(|(_, _, format)| *format)
+        let name = name.trim().to_ascii_lowercase();
+        let alias = ALIASES.iter().find(|(known, _)| *known == name);
+        let media = || MEDIA_TYPES.iter().find(|(known, _)| *known == name);
+        alias.or_else(media).map(|(_, format)| *format)
     }
 
-    /// Names that a request may use.
+    /// Names that a request may use, one for each format.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        FORMATS.iter().map(|(name, _, _)| *name)
+        NAMES.iter().copied()
     }
 
-    /// The first format that an `Accept` header asks for by name.
-    #[must_use]
-    pub fn from_accept(accept: &str) -> Option<Self> {
-        accept.split(',').find_map(|choice| {
-            let media = choice
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase();
-            let known = FORMATS.iter().find(|(_, known, _)| *known == media);
-            known
-                .map(|(_, _, format)| *format)
-                .or(match media.as_str() {
-                    "application/x-ndjson" | "application/ndjson" => Some(Self::JsonLines),
-                    _ => None,
-                })
-        })
+    /// Every media type that a client may ask for, the most usual first.
+    pub fn media_types() -> impl Iterator<Item = (&'static str, Self)> {
+        MEDIA_TYPES.iter().copied()
     }
 
     /// Value of the `Content-Type` header.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json | Self::JsonColumns => "application/json",
             Self::JsonLines => "application/jsonl",
             Self::Csv => "text/csv; charset=utf-8",
             Self::Arrow => "application/vnd.apache.arrow.stream",
@@ -77,139 +69,75 @@ impl Format {
     }
 
     /// Whether readers other than people and JSON parsers take the Arrow types as they are.
-    fn is_typed(self) -> bool {
+    pub(crate) fn is_typed(self) -> bool {
         matches!(self, Self::Arrow | Self::Parquet)
     }
-}
 
-/// The shape in which the rows of one result leave.
-#[derive(Debug)]
-pub(crate) struct Shape {
-    schema: SchemaRef,
-}
-
-impl Shape {
-    pub(crate) fn new(schema: &Schema, format: Format) -> Self {
-        let mut taken = HashSet::new();
-        let fields: Vec<Field> = schema
-            .fields()
-            .iter()
-            .map(|field| {
-                let name = unique(field.name(), &mut taken);
-                // Nullable, since planners are not strict about nulls in what they compute.
-                Field::new(name, outgoing(field.data_type(), format), true)
-            })
-            .collect();
-        Self {
-            schema: Arc::new(Schema::new(fields)),
-        }
-    }
-
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    pub(crate) fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let columns = batch
-            .columns()
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(column, field)| convert(column, field.data_type()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+    /// Whether its bytes are compressed already.
+    pub(crate) fn is_compressed(self) -> bool {
+        self == Self::Parquet
     }
 }
 
-fn convert(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-    if column.data_type() == wanted {
-        Ok(Arc::clone(column))
-    } else {
-        cast(column, wanted)
-    }
-}
+const NAMES: [&str; 7] = [
+    "json",
+    "jsonl",
+    "csv",
+    "arrow",
+    "parquet",
+    "pretty",
+    "json_columns",
+];
 
-fn outgoing(data_type: &DataType, format: Format) -> DataType {
-    match data_type {
-        // The engine computes in UTC throughout, so a time without a zone is one in UTC.
-        DataType::Timestamp(unit, None) => DataType::Timestamp(*unit, Some("+00:00".into())),
-        DataType::Utf8View if format.is_typed() => DataType::Utf8,
-        DataType::BinaryView if format.is_typed() => DataType::Binary,
-        other => other.clone(),
-    }
-}
+const ALIASES: &[(&str, Format)] = &[
+    ("json", Format::Json),
+    ("jsonl", Format::JsonLines),
+    ("ndjson", Format::JsonLines),
+    ("jsonlines", Format::JsonLines),
+    ("json_lines", Format::JsonLines),
+    ("csv", Format::Csv),
+    ("arrow", Format::Arrow),
+    ("arrow_stream", Format::Arrow),
+    ("arrow-stream", Format::Arrow),
+    ("ipc", Format::Arrow),
+    ("parquet", Format::Parquet),
+    ("pretty", Format::Pretty),
+    ("table", Format::Pretty),
+    ("text", Format::Pretty),
+    ("json_columns", Format::JsonColumns),
+    ("json-columns", Format::JsonColumns),
+];
 
-/// `name`, or `name_2`, `name_3` … where a join gives two columns the same name.
-fn unique(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while !taken.insert(candidate.clone()) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    candidate
-}
-
-/// Name, media type, format.
-const FORMATS: &[(&str, &str, Format)] = &[
-    ("json", "application/json", Format::Json),
-    ("jsonl", "application/jsonl", Format::JsonLines),
-    ("csv", "text/csv", Format::Csv),
-    (
-        "arrow",
-        "application/vnd.apache.arrow.stream",
-        Format::Arrow,
-    ),
-    ("parquet", "application/vnd.apache.parquet", Format::Parquet),
-    ("pretty", "text/plain", Format::Pretty),
+const MEDIA_TYPES: &[(&str, Format)] = &[
+    ("application/json", Format::Json),
+    ("application/jsonl", Format::JsonLines),
+    ("application/x-ndjson", Format::JsonLines),
+    ("application/ndjson", Format::JsonLines),
+    ("application/json-lines", Format::JsonLines),
+    ("text/csv", Format::Csv),
+    ("application/vnd.apache.arrow.stream", Format::Arrow),
+    ("application/vnd.apache.parquet", Format::Parquet),
+    ("text/plain", Format::Pretty),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::TimeUnit;
 
     #[test]
-    fn names_and_accept_headers() {
-        assert_eq!(Format::from_name("jsonl"), Some(Format::JsonLines));
-        assert_eq!(Format::from_name("xml"), None);
-        assert_eq!(
-            Format::from_accept("text/html, text/csv;q=0.9"),
-            Some(Format::Csv)
-        );
-        assert_eq!(
-            Format::from_accept("application/x-ndjson"),
-            Some(Format::JsonLines)
-        );
-        assert_eq!(Format::from_accept("Application/JSON"), Some(Format::Json));
-        assert_eq!(Format::from_accept("*/*"), None);
-        assert_eq!(Format::names().count(), 6);
-    }
-
-    #[test]
-    fn columns_are_unique_and_times_have_a_zone() {
-        let schema = Schema::new(vec![
-            Field::new("a", DataType::Timestamp(TimeUnit::Nanosecond, None), false),
-            Field::new("a", DataType::Utf8View, true),
-            Field::new("a_2", DataType::Int64, true),
-        ]);
-        let shape = Shape::new(&schema, Format::Arrow);
-        let names: Vec<&str> = shape
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| f.name().as_str())
-            .collect();
-        assert_eq!(names, ["a", "a_2", "a_2_2"]);
-        let types: Vec<&DataType> = shape
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| f.data_type())
-            .collect();
-        let zoned = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
-        assert_eq!(types, [&zoned, &DataType::Utf8, &DataType::Int64]);
-        let shape = Shape::new(&schema, Format::Json);
-        assert_eq!(shape.schema().field(1).data_type(), &DataType::Utf8View);
+    fn names_are_taken_in_any_case_and_by_what_others_call_them() {
+        for (name, expected) in [
+            ("jsonl", Some(Format::JsonLines)),
+            ("NDJSON", Some(Format::JsonLines)),
+            ("JSON", Some(Format::Json)),
+            (" Csv ", Some(Format::Csv)),
+            ("text/csv", Some(Format::Csv)),
+            ("json_columns", Some(Format::JsonColumns)),
+            ("xml", None),
+            ("", None),
+        ] {
+            assert_eq!(Format::from_name(name), expected, "{name}");
+        }
+        assert!(Format::names().all(|name| Format::from_name(name).is_some()));
     }
 }

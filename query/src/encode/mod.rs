@@ -1,10 +1,16 @@
 //! Rows to bytes, piece by piece. Owns one writer per format; must never hold a whole result,
 //! except the bounded table for people.
 
+mod columns;
+mod compress;
+mod csv;
 pub(crate) mod format;
+mod numbers;
+mod shape;
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
@@ -16,13 +22,23 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::pump::Sink;
-use format::{Format, Shape};
+use columns::ColumnsWriter;
+use compress::Compressor;
+use format::{Format, Output};
+use numbers::Numbers;
+use shape::{Shape, UTC};
 
 /// Encodes one result.
 pub(crate) struct Encoder {
-    format: Format,
+    output: Output,
+    /// Of the times that it writes.
+    zone: Arc<str>,
+    /// Whether the statement has no zone of its own.
+    naive_is_utc: bool,
+    compressor: Compressor,
     open: Option<Open>,
 }
 
@@ -35,8 +51,9 @@ enum Writer {
     Json(JsonWriter<Vec<u8>, JsonArray>),
     JsonLines(JsonWriter<Vec<u8>, LineDelimited>),
     Csv {
-        headed: bool,
+        header: Vec<u8>,
     },
+    Columns(ColumnsWriter),
     Arrow(Box<StreamWriter<Vec<u8>>>),
     Parquet(Box<ArrowWriter<Vec<u8>>>),
     Pretty {
@@ -47,8 +64,18 @@ enum Writer {
 }
 
 impl Encoder {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, open: None }
+    /// `zone` is the statement's.
+    pub(crate) fn new(output: Output, zone: Option<&str>) -> Self {
+        let naive_is_utc = zone.is_none();
+        let coding = output.coding.filter(|_| !output.format.is_compressed());
+        let zone = zone.filter(|_| output.local_times).unwrap_or(UTC);
+        Self {
+            output,
+            zone: zone.into(),
+            naive_is_utc,
+            compressor: Compressor::new(coding),
+            open: None,
+        }
     }
 
     fn open(&mut self) -> Result<&mut Open, QueryError> {
@@ -62,8 +89,8 @@ impl Sink for Encoder {
     type Item = Bytes;
 
     fn start(&mut self, schema: &SchemaRef) -> Result<(), QueryError> {
-        let shape = Shape::new(schema, self.format);
-        let writer = Writer::new(self.format, shape.schema())?;
+        let shape = Shape::new(schema, self.output.format, &self.zone, self.naive_is_utc);
+        let writer = Writer::new(self.output, shape.schema())?;
         self.open = Some(Open { shape, writer });
         Ok(())
     }
@@ -74,13 +101,19 @@ impl Sink for Encoder {
             .shape
             .apply(&batch)
             .map_err(|e| QueryError::from_arrow(&e))?;
-        open.writer.write(&batch).map(piece)
+        let bytes = open.writer.write(&batch)?;
+        self.compressor.push(bytes).map(piece)
     }
 
     fn finish(&mut self) -> Result<Option<Bytes>, QueryError> {
         let open = self.open()?;
         let schema = SchemaRef::clone(open.shape.schema());
-        open.writer.finish(schema).map(piece)
+        let bytes = open.writer.finish(schema)?;
+        self.compressor.finish(bytes).map(piece)
+    }
+
+    fn coding(&self) -> Option<Coding> {
+        self.compressor.coding()
     }
 
     fn is_full(&self) -> bool {
@@ -90,12 +123,26 @@ impl Sink for Encoder {
 }
 
 impl Writer {
-    fn new(format: Format, schema: &SchemaRef) -> Result<Self, QueryError> {
-        let json = || WriterBuilder::new().with_explicit_nulls(true);
+    fn new(output: Output, schema: &SchemaRef) -> Result<Self, QueryError> {
+        let format = output.format;
+        let numbers = Numbers {
+            big_as_text: output.big_integers_as_text,
+            special_as_text: format == Format::JsonColumns,
+        };
+        let json = || {
+            let builder = WriterBuilder::new().with_explicit_nulls(true);
+            match numbers.factory() {
+                Some(factory) => builder.with_encoder_factory(factory),
+                None => builder,
+            }
+        };
         Ok(match format {
             Format::Json => Self::Json(json().build(Vec::new())),
             Format::JsonLines => Self::JsonLines(json().build(Vec::new())),
-            Format::Csv => Self::Csv { headed: false },
+            Format::JsonColumns => Self::Columns(ColumnsWriter::new(numbers)),
+            Format::Csv => Self::Csv {
+                header: csv::header(schema)?,
+            },
             Format::Arrow => {
                 let writer = StreamWriter::try_new(Vec::new(), schema)
                     .map_err(|e| QueryError::from_arrow(&e))?;
@@ -128,10 +175,12 @@ impl Writer {
             Self::JsonLines(writer) => writer
                 .write(batch)
                 .map(|()| std::mem::take(writer.get_mut())),
-            Self::Csv { headed } => {
-                let header = !std::mem::replace(headed, true);
-                csv(batch, header)
-            }
+            Self::Csv { header } => csv::lines(batch).map(|lines| {
+                let mut bytes = std::mem::take(header);
+                bytes.extend(lines);
+                bytes
+            }),
+            Self::Columns(writer) => writer.rows(batch),
             Self::Arrow(writer) => writer
                 .write(batch)
                 .map(|()| std::mem::take(writer.get_mut())),
@@ -159,8 +208,9 @@ impl Writer {
                 bytes.push(b'\n');
                 bytes
             }),
-            Self::JsonLines(_) | Self::Csv { headed: true } => Ok(Vec::new()),
-            Self::Csv { headed: false } => csv(&RecordBatch::new_empty(schema), true),
+            Self::JsonLines(_) => Ok(Vec::new()),
+            Self::Csv { header } => Ok(std::mem::take(header)),
+            Self::Columns(writer) => Ok(writer.finish(&schema)),
             Self::Arrow(writer) => writer.finish().map(|()| std::mem::take(writer.get_mut())),
             Self::Parquet(writer) => {
                 writer.finish().map_err(|e| from_parquet(&e))?;
@@ -170,12 +220,6 @@ impl Writer {
         };
         written.map_err(|e| QueryError::from_arrow(&e))
     }
-}
-
-fn csv(batch: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = CsvBuilder::new().with_header(header).build(Vec::new());
-    writer.write(batch)?;
-    Ok(writer.into_inner())
 }
 
 fn pretty(
@@ -229,8 +273,16 @@ mod tests {
         RecordBatch::try_from_iter(columns).expect("a batch")
     }
 
+    fn encoder(format: Format) -> Encoder {
+        let output = Output {
+            format,
+            ..Output::default()
+        };
+        Encoder::new(output, None)
+    }
+
     fn encoded(format: Format, batches: &[RecordBatch], schema: &SchemaRef) -> Vec<u8> {
-        let mut encoder = Encoder::new(format);
+        let mut encoder = encoder(format);
         let mut bytes = Vec::new();
         encoder.start(schema).expect("a start");
         for batch in batches {
@@ -302,7 +354,7 @@ mod tests {
     #[test]
     fn tables_for_people_are_cut_and_say_so() {
         assert!(text(Format::Pretty, &[]).contains("| time | v | s |"));
-        let mut encoder = Encoder::new(Format::Pretty);
+        let mut encoder = encoder(Format::Pretty);
         encoder.start(&rows().schema()).expect("a start");
         for _ in 0..=PRETTY_ROWS / 2 {
             encoder.push(rows()).expect("rows");
@@ -320,11 +372,45 @@ mod tests {
             DataType::List(item),
             true,
         )]));
-        let mut encoder = Encoder::new(Format::Csv);
-        encoder.start(&schema).expect("a start");
-        let refused = encoder
-            .push(RecordBatch::new_empty(schema))
-            .expect_err("no lists in CSV");
+        let refused = encoder(Format::Csv).start(&schema);
+        let refused = refused.expect_err("no lists in CSV");
         assert!(matches!(refused, QueryError::Execution(_)));
+    }
+
+    #[test]
+    fn columns_are_named_and_typed_even_without_rows_and_special_numbers_told_apart() {
+        let head = r#"{"names":["time","v","s"],"types":["timestamp with time zone","double precision","text"],"rows":["#;
+        assert_eq!(text(Format::JsonColumns, &[]), format!("{head}]}}\n"));
+        let rows_ =
+            r#"["1970-01-01T00:00:00Z","NaN","a,\"b\""],["1970-01-01T00:00:01.500Z",null,null]"#;
+        let twice = format!("{head}{rows_},{rows_}]}}\n");
+        assert_eq!(text(Format::JsonColumns, &[rows(), rows()]), twice);
+    }
+
+    #[test]
+    fn big_integers_are_texts_and_times_local_where_that_was_asked_for() {
+        let zoned = TimestampNanosecondArray::from(vec![0, 0]).with_timezone("+00:00");
+        let big = arrow::array::Int64Array::from(vec![(1 << 53) - 1, i64::MIN]);
+        let floats = Float64Array::from(vec![f64::INFINITY, f64::NEG_INFINITY]);
+        let columns: [(&str, ArrayRef); 3] = [
+            ("time", Arc::new(zoned)),
+            ("n", Arc::new(big)),
+            ("f", Arc::new(floats)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let output = Output {
+            format: Format::JsonLines,
+            coding: None,
+            big_integers_as_text: true,
+            local_times: true,
+        };
+        let mut encoder = Encoder::new(output, Some("Asia/Kolkata"));
+        encoder.start(&batch.schema()).expect("a start");
+        let bytes = encoder.push(batch).expect("rows").expect("bytes");
+        assert_eq!(
+            String::from_utf8_lossy(&bytes),
+            "{\"time\":\"1970-01-01T05:30:00+05:30\",\"n\":9007199254740991,\"f\":null}\n\
+             {\"time\":\"1970-01-01T05:30:00+05:30\",\"n\":\"-9223372036854775808\",\"f\":null}\n"
+        );
     }
 }

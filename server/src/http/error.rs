@@ -25,6 +25,9 @@ pub(crate) enum ApiError {
     Parameter(String),
     #[error("not supported: {0}")]
     NotSupported(String),
+    /// The client takes none of the formats there are.
+    #[error("{0}")]
+    NotAcceptable(String),
     #[error("there is nothing at {0}")]
     UnknownPath(String),
     /// The path exists, the method does not.
@@ -215,6 +218,7 @@ fn kind(error: &ApiError) -> (StatusCode, &'static str) {
         ApiError::Ingest(error) => ingest(error),
         ApiError::Parameter(_) => (StatusCode::BAD_REQUEST, "parameter"),
         ApiError::NotSupported(_) => (StatusCode::BAD_REQUEST, "not_supported"),
+        ApiError::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),
         ApiError::PartialWrite(_) => (StatusCode::BAD_REQUEST, "partial_write"),
         ApiError::NotPrimary => (StatusCode::FORBIDDEN, "read_only"),
         ApiError::UnknownPath(_) => (StatusCode::NOT_FOUND, "path"),

@@ -94,6 +94,21 @@ pub(crate) fn set_lag(headers: &mut HeaderMap, lag_ms: Option<u64>) {
     headers.insert(LAG_MS, lag_ms.map_or(unknown, HeaderValue::from));
 }
 
+/// Tells what may surprise whoever asked.
+pub(crate) fn add_notice(headers: &mut HeaderMap, notice: &str) {
+    let plain = |c: char| {
+        if c.is_ascii() && !c.is_ascii_control() {
+            c
+        } else {
+            '?'
+        }
+    };
+    let notice: String = notice.chars().map(plain).take(MAX_NOTICE).collect();
+    if let Ok(value) = HeaderValue::from_str(&notice) {
+        headers.append(NOTICE, value);
+    }
+}
+
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -102,6 +117,10 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// The lag of a node that has not heard from its primary.
 const UNKNOWN: &str = "unknown";
+/// The zone of a request's local times.
+pub(crate) const TIME_ZONE: HeaderName = HeaderName::from_static("x-headwater-time-zone");
+const NOTICE: HeaderName = HeaderName::from_static("x-headwater-notice");
+const MAX_NOTICE: usize = 512;
 const MAX_REQUEST_ID: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ROLE: HeaderName = HeaderName::from_static("x-headwater-role");

@@ -1,6 +1,7 @@
 //! The HTTP server: paths, listening and shutting down. Owns which handler answers what; must
 //! never run a query on the threads that serve connections.
 
+mod accept;
 mod app;
 mod body;
 mod digest;

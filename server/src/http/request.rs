@@ -3,22 +3,26 @@
 
 use std::time::Duration;
 
-use query::{Format, Params, nearest};
+use query::{Format, Output, Params, TimeZone, nearest};
 use serde_json::Value;
 
+use super::accept;
 use super::error::ApiError;
 
 /// A request to `/api/v3/query_sql`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QueryRequest {
     pub(crate) sql: String,
-    pub(crate) format: Format,
+    pub(crate) output: Output,
     pub(crate) params: Params,
     pub(crate) min_lsn: Option<u64>,
     /// Never below `min_lsn`.
     pub(crate) as_of_lsn: Option<u64>,
     pub(crate) max_lag_ms: Option<u64>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) time_zone: Option<TimeZone>,
+    /// What of the request has no effect here, though other servers know it.
+    pub(crate) notices: Vec<String>,
 }
 
 /// The parts of an HTTP request that may hold parameters.
@@ -27,6 +31,8 @@ pub(crate) struct Given<'a> {
     /// What follows `?` in the URL.
     pub(crate) query: Option<&'a str>,
     pub(crate) accept: Option<&'a str>,
+    pub(crate) accept_encoding: Option<&'a str>,
+    pub(crate) time_zone: Option<&'a str>,
     pub(crate) content_type: Option<&'a str>,
     /// Empty unless the method is POST.
     pub(crate) body: &'a [u8],
@@ -36,20 +42,26 @@ pub(crate) struct Given<'a> {
 pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, ApiError> {
     let mut pairs = form_pairs(given.query.unwrap_or_default().as_bytes());
     pairs.extend(body_pairs(given)?);
+    let mut request = QueryRequest::default();
+    pairs.retain(|(name, _)| {
+        if name == "epoch" {
+            let notice = "epoch is not known here: times are RFC 3339";
+            request.notices.push(notice.to_owned());
+        }
+        !IGNORED_NAMES.contains(&name.as_str())
+    });
     check_names(&pairs, QUERY_NAMES)?;
-    let mut request = QueryRequest {
-        format: given
-            .accept
-            .and_then(Format::from_accept)
-            .unwrap_or_default(),
-        ..QueryRequest::default()
-    };
-    let mut sql = None;
+    request.output.coding = given.accept_encoding.and_then(accept::coding);
+    request.time_zone = given.time_zone.map(TimeZone::parse).transpose()?;
+    let (mut sql, mut wanted) = (None, None);
     for (name, value) in &pairs {
         match name.as_str() {
             _ if value.is_null() => {}
             "q" => sql = Some(text(name, value)?.to_owned()),
-            "format" => request.format = format(text(name, value)?)?,
+            "format" => wanted = Some(format(text(name, value)?)?),
+            "big_integers" => request.output.big_integers_as_text = big_integers(name, value)?,
+            "time_zone" => request.time_zone = Some(TimeZone::parse(text(name, value)?)?),
+            "times" => request.output.local_times = local_times(name, value)?,
             "params" => request.params = params(value)?,
             "min_lsn" => request.min_lsn = Some(number(name, value)?),
             "as_of_lsn" => request.as_of_lsn = Some(number(name, value)?),
@@ -58,6 +70,11 @@ pub(crate) fn parse_query(given: Given<'_>) -> Result<QueryRequest, ApiError> {
             _ => return Err(ApiError::NotSupported(format!("{name} in this version"))),
         }
     }
+    request.output.format = match (wanted, given.accept) {
+        (Some(format), _) => format,
+        (None, Some(accept)) => accept::format(accept).ok_or_else(|| not_acceptable(accept))?,
+        (None, None) => Format::default(),
+    };
     request.sql = sql.ok_or_else(|| {
         ApiError::Parameter("q is missing: send the SQL as q=... or as a text/plain body".into())
     })?;
@@ -207,6 +224,34 @@ fn number(name: &str, value: &Value) -> Result<u64, ApiError> {
     })
 }
 
+fn not_acceptable(accept: &str) -> ApiError {
+    let types: Vec<&str> = Format::media_types().map(|(media, _)| media).collect();
+    ApiError::NotAcceptable(format!(
+        "nothing that Accept: {accept} takes can be given: there are {}",
+        types.join(", ")
+    ))
+}
+
+fn local_times(name: &str, value: &Value) -> Result<bool, ApiError> {
+    match text(name, value)? {
+        "local" => Ok(true),
+        "utc" => Ok(false),
+        other => Err(ApiError::Parameter(format!(
+            "{name} must be \"utc\" or \"local\", not {other:?}"
+        ))),
+    }
+}
+
+fn big_integers(name: &str, value: &Value) -> Result<bool, ApiError> {
+    match text(name, value)? {
+        "text" => Ok(true),
+        "number" => Ok(false),
+        other => Err(ApiError::Parameter(format!(
+            "{name} must be \"number\" or \"text\", not {other:?}"
+        ))),
+    }
+}
+
 fn timeout(name: &str, value: &Value) -> Result<Duration, ApiError> {
     match number(name, value)? {
         0 => Err(ApiError::Parameter(format!("{name} must be 1 or more"))),
@@ -246,6 +291,25 @@ const QUERY_NAMES: &[&str] = &[
     "as_of_lsn",
     "max_lag_ms",
     "timeout_ms",
+    "big_integers",
+    "time_zone",
+    "times",
+];
+/// What clients of `InfluxDB` send along, which says nothing here: there is one database.
+const IGNORED_NAMES: &[&str] = &[
+    "db",
+    "database",
+    "bucket",
+    "org",
+    "orgID",
+    "rp",
+    "precision",
+    "pretty",
+    "epoch",
+    "chunked",
+    "chunk_size",
+    "u",
+    "p",
 ];
 const READY_NAMES: &[&str] = &["max_lag_ms"];
 const DIGEST_NAMES: &[&str] = &["upto", "compacted", "next"];
@@ -280,7 +344,7 @@ mod tests {
             get("q=SELECT+1%2B1&format=csv&params=%5B1%5D&min_lsn=7&max_lag_ms=500&timeout_ms=90")
                 .expect("a request");
         assert_eq!(request.sql, "SELECT 1+1");
-        assert_eq!(request.format, Format::Csv);
+        assert_eq!(request.output.format, Format::Csv);
         assert!(request.params.values().is_some());
         assert_eq!((request.min_lsn, request.max_lag_ms), (Some(7), Some(500)));
         assert_eq!(request.timeout, Some(Duration::from_millis(90)));
@@ -294,21 +358,24 @@ mod tests {
             (request.sql.as_str(), request.min_lsn),
             ("SELECT $a", Some(3))
         );
-        assert_eq!(request.format, Format::Json);
+        assert_eq!(request.output.format, Format::Json);
         let request = post("text/plain", "SELECT 'a=b&c'").expect("SQL");
         assert_eq!(request.sql, "SELECT 'a=b&c'");
         let request = post(
             "application/x-www-form-urlencoded",
             "q=SELECT+2&format=jsonl",
         );
-        assert_eq!(request.expect("a form").format, Format::JsonLines);
+        assert_eq!(request.expect("a form").output.format, Format::JsonLines);
         let both = Given {
             query: Some("format=arrow"),
             content_type: Some("text/plain"),
             body: b"SELECT 3",
             ..Given::default()
         };
-        assert_eq!(parse_query(both).expect("both").format, Format::Arrow);
+        assert_eq!(
+            parse_query(both).expect("both").output.format,
+            Format::Arrow
+        );
     }
 
     #[test]
@@ -319,14 +386,17 @@ mod tests {
             accept,
             ..Given::default()
         };
-        assert_eq!(parse_query(given).expect("a request").format, Format::Csv);
+        assert_eq!(
+            parse_query(given).expect("a request").output.format,
+            Format::Csv
+        );
         let given = Given {
             query: Some("q=1&format=jsonl"),
             accept,
             ..Given::default()
         };
         assert_eq!(
-            parse_query(given).expect("a request").format,
+            parse_query(given).expect("a request").output.format,
             Format::JsonLines
         );
         let given = Given {
@@ -334,7 +404,10 @@ mod tests {
             accept: Some("*/*"),
             ..Given::default()
         };
-        assert_eq!(parse_query(given).expect("a request").format, Format::Json);
+        assert_eq!(
+            parse_query(given).expect("a request").output.format,
+            Format::Json
+        );
     }
 
     #[test]

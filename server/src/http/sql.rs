@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use query::{Format, Head, QueryError, Statement, Transfer};
 use wal::Lsn;
@@ -29,17 +29,26 @@ pub(crate) async fn query_sql(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     request: Request,
-) -> Result<Response, Failure> {
+) -> Response {
+    let mut response = answered(&app, id, request).await.into_response();
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static(NEGOTIATED));
+    response
+}
+
+async fn answered(app: &App, id: RequestId, request: Request) -> Result<Response, Failure> {
     let query = read(request).await?;
     let limit = app.engine.limit(query.timeout);
-    let left = settle(&app, &query, limit).await?;
+    let left = settle(app, &query, limit).await?;
     let statement = Statement {
         sql: query.sql,
         params: query.params,
         as_of: query.as_of_lsn.map(Lsn),
         timeout: Some(left),
+        time_zone: query.time_zone,
     };
-    let mut transfer = app.engine.encoded(statement, query.format);
+    let mut transfer = app.engine.encoded(statement, query.output);
     // The query threads keep the time; this catches a plan that does not let go of its thread.
     let head = match tokio::time::timeout(left + GRACE, transfer.head()).await {
         Ok(head) => head?,
@@ -50,9 +59,10 @@ pub(crate) async fn query_sql(
     }
     Ok(answer(
         &head,
+        &query.notices,
         Download {
             transfer,
-            format: query.format,
+            format: query.output.format,
             id,
             closed: false,
         },
@@ -75,19 +85,27 @@ async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Dura
     Ok(left)
 }
 
-fn answer(head: &Head, download: Download) -> Response {
+fn answer(head: &Head, notices: &[String], download: Download) -> Response {
     let content_type = HeaderValue::from_static(download.format.content_type());
     let mut response = Response::new(Body::from_stream(download));
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, content_type);
     headers::set_position(fields, head.end.lsn, head.epoch);
     headers::set_lag(fields, head.lag_ms);
+    if let Some(coding) = head.coding {
+        fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    for notice in notices.iter().chain(&head.notices) {
+        headers::add_notice(fields, notice);
+    }
     response
 }
 
 async fn read(request: Request) -> Result<QueryRequest, ApiError> {
     let query = request.uri().query().map(str::to_owned);
     let accept = header(request.headers(), &ACCEPT);
+    let accept_encoding = header(request.headers(), &ACCEPT_ENCODING);
+    let time_zone = header(request.headers(), &headers::TIME_ZONE);
     let content_type = header(request.headers(), &CONTENT_TYPE);
     let body = if request.method() == Method::POST {
         body::read(request, request::MAX_BODY_BYTES).await?
@@ -97,16 +115,18 @@ async fn read(request: Request) -> Result<QueryRequest, ApiError> {
     request::parse_query(Given {
         query: query.as_deref(),
         accept: accept.as_deref(),
+        accept_encoding: accept_encoding.as_deref(),
+        time_zone: time_zone.as_deref(),
         content_type: content_type.as_deref(),
         body: &body,
     })
 }
 
+/// A header may come in several lines, which are one list.
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    let lines = headers.get_all(name).iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 /// The body of an answer. Dropping it, as when the client goes away, stops the query.
@@ -145,5 +165,7 @@ impl Stream for Download {
     }
 }
 
+/// Headers that decide on the form of an answer.
+const NEGOTIATED: &str = "Accept, Accept-Encoding";
 /// What the query threads get to notice their own timeout.
 const GRACE: Duration = Duration::from_millis(500);

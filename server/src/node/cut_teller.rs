@@ -55,7 +55,7 @@ fn words(waits: &WaitingCut) -> String {
     format!(
         "about {} of {} rows are older than the retention of {} and are NOT cut yet ({why}); they \
          go once this process has run for {}; if the clock is right and they may go now: headwater \
-         expire {:?}; if not, set the clock or the retention right",
+         table expire {:?}; if not, set the clock or the retention right",
         waits.rows,
         waits.of_rows,
         spoken(waits.retention_s),

@@ -230,10 +230,13 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "query",
         groups: &[
-            &["names", "locate"],
+            &["names", "locate", "coding", "types"],
             &["error"],
             &["config", "params", "stats"],
-            &["node", "guard", "running", "admit"],
+            &["node", "guard", "running", "admit", "version"],
+            &["show", "dialect", "columns", "zone"],
+            &["shadow"],
+            &["prepare"],
             &["bounds"],
             &["scan"],
             &["catalog"],

@@ -1,9 +1,11 @@
 //! The paths as a client meets them, over a node that is made up: statuses, bodies and headers.
 //! Must never need a network.
 
+mod forms;
 mod influx;
 mod ingest;
 mod queries;
+mod statements;
 
 use std::borrow::Cow;
 use std::path::Path;

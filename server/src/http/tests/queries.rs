@@ -103,8 +103,6 @@ async fn a_value_that_would_be_too_large_is_refused_before_it_is_made() {
         "SELECT+length(repeat('x',2000000000))",
         "SELECT+length(lpad('x',2000000000%2Bv))+FROM+plant",
         "VALUES+(array_repeat(1,2000000000))",
-        "SELECT+1+ORDER+BY+repeat('x',2000000000)",
-        "SELECT+1+LIMIT+length(repeat('x',2000000000))",
     ] {
         let answer = get_from(&paths, &format!("/api/v3/query_sql?q={sql}")).await;
         assert_eq!(answer.status, 413, "{sql}: {}", answer.body);
