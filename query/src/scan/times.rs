@@ -83,11 +83,11 @@ fn binary_bounds(binary: &BinaryExpr) -> TimeRange {
         Operator::And => bounds(left).and(bounds(right)),
         Operator::Or => bounds(left).or(bounds(right)),
         _ => {
-            if let (Some(grain), Some(value)) = (time_column(left), literal(right)) {
-                compare(*op, grain, value)
-            } else if let (Some(value), Some(grain)) = (literal(left), time_column(right)) {
+            if let (Some(seen), Some(value)) = (time_column(left), literal(right)) {
+                compare(*op, seen, value)
+            } else if let (Some(value), Some(seen)) = (literal(left), time_column(right)) {
                 op.swap()
-                    .map_or(TimeRange::ALL, |op| compare(op, grain, value))
+                    .map_or(TimeRange::ALL, |op| compare(op, seen, value))
             } else {
                 TimeRange::ALL
             }
@@ -96,23 +96,62 @@ fn binary_bounds(binary: &BinaryExpr) -> TimeRange {
 }
 
 fn between_bounds(between: &Between) -> TimeRange {
-    let Some(grain) = time_column(&between.expr) else {
+    let Some(seen) = time_column(&between.expr) else {
         return TimeRange::ALL;
     };
     let side = |op: Operator, bound: &Expr| {
-        literal(bound).map_or(TimeRange::ALL, |value| compare(op, grain, value))
+        literal(bound).map_or(TimeRange::ALL, |value| compare(op, seen, value))
     };
     side(Operator::GtEq, &between.low).and(side(Operator::LtEq, &between.high))
 }
 
 fn list_bounds(list: &InList) -> TimeRange {
-    let Some(grain) = time_column(&list.expr) else {
+    let Some(seen) = time_column(&list.expr) else {
         return TimeRange::ALL;
     };
     list.list.iter().fold(TimeRange::NONE, |range, item| {
-        let one = literal(item).map_or(TimeRange::ALL, |v| compare(Operator::Eq, grain, v));
+        let one = literal(item).map_or(TimeRange::ALL, |v| compare(Operator::Eq, seen, v));
         range.or(one)
     })
+}
+
+/// The time column as it stands in an expression.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Nanoseconds per unit: more than 1 under a cast.
+    grain: i64,
+    clock: Clock,
+    /// Whether it was read off a clock that is not UTC, or set by one.
+    moved: bool,
+}
+
+/// What a point in time is counted by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// An instant whose zone is UTC.
+    Utc,
+    /// An instant with another zone.
+    Zone,
+    /// The hands of a clock, nobody says where.
+    Wall,
+}
+
+impl Clock {
+    fn of(zone: Option<&str>) -> Self {
+        match zone {
+            None => Self::Wall,
+            Some("+00:00" | "UTC" | "Z" | "+00" | "+0000" | "Etc/UTC") => Self::Utc,
+            Some(_) => Self::Zone,
+        }
+    }
+
+    /// Whether the same number means two instants.
+    fn differs(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Wall, Self::Zone) | (Self::Zone, Self::Wall)
+        )
+    }
 }
 
 /// A point in time as `value` units of `grain` nanoseconds.
@@ -120,12 +159,16 @@ fn list_bounds(list: &InList) -> TimeRange {
 struct Moment {
     value: i64,
     grain: i64,
+    clock: Clock,
 }
 
-/// Times for which `time op value` can hold, where the column may have been rounded to `grain`.
-fn compare(op: Operator, grain: i64, moment: Moment) -> TimeRange {
-    let exact = grain == 1;
-    let ends = if exact {
+/// Times for which `time op value` can hold, where the column may have been rounded to its grain
+/// and moved between zones.
+fn compare(op: Operator, seen: Seen, moment: Moment) -> TimeRange {
+    let grain = seen.grain;
+    let moved = seen.moved || seen.clock.differs(moment.clock);
+    let exact = grain == 1 && !moved;
+    let ends = if grain == 1 {
         moment
             .value
             .checked_mul(moment.grain)
@@ -147,6 +190,8 @@ fn compare(op: Operator, grain: i64, moment: Moment) -> TimeRange {
     let Some((low, high)) = ends else {
         return TimeRange::ALL;
     };
+    let slack = if moved { WIDEST_ZONES } else { 0 };
+    let (low, high) = (low.saturating_sub(slack), high.saturating_add(slack));
     let step = i64::from(exact);
     match op {
         Operator::Eq | Operator::IsNotDistinctFrom => TimeRange {
@@ -173,18 +218,28 @@ fn compare(op: Operator, grain: i64, moment: Moment) -> TimeRange {
     }
 }
 
-/// Nanoseconds per unit of the time column as it stands in an expression: 1, or more under a
-/// cast.
-fn time_column(expr: &Expr) -> Option<i64> {
+/// The time column, or a cast of it that moves an instant by less than [`WIDEST_ZONES`] and one
+/// unit.
+fn time_column(expr: &Expr) -> Option<Seen> {
     match expr {
-        Expr::Column(column) => (column.name == TIME_COLUMN).then_some(1),
+        Expr::Column(column) => (column.name == TIME_COLUMN).then_some(Seen {
+            grain: 1,
+            clock: Clock::Utc,
+            moved: false,
+        }),
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
-            time_column(expr).filter(|grain| *grain == 1)?;
-            match field.data_type() {
-                DataType::Timestamp(unit, _) => Some(nanos(*unit)),
-                DataType::Date32 => Some(DAY),
-                _ => None,
-            }
+            let seen = time_column(expr).filter(|seen| seen.grain == 1)?;
+            let (grain, clock) = match field.data_type() {
+                DataType::Timestamp(unit, zone) => (nanos(*unit), Clock::of(zone.as_deref())),
+                DataType::Date32 => (DAY, Clock::Wall),
+                _ => return None,
+            };
+            let moved = seen.moved || seen.clock.differs(clock);
+            Some(Seen {
+                grain,
+                clock,
+                moved,
+            })
         }
         _ => None,
     }
@@ -192,7 +247,7 @@ fn time_column(expr: &Expr) -> Option<i64> {
 
 fn literal(expr: &Expr) -> Option<Moment> {
     match expr {
-        Expr::Literal(value, _) => scalar(value).map(|(moment, _)| moment),
+        Expr::Literal(value, _) => scalar(value),
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
             let Expr::Literal(value, _) = expr.as_ref() else {
                 return None;
@@ -200,9 +255,10 @@ fn literal(expr: &Expr) -> Option<Moment> {
             let DataType::Timestamp(unit, zone) = field.data_type() else {
                 return None;
             };
-            let (moment, from_zone) = scalar(value)?;
+            let moment = scalar(value)?;
             // A cast between zones may shift the wall clock; within UTC it shifts nothing.
-            if !is_utc(zone.as_deref()) || !is_utc(from_zone) {
+            let clock = Clock::of(zone.as_deref());
+            if clock == Clock::Zone || moment.clock == Clock::Zone {
                 return None;
             }
             // Only a cast to a finer unit keeps the value.
@@ -213,7 +269,7 @@ fn literal(expr: &Expr) -> Option<Moment> {
     }
 }
 
-fn scalar(value: &ScalarValue) -> Option<(Moment, Option<&str>)> {
+fn scalar(value: &ScalarValue) -> Option<Moment> {
     let (value, grain, zone) = match value {
         ScalarValue::TimestampSecond(value, zone) => ((*value)?, SECOND, zone.as_deref()),
         ScalarValue::TimestampMillisecond(value, zone) => ((*value)?, MILLI, zone.as_deref()),
@@ -223,11 +279,11 @@ fn scalar(value: &ScalarValue) -> Option<(Moment, Option<&str>)> {
         ScalarValue::Date64(value) => ((*value)?, MILLI, None),
         _ => return None,
     };
-    Some((Moment { value, grain }, zone))
-}
-
-fn is_utc(zone: Option<&str>) -> bool {
-    zone.is_none_or(|zone| matches!(zone, "+00:00" | "UTC" | "Z" | "+00" | "+0000" | "Etc/UTC"))
+    Some(Moment {
+        value,
+        grain,
+        clock: Clock::of(zone),
+    })
 }
 
 fn nanos(unit: TimeUnit) -> i64 {
@@ -245,6 +301,8 @@ const MICRO: i64 = 1_000;
 const MILLI: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
+/// Further than any two clocks on earth are apart: zones go from -12 h to +14 h.
+const WIDEST_ZONES: i64 = 28 * 3_600 * SECOND;
 
 #[cfg(test)]
 mod tests {
@@ -353,6 +411,32 @@ mod tests {
             bounds(&cast(time(), DataType::Int64).gt(lit(5_i64))),
             TimeRange::ALL
         );
+    }
+
+    #[test]
+    fn zones_move_a_bound_by_more_than_a_day() {
+        let new_york = |unit| DataType::Timestamp(unit, Some("America/New_York".into()));
+        let local = cast(time(), new_york(TimeUnit::Nanosecond));
+        let day = cast(local.clone(), DataType::Date32);
+        let date = Expr::Literal(ScalarValue::Date32(Some(10)), None);
+        let wide = range(9 * DAY - WIDEST_ZONES, 11 * DAY + WIDEST_ZONES);
+        assert_eq!(bounds(&day.eq(date)), wide);
+        let naive = cast(local.clone(), DataType::Timestamp(TimeUnit::Second, None));
+        let value = Expr::Literal(ScalarValue::TimestampSecond(Some(10), None), None);
+        let from = range(9 * SECOND - WIDEST_ZONES, i64::MAX);
+        assert_eq!(bounds(&naive.gt(value)), from);
+        // An instant is one everywhere.
+        let zone = Some("America/New_York".into());
+        let value = Expr::Literal(ScalarValue::TimestampNanosecond(Some(10), zone), None);
+        let exact = range(i64::MIN, 10);
+        assert_eq!(bounds(&local.clone().lt_eq(value.clone())), exact);
+        assert_eq!(bounds(&time().lt_eq(value.clone())), exact);
+        let until = range(i64::MIN, 10 + WIDEST_ZONES);
+        let wall = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        assert_eq!(bounds(&cast(time(), wall).lt(value)), until);
+        let value = Expr::Literal(ScalarValue::TimestampNanosecond(Some(10), None), None);
+        assert_eq!(bounds(&local.lt(value)), until);
+        assert!(WIDEST_ZONES > 26 * 3_600 * SECOND);
     }
 
     #[test]
