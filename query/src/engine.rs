@@ -33,6 +33,7 @@ use crate::error::QueryError;
 use crate::node::Node;
 use crate::params::Params;
 use crate::pump::{self, Sink, Transfer};
+use crate::rewrite;
 use crate::statement::{Core, Statement};
 use crate::stats::QueryStats;
 
@@ -131,16 +132,23 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_information_schema(true)
         .with_target_partitions(config.threads.max(1));
     // Times without a zone are UTC, like those of the tables.
-    options.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    let execution = &mut options.options_mut().execution;
+    execution.time_zone = Some("+00:00".to_owned());
+    // Where the planner's two halves do not agree on what may be NULL, either is safe.
+    execution.skip_physical_aggregate_schema_check = true;
     let state = SessionStateBuilder::new()
         .with_config(options)
         .with_runtime_env(environment(config)?)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
-        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .with_aggregate_functions(rewrite::aggregates())
+        .with_window_functions(rewrite::windows())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .with_physical_optimizer_rules(rewrite::physical_rules())
+        .with_analyzer_rule(Arc::new(rewrite::Multisets))
+        .with_analyzer_rule(Arc::new(rewrite::Membership))
+        .with_analyzer_rule(Arc::new(rewrite::Expressions))
         .build();
     Ok(state)
 }

@@ -15,6 +15,7 @@ mod names;
 mod node;
 mod params;
 mod pump;
+mod rewrite;
 mod scan;
 mod statement;
 mod stats;

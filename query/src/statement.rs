@@ -10,7 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
@@ -21,6 +21,7 @@ use crate::guard;
 use crate::names;
 use crate::node::Node;
 use crate::params::Params;
+use crate::rewrite;
 use crate::stats::{Counters, QueryStats};
 
 /// One statement to answer.
@@ -94,7 +95,7 @@ impl Core {
         state.mark_start_execution();
         let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
         let plan = logical_plan(&state, asked).await?;
-        let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
+        let plan = physical_plan(&state, &plan).await.map_err(translate)?;
         let rows = execute_stream(plan, state.task_ctx()).map_err(translate)?;
         Ok(Answer {
             rows,
@@ -117,10 +118,11 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
 async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<LogicalPlan, QueryError> {
     let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
     let dialect = state.config_options().sql_parser.dialect;
-    let statement = state
+    let mut statement = state
         .sql_to_statement(&asked.sql, &dialect)
         .map_err(translate)?;
     guard::check(&statement)?;
+    rewrite::regroup(&mut statement);
     let tables = state
         .resolve_table_references(&statement)
         .map_err(translate)?;
@@ -141,6 +143,17 @@ async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<Logical
         Some(values) => plan.with_param_values(values.clone()).map_err(translate),
         None => Ok(plan),
     }
+}
+
+async fn physical_plan(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let plan = rewrite::hide(state.optimize(plan)?)?;
+    state
+        .query_planner()
+        .create_physical_plan(&plan, state)
+        .await
 }
 
 /// The first of `tables` that does not exist. Asked only when planning failed: a name may also be

@@ -230,7 +230,7 @@ const LAYERS: [Layers; 7] = [
         groups: &[
             &["names", "locate"],
             &["error"],
-            &["config", "params", "stats"],
+            &["config", "params", "stats", "rewrite"],
             &["node", "guard", "admit"],
             &["scan"],
             &["catalog"],
