@@ -11,6 +11,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser;
 use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
@@ -21,7 +22,7 @@ use crate::guard;
 use crate::names;
 use crate::node::Node;
 use crate::params::Params;
-use crate::rewrite;
+use crate::rewrite::{self, Spelling};
 use crate::stats::{Counters, QueryStats};
 
 /// One statement to answer.
@@ -123,9 +124,7 @@ async fn logical_plan(state: &SessionState, asked: &Statement) -> Result<Logical
         .map_err(translate)?;
     guard::check(&statement)?;
     rewrite::regroup(&mut statement);
-    let tables = state
-        .resolve_table_references(&statement)
-        .map_err(translate)?;
+    let tables = spell(state, &mut statement).await.map_err(translate)?;
     let plan = match state.statement_to_plan(statement).await {
         Ok(plan) => plan,
         Err(error) => return Err(unknown_table(state, &tables).unwrap_or_else(|| translate(error))),
@@ -154,6 +153,39 @@ async fn physical_plan(
         .query_planner()
         .create_physical_plan(&plan, state)
         .await
+}
+
+/// Finds the tables that a statement names, and has it name them and their columns as they are
+/// spelled.
+async fn spell(
+    state: &SessionState,
+    statement: &mut parser::Statement,
+) -> Result<Vec<TableReference>, DataFusionError> {
+    let public = TableReference::bare("").resolve(CATALOG, PUBLIC);
+    let stored = state.schema_for_ref(public)?.table_names();
+    let stored = Spelling::new(stored);
+    rewrite::respell_tables(statement, &stored);
+    let tables = state.resolve_table_references(statement)?;
+    let mut columns = Vec::new();
+    for table in &tables {
+        let resolved = table.clone().resolve(CATALOG, PUBLIC);
+        // All other names are in lower case.
+        if *resolved.schema != *PUBLIC {
+            continue;
+        }
+        let name = resolved.table.to_string();
+        if let Ok(schema) = state.schema_for_ref(resolved)
+            && let Some(table) = schema.table(&name).await?
+        {
+            let table = table.schema();
+            columns.extend(table.fields().iter().map(|field| field.name().clone()));
+        }
+    }
+    let mut columns = Spelling::new(columns);
+    if !(columns.is_plain() && stored.is_plain()) {
+        rewrite::respell(statement, &mut columns, &stored);
+    }
+    Ok(tables)
 }
 
 /// The first of `tables` that does not exist. Asked only when planning failed: a name may also be

@@ -18,6 +18,7 @@ mod precedence;
 mod rules;
 mod shifts;
 mod slides;
+mod spelling;
 mod sums;
 
 pub(crate) use expressions::Expressions;
@@ -27,3 +28,4 @@ pub(crate) use multisets::Multisets;
 pub(crate) use opaque::hide;
 pub(crate) use precedence::regroup;
 pub(crate) use rules::physical_rules;
+pub(crate) use spelling::{Spelling, respell, respell_tables};
