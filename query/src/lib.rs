@@ -19,6 +19,7 @@ mod rewrite;
 mod scan;
 mod statement;
 mod stats;
+mod wording;
 
 pub use arrow;
 pub use config::Config;

@@ -10,5 +10,6 @@ mod order;
 mod planner;
 mod predicates;
 mod pruning;
+mod refusals;
 mod upstream;
 mod world;

@@ -228,7 +228,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "query",
         groups: &[
-            &["names", "locate"],
+            &["names", "locate", "wording"],
             &["error"],
             &["config", "params", "stats", "rewrite"],
             &["node", "guard", "admit"],
