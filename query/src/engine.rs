@@ -35,6 +35,7 @@ use crate::error::QueryError;
 use crate::node::Node;
 use crate::params::Params;
 use crate::pump::{self, Sink, Transfer};
+use crate::rewrite;
 use crate::statement::{Core, Statement};
 use crate::stats::QueryStats;
 use crate::version::Version;
@@ -137,10 +138,13 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_create_default_catalog_and_schema(false)
         .with_target_partitions(config.threads.max(1));
     // Times without a zone are UTC, like those of the tables.
-    options.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    let execution = &mut options.options_mut().execution;
+    execution.time_zone = Some("+00:00".to_owned());
+    // Where the planner's two halves do not agree on what may be NULL, either is safe.
+    execution.skip_physical_aggregate_schema_check = true;
     let environment = environment(config)?;
     let scalars = SessionStateDefaults::default_scalar_functions();
-    let aggregates = SessionStateDefaults::default_aggregate_functions();
+    let aggregates = rewrite::aggregates();
     let bounds = Functions::of(&scalars, &aggregates, &environment.memory_pool);
     let bounds = Arc::new(bounds);
     let version = Arc::new(ScalarUDF::new_from_impl(Version::new()));
@@ -157,10 +161,14 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_scalar_functions(scalars.collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregates.collect())
-        .with_analyzer_rule(Arc::new(LocalTimes))
-        .with_analyzer_rule(Arc::new(BoundFunctions(Arc::clone(&bounds))))
-        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .with_window_functions(rewrite::windows())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .with_physical_optimizer_rules(rewrite::physical_rules())
+        .with_analyzer_rule(Arc::new(LocalTimes))
+        .with_analyzer_rule(Arc::new(rewrite::Multisets))
+        .with_analyzer_rule(Arc::new(rewrite::Membership))
+        .with_analyzer_rule(Arc::new(rewrite::Expressions))
+        .with_analyzer_rule(Arc::new(BoundFunctions(Arc::clone(&bounds))))
         .build();
     Ok(state)
 }

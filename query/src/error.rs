@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use wal::{AsOf, Lsn};
 
 use crate::locate;
+use crate::wording;
 
 /// Why a query failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +95,7 @@ pub enum QueryError {
     #[error("cannot start the query engine: {0}")]
     Start(String),
     /// A bug.
-    #[error("internal error: {0}")]
+    #[error("internal error, not a fault of the statement: {0}")]
     Internal(String),
 }
 
@@ -105,16 +106,25 @@ impl QueryError {
         match root {
             DataFusionError::SQL(parser, _) => Self::from_parser(parser, sql),
             DataFusionError::Plan(message) | DataFusionError::Configuration(message) => {
-                Self::Plan(for_clients(message))
+                Self::Plan(for_clients(&wording::reworded(message, sql)))
             }
-            DataFusionError::SchemaError(schema, _) => Self::Plan(for_clients(&schema.to_string())),
-            DataFusionError::NotImplemented(message) => Self::NotSupported(for_clients(message)),
-            DataFusionError::Execution(message) => Self::Execution(for_clients(message)),
+            DataFusionError::SchemaError(schema, _) => {
+                Self::Plan(for_clients(&wording::reworded(&schema.to_string(), sql)))
+            }
+            DataFusionError::NotImplemented(message) => {
+                Self::NotSupported(for_clients(&wording::reworded(message, sql)))
+            }
+            DataFusionError::Execution(message) => {
+                Self::Execution(for_clients(&wording::reworded(message, sql)))
+            }
             DataFusionError::ArrowError(arrow, _) => Self::from_arrow(arrow),
             DataFusionError::ResourcesExhausted(message) => Self::Memory(message.clone()),
             DataFusionError::External(external) => Self::from_external(external.as_ref()),
-            DataFusionError::Internal(message) => Self::Internal(message.clone()),
-            other => Self::Internal(other.strip_backtrace()),
+            DataFusionError::Internal(message) if wording::is_of_statement(message) => {
+                Self::Plan(wording::reworded(message, sql))
+            }
+            DataFusionError::Internal(message) => Self::Internal(wording::reworded(message, sql)),
+            other => Self::Internal(wording::reworded(&other.strip_backtrace(), sql)),
         }
     }
 
@@ -123,7 +133,7 @@ impl QueryError {
         match error {
             ArrowError::ExternalError(external) => Self::from_external(external.as_ref()),
             ArrowError::MemoryError(message) => Self::Memory(message.clone()),
-            other => Self::Execution(other.to_string()),
+            other => Self::Execution(wording::reworded(&other.to_string(), "")),
         }
     }
 
@@ -147,7 +157,8 @@ impl QueryError {
         if let Some(wal) = error.downcast_ref::<wal::WalError>() {
             return Self::Storage(wal.to_string());
         }
-        Self::Internal(error.to_string())
+        // A function's own, such as that of a pattern which is none.
+        Self::Execution(error.to_string())
     }
 }
 

@@ -20,6 +20,7 @@ mod node;
 mod params;
 mod prepare;
 mod pump;
+mod rewrite;
 mod running;
 mod scan;
 mod shadow;
@@ -28,6 +29,7 @@ mod statement;
 mod stats;
 mod types;
 mod version;
+mod wording;
 mod zone;
 
 pub use arrow;

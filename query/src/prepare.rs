@@ -12,6 +12,7 @@ use crate::columns::{self, ColumnNames};
 use crate::dialect;
 use crate::error::QueryError;
 use crate::guard;
+use crate::rewrite;
 use crate::shadow::{self, Shadow};
 use crate::show;
 
@@ -19,12 +20,17 @@ use crate::show;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) statement: Statement,
+    /// A table that has to be there, though the planner does not read it.
+    pub(crate) table: Option<String>,
+}
+
+/// What the names in a statement mean for its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Titles {
     /// Of the answer's columns.
     pub(crate) names: Option<ColumnNames>,
     /// Names in GROUP BY that may not mean what they seem to.
     pub(crate) shadows: Vec<Shadow>,
-    /// A table that has to be there, though the planner does not read it.
-    pub(crate) table: Option<String>,
 }
 
 /// Prepares the statement that `sql` is.
@@ -52,6 +58,29 @@ pub(crate) fn prepare(state: &SessionState, sql: &str) -> Result<Prepared, Query
     })
 }
 
+/// The names of a statement's answer, once tables and columns are named as they are spelled. The
+/// planner is given names that it can tell apart.
+pub(crate) fn titles(statement: &mut Statement) -> Titles {
+    match statement {
+        Statement::Statement(inner) => {
+            let SqlStatement::Query(query) = inner.as_mut() else {
+                return Titles::default();
+            };
+            let titles = Titles {
+                names: ColumnNames::of(query),
+                shadows: shadow::shadows(query),
+            };
+            columns::tell_apart(query);
+            titles
+        }
+        Statement::Explain(explain) => {
+            titles(&mut explain.statement);
+            Titles::default()
+        }
+        _ => Titles::default(),
+    }
+}
+
 fn prepare_text(state: &SessionState, text: &str) -> Result<Prepared, QueryError> {
     guard::inspect(text)?;
     let mut statement = parse(state, text)?;
@@ -65,20 +94,9 @@ fn prepare_text(state: &SessionState, text: &str) -> Result<Prepared, QueryError
         table = shown.table;
     }
     guard::check(&statement)?;
-    let shadows = match &statement {
-        Statement::Statement(inner) => match inner.as_ref() {
-            SqlStatement::Query(query) => shadow::shadows(query),
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    };
-    let names = rewrite(&mut statement)?;
-    Ok(Prepared {
-        statement,
-        names,
-        shadows,
-        table,
-    })
+    rewrite::regroup(&mut statement);
+    respeak(&mut statement)?;
+    Ok(Prepared { statement, table })
 }
 
 fn parse(state: &SessionState, text: &str) -> Result<Statement, QueryError> {
@@ -88,18 +106,11 @@ fn parse(state: &SessionState, text: &str) -> Result<Statement, QueryError> {
         .map_err(|error| QueryError::from_datafusion(&error, text))
 }
 
-fn rewrite(statement: &mut Statement) -> Result<Option<ColumnNames>, QueryError> {
+/// Puts what clients of other databases type in the planner's words.
+fn respeak(statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
-        Statement::Statement(inner) => {
-            dialect::rewrite(inner)?;
-            let SqlStatement::Query(query) = inner.as_mut() else {
-                return Ok(None);
-            };
-            let names = ColumnNames::of(query);
-            columns::tell_apart(query);
-            Ok(names)
-        }
-        Statement::Explain(explain) => rewrite(&mut explain.statement).map(|_| None),
-        _ => Ok(None),
+        Statement::Statement(inner) => dialect::rewrite(inner),
+        Statement::Explain(explain) => respeak(&mut explain.statement),
+        _ => Ok(()),
     }
 }

@@ -12,7 +12,8 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser;
 use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
@@ -23,7 +24,8 @@ use crate::error::{self, QueryError};
 use crate::names;
 use crate::node::Node;
 use crate::params::Params;
-use crate::prepare::{self, Prepared};
+use crate::prepare::{self, Prepared, Titles};
+use crate::rewrite::{self, Spelling};
 use crate::shadow::Shadow;
 use crate::stats::{Counters, QueryStats};
 use crate::zone::TimeZone;
@@ -113,11 +115,13 @@ impl Core {
             zone.enter(&mut state).map_err(translate)?;
         }
         state.mark_start_execution();
-        let prepared = prepare::prepare(&state, &asked.sql)?;
-        let names = prepared.names.clone();
-        let notices = notices(&state, &prepared.shadows).await;
-        let plan = logical_plan(&state, prepared, asked).await?;
-        let plan = state.create_physical_plan(&plan).await.map_err(translate)?;
+        let mut prepared = prepare::prepare(&state, &asked.sql)?;
+        let tables = spell(&state, &mut prepared.statement).await;
+        let tables = tables.map_err(translate)?;
+        let Titles { names, shadows } = prepare::titles(&mut prepared.statement);
+        let notices = notices(&state, &shadows).await;
+        let plan = logical_plan(&state, prepared, &tables, asked).await?;
+        let plan = physical_plan(&state, &plan).await.map_err(translate)?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
         let constants = literals::reserve(&plan, batch_rows, task.memory_pool());
@@ -175,23 +179,19 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
 async fn logical_plan(
     state: &SessionState,
     prepared: Prepared,
+    tables: &[TableReference],
     asked: &Statement,
 ) -> Result<LogicalPlan, QueryError> {
     let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
-    let Prepared {
-        statement, table, ..
-    } = prepared;
+    let Prepared { statement, table } = prepared;
     if let Some(table) = table
         && let Some(error) = unknown_table(state, &[TableReference::from(table)])
     {
         return Err(error);
     }
-    let tables = state
-        .resolve_table_references(&statement)
-        .map_err(translate)?;
     let plan = match state.statement_to_plan(statement).await {
         Ok(plan) => plan,
-        Err(error) => return Err(unknown_table(state, &tables).unwrap_or_else(|| translate(error))),
+        Err(error) => return Err(unknown_table(state, tables).unwrap_or_else(|| translate(error))),
     };
     // A second lock behind `guard`: whatever a new parser version lets through stops here.
     SQLOptions::new()
@@ -206,6 +206,50 @@ async fn logical_plan(
         Some(values) => plan.with_param_values(values.clone()).map_err(translate),
         None => Ok(plan),
     }
+}
+
+async fn physical_plan(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let plan = rewrite::hide(state.optimize(plan)?)?;
+    state
+        .query_planner()
+        .create_physical_plan(&plan, state)
+        .await
+}
+
+/// Finds the tables that a statement names, and has it name them and their columns as they are
+/// spelled.
+async fn spell(
+    state: &SessionState,
+    statement: &mut parser::Statement,
+) -> Result<Vec<TableReference>, DataFusionError> {
+    let public = TableReference::bare("").resolve(CATALOG, PUBLIC);
+    let stored = state.schema_for_ref(public)?.table_names();
+    let stored = Spelling::new(stored);
+    rewrite::respell_tables(statement, &stored);
+    let tables = state.resolve_table_references(statement)?;
+    let mut columns = Vec::new();
+    for table in &tables {
+        let resolved = table.clone().resolve(CATALOG, PUBLIC);
+        // All other names are in lower case.
+        if *resolved.schema != *PUBLIC {
+            continue;
+        }
+        let name = resolved.table.to_string();
+        if let Ok(schema) = state.schema_for_ref(resolved)
+            && let Some(table) = schema.table(&name).await?
+        {
+            let table = table.schema();
+            columns.extend(table.fields().iter().map(|field| field.name().clone()));
+        }
+    }
+    let mut columns = Spelling::new(columns);
+    if !(columns.is_plain() && stored.is_plain()) {
+        rewrite::respell(statement, &mut columns, &stored);
+    }
+    Ok(tables)
 }
 
 /// The first of `tables` that does not exist. Asked only when planning failed: a name may also be

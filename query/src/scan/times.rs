@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(bounds(&cast(time(), wall).lt(value)), until);
         let value = Expr::Literal(ScalarValue::TimestampNanosecond(Some(10), None), None);
         assert_eq!(bounds(&local.lt(value)), until);
-        assert!(WIDEST_ZONES > 26 * 3_600 * SECOND);
+        const { assert!(WIDEST_ZONES > 26 * 3_600 * SECOND) };
     }
 
     #[test]

@@ -230,9 +230,9 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "query",
         groups: &[
-            &["names", "locate", "coding", "types"],
+            &["names", "locate", "wording", "coding", "types"],
             &["error"],
-            &["config", "params", "stats"],
+            &["config", "params", "stats", "rewrite"],
             &["node", "guard", "running", "admit", "version"],
             &["show", "dialect", "columns", "zone"],
             &["shadow"],

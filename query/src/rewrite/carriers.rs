@@ -1,0 +1,230 @@
+//! Functions that stand for an operator which DataFusion computes or plans wrongly. Owns how each
+//! computes; must never show its own name where that of the operator stood.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::CastOptions;
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::error::ArrowError;
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+
+/// What a carrier computes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Kernel {
+    /// Of integers: an overflow is an error.
+    Add,
+    Subtract,
+    Multiply,
+    Negate,
+    /// A float with one zero and one NaN, the largest value.
+    OneZero,
+    /// A cast that moves an instant, which no comparison may be drawn through.
+    Move {
+        to: DataType,
+        safe: bool,
+    },
+    /// The value as it is, which no bound may be drawn through.
+    Same,
+}
+
+/// The call of a carrier.
+pub(crate) fn carry(kernel: Kernel, args: Vec<Expr>) -> Expr {
+    let udf = match kernel {
+        Kernel::Add => Arc::clone(&ADD),
+        Kernel::Subtract => Arc::clone(&SUBTRACT),
+        Kernel::Multiply => Arc::clone(&MULTIPLY),
+        Kernel::Negate => Arc::clone(&NEGATE),
+        Kernel::OneZero => Arc::clone(&ONE_ZERO),
+        Kernel::Same => Arc::clone(&SAME),
+        moved @ Kernel::Move { .. } => made(moved),
+    };
+    udf.call(args)
+}
+
+/// What a call carries, if it is one.
+pub(crate) fn carried(udf: &ScalarUDF) -> Option<&Kernel> {
+    udf.inner()
+        .downcast_ref::<Carrier>()
+        .map(|carrier| &carrier.kernel)
+}
+
+struct Carrier {
+    kernel: Kernel,
+    signature: Signature,
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.kernel, f)
+    }
+}
+
+impl PartialEq for Carrier {
+    fn eq(&self, other: &Self) -> bool {
+        self.kernel == other.kernel
+    }
+}
+
+impl Eq for Carrier {}
+
+impl Hash for Carrier {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kernel.hash(state);
+    }
+}
+
+impl Carrier {
+    /// The operator between two texts, or the text alone.
+    fn named(&self, texts: &[String]) -> String {
+        let sign = match self.kernel {
+            Kernel::Add => "+",
+            Kernel::Subtract => "-",
+            Kernel::Multiply => "*",
+            Kernel::Negate => return format!("(- {})", texts.concat()),
+            Kernel::OneZero | Kernel::Move { .. } | Kernel::Same => return texts.concat(),
+        };
+        texts.join(&format!(" {sign} "))
+    }
+}
+
+impl ScalarUDFImpl for Carrier {
+    fn name(&self) -> &str {
+        match self.kernel {
+            Kernel::Add => "add",
+            Kernel::Subtract => "subtract",
+            Kernel::Multiply => "multiply",
+            Kernel::Negate => "negate",
+            Kernel::OneZero => "one_zero",
+            Kernel::Move { .. } => "move_zone",
+            Kernel::Same => "same",
+        }
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
+        Ok(match &self.kernel {
+            Kernel::Move { to, .. } => format!("CAST({} AS {to})", texts.concat()),
+            _ => self.named(&texts),
+        })
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let texts: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
+        Ok(self.named(&texts))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        if let Kernel::Move { to, .. } = &self.kernel {
+            return Ok(to.clone());
+        }
+        arg_types
+            .first()
+            .cloned()
+            .ok_or_else(|| DataFusionError::Plan(format!("{} needs an argument", self.name())))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = args
+            .arg_fields
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        let may_fail = matches!(self.kernel, Kernel::Move { safe: true, .. });
+        let nullable = may_fail || args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(
+            self.name(),
+            self.return_type(&types)?,
+            nullable,
+        )))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match (&self.kernel, args.args.as_slice()) {
+            (Kernel::Add, [left, right]) => apply(left, right, numeric::add),
+            (Kernel::Subtract, [left, right]) => apply(left, right, numeric::sub),
+            (Kernel::Multiply, [left, right]) => apply(left, right, numeric::mul),
+            (Kernel::Negate, [value]) => unary(value, |array| numeric::neg(array)),
+            (Kernel::OneZero, [value]) => unary(value, |array| Ok(one_zero(array))),
+            (Kernel::Move { to, safe }, [value]) => {
+                let options = CastOptions {
+                    safe: *safe,
+                    ..DEFAULT_CAST_OPTIONS
+                };
+                value.cast_to(to, Some(&options))
+            }
+            (Kernel::Same, [value]) => Ok(value.clone()),
+            (_, args) => Err(DataFusionError::Internal(format!(
+                "{} takes other arguments than {}",
+                self.name(),
+                args.len()
+            ))),
+        }
+    }
+}
+
+fn made(kernel: Kernel) -> Arc<ScalarUDF> {
+    let arguments = match kernel {
+        Kernel::Add | Kernel::Subtract | Kernel::Multiply => 2,
+        _ => 1,
+    };
+    Arc::new(ScalarUDF::new_from_impl(Carrier {
+        kernel,
+        signature: Signature::any(arguments, Volatility::Immutable),
+    }))
+}
+
+fn unary(
+    value: &ColumnarValue,
+    kernel: impl Fn(&dyn Array) -> std::result::Result<ArrayRef, ArrowError>,
+) -> Result<ColumnarValue> {
+    match value {
+        ColumnarValue::Array(array) => Ok(ColumnarValue::Array(kernel(array)?)),
+        ColumnarValue::Scalar(scalar) => {
+            let array = kernel(&scalar.to_array()?)?;
+            let scalar = datafusion::common::ScalarValue::try_from_array(&array, 0)?;
+            Ok(ColumnarValue::Scalar(scalar))
+        }
+    }
+}
+
+/// Floats as SQL counts them; all else as it is.
+fn one_zero(array: &dyn Array) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float64 => Arc::new(
+            array
+                .as_primitive::<Float64Type>()
+                .unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v + 0.0 }),
+        ),
+        DataType::Float32 => Arc::new(
+            array
+                .as_primitive::<Float32Type>()
+                .unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v + 0.0 }),
+        ),
+        _ => array.slice(0, array.len()),
+    }
+}
+
+static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Add));
+static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Subtract));
+static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Multiply));
+static NEGATE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Negate));
+static ONE_ZERO: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::OneZero));
+static SAME: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Same));

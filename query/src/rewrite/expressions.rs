@@ -1,0 +1,255 @@
+//! Operators that DataFusion computes wrongly, replaced in every expression of a plan once types
+//! are known. Owns which; must never change the name of a column.
+//!
+//! Integers: `+ - *` and the minus sign wrap around. Floats: a computed zero may be negative, a
+//! computed NaN too, and both are then no longer equal to the others. Times: a comparison is drawn
+//! through a cast between a wall clock and a zone as if that did not move the instant. Lists of IN:
+//! a CASE among them is computed once, without a row.
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::carriers::{Kernel, carried, carry};
+
+/// The replacements, after types have been made to agree.
+#[derive(Debug)]
+pub(crate) struct Expressions;
+
+impl AnalyzerRule for Expressions {
+    fn name(&self) -> &'static str {
+        "right_expressions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(replace_in)?.data)
+    }
+}
+
+fn replace_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        let source = scan.source.schema();
+        schema.merge(&DFSchema::try_from_qualified_schema(
+            scan.table_name.clone(),
+            &source,
+        )?);
+    }
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let replaced = expr.transform_up(|expr| Ok(replace(expr, &schema)))?;
+        Ok(replaced.update_data(|expr| name.restore(expr)))
+    })?
+    .map_data(LogicalPlan::recompute_schema)
+}
+
+/// One operator, whose operands have been looked at.
+fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let Some(kernel) = kernel(&expr, schema) else {
+        return match expr {
+            Expr::InList(list) if list.list.iter().any(is_computed) => {
+                Transformed::yes(spelled_out(list))
+            }
+            Expr::Literal(value, metadata) if is_odd(&value) => {
+                Transformed::yes(Expr::Literal(made_even(value), metadata))
+            }
+            other => Transformed::no(other),
+        };
+    };
+    Transformed::yes(match (kernel, expr) {
+        (Kernel::OneZero, Expr::BinaryExpr(BinaryExpr { left, op, right })) => {
+            // What is divided by a zero takes its sign.
+            let right = match op {
+                Operator::Divide | Operator::Modulo => *right,
+                _ => bare(*right),
+            };
+            let (left, right) = (Box::new(bare(*left)), Box::new(right));
+            let inner = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            carry(Kernel::OneZero, vec![inner])
+        }
+        (Kernel::OneZero, Expr::Negative(value)) => {
+            let inner = Expr::Negative(Box::new(bare(*value)));
+            carry(Kernel::OneZero, vec![inner])
+        }
+        (Kernel::OneZero, other) => carry(Kernel::OneZero, vec![other]),
+        (kernel, Expr::BinaryExpr(BinaryExpr { left, right, .. })) => {
+            carry(kernel, vec![*left, *right])
+        }
+        (
+            kernel,
+            Expr::Negative(expr)
+            | Expr::Cast(Cast { expr, .. })
+            | Expr::TryCast(TryCast { expr, .. }),
+        ) => carry(kernel, vec![*expr]),
+        (_, other) => other,
+    })
+}
+
+/// Whether an item of a list differs from row to row and is no column: some of those are taken for
+/// what they are where there is no row.
+fn is_computed(item: &Expr) -> bool {
+    !matches!(item, Expr::Column(_) | Expr::OuterReferenceColumn(..))
+        && (!item.column_refs().is_empty() || item.contains_outer())
+}
+
+/// `x IN (a, b)` as `x = a OR x = b`, in a tree that is not deep.
+fn spelled_out(list: InList) -> Expr {
+    let InList {
+        expr,
+        list,
+        negated,
+    } = list;
+    let mut terms: Vec<Expr> = list
+        .into_iter()
+        .map(|item| (*expr).clone().eq(item))
+        .collect();
+    while terms.len() > 1 {
+        let mut pairs = Vec::with_capacity(terms.len().div_ceil(2));
+        let mut rest = terms.into_iter();
+        while let Some(left) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(right) => left.or(right),
+                None => left,
+            });
+        }
+        terms = pairs;
+    }
+    let found = terms.pop().unwrap_or_else(|| lit(false));
+    if negated {
+        Expr::Not(Box::new(found))
+    } else {
+        found
+    }
+}
+
+/// What must compute instead of this operator, if anything.
+fn kernel(expr: &Expr, schema: &DFSchema) -> Option<Kernel> {
+    match expr {
+        // The right side first: in long chains it is the short one.
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
+            let kind = right.get_type(schema).ok()?;
+            if has_two_zeros(&kind) {
+                return Some(Kernel::OneZero);
+            }
+            if !kind.is_integer() || !is_integer(left, schema) {
+                return None;
+            }
+            match op {
+                Operator::Plus => Some(Kernel::Add),
+                Operator::Minus => Some(Kernel::Subtract),
+                Operator::Multiply => Some(Kernel::Multiply),
+                _ => None,
+            }
+        }
+        Expr::Negative(value) => {
+            let kind = value.get_type(schema).ok()?;
+            if has_two_zeros(&kind) {
+                return Some(Kernel::OneZero);
+            }
+            kind.is_signed_integer().then_some(Kernel::Negate)
+        }
+        Expr::Cast(Cast { expr, field }) => cast_kernel(expr, field.data_type(), false, schema),
+        Expr::TryCast(TryCast { expr, field }) => {
+            cast_kernel(expr, field.data_type(), true, schema)
+        }
+        Expr::ScalarFunction(ScalarFunction { func, .. }) if carried(func).is_none() => {
+            let kind = expr.get_type(schema).ok()?;
+            has_two_zeros(&kind).then_some(Kernel::OneZero)
+        }
+        _ => None,
+    }
+}
+
+/// Looks no deeper than it has to.
+fn is_integer(expr: &Expr, schema: &DFSchema) -> bool {
+    if let Expr::ScalarFunction(ScalarFunction { func, .. }) = expr
+        && let Some(Kernel::Add | Kernel::Subtract | Kernel::Multiply | Kernel::Negate) =
+            carried(func)
+    {
+        return true;
+    }
+    expr.get_type(schema).is_ok_and(|kind| kind.is_integer())
+}
+
+fn cast_kernel(expr: &Expr, to: &DataType, safe: bool, schema: &DFSchema) -> Option<Kernel> {
+    if has_two_zeros(to) {
+        let from = expr.get_type(schema).ok()?;
+        return from.is_string().then_some(Kernel::OneZero);
+    }
+    let DataType::Timestamp(_, new) = to else {
+        return None;
+    };
+    let DataType::Timestamp(_, old) = expr.get_type(schema).ok()? else {
+        return None;
+    };
+    let moves = match (&old, new) {
+        (None, Some(zone)) | (Some(zone), None) => !is_utc(zone),
+        _ => false,
+    };
+    let to = to.clone();
+    moves.then_some(Kernel::Move { to, safe })
+}
+
+fn is_arithmetic(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
+    )
+}
+
+fn has_two_zeros(kind: &DataType) -> bool {
+    matches!(kind, DataType::Float32 | DataType::Float64)
+}
+
+fn is_utc(zone: &str) -> bool {
+    matches!(zone, "+00:00" | "UTC" | "Z" | "+00" | "+0000" | "Etc/UTC")
+}
+
+/// An operand whose zero does not matter, because that of the result is looked after.
+fn bare(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(ScalarFunction { func, mut args })
+            if carried(&func) == Some(&Kernel::OneZero) && args.len() == 1 =>
+        {
+            args.remove(0)
+        }
+        other => other,
+    }
+}
+
+/// Whether a literal is a zero or a NaN that equals no other.
+fn is_odd(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float64(Some(v)) => v.to_bits() != even(*v).to_bits(),
+        ScalarValue::Float32(Some(v)) => (*v == 0.0 || v.is_nan()) && v.is_sign_negative(),
+        _ => false,
+    }
+}
+
+fn made_even(value: ScalarValue) -> ScalarValue {
+    match value {
+        ScalarValue::Float64(Some(v)) => ScalarValue::Float64(Some(even(v))),
+        ScalarValue::Float32(Some(v)) => {
+            ScalarValue::Float32(Some(if v.is_nan() { f32::NAN } else { v + 0.0 }))
+        }
+        other => other,
+    }
+}
+
+fn even(value: f64) -> f64 {
+    if value.is_nan() {
+        f64::NAN
+    } else {
+        value + 0.0
+    }
+}
