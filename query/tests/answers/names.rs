@@ -50,8 +50,8 @@ async fn an_exact_name_wins_then_the_folded_one_then_the_only_one_alike() {
             "1|2",
         ),
         (
-            "SELECT temp, TEMP, \"Temp\" FROM twins WHERE tEMP > 20",
-            "20.5|20.5|20.5",
+            "SELECT temp, TEMP + 1 FROM twins WHERE tEMP > 20",
+            "20.5|21.5",
         ),
         (
             "SELECT max(Temp) AS Temp FROM twins GROUP BY Site ORDER BY Temp",

@@ -35,84 +35,24 @@ fn simple(rng: &mut Rng) -> String {
         }
         4 => date_function(rng),
         5 => {
-            let tag = pick(rng, &["site", "device", "upper(device)", "site || device"]);
+            let tag = pick(rng, TAGS);
             compared(rng, tag, texts)
         }
         6 => {
-            let number = pick(
-                rng,
-                &[
-                    "i",
-                    "i + 1",
-                    "i * 2",
-                    "-i",
-                    "i / 3",
-                    "i % 4",
-                    "CAST(f AS BIGINT)",
-                    "abs(i)",
-                ],
-            );
+            let number = pick(rng, INTEGERS);
             compared(rng, number, integers)
         }
         7 => {
-            let number = pick(
-                rng,
-                &[
-                    "f",
-                    "f * 0.5",
-                    "-f",
-                    "f / 3",
-                    "CAST(i AS DOUBLE)",
-                    "round(f)",
-                    "f + i",
-                ],
-            );
+            let number = pick(rng, FLOATS);
             compared(rng, number, floats)
         }
         8 => {
-            let text = pick(
-                rng,
-                &[
-                    "x",
-                    "CAST(i AS VARCHAR)",
-                    "coalesce(x, site)",
-                    "concat(x, i)",
-                ],
-            );
+            let text = pick(rng, FIELDS);
             compared(rng, text, texts)
         }
-        9 => pick(
-            rng,
-            &[
-                "b",
-                "NOT b",
-                "b IS NULL",
-                "b = (i > 0)",
-                "coalesce(b, f > 1)",
-            ],
-        )
-        .to_owned(),
-        10 => pick(
-            rng,
-            &[
-                "x LIKE '%a%'",
-                "x IS NULL",
-                "site IS NULL",
-                "i BETWEEN f AND 10",
-                "TRY_CAST(x AS DOUBLE) > 1",
-                "TRY_CAST(x AS DATE) = '2026-11-01'",
-                "time IN (SELECT time FROM t WHERE i > 18)",
-                "device NOT IN (SELECT site FROM t WHERE i > 10)",
-                "i NOT IN (SELECT i FROM t WHERE i > 17 AND i IS NOT NULL)",
-                "EXISTS (SELECT 1 FROM t AS o WHERE o.device = t.device AND o.i = 20)",
-            ],
-        )
-        .to_owned(),
-        _ => pick(
-            rng,
-            &["true", "false", "NULL", "1 = 1", "i = i", "time = time"],
-        )
-        .to_owned(),
+        9 => pick(rng, BOOLEANS).to_owned(),
+        10 => pick(rng, ODD_ONES).to_owned(),
+        _ => pick(rng, CONSTANTS).to_owned(),
     }
 }
 
@@ -282,3 +222,57 @@ fn floats(rng: &mut Rng) -> String {
 fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.usize(..from.len())]
 }
+
+const TAGS: &[&str] = &["site", "device", "upper(device)", "site || device"];
+
+const INTEGERS: &[&str] = &[
+    "i",
+    "i + 1",
+    "i * 2",
+    "-i",
+    "i / 3",
+    "i % 4",
+    "CAST(f AS BIGINT)",
+    "abs(i)",
+];
+
+const FLOATS: &[&str] = &[
+    "f",
+    "f * 0.5",
+    "-f",
+    "f / 3",
+    "CAST(i AS DOUBLE)",
+    "round(f)",
+    "f + i",
+];
+
+const FIELDS: &[&str] = &[
+    "x",
+    "CAST(i AS VARCHAR)",
+    "coalesce(x, site)",
+    "concat(x, i)",
+];
+
+const BOOLEANS: &[&str] = &[
+    "b",
+    "NOT b",
+    "b IS NULL",
+    "b = (i > 0)",
+    "coalesce(b, f > 1)",
+];
+
+const ODD_ONES: &[&str] = &[
+    "x LIKE '%a%'",
+    "x IS NULL",
+    "site IS NULL",
+    "i BETWEEN f AND 10",
+    "1 IN (CASE WHEN b THEN NULL ELSE i END, NULL)",
+    "TRY_CAST(x AS DOUBLE) > 1",
+    "TRY_CAST(x AS DATE) = '2026-11-01'",
+    "time IN (SELECT time FROM t WHERE i > 18)",
+    "device NOT IN (SELECT site FROM t WHERE i > 10)",
+    "i NOT IN (SELECT i FROM t WHERE i > 17 AND i IS NOT NULL)",
+    "EXISTS (SELECT 1 FROM t AS o WHERE o.device = t.device AND o.i = 20)",
+];
+
+const CONSTANTS: &[&str] = &["true", "false", "NULL", "1 = 1", "i = i", "time = time"];
