@@ -33,8 +33,12 @@ pub(crate) async fn keep(
         }
     };
     let revoking = identity.revocations().watch_task(shutdown.clone());
-    let reading = reread(&identity, LOOK_EVERY);
-    let all = async { tokio::join!(renewing, revoking, reading, remind(&identity)) };
+    let watching = async {
+        if let Some(_watch) = identity.watch() {
+            tokio::join!(reread(&identity, LOOK_EVERY), remind(&identity));
+        }
+    };
+    let all = async { tokio::join!(renewing, revoking, watching) };
     tokio::select! {
         _ = all => {}
         () = shutdown.cancelled() => {}

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
@@ -39,6 +40,8 @@ pub struct Identity {
     revocations: Revocations,
     /// Told to look at the files at once.
     nudge: Arc<Notify>,
+    /// Whether somebody looks at them: a relay's two ends share an identity.
+    watched: Arc<AtomicBool>,
 }
 
 /// What is in the files.
@@ -48,6 +51,15 @@ pub(crate) struct Held {
     validity: Validity,
     /// When the first of the CA's certificates ends.
     ca_until: i64,
+}
+
+/// The right of one task to look at an identity's files, until it is dropped.
+pub(crate) struct Watch(Arc<AtomicBool>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Until when a node's certificates are good, in seconds since 1970.
@@ -103,6 +115,7 @@ impl Identity {
             held: Arc::new(watch::Sender::new(Arc::new(held))),
             revocations,
             nudge: Arc::new(Notify::new()),
+            watched: Arc::default(),
         };
         let held = identity.held();
         identity.check_chain(&held)?;
@@ -141,6 +154,12 @@ impl Identity {
     /// Looks at the files at once; otherwise they are looked at every few seconds.
     pub fn look_again(&self) {
         self.nudge.notify_waiters();
+    }
+
+    /// The right to look at the files, and to speak of them; `None` while somebody else does.
+    pub(crate) fn watch(&self) -> Option<Watch> {
+        let watched = Arc::clone(&self.watched);
+        (!watched.swap(true, Ordering::Relaxed)).then(|| Watch(watched))
     }
 
     pub(crate) fn fault(&self) -> Option<CertFault> {

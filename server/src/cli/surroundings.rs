@@ -187,6 +187,9 @@ mod tests {
         assert!(found(&text).problems[0].contains("cannot be written to"));
         std::fs::remove_file(&data).unwrap();
         std::fs::create_dir(&data).unwrap();
+        let config = wal::Config::default();
+        let (committer, _) = wal::open_primary(wal::OsDisk::new(), &data, &config).unwrap();
+        committer.stop().unwrap();
         std::fs::write(data.join("role"), "secondary\n").unwrap();
         std::fs::write(data.join("node-id"), "no id\n").unwrap();
         let problems = found(&text).problems;

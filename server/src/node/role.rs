@@ -52,7 +52,10 @@ enum Was {
 /// When it may not, or cannot be read.
 pub(crate) fn check(data_dir: &Path, role: RoleName) -> Result<(), RoleError> {
     let was = read(data_dir)?.or_else(|| derived(data_dir));
-    if (role, was) == (RoleName::Primary, Some(Was::Secondary)) {
+    // Without a log, and none that was being exchanged, there is nothing that two could write.
+    let is_empty = matches!(wal::find_log(&wal::OsDisk, data_dir), Ok(None))
+        && !data_dir.join(FOLLOWED).exists();
+    if (role, was) == (RoleName::Primary, Some(Was::Secondary)) && !is_empty {
         return Err(RoleError::Secondarys {
             followed: followed(data_dir),
             file: data_dir.join(FILE),
@@ -161,6 +164,15 @@ const DIVERGED: &str = "diverged";
 mod tests {
     use super::*;
 
+    /// A directory with a log.
+    fn with_log() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let config = wal::Config::default();
+        let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config).unwrap();
+        committer.stop().unwrap();
+        dir
+    }
+
     fn opened(dir: &Path, role: RoleName) -> Result<String, RoleError> {
         let mut data_dir = DataDir::open(dir, crate::conf::Create::Auto)?;
         claim(&mut data_dir, role)?;
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_secondarys_directory_takes_no_primary_until_an_operator_says_so() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = with_log();
         let id = opened(dir.path(), RoleName::Secondary).unwrap();
         fs::write(dir.path().join(FOLLOWED), "1\n1\nprimary-1\n").unwrap();
         for _ in 0..2 {
@@ -185,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_directory_of_a_version_without_roles_is_known_by_what_a_secondary_leaves() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = with_log();
         DataDir::open(dir.path(), crate::conf::Create::Auto).unwrap();
         check(dir.path(), RoleName::Primary).unwrap();
         fs::create_dir(dir.path().join(DIVERGED)).unwrap();
@@ -195,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_primary_that_comes_back_as_a_secondary_is_another_node() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = with_log();
         let id = opened(dir.path(), RoleName::Primary).unwrap();
         let other = opened(dir.path(), RoleName::Secondary).unwrap();
         assert_ne!(id, other);
@@ -207,6 +219,15 @@ mod tests {
         assert_eq!(opened(dir.path(), RoleName::Secondary).unwrap(), third);
         let error = opened(dir.path(), RoleName::Primary).unwrap_err();
         assert!(matches!(error, RoleError::Secondarys { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_directory_without_a_log_takes_either_role() {
+        let dir = tempfile::tempdir().unwrap();
+        for role in [RoleName::Secondary, RoleName::Primary] {
+            opened(dir.path(), role).unwrap();
+        }
+        assert_eq!(read(dir.path()).unwrap(), Some(Was::Primary));
     }
 
     #[test]
