@@ -135,21 +135,27 @@ fn certificates(dir: &Path, found: &mut Found) {
     let certificate = identity.certificate();
     let now = wal::clock::unix_ms();
     for (whose, until_unix_s) in [
-        ("certificate", certificate.until_unix_s),
-        ("the cluster CA's certificate", certificate.ca_until_unix_s),
+        (
+            format!("certificate of {:?}", certificate.name),
+            certificate.until_unix_s,
+        ),
+        (
+            "the cluster CA's certificate".to_owned(),
+            certificate.ca_until_unix_s,
+        ),
     ] {
         let until = u64::try_from(until_unix_s.saturating_mul(1000)).unwrap_or(0);
         let left = until.saturating_sub(now);
-        let (name, until) = (&certificate.name, show_moment(until));
+        let until = show_moment(until);
         if left == 0 {
             found.problems.push(format!(
-                "replication.certs = {shown}: {whose} of {name:?} has expired at {until}"
+                "replication.certs = {shown}: {whose} has expired at {until}"
             ));
             continue;
         }
         let soon = if left < SOON_MS { "ONLY " } else { "" };
         found.notes.push(format!(
-            "{whose} of {name:?}: until {until}, {soon}{} left",
+            "{whose}: until {until}, {soon}{} left",
             show_time(left)
         ));
     }
