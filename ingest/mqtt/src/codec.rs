@@ -12,6 +12,7 @@ use ntex_mqtt::error::{DecodeError, EncodeError};
 use ntex_mqtt::{QoS, v3, v5};
 
 use crate::ack::{Asked, asked};
+use crate::first_packet::{self, Unwelcome};
 use crate::frame::{FrameError, Version, frame_len};
 
 /// What a client sent, as far as a database cares.
@@ -57,8 +58,8 @@ pub(crate) enum ReadError {
     Frame(#[from] FrameError),
     #[error("malformed packet: {0:?}")]
     Decode(DecodeError),
-    #[error("the first packet is no CONNECT of MQTT 3.1.1 or 5.0")]
-    Protocol,
+    #[error(transparent)]
+    First(#[from] Unwelcome),
 }
 
 /// The decoder of one connection.
@@ -106,34 +107,13 @@ impl Codec {
         if let Some(inner) = self.inner.get() {
             return Ok(Some(inner));
         }
-        let Some(version) = sniff(src)? else {
+        let Some(version) = first_packet::version(src)? else {
             return Ok(None);
         };
         Ok(Some(self.inner.get_or_init(|| match version {
             Version::V3 => Inner::V3(v3::codec::Codec::new()),
             Version::V5 => Inner::V5(v5::codec::Codec::new()),
         })))
-    }
-}
-
-/// The version a CONNECT asks for; `None` while too little of it is there.
-fn sniff(src: &[u8]) -> Result<Option<Version>, ReadError> {
-    let rest = match src.split_first() {
-        None => return Ok(None),
-        Some((0x10, rest)) => rest,
-        Some(_) => return Err(ReadError::Protocol),
-    };
-    let length_bytes = rest.iter().take_while(|byte| *byte & 0x80 != 0).count() + 1;
-    if length_bytes > 4 {
-        return Err(ReadError::Protocol);
-    }
-    let Some(name_and_level) = rest.get(length_bytes..7 + length_bytes) else {
-        return Ok(None);
-    };
-    match name_and_level {
-        b"\x00\x04MQTT\x04" => Ok(Some(Version::V3)),
-        b"\x00\x04MQTT\x05" => Ok(Some(Version::V5)),
-        _ => Err(ReadError::Protocol),
     }
 }
 

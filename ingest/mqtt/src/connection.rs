@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use ntex::io::Io;
+use ntex::io::types::PeerAddr;
 use ntex::time::{Seconds, timeout};
 use ntex::util::Either;
 use ntex_mqtt::QoS;
@@ -16,13 +17,15 @@ use wal::GroupId;
 
 use crate::ack::{Ack, Asked};
 use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
+use crate::first_packet::{UNACCEPTABLE_VERSION, Unwelcome};
 use crate::handshake::{Handshake, answer};
 use crate::queue::{AckKind, Need, Waiting};
 use crate::reply;
 use crate::session::Session;
 use crate::stats::add;
+use crate::store::NotTaken;
 use crate::topic;
-use crate::worker::{NotTaken, Said, Worker, close};
+use crate::worker::{Said, Worker, close};
 
 /// Why a connection ends.
 enum End {
@@ -54,9 +57,7 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
         End::Disconnect { with_will } => with_will,
         End::Lost => true,
         End::ProtocolError(code, reason) => {
-            if worker.is_due(Said::Broken(code.into())) {
-                tracing::info!(client = session.client, reason, "closing connection");
-            }
+            tell(&io, &session.client, &reason, &worker);
             add(&worker.counters.refused_connections, 1);
             close(&session, code, &reason);
             true
@@ -100,8 +101,10 @@ async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Sessi
     let first = match timeout(CONNECT_TIMEOUT, io.recv(codec.as_ref())).await {
         Ok(Ok(Some(packet))) => packet,
         Ok(Err(Either::Left(error))) => {
-            if worker.is_due(Said::Unreadable) {
-                tracing::info!(%error, "refusing connection");
+            tell(io, "", &error.to_string(), worker);
+            if let ReadError::First(Unwelcome::Protocol { .. }) = error {
+                let _ = io.encode_slice(&UNACCEPTABLE_VERSION);
+                let _ = io.flush(true).await;
             }
             return None;
         }
@@ -117,15 +120,20 @@ async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Sessi
             send(&session, packet).map(|()| Rc::new(session))
         }
         Handshake::Refuse(packet, reason) => {
-            if worker.is_due(Said::Refused(reason)) {
-                tracing::info!(reason, "refusing connection");
-            }
+            tell(io, "", reason, worker);
             let _ = io.encode(packet, codec.as_ref());
             let _ = io.flush(true).await;
             None
         }
         Handshake::Ignore => None,
     }
+}
+
+/// Says why a connection is refused, or closed; its client may not be known.
+fn tell(io: &Io, client: &str, reason: &str, worker: &Worker) {
+    let peer = io.query::<PeerAddr>().get().map(PeerAddr::into_inner);
+    let refusals = &worker.told.refusals;
+    refusals.tell(client, peer, reason, Instant::now());
 }
 
 fn send(session: &Session, packet: Outgoing) -> Option<()> {
@@ -215,8 +223,7 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
             reason,
         ));
     };
-    if !topic::is_publishable(&topic) {
-        let reason = format!("topic {topic:?} is empty or has wildcards");
+    if let Err(reason) = topic::check(&topic) {
         return Some(End::ProtocolError(
             DisconnectReasonCode::TopicNameInvalid,
             reason,
@@ -286,7 +293,7 @@ async fn store(
         match worker.store(&session.client, topic, payload) {
             Ok(group) => return Ok(group),
             Err(NotTaken::Full) => worker.next_group().await,
-            Err(NotTaken::Closed) => return Err(End::Stopping),
+            Err(NotTaken::Closed | NotTaken::Unstorable(_)) => return Err(End::Stopping),
         }
         if session.io.is_closed() || worker.signal.is_stopping() {
             return Err(End::Lost);

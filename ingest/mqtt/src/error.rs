@@ -32,7 +32,7 @@ pub enum Rejection {
     #[error("{}{}", .0, table_hint(.0))]
     Refused(#[from] Refusal),
     /// The same, with the row of the payload that it is for.
-    #[error("{place}: {refusal}")]
+    #[error("{place}: {refusal}{}", table_hint(.refusal))]
     Misfit { place: String, refusal: Refusal },
     #[error(
         "the payload has a field `topic`, and the column `topic` holds the MQTT topic: send it \

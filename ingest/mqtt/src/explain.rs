@@ -1,50 +1,152 @@
-//! What a message would become, without storing it: for `check-conf --topic --payload`. Pure;
-//! must never say anything but what the listener would do.
+//! What would become of a message: for `check-conf --topic --payload`. The message takes the way
+//! that a device's message takes, from the bytes of its packet to an appender, whose log whoever
+//! asks throws away afterwards. Must never decide anything by itself.
 
-use crate::error::Rejection;
-use crate::topic::{TOPIC, is_publishable, table};
+use ntex::codec::Decoder;
+use ntex::util::BytesMut;
+use wal::{Appender, GroupId};
 
-/// The rows a message would become.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explained {
-    pub table: String,
-    pub tags: Vec<(String, String)>,
-    /// Unix nanoseconds and fields of each row.
-    pub rows: Vec<(i64, Vec<(String, wal::Value<'static>)>)>,
+use crate::codec::{Codec, Packet, ReadError};
+use crate::config::Config;
+use crate::frame::FrameError;
+use crate::store::{NotTaken, store};
+use crate::topic;
+
+/// What becomes of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Rows of its table.
+    Rows {
+        table: String,
+        rows: usize,
+        group: GroupId,
+    },
+    /// A row of the dead letters.
+    DeadLetter { reason: String, group: GroupId },
+    /// Nothing: the connection is closed, and the client keeps it.
+    Closed { reason: String },
 }
 
-/// Decodes a message as the listener would. `now` is the arrival time in unix nanoseconds.
-///
-/// # Errors
-/// The reason the message would go to the dead letters with.
-pub fn explain(topic: &str, bytes: &[u8], now: i64) -> Result<Explained, Rejection> {
-    if !is_publishable(topic) {
-        return Err(Rejection::NoTable(topic.to_owned()));
+/// Sends a message as a client of MQTT 3.1.1 would, with QoS 1, and hands it to `appender`; `now`
+/// is when it arrives, in unix nanoseconds.
+#[must_use]
+pub fn explain(
+    config: &Config,
+    appender: &mut Appender,
+    topic: &str,
+    payload: &[u8],
+    now: i64,
+) -> Fate {
+    let closed = |reason: String| Fate::Closed { reason };
+    let publish = match received(config, topic, payload) {
+        Ok(publish) => publish,
+        Err(error) => return closed(error.to_string()),
+    };
+    let Packet::Publish(publish) = publish else {
+        return closed("it is no message".to_owned());
+    };
+    if let Err(reason) = topic::check(&publish.topic) {
+        return closed(reason);
     }
-    let table = table(topic)?.to_owned();
-    let text = intake::text_of(bytes)?;
-    let decoded = intake::decode(&text)?;
-    let rows = decoded.rows(&[], now).map(|row| {
-        let fields = row
-            .fields
-            .iter()
-            .map(|(name, value)| (name.to_string(), owned(value)));
-        (row.time, fields.collect())
-    });
-    let tags = vec![(TOPIC.to_owned(), topic.to_owned())];
-    Ok(Explained {
-        table,
-        tags,
-        rows: rows.collect(),
-    })
+    match store(appender, CLIENT, &publish.topic, &publish.payload, now) {
+        Ok(stored) => match stored.rejection {
+            Some(rejection) => Fate::DeadLetter {
+                reason: rejection.to_string(),
+                group: stored.group,
+            },
+            None => Fate::Rows {
+                table: topic::table(topic).unwrap_or_default().to_owned(),
+                rows: stored.rows,
+                group: stored.group,
+            },
+        },
+        Err(NotTaken::Full) => closed("too much waits for a commit".to_owned()),
+        Err(NotTaken::Closed) => closed("the log takes no rows".to_owned()),
+        Err(NotTaken::Unstorable(refusal)) => {
+            closed(format!("a dead letter cannot be stored: {refusal}"))
+        }
+    }
 }
 
-fn owned(value: &wal::Value<'_>) -> wal::Value<'static> {
-    use wal::Value;
-    match value {
-        Value::Int(value) => Value::Int(*value),
-        Value::Float(value) => Value::Float(*value),
-        Value::Bool(value) => Value::Bool(*value),
-        Value::Text(value) => Value::Text(value.to_string().into()),
+/// What the server reads of the message.
+fn received(config: &Config, topic: &str, payload: &[u8]) -> Result<Packet, ReadError> {
+    let codec = Codec::new();
+    codec.decode(&mut BytesMut::copy_from_slice(CONNECT))?;
+    codec.set_limit(config.max_packet);
+    let mut bytes = publish(config, topic, payload)?;
+    // A packet is there from its first byte to its last.
+    codec
+        .decode(&mut bytes)?
+        .ok_or(ReadError::Frame(FrameError::Length))
+}
+
+/// PUBLISH with QoS 1.
+fn publish(config: &Config, topic: &str, payload: &[u8]) -> Result<BytesMut, FrameError> {
+    let topic_len = u16::try_from(topic.len()).map_err(|_| FrameError::Publish)?;
+    let len = u32::try_from(4 + topic.len() + payload.len()).unwrap_or(u32::MAX);
+    if len > MAX_REMAINING {
+        let limit = config.max_packet;
+        return Err(FrameError::TooLarge { len, limit });
+    }
+    let mut bytes = vec![0x32];
+    let mut rest = len;
+    loop {
+        let [low, ..] = (rest & 0x7f).to_le_bytes();
+        rest >>= 7;
+        bytes.push(if rest > 0 { low | 0x80 } else { low });
+        if rest == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(&topic_len.to_be_bytes());
+    bytes.extend_from_slice(topic.as_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes.extend_from_slice(payload);
+    Ok(BytesMut::copy_from_slice(&bytes))
+}
+
+/// Who sends what is explained.
+const CLIENT: &str = "check-conf";
+
+/// Its CONNECT: MQTT 3.1.1, clean session, id `a`.
+const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
+
+/// The longest that a packet can say it is.
+const MAX_REMAINING: u32 = 268_435_455;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(config: &Config, topic: &str, payload: &[u8]) -> Fate {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = wal::Config::default();
+        let (committer, _) =
+            wal::open_primary(wal::OsDisk::new(), dir.path(), &log).expect("a log");
+        let mut appender = committer.appender(Box::new(|_| ()));
+        explain(config, &mut appender, topic, payload, 1)
+    }
+
+    #[test]
+    fn a_message_is_rows_or_a_dead_letter_or_the_end_of_its_connection() {
+        let config = Config {
+            max_packet: 1024,
+            ..Config::default()
+        };
+        let told = |topic: &str, payload: &str| match fate(&config, topic, payload.as_bytes()) {
+            Fate::Rows { table, rows, .. } => format!("{rows} of {table}"),
+            Fate::DeadLetter { reason, .. } => format!("dead: {reason}"),
+            Fate::Closed { reason } => format!("closed: {reason}"),
+        };
+        assert_eq!(told("/a/b", r#"[{"v":1},{"v":2.5}]"#), "2 of a");
+        assert!(told("system.x/b", r#"{"v":1}"#).starts_with("dead: table name"));
+        assert!(told("a/b", r#"{"v":1,"v":2}"#).starts_with("dead: "));
+        assert!(told("a/b", r#"[{"v":1},{"v":"x"}]"#).starts_with("dead: "));
+        assert!(told("a/+", r#"{"v":1}"#).starts_with("closed: topic"));
+        let long = format!(r#"{{"v":"{}"}}"#, "x".repeat(1024));
+        assert!(told("a", &long).starts_with("closed: a packet of 1037 bytes exceeds"));
+        let most = format!(r#"{{"v":"{}"}}"#, "x".repeat(1024 - 5 - 8));
+        assert_eq!(told("a", &most), "1 of a");
+        assert!(told(&"x".repeat(70_000), "1").starts_with("closed: "));
     }
 }

@@ -22,14 +22,17 @@ use wal::{Appenders, Log, Replicated};
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::connection;
+use crate::dead_letters::DeadLetter;
 use crate::error::MqttError;
 use crate::stats::{Counters, Stats};
+use crate::told::Told;
 use crate::worker::{Signal, Worker};
 
 /// What the listener shares with its workers.
 struct Shared {
     config: Arc<Config>,
     clients: Arc<Clients>,
+    told: Arc<Told>,
     appenders: Appenders,
     reports: watch::Receiver<Replicated>,
     workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
@@ -66,6 +69,7 @@ impl Listener {
         let shared = Arc::new(Shared {
             config: Arc::new(config),
             clients: Arc::default(),
+            told: Arc::default(),
             appenders,
             reports: log.replicated(),
             workers: Mutex::default(),
@@ -108,6 +112,12 @@ impl Listener {
             .iter()
             .for_each(|(_, counters)| counters.add_to(&mut sum));
         sum
+    }
+
+    /// The newest message that could not be stored where it was meant to go, since the start.
+    #[must_use]
+    pub fn newest_dead_letter(&self) -> Option<DeadLetter> {
+        self.shared.told.dead_letters.newest()
     }
 
     /// Stops reading, sends the acknowledgements that the disk owes, closes every connection; what
@@ -217,6 +227,7 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
         Arc::clone(&shared.clients),
         Arc::clone(&counters),
         Arc::clone(&signal),
+        Arc::clone(&shared.told),
         appender,
         shared.reports.clone(),
     ));

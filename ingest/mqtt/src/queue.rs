@@ -102,6 +102,11 @@ impl Queue {
         self.past_fsync < self.entries.len()
     }
 
+    /// Messages that no fsync holds up.
+    pub(crate) fn past_fsync(&self) -> usize {
+        self.past_fsync
+    }
+
     /// What the first message waits for, if it is for secondaries.
     pub(crate) fn waits_for(&self) -> Option<Wait> {
         let first = self.entries.front().filter(|_| self.past_fsync > 0)?;

@@ -26,6 +26,7 @@ use crate::frame::Version;
 use crate::liveness::{Liveness, Overdue};
 use crate::queue::{Answer, Queue, Waiting};
 use crate::replica_waiters::ReplicaWaiter;
+use crate::replica_waits::Waits;
 
 /// A message to store when the client vanishes.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) fsync_listed: Cell<bool>,
     /// Its entry among the worker's sessions whose messages wait for secondaries.
     replica_entry: Cell<Option<Wait>>,
+    /// What its first message was last seen to wait for, and since when in unix milliseconds.
+    seen_waiting: Cell<Option<(Wait, u64)>>,
     /// Asked for once: each asking leaves something behind in the connection.
     gone: OnceCell<OnDisconnect>,
     /// Longest acknowledgement with properties: 0 when the client wants none.
@@ -88,6 +91,7 @@ impl Session {
             waker: LocalWaker::new(),
             fsync_listed: Cell::new(false),
             replica_entry: Cell::new(None),
+            seen_waiting: Cell::new(None),
             gone: OnceCell::new(),
             max_properties: if may_have { max_packet } else { 0 },
             queue: RefCell::default(),
@@ -148,6 +152,24 @@ impl Session {
     /// Whether a message is not known to be durable.
     pub(crate) fn awaits_fsync(&self) -> bool {
         self.queue.borrow().awaits_fsync()
+    }
+
+    /// Its messages that wait for secondaries now; since when is known to as often as it is asked.
+    pub(crate) fn waits(&self, now_ms: u64) -> Waits {
+        let queue = self.queue.borrow();
+        let Some(wait) = queue.waits_for() else {
+            self.seen_waiting.set(None);
+            return Waits::default();
+        };
+        let since = match self.seen_waiting.get() {
+            Some((seen, since)) if seen == wait => since,
+            _ => now_ms,
+        };
+        self.seen_waiting.set(Some((wait, since)));
+        Waits {
+            messages: queue.past_fsync() as u64,
+            since_unix_ms: since,
+        }
     }
 
     /// Gives up every message that was received and not answered; returns how many.

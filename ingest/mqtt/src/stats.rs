@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::replica_waits::Waits;
+
 /// What the listener has done since it started. Every PUBLISH is in one place: `received` is
 /// `acknowledged + qos0 + duplicates + refused_messages + dropped + waiting`, exactly so when
 /// nothing moves while it is read.
@@ -29,6 +31,10 @@ pub struct Stats {
     pub dropped: u64,
     /// Messages whose answer is due now.
     pub waiting: u64,
+    /// Of those, messages that are durable here and wait for secondaries; looked at twice a second.
+    pub awaiting_secondaries: u64,
+    /// Since when the first of them has waited; 0: none does.
+    pub awaiting_since_unix_ms: u64,
     /// Rows handed to the log, dead letters not counted.
     pub rows: u64,
     pub dead_letters: u64,
@@ -52,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) refused_messages: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) waiting: AtomicU64,
+    pub(crate) awaiting: AtomicU64,
+    pub(crate) awaiting_since_unix_ms: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) dead_letters: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -79,6 +87,16 @@ impl Counters {
         sum.refused_messages += read(&self.refused_messages);
         sum.dropped += read(&self.dropped);
         sum.waiting += read(&self.waiting);
+        let waits = Waits {
+            messages: sum.awaiting_secondaries,
+            since_unix_ms: sum.awaiting_since_unix_ms,
+        };
+        let waits = waits.and(Waits {
+            messages: read(&self.awaiting),
+            since_unix_ms: read(&self.awaiting_since_unix_ms),
+        });
+        sum.awaiting_secondaries = waits.messages;
+        sum.awaiting_since_unix_ms = waits.since_unix_ms;
         sum.rows += read(&self.rows);
         sum.dead_letters += read(&self.dead_letters);
         sum.bytes += read(&self.bytes);

@@ -22,9 +22,12 @@ pub(crate) fn table(topic: &str) -> Result<&str, Rejection> {
     }
 }
 
-/// Whether MQTT allows the topic in a PUBLISH at all.
-pub(crate) fn is_publishable(topic: &str) -> bool {
-    !topic.is_empty() && !topic.contains(['+', '#', '\0'])
+/// Whether MQTT allows the topic in a PUBLISH at all; if not, why.
+pub(crate) fn check(topic: &str) -> Result<(), String> {
+    if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+        return Err(format!("topic {topic:?} is empty or has wildcards"));
+    }
+    Ok(())
 }
 
 /// Name of the tag that holds the topic.
@@ -55,6 +58,8 @@ mod tests {
             Err(Rejection::Refused(Refusal::TableName { .. }))
         ));
         assert!(table("/system.dead_letters/x").is_err());
-        assert!(!is_publishable("") && !is_publishable("a/+/b") && !is_publishable("a/#"));
+        for topic in ["", "a/+/b", "a/#", "a\0b"] {
+            assert!(check(topic).is_err(), "{topic}");
+        }
     }
 }

@@ -261,7 +261,8 @@ fn workers(conf: &conf::Mqtt) -> usize {
     }
 }
 
-fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
+/// The MQTT front as the conf wants it.
+pub(crate) fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
     let mqtt = &conf.mqtt;
     mqtt::Config {
         listen: mqtt.listen,

@@ -202,10 +202,19 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/mqtt",
         groups: &[
-            &["error", "frame", "filter", "ack"],
+            &["error", "frame", "filter", "ack", "replica_waits"],
+            &["first_packet"],
             &["codec", "stats", "config", "topic", "aliases", "liveness"],
-            &["queue", "replica_waiters", "clients"],
-            &["handshake", "dead_letter", "explain", "session"],
+            &[
+                "queue",
+                "replica_waiters",
+                "clients",
+                "dead_letters",
+                "refusals",
+            ],
+            &["handshake", "dead_letter", "told", "session"],
+            &["store"],
+            &["explain"],
             &["reply"],
             &["ack_pass"],
             &["worker"],

@@ -16,24 +16,23 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::task::AtomicWaker;
-use intake::Decoded;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::clock::unix_nanos;
-use wal::{AppendError, Appender, Due, Durable, GroupId, Lsn, Quiet, Refusal, Replicated, Row};
+use wal::{Appender, Due, Durable, GroupId, Lsn, Quiet, Replicated};
 
 use crate::ack_pass::AckPass;
 use crate::clients::Clients;
 use crate::config::Config;
-use crate::dead_letter;
-use crate::error::Rejection;
 use crate::liveness::Overdue;
 use crate::replica_waiters::ReplicaWaiters;
+use crate::replica_waits::Waits;
 use crate::reply;
 use crate::session::Session;
 use crate::stats::{Counters, add};
-use crate::topic;
+use crate::store::{NotTaken, store};
+use crate::told::Told;
 
 /// What crosses threads into a worker: the newest durable group, and the order to stop.
 #[derive(Debug, Default)]
@@ -69,6 +68,7 @@ pub(crate) struct Worker {
     pub(crate) clients: Arc<Clients>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) signal: Arc<Signal>,
+    pub(crate) told: Arc<Told>,
     appender: RefCell<Appender>,
     /// What secondaries have made durable.
     reports: watch::Receiver<Replicated>,
@@ -96,23 +96,8 @@ pub(crate) struct Worker {
 /// What is said of clients, and not each time: thousands of them may do the same every second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// What came is no MQTT.
-    Unreadable,
-    /// No session, for this reason.
-    Refused(&'static str),
-    /// A session ended with this code.
-    Broken(u8),
     WillLost,
     DeadLetterLost,
-}
-
-/// Why a message could not be taken now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotTaken {
-    /// Wait for the next group.
-    Full,
-    /// The log has failed or is closed.
-    Closed,
 }
 
 impl Worker {
@@ -121,6 +106,7 @@ impl Worker {
         clients: Arc<Clients>,
         counters: Arc<Counters>,
         signal: Arc<Signal>,
+        told: Arc<Told>,
         appender: Appender,
         reports: watch::Receiver<Replicated>,
     ) -> Self {
@@ -129,6 +115,7 @@ impl Worker {
             clients,
             counters,
             signal,
+            told,
             appender: RefCell::new(appender),
             reports,
             sessions: RefCell::default(),
@@ -190,55 +177,23 @@ impl Worker {
         topic: &str,
         bytes: &[u8],
     ) -> Result<GroupId, NotTaken> {
-        let now = unix_nanos();
         let mut appender = self.appender.borrow_mut();
-        let rejection = match self.try_store(&mut appender, topic, bytes, now) {
-            Ok(result) => return result,
-            Err(rejection) => rejection,
-        };
-        let reason = rejection.to_string();
-        tracing::debug!(client, topic, reason, "dead letter");
-        match dead_letter::store(&mut appender, topic, bytes, client, &reason, now) {
-            Ok(group) => {
-                add(&self.counters.dead_letters, 1);
-                Ok(group)
+        let stored = store(&mut appender, client, topic, bytes, unix_nanos());
+        let stored = stored.inspect_err(|why| {
+            if let NotTaken::Unstorable(refusal) = why
+                && self.is_due(Said::DeadLetterLost)
+            {
+                tracing::error!(client, topic, %refusal, "a dead letter cannot be stored");
             }
-            Err(AppendError::Full) => Err(NotTaken::Full),
-            Err(AppendError::Closed) => Err(NotTaken::Closed),
-            Err(AppendError::Refused(refusal)) => {
-                // Its own table refuses it: never acknowledged, so the client keeps it.
-                if self.is_due(Said::DeadLetterLost) {
-                    tracing::error!(client, topic, %refusal, "a dead letter cannot be stored");
-                }
-                Err(NotTaken::Closed)
-            }
+        })?;
+        add(&self.counters.rows, stored.rows as u64);
+        if let Some(rejection) = stored.rejection {
+            add(&self.counters.dead_letters, 1);
+            let letters = &self.told.dead_letters;
+            letters.note(client, topic, rejection.to_string());
+            letters.tell(Instant::now());
         }
-    }
-
-    fn try_store(
-        &self,
-        appender: &mut Appender,
-        topic: &str,
-        bytes: &[u8],
-        now: i64,
-    ) -> Result<Result<GroupId, NotTaken>, Rejection> {
-        let table = topic::table(topic)?;
-        let text = intake::text_of(bytes)?;
-        let mut decoded = intake::decode(&text)?;
-        intake::warn_of_odd_time(table, &decoded);
-        let mut appended = append(appender, table, topic, &decoded, now);
-        if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {
-            appended = append(appender, table, topic, &decoded, now);
-        }
-        match appended {
-            Ok(group) => {
-                add(&self.counters.rows, decoded.len() as u64);
-                Ok(Ok(group))
-            }
-            Err(AppendError::Full) => Ok(Err(NotTaken::Full)),
-            Err(AppendError::Closed) => Ok(Err(NotTaken::Closed)),
-            Err(AppendError::Refused(refusal)) => Err(rejection(refusal, &decoded, &text)),
-        }
+        Ok(stored.group)
     }
 
     /// The session has a message that waits for its fsync.
@@ -400,6 +355,8 @@ impl Worker {
         while !self.signal.is_stopping() {
             ntex::time::sleep(TICK).await;
             let now = Instant::now();
+            self.told.dead_letters.tell(now);
+            self.look_at_waits();
             let overdue: Vec<(Rc<Session>, Overdue)> = self
                 .sessions
                 .borrow()
@@ -426,6 +383,23 @@ impl Worker {
         }
     }
 
+    /// Counts the messages that wait for secondaries.
+    fn look_at_waits(&self) {
+        let now_ms = u64::try_from(unix_nanos() / 1_000_000).unwrap_or(0);
+        let sessions = self.sessions.borrow();
+        let waits = sessions.values().map(|session| session.waits(now_ms));
+        let waits = waits.fold(Waits::default(), Waits::and);
+        let counters = &self.counters;
+        let (count, since) = (&counters.awaiting, &counters.awaiting_since_unix_ms);
+        count.store(waits.messages, Ordering::Relaxed);
+        since.store(waits.since_unix_ms, Ordering::Relaxed);
+        // Each worker has counters of its own.
+        let worker = Arc::as_ptr(counters).addr();
+        let connected = self.reports.borrow().connected;
+        let told = &self.told.replica_waits;
+        told.report(worker, waits, connected, now_ms);
+    }
+
     fn close_all(&self) {
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         for session in sessions {
@@ -436,52 +410,6 @@ impl Worker {
                 "the server is shutting down",
             );
         }
-    }
-}
-
-/// Hands the rows of a message to the log, all or none.
-fn append(
-    appender: &mut Appender,
-    table: &str,
-    topic: &str,
-    decoded: &Decoded<'_>,
-    now: i64,
-) -> Result<GroupId, AppendError> {
-    let tags = [(topic::TOPIC, topic)];
-    let mut rows = decoded.rows(&tags, now);
-    match (decoded.len(), rows.next()) {
-        (1, Some(row)) => appender.append(table, &[row]),
-        (_, Some(first)) => {
-            let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
-            assert_eq!(
-                rows.len(),
-                decoded.len(),
-                "rows handed over are rows counted"
-            );
-            appender.append(table, &rows)
-        }
-        (_, None) => Err(Refusal::Empty.into()),
-    }
-}
-
-/// Suits a value that came without a type to its column; whether that made a difference.
-fn suit(decoded: &mut Decoded<'_>, appender: &Appender, table: &str) -> bool {
-    decoded.fit(|name| {
-        let schema = appender.schema(table)?;
-        Some(schema.columns.get(schema.column(name)?)?.kind)
-    })
-}
-
-/// Why a message does not become rows, as precisely as its payload tells.
-fn rejection(refusal: Refusal, decoded: &Decoded<'_>, text: &str) -> Rejection {
-    if let Refusal::Twice { column } = &refusal
-        && column == topic::TOPIC
-    {
-        return Rejection::TopicField;
-    }
-    match intake::place_of(decoded, text, &refusal) {
-        Some(place) => Rejection::Misfit { place, refusal },
-        None => refusal.into(),
     }
 }
 

@@ -45,6 +45,7 @@ impl Bench {
             Arc::default(),
             Arc::default(),
             Arc::default(),
+            Arc::default(),
             committer.appenders().appender(Box::new(|_| ())),
             reported,
         );
