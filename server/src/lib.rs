@@ -14,7 +14,7 @@ mod signals;
 mod telemetry;
 
 pub use api::diverged::DivergedStatus;
-pub use api::status::{LogStatus, MqttStatus, Status, UpstreamStatus};
+pub use api::status::{DeadLetterStatus, LogStatus, MqttStatus, Status, UpstreamStatus};
 pub use cli::run;
 pub use http::HttpError;
 pub use node::data_dir::DataDirError;

@@ -134,6 +134,36 @@ pub struct MqttStatus {
     pub fell_back: u64,
     pub rows: u64,
     pub dead_letters: u64,
+    /// The newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_dead_letter: Option<DeadLetterStatus>,
+    /// Messages that are on disk here and wait for secondaries before they are acknowledged.
+    #[serde(default)]
+    pub awaiting_secondaries: u64,
+    /// Since when the first of them has waited; 0: none does.
+    #[serde(default)]
+    pub awaiting_since_unix_ms: u64,
+}
+
+/// A message that could not be stored in its table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterStatus {
+    /// Its beginning.
+    pub topic: String,
+    pub client: String,
+    pub reason: String,
+    pub unix_ms: u64,
+}
+
+impl From<mqtt::DeadLetter> for DeadLetterStatus {
+    fn from(letter: mqtt::DeadLetter) -> Self {
+        Self {
+            topic: letter.topic,
+            client: letter.client,
+            reason: letter.reason,
+            unix_ms: letter.unix_ms,
+        }
+    }
 }
 
 impl MqttStatus {
@@ -149,6 +179,9 @@ impl MqttStatus {
             fell_back: stats.fell_back,
             rows: stats.rows,
             dead_letters: stats.dead_letters,
+            newest_dead_letter: listener.newest_dead_letter().map(Into::into),
+            awaiting_secondaries: stats.awaiting_secondaries,
+            awaiting_since_unix_ms: stats.awaiting_since_unix_ms,
         }
     }
 }

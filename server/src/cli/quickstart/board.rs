@@ -85,6 +85,24 @@ impl Board {
             answer.took.as_secs_f64() * 1e3,
             rate.unwrap_or_default()
         );
+        if let Some(line) = self.dead_letters().await {
+            println!("{line}\n");
+        }
+    }
+
+    /// How many messages could not be stored, and why the newest could not, if there are any.
+    async fn dead_letters(&self) -> Option<String> {
+        // Without a dead letter there is no such table.
+        let answer = self.ask(NEWEST_DEAD_LETTER).await.ok()?;
+        let text = |column: &str| answer.rows.first()?.get(column)?.as_str();
+        let count = number(&answer.rows, "letters");
+        let letters = if count == 1 { "letter" } else { "letters" };
+        let newest: String = format!("{}: {}", text("topic")?, text("reason")?)
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(MOST_SHOWN)
+            .collect();
+        Some(format!("{count} dead {letters}, newest: {newest}"))
     }
 
     async fn ask(&self, sql: &'static str) -> Result<Rows, ClientError> {
@@ -129,6 +147,12 @@ const BY_SITE: &str = "SELECT split_part(topic, '/', 2) AS site, \
      CAST(min(battery) * 100 AS BIGINT) / 100.0 AS lowest_battery, \
      max(time) AS newest \
      FROM sensors GROUP BY split_part(topic, '/', 2) ORDER BY site";
+
+const NEWEST_DEAD_LETTER: &str = "SELECT count(*) OVER () AS letters, topic, reason \
+     FROM system.dead_letters ORDER BY time DESC LIMIT 1";
+
+/// Most characters of what is said of a dead letter.
+const MOST_SHOWN: usize = 300;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const GLANCE: Duration = Duration::from_millis(50);

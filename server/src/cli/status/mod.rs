@@ -9,7 +9,7 @@ use std::io::Write as _;
 use replica::{CertificateStatus, FollowPhase};
 
 use super::show::{count, count_if_known, show_bytes, show_lag, show_moment, show_time};
-use crate::api::status::{LogStatus, Status, UpstreamStatus};
+use crate::api::status::{LogStatus, MqttStatus, Status, UpstreamStatus};
 use crate::cli::client::{Client, ClientError};
 use crate::report::accounting::{AtRisk, Stages};
 use tree::Branch;
@@ -96,6 +96,7 @@ fn asked(status: &Status) -> Branch {
     lines.extend(status.upstream.iter().flat_map(upstream_lines));
     lines.extend(status.log.iter().flat_map(log_lines));
     lines.extend(status.certificate.as_ref().map(certificate_line));
+    lines.extend(status.mqtt.iter().flat_map(mqtt_lines));
     let accounting = status.accounting.as_ref();
     lines.extend(accounting.map(|counts| stages_line(counts.lsn)));
     lines.extend(accounting.and_then(|counts| counts.at_risk).map(risk_line));
@@ -225,6 +226,31 @@ fn certificate_line(certificate: &CertificateStatus) -> String {
             show_time(left)
         ),
     }
+}
+
+/// What of the messages is not as it should be.
+fn mqtt_lines(mqtt: &MqttStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if mqtt.dead_letters > 0 {
+        let newest = mqtt.newest_dead_letter.as_ref().map(|letter| {
+            let when = show_moment(letter.unix_ms);
+            let (topic, reason) = (&letter.topic, &letter.reason);
+            format!("; newest {when}, topic {topic}: {reason}")
+        });
+        lines.push(format!(
+            "{} since it started (system.dead_letters){}",
+            count(mqtt.dead_letters, "dead letter"),
+            newest.unwrap_or_default()
+        ));
+    }
+    if mqtt.awaiting_secondaries > 0 {
+        lines.push(format!(
+            "WAITING FOR SECONDARIES: {} on disk here, not acknowledged, the first since {}",
+            count(mqtt.awaiting_secondaries, "message"),
+            show_moment(mqtt.awaiting_since_unix_ms)
+        ));
+    }
+    lines
 }
 
 /// How far the log has come.

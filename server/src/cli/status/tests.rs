@@ -93,6 +93,35 @@ impl Told {
 }
 
 #[test]
+fn dead_letters_and_messages_that_wait_are_told() {
+    let mqtt = json!({
+        "address": "127.0.0.1:1883", "connections": 1, "received": 9, "acknowledged": 4, "rows": 6,
+        "dead_letters": 3, "newest_dead_letter": {"topic": "a/b", "client": "c",
+        "reason": "the payload is empty", "unix_ms": 1_700_000_000_000_u64},
+        "awaiting_secondaries": 2, "awaiting_since_unix_ms": 1_700_000_001_000_u64,
+    });
+    assert_eq!(
+        Told::node("p", "primary")
+            .with("mqtt", mqtt.clone())
+            .lines()[3..],
+        [
+            "    3 dead letters since it started (system.dead_letters); newest \
+             2023-11-14T22:13:20Z, topic a/b: the payload is empty",
+            "    WAITING FOR SECONDARIES: 2 messages on disk here, not acknowledged, the first \
+             since 2023-11-14T22:13:21Z",
+        ]
+    );
+    let mut quiet = mqtt;
+    for count in ["dead_letters", "awaiting_secondaries"] {
+        quiet[count] = json!(0);
+    }
+    assert_eq!(
+        Told::node("p", "primary").with("mqtt", quiet).lines().len(),
+        3
+    );
+}
+
+#[test]
 fn a_primary_stands_above_its_secondaries() {
     let primary = Told::primary([
         Told::secondary("a", "", "streaming"),

@@ -82,6 +82,25 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
         "Messages whose answer is due.",
         stats.waiting,
     );
+    text.gauge(
+        "headwater_mqtt_messages_awaiting_secondaries",
+        "Of those, messages that are on disk here and wait for secondaries.",
+        stats.awaiting_secondaries,
+    );
+    text.gauge(
+        "headwater_mqtt_messages_awaiting_secondaries_seconds",
+        "How long the first of them has waited.",
+        awaiting_s(stats, wal::clock::unix_nanos()),
+    );
+}
+
+/// How long the first of the messages that wait for secondaries has waited.
+fn awaiting_s(stats: &mqtt::Stats, now: i64) -> u64 {
+    let now_ms = u64::try_from(now / 1_000_000).unwrap_or(0);
+    match stats.awaiting_since_unix_ms {
+        0 => 0,
+        since => now_ms.saturating_sub(since) / 1000,
+    }
 }
 
 /// What came in by HTTP.
