@@ -94,6 +94,15 @@ impl OsDisk {
     pub fn new() -> Arc<dyn Disk> {
         Arc::new(Self)
     }
+
+    /// Bytes of the file system that holds `path`, those in use included.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn total(path: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
+    }
 }
 
 impl Disk for OsDisk {

@@ -47,8 +47,8 @@ pub struct Node {
 /// How every node keeps its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// Free bytes of the file system that the log leaves alone.
-    pub reserve_disk: u64,
+    /// Free bytes of the file system that the log leaves alone; None: as many as suit its size.
+    pub reserve_disk: Option<u64>,
     /// Bytes per second that compaction may read of the log and write; 0: no limit.
     pub compaction_rate: u64,
     /// Bytes per second that are read to see whether they are still what was written; 0: none.
@@ -70,7 +70,7 @@ pub enum Create {
 impl Default for Storage {
     fn default() -> Self {
         Self {
-            reserve_disk: 1 << 30,
+            reserve_disk: None,
             compaction_rate: 32 << 20,
             scrub_rate: 4 << 20,
             create: Create::Auto,
@@ -408,7 +408,7 @@ fn storage(reader: &mut Reader<'_>) -> Storage {
     let default = Storage::default();
     let choices = [("auto", Create::Auto), ("never", Create::Never)];
     Storage {
-        reserve_disk: reader.size("log.reserve_disk", default.reserve_disk, 0..=1 << 40),
+        reserve_disk: reader.size_if_any("log.reserve_disk", 0..=1 << 40),
         compaction_rate: reader.size("log.compaction_rate", default.compaction_rate, 0..=1 << 40),
         scrub_rate: reader.rate("log.scrub_rate", default.scrub_rate, 1 << 40),
         create: reader.choice("log.create", default.create, &choices),

@@ -1,14 +1,16 @@
 //! A node's background work on its log: the one compactor, the one scrubber, the one who says what
-//! is damaged. A primary starts them on the log it has opened; a secondary, on whatever log it
-//! follows: when that is exchanged, they end on the old one before they start on the new one. Must
-//! never run beyond the node's stop.
+//! is damaged and when there is no room. A primary starts them on the log it has opened; a
+//! secondary, on whatever log it follows: when that is exchanged, they end on the old one before
+//! they start on the new one. Must never run beyond the node's stop.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
 use wal::Damaged;
 
 use crate::node::parts::blocking;
@@ -61,24 +63,28 @@ impl Background for wal::Scrubber {
     }
 }
 
-/// A task that logs every file that is found damaged.
+/// Tasks that log every file that is found damaged, and when the log takes nothing for want of
+/// room.
 pub(crate) struct DamageTeller {
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Background for DamageTeller {
     type Stats = ();
-    const UNDONE: &'static str = "what is found damaged is not logged";
+    const UNDONE: &'static str = "what is found damaged and a full disk are not logged";
 
     fn start(log: &wal::Log, _rate: u64) -> Result<Self, wal::WalError> {
-        let task = tokio::spawn(tell(log.damage()));
-        Ok(Self { task })
+        let tasks = [
+            tokio::spawn(tell(log.damage())),
+            tokio::spawn(tell_stalls(log.stalled())),
+        ];
+        Ok(Self { tasks })
     }
 
     fn stats(&self) -> Self::Stats {}
 
     fn stop(self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -95,6 +101,36 @@ async fn tell(mut damage: watch::Receiver<Vec<Damaged>>) {
             );
         }
         if damage.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Logs when the log begins to take nothing, now and then that it still does, and when it is over.
+async fn tell_stalls(mut stalled: watch::Receiver<Option<String>>) {
+    let mut begun: Option<Instant> = None;
+    loop {
+        let reason = stalled.borrow_and_update().clone();
+        match (&reason, begun) {
+            (Some(reason), since) => {
+                let begun = *begun.get_or_insert_with(Instant::now);
+                warn!(
+                    reason,
+                    for_s = since.map_or(0, |_| begun.elapsed().as_secs()),
+                    "the log takes nothing and nothing is acknowledged until there is room; \
+                     queries are answered"
+                );
+            }
+            (None, Some(since)) => {
+                let for_s = since.elapsed().as_secs();
+                info!(for_s, "there is room again: the log goes on");
+                begun = None;
+            }
+            (None, None) => {}
+        }
+        // While it lasts, the numbers in the reason change.
+        let pause = reason.map_or(Duration::MAX, |_| STALL_TOLD_EVERY);
+        if let Ok(Err(_)) = timeout(pause, stalled.changed()).await {
             return;
         }
     }
@@ -215,10 +251,12 @@ async fn end<W: Background>(running: &Slot<W>) {
     }
 }
 
+/// A stall that lasts is told again.
+const STALL_TOLD_EVERY: Duration = Duration::from_secs(600);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
@@ -291,6 +329,19 @@ mod tests {
                 .map(|damaged| damaged.name.as_str())
                 .collect();
             assert_eq!(names, news);
+        }
+    }
+
+    #[tokio::test]
+    async fn telling_of_stalls_ends_with_the_log_whether_there_is_one_or_not() {
+        for reason in [None, Some("full".to_owned())] {
+            let (stalls, stalled) = watch::channel(reason);
+            let telling = tokio::spawn(tell_stalls(stalled));
+            stalls.send(Some("full".to_owned())).unwrap();
+            stalls.send(None).unwrap();
+            drop(stalls);
+            let limit = Duration::from_secs(10);
+            tokio::time::timeout(limit, telling).await.unwrap().unwrap();
         }
     }
 

@@ -34,6 +34,27 @@ pub(crate) fn opening(data_dir: &Path) -> Instant {
     Instant::now()
 }
 
+/// Free bytes that the log leaves alone: as the conf says, else what suits the volume.
+pub(crate) fn reserve_disk(data_dir: &Path, storage: &conf::Storage) -> u64 {
+    let total = wal::OsDisk::total(data_dir).ok();
+    let reserve = match storage.reserve_disk {
+        Some(reserve) => reserve,
+        None => total.map_or(MOST_RESERVE, default_reserve),
+    };
+    info!(
+        reserve_mib = reserve >> 20,
+        volume_mib = total.map(|bytes| bytes >> 20),
+        by_conf = storage.reserve_disk.is_some(),
+        "disk space that the log leaves alone"
+    );
+    reserve
+}
+
+/// A gibibyte would be all of a small volume.
+fn default_reserve(total: u64) -> u64 {
+    (total / 10).min(MOST_RESERVE)
+}
+
 /// Logs what opening a log found. Which files are damaged is left to
 /// [`DamageWatch`](crate::node::background::DamageWatch), which tells of each once, whenever it is
 /// found.
@@ -180,6 +201,9 @@ pub(crate) fn cores() -> usize {
 
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 
+/// The default of `log.reserve_disk` on all but small volumes.
+const MOST_RESERVE: u64 = 1 << 30;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +214,27 @@ mod tests {
                     Max open files            1024                 524288               files\n";
         assert_eq!(descriptor_limits(text).unwrap(), "1024 (at most 524288)");
         assert_eq!(descriptor_limits("unlimited"), None);
+    }
+
+    #[test]
+    fn a_small_volume_keeps_a_tenth_of_itself_free_and_a_large_one_a_gibibyte() {
+        for (total, reserve) in [
+            (0, 0),
+            (1 << 30, (1 << 30) / 10),
+            (10 << 30, 1 << 30),
+            (1 << 40, 1 << 30),
+        ] {
+            assert_eq!(default_reserve(total), reserve);
+        }
+    }
+
+    #[test]
+    fn what_the_conf_says_is_kept_free() {
+        let storage = conf::Storage {
+            reserve_disk: Some(7),
+            ..conf::Storage::default()
+        };
+        assert_eq!(reserve_disk(Path::new("."), &storage), 7);
+        assert!(reserve_disk(Path::new("."), &conf::Storage::default()) <= MOST_RESERVE);
     }
 }

@@ -21,7 +21,8 @@ use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
-    blocking, cores, http_config, listen_config, opening, report, report_storage, step, warn_of_new,
+    blocking, cores, http_config, listen_config, opening, report, report_storage, reserve_disk,
+    step, warn_of_new,
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
@@ -59,7 +60,9 @@ impl Primary {
         let mut data_dir = DataDir::open(&node.data_dir, conf.storage.create)?;
         role::claim(&mut data_dir, RoleName::Primary)?;
         let begun = opening(data_dir.path());
-        let (committer, recovery) = open_log(data_dir.path(), log_config(conf, &budget)).await?;
+        let reserve = reserve_disk(data_dir.path(), &conf.storage);
+        let config = log_config(conf, &budget, reserve);
+        let (committer, recovery) = open_log(data_dir.path(), config).await?;
         report(committer.log(), &recovery, begun);
         warn_of_new(&data_dir, committer.log());
         report_storage(&data_dir, Some(committer.log()), budget.total);
@@ -242,13 +245,13 @@ async fn open_log(
     blocking(move || wal::open_primary(wal::OsDisk::new(), &data_dir, &config)).await
 }
 
-fn log_config(conf: &conf::Primary, budget: &Budget) -> wal::Config {
+fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::Config {
     wal::Config {
         segment_size: conf.log.segment_size,
         max_group_delay: conf.log.max_group_delay,
         pending_bytes: budget.ingest_pending_per_appender,
         keep_segments: conf.log.keep_segments,
-        reserve_disk: conf.storage.reserve_disk,
+        reserve_disk,
         tables: conf.tables.clone(),
         ..wal::Config::default()
     }

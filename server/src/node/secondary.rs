@@ -21,7 +21,7 @@ use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
-    blocking, http_config, listen_config, opening, report, report_storage, step,
+    blocking, http_config, listen_config, opening, report, report_storage, reserve_disk, step,
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
@@ -236,7 +236,7 @@ async fn open_existing(
     storage: &conf::Storage,
 ) -> Result<(replica::Store, Option<wal::Follower>), wal::WalError> {
     let config = wal::FollowerConfig {
-        reserve_disk: storage.reserve_disk,
+        reserve_disk: reserve_disk(data_dir.path(), storage),
     };
     let path = data_dir.path().to_owned();
     let store = replica::Store::new(wal::OsDisk::new(), path, config, report);

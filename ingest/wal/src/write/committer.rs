@@ -98,6 +98,9 @@ impl Committer {
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
+        let mut space = Space::new(&state, config.reserve_disk);
+        // Before anybody asks whether the log takes rows.
+        space.has_room();
         let oldest = Arc::new(OldestTaken::new(
             config.tables.iter().map(|table| table.name.clone()),
             Arc::clone(&state.counters.expired),
@@ -106,7 +109,7 @@ impl Committer {
             expiring: Expiring::default(),
             oldest: Arc::clone(&oldest),
             writer,
-            space: Space::new(&state, config.reserve_disk),
+            space,
             state,
             declared,
             options: options_of(config),

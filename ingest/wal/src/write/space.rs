@@ -41,8 +41,10 @@ impl Space {
         let low = free.filter(|free| *free < self.reserve);
         self.state.stall(low.map(|free| {
             format!(
-                "the disk is too full: {} MiB are free, log.reserve_disk keeps {} MiB",
+                "the disk is too full: {} MiB are free at {}, log.reserve_disk keeps {} MiB: make \
+                 room there, or keep less",
                 free >> 20,
+                self.state.dir.display(),
                 self.reserve >> 20
             )
         }));
@@ -73,7 +75,8 @@ impl Space {
         loop {
             match write() {
                 Err(error) if error.is_full() => {
-                    self.state.stall(Some(format!("the disk is full: {error}")));
+                    let reason = format!("the disk is full, make room there: {error}");
+                    self.state.stall(Some(reason));
                     if stop() {
                         return Ok(None);
                     }
@@ -103,3 +106,25 @@ const TRUST: Duration = Duration::from_millis(100);
 const TRUST_PLACE: Duration = Duration::from_millis(50);
 /// How often a writer that waits for space looks again.
 const WAIT: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::disk::OsDisk;
+    use crate::open::open_primary;
+
+    #[test]
+    fn a_log_that_is_opened_without_room_says_so_before_any_row_comes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            reserve_disk: u64::MAX,
+            ..Config::default()
+        };
+        let (committer, _) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+        let stalled = committer.log().stalled().borrow().clone();
+        let reason = stalled.expect("no room");
+        let place = format!("free at {}", dir.path().display());
+        assert!(reason.contains(&place), "{reason}");
+        committer.stop().expect("a clean stop");
+    }
+}

@@ -203,7 +203,7 @@ fn url(addr: SocketAddr) -> String {
 /// A demonstration needs no gigabyte in reserve.
 fn storage() -> Storage {
     Storage {
-        reserve_disk: 64 << 20,
+        reserve_disk: Some(64 << 20),
         ..Storage::default()
     }
 }

@@ -44,7 +44,7 @@ fn both_roles_keep_their_disk_and_memory() {
     let keys = "[log]\nreserve_disk = \"0 B\"\ncompaction_rate = \"1 MiB\"\nscrub_rate = \"0\"\n\
                 create = \"never\"\n";
     let expected = Storage {
-        reserve_disk: 0,
+        reserve_disk: Some(0),
         compaction_rate: 1 << 20,
         scrub_rate: 0,
         create: Create::Never,
@@ -79,8 +79,12 @@ fn keeping_no_segments_is_a_choice() {
 
 #[test]
 fn disk_settings_out_of_range_are_refused() {
-    let rule = "must be a size with its unit, from \"0 B\" to \"1 TiB\"";
-    for key in ["reserve_disk", "compaction_rate"] {
+    let rate = "must be a size with its unit, from \"0 B\" to \"1 TiB\"";
+    let reserve = &format!("{rate}, or empty");
+    for (key, rule) in [
+        ("reserve_disk", reserve.as_str()),
+        ("compaction_rate", rate),
+    ] {
         for value in ["\"2 TiB\"", "\"0\"", "0"] {
             assert_eq!(
                 refusal(&format!("{PRIMARY}[log]\n{key} = {value}\n")),
