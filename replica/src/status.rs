@@ -220,6 +220,9 @@ pub struct FollowStatus {
     pub route: Vec<Hop>,
     /// Whether that way ends at the primary.
     pub rooted: bool,
+    /// Where the primary takes rows over HTTP, as last heard: the URL that it advertises, or the
+    /// address it listens on; empty: nowhere, or not known.
+    pub primary_http: String,
     /// How far the snapshot under way is.
     pub bootstrap: Option<BootstrapProgress>,
     /// Snapshots taken in since this node started.

@@ -129,9 +129,26 @@ fn below_the_reserve_nothing_is_acknowledged_and_reads_go_on() {
     assert_eq!(fleet.join().len(), 2000);
     stalled(&http, false);
     holds(&http, 3000);
+    let told = node.lines().join("\n");
+    for line in ["the log takes nothing", "there is room again"] {
+        assert!(told.contains(line), "{told}");
+    }
     node.stop();
     let node = cluster.primary();
-    holds(&Http::of(&node), 3000);
+    let http = Http::of(&node);
+    holds(&http, 3000);
+
+    // A node that starts without room is never ready, not even before its first message.
+    let free = http.status()["disk_free_bytes"].as_u64();
+    node.stop();
+    disk.take(free.expect("known") - (2 << 20));
+    let node = cluster.primary();
+    let http = Http::of(&node);
+    let ready = http.get("/ready");
+    assert_eq!(ready.status, 503, "{}", ready.body);
+    assert!(ready.body.contains("log.reserve_disk"), "{}", ready.body);
+    disk.give_back();
+    stalled(&http, false);
 }
 
 #[test]

@@ -169,6 +169,8 @@ messages 1 1000 v311 | pub -V mqttv311 -t plant/a/d1 -l
 messages 1001 2000 v5 | pub -V mqttv5 -t plant/a/d2 -l
 publish --protocol 311 --topic plant/b/d3 --first 2001 --count 500 --acknowledged "$WORK/acked"
 publish --protocol 5 --topic plant/b/d4 --first 2501 --count 500 --acknowledged "$WORK/acked"
+! pub -V mqttv31 -t plant/a/d1 -m '{"n": 0}' 2>/dev/null || die 'MQTT 3.1 was let in' # CONNACK 1, and a line
+grep -q 'MQTT 3.1 (MQIsdp, level 3) is not spoken' "$WORK/primary.log" || die "MQTT 3.1 left no line"
 [ "$(wc -l <"$WORK/acked")" -eq 1000 ] || die "paho saw $(wc -l <"$WORK/acked") acknowledgements"
 # 1 + 2 + ... + 3000, and four topics.
 within 30 answers "$SECONDARY" "SELECT count(*), sum(n), count(DISTINCT topic) FROM plant" \

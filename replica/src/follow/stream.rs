@@ -242,6 +242,7 @@ impl ControlReader<'_> {
                     self.state.routed(route);
                 }
                 Message::CutOff(cut) => self.state.cut_off(clip(&cut.reason)),
+                Message::PrimaryHttp(http) => self.state.primary_http(clip(&http.address)),
                 Message::End(end) => return Err(FollowError::EndedByPeer(clip(&end.reason))),
                 _ => return Err(FollowError::Protocol("an unexpected message".to_owned())),
             }

@@ -78,6 +78,7 @@ pub(crate) fn unexpected(message: &Message) -> ShipError {
         Message::Report(_) => "Report",
         Message::Descendants(_) => "Descendants",
         Message::CutOff(_) => "CutOff",
+        Message::PrimaryHttp(_) => "PrimaryHttp",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }

@@ -25,8 +25,8 @@ use crate::serve::registry::Registration;
 use crate::serve::shared::{Said, Shipping};
 use crate::wire::blocks::{self, Packer};
 use crate::wire::message::MAX_SUMMARIES;
-use crate::wire::version::TELLS_CUT_OFF;
-use crate::wire::{CaughtUp, CutOff, Descendants, End, Message, NodeSummary, Report};
+use crate::wire::version::{TELLS_CUT_OFF, TELLS_PRIMARY_HTTP};
+use crate::wire::{CaughtUp, CutOff, Descendants, End, Message, NodeSummary, PrimaryHttp, Report};
 
 /// Serves one secondary until its connection ends; how it ended, where there was no session.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<SessionResult> {
@@ -230,6 +230,7 @@ impl Session<'_> {
         let mut lineages = self.shipping.source.lineages();
         let mut caught_up = self.caught_up.subscribe();
         let (mut announced, mut route, mut cut) = (false, None, None);
+        let mut http = String::new();
         loop {
             let end = durable.borrow_and_update().lsn;
             let lineage = lineages.borrow_and_update().clone();
@@ -245,6 +246,12 @@ impl Session<'_> {
                     let reason = clip(reason);
                     sender.send(&Message::CutOff(CutOff { reason })).await?;
                 }
+            }
+            if self.protocol >= TELLS_PRIMARY_HTTP && http != lineage.primary_http {
+                http.clone_from(&lineage.primary_http);
+                let address = http.clone();
+                let told = Message::PrimaryHttp(PrimaryHttp { address });
+                sender.send(&told).await?;
             }
             let beat = lineage.heartbeat(self.log, end);
             self.registration.beat(&beat);

@@ -20,6 +20,8 @@ pub struct Lineage {
     pub rooted: bool,
     /// Why it is not, where that is known.
     pub(crate) cut: Option<String>,
+    /// Where the primary takes rows over HTTP, as it says itself; empty: nowhere, or not known.
+    pub(crate) primary_http: String,
     /// What a relay last heard of the primary; none on the primary itself.
     pub(crate) primary_clock: Option<PrimaryClock>,
 }
@@ -103,14 +105,16 @@ struct Senders {
 }
 
 impl Source {
-    /// The log of a primary.
+    /// The log of a primary; `http` is the URL at which that takes rows, or the address it listens
+    /// on, or empty.
     #[must_use]
-    pub fn primary(log: Log, own: Hop) -> Self {
+    pub fn primary(log: Log, own: Hop, http: String) -> Self {
         let (keep_log, log) = watch::channel(Some(log));
         let (keep_lineage, lineage) = watch::channel(Lineage {
             hops: vec![own],
             rooted: true,
             cut: None,
+            primary_http: http,
             primary_clock: None,
         });
         Self {

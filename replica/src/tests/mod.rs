@@ -68,7 +68,8 @@ impl Cluster {
         std::fs::create_dir_all(&path).expect("a directory");
         let opened = spawn_blocking(move || open_primary(OsDisk::new(), &path, &tiny()));
         let (committer, _) = opened.await.expect("runs").expect("opens");
-        let source = Source::primary(committer.log().clone(), hop(name));
+        let http = format!("http://{name}.example:7440");
+        let source = Source::primary(committer.log().clone(), hop(name), http);
         let config = ListenConfig {
             compression: Compression::Zstd,
             ..config

@@ -71,6 +71,16 @@ async fn lag_is_told_of_the_primary_and_grows_when_the_relay_loses_it() {
     let leaf = cluster.secondary("leaf", &[relay.address()]).await;
     let end = primary.write(0..10).await;
     leaf.reaches(end).await;
+    eventually("where rows are taken", || {
+        let told = [relay.status(), leaf.status()].map(|status| status.primary_http);
+        let wanted = "http://primary.example:7440";
+        if told.iter().all(|told| told == wanted) {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    })
+    .await;
     eventually("no lag", || match leaf.status().lag_ms {
         Some(0) => Ok(()),
         lag => Err(lag),

@@ -29,7 +29,12 @@ async fn follow_as_before(
         tokio::select! {
             at = taker.take(&caller.link) => control.say(&report(at)).await,
             heard = control.hear() => match heard {
-                Ok(Some(Message::Heartbeat(_) | Message::CaughtUp(_) | Message::Route(_))) => {}
+                Ok(Some(
+                    Message::Heartbeat(_)
+                    | Message::CaughtUp(_)
+                    | Message::Route(_)
+                    | Message::PrimaryHttp(_),
+                )) => {}
                 other => panic!("no word of version {BEFORE}: {other:?}"),
             },
         }

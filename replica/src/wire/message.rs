@@ -45,6 +45,8 @@ pub enum Message {
     Descendants(Descendants),
     /// Relay, from version 4 on, after a [`Message::Route`] without a way to the primary: why.
     CutOff(CutOff),
+    /// Upstream, from version 4 on: where the primary takes rows over HTTP.
+    PrimaryHttp(PrimaryHttp),
 }
 
 /// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
@@ -280,6 +282,13 @@ pub struct Route {
 pub struct CutOff {
     /// A sentence for people.
     pub reason: String,
+}
+
+/// Where the primary's HTTP is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PrimaryHttp {
+    /// The URL that it advertises, or the address it listens on; empty: it answers no HTTP.
+    pub address: String,
 }
 
 /// The end of a block.

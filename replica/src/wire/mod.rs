@@ -24,6 +24,7 @@ pub mod version;
 pub use codec::{ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN};
 pub use message::{
     CaughtUp, Common, CutOff, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello,
-    Message, NodeSummary, Point, Probe, Refuse, Report, Route, Welcome, WireHop, WirePlan,
+    Message, NodeSummary, Point, PrimaryHttp, Probe, Refuse, Report, Route, Welcome, WireHop,
+    WirePlan,
 };
 pub use version::{PROTOCOL_MAX, PROTOCOL_MIN, Versions};

@@ -42,6 +42,9 @@ pub const PROTOCOL_MAX: u16 = 4;
 /// From this version on a relay says why it has no way to the primary.
 pub const TELLS_CUT_OFF: u16 = 4;
 
+/// From this version on an upstream says where the primary takes rows.
+pub const TELLS_PRIMARY_HTTP: u16 = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;

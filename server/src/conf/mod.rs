@@ -111,6 +111,8 @@ pub struct Primary {
     pub too_few: mqtt::TooFew,
     /// None: answers no HTTP.
     pub http: Option<Http>,
+    /// The URL of its HTTP that others are told; None: where it listens.
+    pub advertise_http: Option<String>,
 }
 
 /// Follows a primary and answers queries.
@@ -372,6 +374,7 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
         replication,
         too_few,
         http,
+        advertise_http: replication::advertise_http(reader),
     };
     check_acks(reader, &primary);
     primary

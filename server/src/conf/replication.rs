@@ -69,6 +69,20 @@ impl Following {
     }
 }
 
+/// The URL that secondaries tell of a primary's HTTP.
+pub(super) fn advertise_http(reader: &mut Reader<'_>) -> Option<String> {
+    let url = reader.text("cluster.advertise_http")?;
+    let host = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let odd = |letter: char| letter.is_whitespace() || letter.is_control();
+    if host.is_none_or(str::is_empty) || url.len() > MAX_URL || url.contains(odd) {
+        let rule = "must be a URL, such as \"https://a.example:7440\", or empty";
+        reader.refuse("cluster.advertise_http", rule);
+    }
+    Some(url)
+}
+
 /// A primary's. An empty `certs` says in so many words that nothing is shipped.
 pub(super) fn shipping(reader: &mut Reader<'_>) -> Option<Shipping> {
     let listen = reader.addr("replication.listen", loopback(7441));
@@ -136,6 +150,9 @@ const MAX_UPSTREAMS: usize = 8;
 const RETURN_AFTER: Duration = Duration::from_secs(30);
 
 const MOST_RATE: u64 = 1 << 40;
+
+/// Longest URL that is advertised.
+const MAX_URL: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,8 @@ pub(crate) trait HttpNode: Node {
     fn straying(&self) -> Option<(String, Option<String>)> {
         None
     }
-    /// Where writes are taken, for the answer that refuses one on a secondary.
+    /// The URL where writes are taken, if it is known, for the answer that refuses one on a
+    /// secondary.
     fn primary_address(&self) -> Option<String>;
     /// Where rows are taken; `None` on a node that takes none.
     fn intake(&self) -> Option<Arc<Intake>> {

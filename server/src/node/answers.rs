@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::status::{LogStatus, MqttStatus, Status};
 use crate::http::HttpNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::primary_url::primary_url;
 use crate::node::slot::Slot;
 use crate::report::accounting::{Accounting, AtRisk, Copies, MessageCounts, RowCounts, Stages};
 use crate::report::metrics::Exposition;
@@ -323,15 +324,10 @@ impl HttpNode for SecondaryParts {
         (!follows).then(|| (follow.state.to_string(), follow.reason))
     }
 
-    /// Through a relay only the primary's name is known.
     fn primary_address(&self) -> Option<String> {
-        let follow = self.follow();
-        let through = |follow: &replica::FollowStatus| match follow.route.as_slice() {
-            [_, .., last] if follow.rooted => format!("{} (behind {})", last.name, follow.upstream),
-            _ => follow.upstream.clone(),
-        };
-        let known = follow.as_ref().map(through);
-        known.or_else(|| self.upstreams.first().cloned())
+        let follow = self.follow()?;
+        let is_primary = follow.rooted && follow.route.len() == 1;
+        primary_url(&follow.primary_http, &follow.upstream, is_primary)
     }
 
     /// An empty log alone does not make a node ready: before the first contact nobody knows whether

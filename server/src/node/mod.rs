@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod parts;
 pub(crate) mod place_watch;
 pub(crate) mod primary;
+mod primary_url;
 pub(crate) mod role;
 pub(crate) mod running;
 pub(crate) mod secondary;

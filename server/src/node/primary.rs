@@ -43,7 +43,7 @@ pub struct Primary {
 }
 
 impl Primary {
-    /// Opens the log, then the doors: replication and HTTP first, MQTT last, so that nothing comes
+    /// Opens the log, then the doors: HTTP and replication first, MQTT last, so that nothing comes
     /// in before the rest stands. Compaction and scrubbing run as soon as the log is open. Needs a
     /// tokio runtime. `identity` stands in for the files of `replication.certs`.
     ///
@@ -176,12 +176,16 @@ impl Primary {
         self.parts.damage.start(self.parts.log.clone()).await?;
         self.parts.compaction.start(self.parts.log.clone()).await?;
         self.parts.scrub.start(self.parts.log.clone()).await?;
-        if let Some(shipping) = &conf.replication {
-            self.ship(shipping, identity).await?;
-        }
         if let Some(http) = &conf.http {
             let parts = Arc::clone(&self.parts);
             self.http = Some(HttpServer::start(&http_config(http, budget), parts)?);
+        }
+        // After HTTP: secondaries are told where it listens.
+        if let Some(shipping) = &conf.replication {
+            let listens = self.http_addr().map(|address| address.to_string());
+            let told = conf.advertise_http.clone().or(listens);
+            self.ship(shipping, identity, told.unwrap_or_default())
+                .await?;
         }
         let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
         let log = self.committer.log().clone();
@@ -191,11 +195,12 @@ impl Primary {
         Ok(())
     }
 
-    /// Lets secondaries in.
+    /// Lets secondaries in, and tells them where rows are taken over HTTP.
     async fn ship(
         &mut self,
         shipping: &conf::Shipping,
         identity: Option<replica::Identity>,
+        http: String,
     ) -> Result<(), StartError> {
         let identity = match identity {
             Some(identity) => identity,
@@ -206,7 +211,7 @@ impl Primary {
         let own = self.parts.who.hop();
         let config = listen_config(&shipping.serving, own.clone(), members);
         self.parts.identity.put(identity.clone());
-        let source = replica::Source::primary(self.committer.log().clone(), own);
+        let source = replica::Source::primary(self.committer.log().clone(), own, http);
         let listener = replica::Listener::bind(config, &identity, source)?;
         let keeper = Keeper::start(self.data_dir.path(), listener.registry());
         self.members = Some(keeper);

@@ -54,6 +54,8 @@ struct Inner {
     cut: Option<String>,
     /// Since when blocks do not come as they become durable.
     away_since: Option<Instant>,
+    /// Where the primary takes rows over HTTP, as last heard.
+    primary_http: String,
     reconnects: u64,
     last_contact_unix_ms: u64,
     bootstrap: Option<BootstrapProgress>,
@@ -255,6 +257,13 @@ impl FollowState {
         }
     }
 
+    /// Where the primary takes rows over HTTP.
+    pub(crate) fn primary_http(&self, address: String) {
+        self.lineage
+            .send_modify(|lineage| address.clone_into(&mut lineage.primary_http));
+        self.inner.send_modify(|inner| inner.primary_http = address);
+    }
+
     fn stand(&self, route: Route, cut: Option<String>) {
         let Route { hops, rooted } = route;
         let own = std::iter::once(self.own.clone());
@@ -391,6 +400,7 @@ impl FollowState {
             upstreams: upstreams.to_vec(),
             route: inner.route.hops.iter().cloned().map(Hop::from).collect(),
             rooted: inner.route.rooted,
+            primary_http: inner.primary_http.clone(),
             bootstrap: inner.bootstrap,
             snapshots: inner.snapshots,
             divergences: inner.divergences,

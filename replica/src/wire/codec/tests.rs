@@ -11,6 +11,7 @@ fn golden() -> Vec<(Message, &'static str)> {
         later_words(),
         words_since_2(),
         words_since_3(),
+        words_since_4(),
     ]
     .concat()
 }
@@ -120,6 +121,23 @@ fn words_since_2() -> Vec<(Message, &'static str)> {
     ]
 }
 
+fn words_since_4() -> Vec<(Message, &'static str)> {
+    vec![
+        (
+            Message::CutOff(CutOff {
+                reason: "no".to_owned(),
+            }),
+            "040000000f026e6f",
+        ),
+        (
+            Message::PrimaryHttp(PrimaryHttp {
+                address: "http://a:1".to_owned(),
+            }),
+            "0c000000100a687474703a2f2f613a31",
+        ),
+    ]
+}
+
 fn words_since_3() -> Vec<(Message, &'static str)> {
     let point = |lsn, chain| Point { lsn, chain };
     let hop = |id: &str, name: &str| WireHop {
@@ -161,12 +179,6 @@ fn words_since_3() -> Vec<(Message, &'static str)> {
                 from: 1 << 20,
             }),
             "1f0000000ca0a1a2a3a4a5a6a7a8a9aaabacadaeaf086d616e6966657374fc00001000",
-        ),
-        (
-            Message::CutOff(CutOff {
-                reason: "no".to_owned(),
-            }),
-            "040000000f026e6f",
         ),
         (
             report(),

@@ -67,6 +67,21 @@ fn both_roles_keep_their_disk_and_memory() {
 }
 
 #[test]
+fn what_is_advertised_is_a_url() {
+    let advertised = |url: &str| {
+        let text = format!("{PRIMARY}[cluster]\nadvertise_http = \"{url}\"\n");
+        parse_text(&text).map(|conf| primary_of(conf).advertise_http)
+    };
+    assert_eq!(advertised("").unwrap(), None);
+    let url = "https://a.example:7440";
+    assert_eq!(advertised(url).unwrap().as_deref(), Some(url));
+    for url in ["a.example:7440", "http://", "ftp://a", "http://a b"] {
+        let error = advertised(url).unwrap_err().to_string();
+        assert!(error.contains("must be a URL"), "{error}");
+    }
+}
+
+#[test]
 fn keeping_no_segments_is_a_choice() {
     let conf = parse_text(&format!("{PRIMARY}[log]\nkeep_segments = \"0 B\"\n")).unwrap();
     assert_eq!(primary_of(conf).log.keep_segments, 0);

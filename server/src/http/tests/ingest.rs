@@ -221,7 +221,10 @@ async fn a_secondary_takes_no_rows_and_names_its_primary() {
             (answer.status, &answer.body["code"]),
             (403, &json!("read_only"))
         );
-        assert_eq!(answer.body["primary"], "primary.example:7441", "{path}");
+        assert_eq!(
+            answer.body["primary"], "http://primary.example:7440",
+            "{path}"
+        );
     }
 }
 

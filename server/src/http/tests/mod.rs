@@ -68,7 +68,7 @@ impl HttpNode for Fake {
     }
 
     fn primary_address(&self) -> Option<String> {
-        Some("primary.example:7441".to_owned())
+        Some("http://primary.example:7440".to_owned())
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -275,7 +275,7 @@ async fn a_node_that_is_ready_and_does_not_follow_says_so() {
     });
     let answer = get_from(&paths, "/ready").await;
     let expected = json!({
-        "ready": true, "role": "secondary", "lag_ms": 600, "state": "cut_off",
+        "ready": true, "status": "ready", "role": "secondary", "lag_ms": 600, "state": "cut_off",
         "reason": "relay-1 has no way to the primary",
     });
     assert_eq!((answer.status, answer.body), (200, expected));
