@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use mqtt::Fate;
-use query::{Engine, Format, Params, QueryError, ReplicationRow, Statement};
+use query::{Engine, Format, Output, Params, QueryError, ReplicationRow, Statement};
 use serde_json::{Map, Value};
 use wal::{ColumnRole, ColumnType, TableSchema, WalError};
 
@@ -115,8 +115,13 @@ async fn lines(log: wal::Log, table: &str) -> Result<Vec<u8>, QueryError> {
         params: Params::default(),
         as_of: None,
         timeout: None,
+        time_zone: None,
     };
-    let mut answer = engine.encoded(statement, Format::JsonLines);
+    let output = Output {
+        format: Format::JsonLines,
+        ..Output::default()
+    };
+    let mut answer = engine.encoded(statement, output);
     answer.head().await?;
     let mut lines = Vec::new();
     while let Some(part) = answer.next().await {
