@@ -31,23 +31,65 @@ pub(crate) fn place<'r, 'a: 'r>(
                 format!("row {row}: {first} and {second} are one column")
             })
         }
-        Refusal::Type { column, value, .. } => {
-            let is_it = |(name, held): &&Field<'_>| name == column && held.kind().name() == *value;
-            let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
-                let (_, value) = fields.iter().find(is_it)?;
-                Some(format!("{}, value {}", label(line, row), shown(value)))
-            });
-            found.next()
+        Refusal::Strict { column, .. } => first(rows, column, |_| true).map(|(at, _)| at),
+        refusal => {
+            let (column, is_it) = misfit(refusal)?;
+            let mut before = None;
+            let (at, value) = first(rows, column, |value| is_it(value, &mut before))?;
+            Some(format!("{at}, value {}", shown(value)))
         }
-        Refusal::Strict { column, .. } => {
-            let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
-                fields.iter().find(|(name, _)| name == column)?;
-                Some(label(line, row))
-            });
-            found.next()
-        }
-        _ => None,
     }
+}
+
+/// Tells the value that a refusal is for, given the kind of the column's first.
+type IsIt<'r> = Box<dyn Fn(&Value<'_>, &mut Option<bool>) -> bool + 'r>;
+
+/// The column that a refusal is for, and what tells the value in it.
+fn misfit(refusal: &Refusal) -> Option<(&str, IsIt<'_>)> {
+    Some(match refusal {
+        Refusal::Type { column, value, .. } => (
+            column,
+            Box::new(move |held, _| held.kind().name() == *value),
+        ),
+        Refusal::Rounds { column, value, .. } => {
+            (column, Box::new(move |held, _| *held == Value::Int(*value)))
+        }
+        Refusal::BothNumbers {
+            column, integer, ..
+        } => (
+            column,
+            Box::new(move |held, _| *held == Value::Int(*integer)),
+        ),
+        Refusal::NotWhole { column, value, .. } => (
+            column,
+            Box::new(
+                move |held, _| matches!(held, Value::Float(held) if held.to_string() == *value),
+            ),
+        ),
+        Refusal::Mixed { column, other, .. } => (
+            column,
+            // The first that is not as the first of all.
+            Box::new(move |held, before| {
+                let is_other = held.kind().name() == *other;
+                *before.get_or_insert(is_other) != is_other
+            }),
+        ),
+        _ => return None,
+    })
+}
+
+/// The first row with such a value in a column, and the value.
+fn first<'r, 'a: 'r>(
+    rows: impl Iterator<Item = (usize, &'r [Field<'a>])>,
+    column: &str,
+    mut is_it: impl FnMut(&Value<'a>) -> bool,
+) -> Option<(String, &'r Value<'a>)> {
+    let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
+        let mut named = fields.iter().filter(|(name, _)| name == column);
+        let (_, value) = named.find(|(_, value)| is_it(value))?;
+        Some((label(line, row), value))
+    });
+    found.next()
 }
 
 fn label(line: usize, row: usize) -> String {
@@ -87,6 +129,23 @@ mod tests {
         assert_eq!(told(text, &refusal("text")), some("row 3, value \"warm\""));
         assert_eq!(told(text, &refusal("an integer")), some("row 1, value 1"));
         assert_eq!(told(text, &refusal("a boolean")), None);
+        let mixed = Refusal::Mixed {
+            table: "t".to_owned(),
+            column: "v".to_owned(),
+            one: "an integer",
+            other: "text",
+        };
+        assert_eq!(told(text, &mixed), some("row 3, value \"warm\""));
+        let late = r#"[{"v":"a"},{"v":"b"},{"v":2.5}]"#;
+        assert_eq!(told(late, &mixed), some("row 3, value 2.5"));
+        let (table, column) = ("t".to_owned(), "v".to_owned());
+        let rounds = Refusal::Rounds {
+            table,
+            column,
+            value: 9_007_199_254_740_993,
+        };
+        let large = r#"[{"v":1},{"v":9007199254740993}]"#;
+        assert_eq!(told(large, &rounds), some("row 2, value 9007199254740993"));
         let column = |column: &str| Refusal::Twice {
             column: column.to_owned(),
         };
