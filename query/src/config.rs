@@ -32,7 +32,7 @@ impl Default for Config {
             max_concurrent_queries: 8,
             max_queued_queries: 256,
             query_queue_timeout: Duration::from_secs(5),
-            reader_timeout: Duration::from_secs(5),
+            reader_timeout: Duration::from_secs(3),
             threads,
         }
     }

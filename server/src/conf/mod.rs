@@ -197,7 +197,7 @@ impl Default for Http {
             max_concurrent_queries: 8,
             max_queued_queries: 256,
             query_queue_timeout: Duration::from_secs(5),
-            reader_timeout: Duration::from_secs(5),
+            reader_timeout: Duration::from_secs(3),
         }
     }
 }
