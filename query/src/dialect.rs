@@ -44,10 +44,19 @@ pub(crate) fn spelled_out(sql: &str) -> Option<String> {
 
 /// Whether a query may begin after `before`.
 fn may_begin(before: Option<&Token>) -> bool {
-    const SETS: [&str; 5] = ["UNION", "EXCEPT", "INTERSECT", "ALL", "DISTINCT"];
+    const BEFORE: [&str; 8] = [
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "ALL",
+        "DISTINCT",
+        "EXPLAIN",
+        "ANALYZE",
+        "VERBOSE",
+    ];
     match before {
         None | Some(Token::LParen) => true,
-        Some(token) => SETS.iter().any(|word| is_word(token, word)),
+        Some(token) => BEFORE.iter().any(|word| is_word(token, word)),
     }
 }
 
@@ -180,6 +189,8 @@ mod tests {
                 "{sql}"
             );
         }
+        let explained = spelled_out("EXPLAIN TABLE t");
+        assert_eq!(explained.as_deref(), Some("EXPLAIN SELECT * FROM t"));
         let described = spelled_out(" desc table \"My Plant\"");
         assert_eq!(described.as_deref(), Some("DESCRIBE \"My Plant\""));
         assert_eq!(spelled_out("DESCRIBE plant"), None);
