@@ -63,6 +63,7 @@ async fn answered(app: &App, id: RequestId, request: Request) -> Result<Response
         Download {
             transfer,
             format: query.output.format,
+            coded: head.coding.is_some(),
             id,
             closed: false,
         },
@@ -133,6 +134,7 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 struct Download {
     transfer: Transfer<Bytes>,
     format: Format,
+    coded: bool,
     id: RequestId,
     closed: bool,
 }
@@ -152,9 +154,9 @@ impl Stream for Download {
         this.closed = true;
         let id = this.id.as_str();
         tracing::warn!(request_id = id, error = %failure, "a query failed after its first rows");
-        Poll::Ready(Some(if this.format == Format::JsonLines {
-            // Lines can say it in-band; every other format is cut off, so that no client takes a
-            // part for the whole.
+        Poll::Ready(Some(if this.format == Format::JsonLines && !this.coded {
+            // Plain lines can say it in-band; every other answer is cut off, so that no client
+            // takes a part for the whole.
             Ok(Bytes::from(format!(
                 "{}\n",
                 error::body(&ApiError::Query(failure), id, None)
