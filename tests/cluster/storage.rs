@@ -196,7 +196,7 @@ fn the_last_write_wins_by_key() {
 /// Eight columns that SQL must quote, and one that starts as an integer.
 fn odd_row() -> String {
     json!({
-        "a b": 1, "Ab": 2, "ab": 3, "quo\"te": 4, "x.y": 5, "größe": 6, "select": 7, "TIME": 8,
+        "a b": 1, "Ab": 2, "ab": 3, "quo\"te": 4, "x.y": 5, "größe": 6, "select": 7, "SELECT": 8,
         "wide": 3,
     })
     .to_string()
@@ -205,7 +205,7 @@ fn odd_row() -> String {
 /// The odd row is there, then one with `wide` = 0.5 if `widened`.
 fn odd_names_answer(nodes: [&Node; 2], widened: bool) {
     let sql = r#"SELECT "a b" AS c1, "Ab" AS c2, "ab" AS c3, "quo""te" AS c4, "x.y" AS c5,
-        "größe" AS c6, "select" AS c7, "TIME" AS c8, wide FROM "Größe Ω" ORDER BY wide DESC"#;
+        "größe" AS c6, "select" AS c7, "SELECT" AS c8, wide FROM "Größe Ω" ORDER BY wide DESC"#;
     for node in nodes {
         let rows = Http::of(node).rows(sql);
         let wide: Vec<Option<f64>> = rows.iter().map(|row| row["wide"].as_f64()).collect();
