@@ -211,7 +211,7 @@ printf 'web,site=d n=4i\nweb,site=e n=5i\n' | gzip |
     curl -fsS -H 'Content-Encoding: gzip' --data-binary @- "$PRIMARY/api/v2/write?bucket=x"
 within 30 answers "$SECONDARY" 'SELECT count(*), sum(n), count(DISTINCT site) FROM web' 5,15,5
 code=$(curl -sS -o "$WORK/out" -w '%{http_code}' "$SECONDARY/write" -d 'web n=6i')
-[ "$code" = 403 ] && grep -q '"primary":"127.0.0.1:' "$WORK/out" || die "a secondary answers a write with $code: $(cat "$WORK/out")"
+[ "$code" = 403 ] && grep -q '"primary":"http://127.0.0.1:' "$WORK/out" || die "a secondary answers a write with $code: $(cat "$WORK/out")"
 
 say "the command line and the headers"
 expect 0 "$HEADWATER" sql --url "$SECONDARY" 'SELECT count(*) AS messages FROM plant'
