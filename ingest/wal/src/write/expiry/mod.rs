@@ -99,7 +99,8 @@ impl Guard {
         let purged = match cut {
             Some(cut) if self.purge.is_some() || self.looked != Some(cut) => {
                 self.looked = Some(cut);
-                self.purged(&pace, cut, held.purged, clocks.now, &holds)
+                let hidden = held.seen_from().unwrap_or(i64::MIN);
+                self.purged(&pace, (cut, hidden), held.purged, clocks.now, &holds)
             }
             _ => held.purged,
         };
@@ -138,11 +139,11 @@ impl Guard {
     }
 
     /// Up to where rows may leave the files. It stays where there is nothing to purge: it can never
-    /// go back.
+    /// go back. `hidden` is up to where rows were hidden before.
     fn purged(
         &mut self,
         pace: &Pace,
-        cut: i64,
+        (cut, hidden): (i64, i64),
         held: Option<i64>,
         now: Instant,
         holds: impl Fn(Range<i64>) -> bool,
@@ -153,7 +154,9 @@ impl Guard {
             self.purge = None;
             return held;
         }
-        if held.is_some_and(|held| goal.saturating_sub(held) <= pace.slack) {
+        // What a clock that was behind has shown again is hidden for a while before it goes.
+        let is_usual = held.is_some_and(|held| goal.saturating_sub(held) <= pace.slack);
+        if is_usual && self.was.is_none() && goal <= hidden {
             self.purge = None;
             return Some(goal);
         }
