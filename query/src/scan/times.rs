@@ -121,8 +121,8 @@ struct Seen {
     /// Nanoseconds per unit: more than 1 under a cast.
     grain: i64,
     clock: Clock,
-    /// Whether it was read off a clock that is not UTC, or set by one.
-    moved: bool,
+    /// How often it was read off a clock that is not UTC, or set by one.
+    moves: u8,
 }
 
 /// What a point in time is counted by.
@@ -166,8 +166,8 @@ struct Moment {
 /// and moved between zones.
 fn compare(op: Operator, seen: Seen, moment: Moment) -> TimeRange {
     let grain = seen.grain;
-    let moved = seen.moved || seen.clock.differs(moment.clock);
-    let exact = grain == 1 && !moved;
+    let moves = i64::from(seen.moves) + i64::from(seen.clock.differs(moment.clock));
+    let exact = grain == 1 && moves == 0;
     let ends = if grain == 1 {
         moment
             .value
@@ -190,7 +190,7 @@ fn compare(op: Operator, seen: Seen, moment: Moment) -> TimeRange {
     let Some((low, high)) = ends else {
         return TimeRange::ALL;
     };
-    let slack = if moved { WIDEST_ZONES } else { 0 };
+    let slack = moves.saturating_mul(WIDEST_ZONE);
     let (low, high) = (low.saturating_sub(slack), high.saturating_add(slack));
     let step = i64::from(exact);
     match op {
@@ -218,14 +218,13 @@ fn compare(op: Operator, seen: Seen, moment: Moment) -> TimeRange {
     }
 }
 
-/// The time column, or a cast of it that moves an instant by less than [`WIDEST_ZONES`] and one
-/// unit.
+/// The time column, or what clocks show of it: each move is by less than [`WIDEST_ZONE`].
 fn time_column(expr: &Expr) -> Option<Seen> {
     match expr {
         Expr::Column(column) => (column.name == TIME_COLUMN).then_some(Seen {
             grain: 1,
             clock: Clock::Utc,
-            moved: false,
+            moves: 0,
         }),
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
             let seen = time_column(expr).filter(|seen| seen.grain == 1)?;
@@ -234,11 +233,10 @@ fn time_column(expr: &Expr) -> Option<Seen> {
                 DataType::Date32 => (DAY, Clock::Wall),
                 _ => return None,
             };
-            let moved = seen.moved || seen.clock.differs(clock);
             Some(Seen {
                 grain,
                 clock,
-                moved,
+                moves: seen.moves.checked_add(seen.clock.differs(clock).into())?,
             })
         }
         _ => None,
@@ -301,8 +299,8 @@ const MICRO: i64 = 1_000;
 const MILLI: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
-/// Further than any two clocks on earth are apart: zones go from -12 h to +14 h.
-const WIDEST_ZONES: i64 = 28 * 3_600 * SECOND;
+/// Further than a clock can be from UTC: offsets are within 23:59 h.
+const WIDEST_ZONE: i64 = 24 * 3_600 * SECOND;
 
 #[cfg(test)]
 mod tests {
@@ -419,11 +417,11 @@ mod tests {
         let local = cast(time(), new_york(TimeUnit::Nanosecond));
         let day = cast(local.clone(), DataType::Date32);
         let date = Expr::Literal(ScalarValue::Date32(Some(10)), None);
-        let wide = range(9 * DAY - WIDEST_ZONES, 11 * DAY + WIDEST_ZONES);
+        let wide = range(9 * DAY - WIDEST_ZONE, 11 * DAY + WIDEST_ZONE);
         assert_eq!(bounds(&day.eq(date)), wide);
         let naive = cast(local.clone(), DataType::Timestamp(TimeUnit::Second, None));
         let value = Expr::Literal(ScalarValue::TimestampSecond(Some(10), None), None);
-        let from = range(9 * SECOND - WIDEST_ZONES, i64::MAX);
+        let from = range(9 * SECOND - WIDEST_ZONE, i64::MAX);
         assert_eq!(bounds(&naive.gt(value)), from);
         // An instant is one everywhere.
         let zone = Some("America/New_York".into());
@@ -431,12 +429,29 @@ mod tests {
         let exact = range(i64::MIN, 10);
         assert_eq!(bounds(&local.clone().lt_eq(value.clone())), exact);
         assert_eq!(bounds(&time().lt_eq(value.clone())), exact);
-        let until = range(i64::MIN, 10 + WIDEST_ZONES);
+        let until = range(i64::MIN, 10 + WIDEST_ZONE);
         let wall = DataType::Timestamp(TimeUnit::Nanosecond, None);
         assert_eq!(bounds(&cast(time(), wall).lt(value)), until);
         let value = Expr::Literal(ScalarValue::TimestampNanosecond(Some(10), None), None);
         assert_eq!(bounds(&local.lt(value)), until);
-        const { assert!(WIDEST_ZONES > 26 * 3_600 * SECOND) };
+    }
+
+    #[test]
+    fn each_zone_moves_a_bound_further() {
+        let wall = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let zone = DataType::Timestamp(TimeUnit::Nanosecond, Some("+23:00".into()));
+        let mut seen = cast(time(), wall.clone());
+        for moves in 1..=5 {
+            seen = cast(cast(seen, zone.clone()), wall.clone());
+            // Each of the casts may move it, there and back.
+            let value = Expr::Literal(ScalarValue::TimestampNanosecond(Some(10), None), None);
+            let least = moves * 23 * 3_600 * SECOND;
+            let TimeRange { min, max } = bounds(&seen.clone().eq(value));
+            assert!(
+                min <= 10 - least && max >= 10 + least,
+                "{moves}: {min} {max}"
+            );
+        }
     }
 
     #[test]

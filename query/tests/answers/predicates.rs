@@ -70,6 +70,10 @@ fn moment(rng: &mut Rng) -> (String, fn(&mut Rng) -> String) {
         "time::timestamp".to_owned(),
         format!("time AT TIME ZONE '{zone}'"),
         format!("time::timestamp AT TIME ZONE '{zone}'"),
+        // Each zone moves it further.
+        "((time::timestamp AT TIME ZONE '+23:00')::timestamp AT TIME ZONE '+23:00')::timestamp \
+         AT TIME ZONE '+23:00'"
+            .to_owned(),
         format!("(time AT TIME ZONE '{zone}')::timestamp"),
         format!("CAST(time AS TIMESTAMP({precision}))"),
         format!("CAST(time::timestamp AT TIME ZONE '{zone}' AS TIMESTAMP({precision}))"),
@@ -86,6 +90,8 @@ fn moment(rng: &mut Rng) -> (String, fn(&mut Rng) -> String) {
         "time::date".to_owned(),
         format!("(time AT TIME ZONE '{zone}')::date"),
         format!("(time::timestamp AT TIME ZONE '{zone}')::date"),
+        "((time::timestamp AT TIME ZONE '-23:00')::timestamp AT TIME ZONE '-23:00')::date"
+            .to_owned(),
         format!("date_trunc('{unit}', time)::date"),
         "TRY_CAST(time AS DATE)".to_owned(),
         "to_local_time(time AT TIME ZONE 'America/New_York')::date".to_owned(),
