@@ -10,6 +10,7 @@ mod coding;
 mod columns;
 mod config;
 mod dialect;
+mod each_expr;
 mod encode;
 mod engine;
 mod error;

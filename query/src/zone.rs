@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ExprSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ExprSchema};
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::functions::datetime::to_local_time;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::each_expr::each_expr;
 use crate::error::QueryError;
 
 /// A time zone by its name, such as `Europe/Berlin`, or by its offset, such as `+02:00`.
@@ -90,24 +89,11 @@ impl AnalyzerRule for LocalTimes {
         let Some(zone) = zone.filter(|zone| !is_utc(zone)) else {
             return Ok(plan);
         };
-        let local = plan.transform_up_with_subqueries(|plan| node(zone, plan))?;
+        let local = plan.transform_up_with_subqueries(|plan| {
+            each_expr(plan, |expr, schema| Ok(localized(zone, expr, schema)))
+        })?;
         Ok(local.data)
     }
-}
-
-fn node(zone: &str, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        let source = scan.source.schema();
-        let table = scan.table_name.clone();
-        schema.merge(&DFSchema::try_from_qualified_schema(table, &source)?);
-    }
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let local = expr.transform_up(|expr| Ok(localized(zone, expr, &schema)))?;
-        Ok(local.update_data(|expr| name.restore(expr)))
-    })
 }
 
 fn localized(zone: &str, expr: Expr, schema: &dyn ExprSchema) -> Transformed<Expr> {

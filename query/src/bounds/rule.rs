@@ -6,14 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::ExprSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ExprSchema};
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunctionDefinition};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
 };
@@ -22,6 +20,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::aggregate::BoundedAggregate;
 use super::joined::Joined;
 use super::scalar::{Bounded, MAX_VALUE_BYTES};
+use crate::each_expr::each_expr;
 use crate::error::QueryError;
 
 /// The functions that may outgrow their arguments, each within bounds.
@@ -162,31 +161,16 @@ impl fmt::Debug for BoundFunctions {
     }
 }
 
-impl BoundFunctions {
-    fn node(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-        let mut schema = merge_schema(&plan.inputs());
-        if let LogicalPlan::TableScan(scan) = &plan {
-            let source = scan.source.schema();
-            let table = scan.table_name.clone();
-            schema.merge(&DFSchema::try_from_qualified_schema(table, &source)?);
-        }
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let bounded = expr.transform_up(|expr| self.0.within(expr, &schema))?;
-            Ok(bounded.update_data(|expr| name.restore(expr)))
-        })
-    }
-}
-
 impl AnalyzerRule for BoundFunctions {
     fn name(&self) -> &'static str {
         "bound_functions"
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| self.node(plan))
-            .map(|bounded| bounded.data)
+        plan.transform_up_with_subqueries(|plan| {
+            each_expr(plan, |expr, schema| self.0.within(expr, schema))
+        })
+        .map(|bounded| bounded.data)
     }
 }
 

@@ -8,18 +8,17 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::carriers::{Kernel, carried, carry};
+use crate::each_expr::each_expr;
 
 /// The replacements, after types have been made to agree.
 #[derive(Debug)]
@@ -36,21 +35,8 @@ impl AnalyzerRule for Expressions {
 }
 
 fn replace_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        let source = scan.source.schema();
-        schema.merge(&DFSchema::try_from_qualified_schema(
-            scan.table_name.clone(),
-            &source,
-        )?);
-    }
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let replaced = expr.transform_up(|expr| Ok(replace(expr, &schema)))?;
-        Ok(replaced.update_data(|expr| name.restore(expr)))
-    })?
-    .map_data(LogicalPlan::recompute_schema)
+    each_expr(plan, |expr, schema| Ok(replace(expr, schema)))?
+        .map_data(LogicalPlan::recompute_schema)
 }
 
 /// One operator, whose operands have been looked at.

@@ -239,7 +239,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "query",
         groups: &[
-            &["names", "locate", "wording", "coding", "types"],
+            &["names", "locate", "wording", "coding", "types", "each_expr"],
             &["error"],
             &["config", "params", "stats", "rewrite"],
             &["node", "guard", "running", "admit", "version"],
