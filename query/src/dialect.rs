@@ -1,5 +1,5 @@
-//! Standard SQL that the planner does not know, in words that it does. Owns `FETCH FIRST` and
-//! `TABLE t`; must never change what a statement means.
+//! Standard SQL that the planner does not know, or takes for something else, in words that it
+//! understands. Owns `FETCH FIRST` and `TABLE t`; must never change what a statement means.
 
 use std::ops::ControlFlow;
 
@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
+use crate::at_zone;
 use crate::error::QueryError;
 
 /// A text with words that the parser does not know spelled out: `TABLE t` is `SELECT * FROM t`, and
@@ -102,6 +103,11 @@ impl VisitorMut for Rewriter {
         if let Some(refusal) = fetch(query) {
             return ControlFlow::Break(refusal);
         }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        at_zone::rewrite(expr);
         ControlFlow::Continue(())
     }
 }

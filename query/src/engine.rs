@@ -26,6 +26,7 @@ use futures::TryStreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::at_zone::{AtZone, Zoneless};
 use crate::bounds::rule::{BoundFunctions, Functions};
 use crate::catalog::{CATALOG, PUBLIC};
 use crate::config::Config;
@@ -152,7 +153,8 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .into_iter()
         .filter(|made| made.name() != version.name());
     let scalars = scalars.map(|made| bounds.scalar(made));
-    let scalars = scalars.chain([Arc::clone(&version)]);
+    let at_zone = Arc::new(ScalarUDF::new_from_impl(AtZone::new()));
+    let scalars = scalars.chain([Arc::clone(&version), at_zone]);
     let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
     let state = SessionStateBuilder::new()
         .with_config(options)
@@ -205,7 +207,7 @@ struct Batches;
 impl Sink for Batches {
     type Item = RecordBatch;
 
-    fn start(&mut self, _schema: &SchemaRef) -> Result<(), QueryError> {
+    fn start(&mut self, _schema: &SchemaRef, _zoneless: Zoneless) -> Result<(), QueryError> {
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! a query names, know who asks and over which protocol, or depend on how a snapshot came to be.
 
 mod admit;
+mod at_zone;
 mod bounds;
 mod catalog;
 mod coding;

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wal::{Boundary, Epoch};
 
 use crate::admit::Admitted;
+use crate::at_zone::Zoneless;
 use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::statement::{Answer, Core, Statement};
@@ -26,8 +27,8 @@ pub(crate) trait Sink: Send + 'static {
     /// What crosses to the other side.
     type Item: Send + 'static;
 
-    /// Called once, before any rows.
-    fn start(&mut self, schema: &SchemaRef) -> Result<(), QueryError>;
+    /// Called once, before any rows. Times without a zone are what `zoneless` says.
+    fn start(&mut self, schema: &SchemaRef, zoneless: Zoneless) -> Result<(), QueryError>;
     /// Takes some rows; gives an item when there is one to send.
     fn push(&mut self, batch: RecordBatch) -> Result<Option<Self::Item>, QueryError>;
     /// Called once, after all rows.
@@ -158,12 +159,13 @@ async fn transfer<S: Sink>(
     let Answer {
         mut rows,
         schema,
+        zoneless,
         notices,
         snapshot,
         lag_ms,
         _constants,
     } = Box::pin(core.open(asked)).await?;
-    sink.start(&schema)?;
+    sink.start(&schema, zoneless)?;
     let mut head = Some(Head {
         schema,
         end: snapshot.end(),

@@ -17,6 +17,7 @@ use datafusion::sql::parser;
 use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
+use crate::at_zone::{self, Zoneless};
 use crate::bounds::literals;
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
@@ -50,6 +51,8 @@ pub(crate) struct Answer {
     pub(crate) rows: SendableRecordBatchStream,
     /// Their columns, by the names that the answer has for them.
     pub(crate) schema: SchemaRef,
+    /// What times without a zone are.
+    pub(crate) zoneless: Zoneless,
     /// What may surprise whoever asked.
     pub(crate) notices: Vec<String>,
     pub(crate) snapshot: Arc<Snapshot>,
@@ -121,6 +124,10 @@ impl Core {
         let Titles { names, shadows } = prepare::titles(&mut prepared.statement);
         let notices = notices(&state, &shadows).await;
         let plan = logical_plan(&state, prepared, &tables, asked).await?;
+        let zoneless = match asked.time_zone {
+            Some(_) => Zoneless::Local,
+            None => at_zone::zoneless(&plan).map_err(translate)?,
+        };
         let plan = physical_plan(&state, &plan).await.map_err(translate)?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
@@ -131,6 +138,7 @@ impl Core {
         Ok(Answer {
             rows,
             schema: names.map_or_else(|| SchemaRef::clone(&schema), |names| names.apply(&schema)),
+            zoneless,
             notices,
             snapshot,
             lag_ms,

@@ -117,7 +117,7 @@ class Generator:
         if depth == 0 or self.chance(0.4):
             return self.pick(self.column("time"), self.column("time"), self.moment())
         a = self.time(depth - 1)
-        kind = self.rng.randrange(4)
+        kind = self.rng.randrange(5)
         if kind == 0:
             return form("date_trunc('" + self.pick("minute", "hour", "day", "week", "month", "year") + "', {0})", a)
         if kind == 1:
@@ -126,6 +126,10 @@ class Generator:
                 f"date_bin(INTERVAL '{width}', {{0}})",
                 f"time_bucket(INTERVAL '{width}', {{0}}, TIMESTAMP '1970-01-01')", a,
             )
+        if kind == 2:
+            there, here = self.pick(*ZONES), self.pick(*ZONES)
+            moved = f"AT TIME ZONE '{there}' AT TIME ZONE '{here}'"
+            return forms(f"({{0}} {moved})", f"({{0}} AT TIME ZONE 'UTC' {moved} AT TIME ZONE 'UTC')", a)
         width = self.pick("90 seconds", "1 day", "36 hours", "1 month")
         return form("({0} " + self.pick("+", "-") + f" INTERVAL '{width}')", a)
 

@@ -260,7 +260,7 @@ const NOT_LARGER: &str = "\
     ln log log10 log2 lower ltrim make_date make_time map_entries map_extract map_keys \
     map_values nanvl now nullif nvl octet_length pi power radians random regexp_count \
     regexp_instr regexp_like reverse right round rtrim signum sin sinh split_part sqrt \
-    starts_with strpos substr substr_index tan tanh to_date to_hex to_local_time to_time \
+    starts_with strpos substr substr_index tan tanh to_date timezone to_hex to_local_time to_time \
     to_timestamp to_timestamp_micros to_timestamp_millis to_timestamp_nanos \
     to_timestamp_seconds to_unixtime trunc try_cast_to_type union_extract union_tag upper \
     uuid version with_metadata";

@@ -22,6 +22,7 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use crate::at_zone::Zoneless;
 use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::pump::Sink;
@@ -36,8 +37,6 @@ pub(crate) struct Encoder {
     output: Output,
     /// Of the times that it writes.
     zone: Arc<str>,
-    /// Whether the statement has no zone of its own.
-    naive_is_utc: bool,
     compressor: Compressor,
     open: Option<Open>,
 }
@@ -66,13 +65,11 @@ enum Writer {
 impl Encoder {
     /// `zone` is the statement's.
     pub(crate) fn new(output: Output, zone: Option<&str>) -> Self {
-        let naive_is_utc = zone.is_none();
         let coding = output.coding.filter(|_| !output.format.is_compressed());
         let zone = zone.filter(|_| output.local_times).unwrap_or(UTC);
         Self {
             output,
             zone: zone.into(),
-            naive_is_utc,
             compressor: Compressor::new(coding),
             open: None,
         }
@@ -88,8 +85,8 @@ impl Encoder {
 impl Sink for Encoder {
     type Item = Bytes;
 
-    fn start(&mut self, schema: &SchemaRef) -> Result<(), QueryError> {
-        let shape = Shape::new(schema, self.output.format, &self.zone, self.naive_is_utc);
+    fn start(&mut self, schema: &SchemaRef, zoneless: Zoneless) -> Result<(), QueryError> {
+        let shape = Shape::new(schema, self.output.format, &self.zone, zoneless);
         let writer = Writer::new(self.output, shape.schema())?;
         self.open = Some(Open { shape, writer });
         Ok(())
@@ -284,7 +281,7 @@ mod tests {
     fn encoded(format: Format, batches: &[RecordBatch], schema: &SchemaRef) -> Vec<u8> {
         let mut encoder = encoder(format);
         let mut bytes = Vec::new();
-        encoder.start(schema).expect("a start");
+        encoder.start(schema, Zoneless::Utc).expect("a start");
         for batch in batches {
             bytes.extend(
                 encoder
@@ -355,7 +352,9 @@ mod tests {
     fn tables_for_people_are_cut_and_say_so() {
         assert!(text(Format::Pretty, &[]).contains("| time | v | s |"));
         let mut encoder = encoder(Format::Pretty);
-        encoder.start(&rows().schema()).expect("a start");
+        encoder
+            .start(&rows().schema(), Zoneless::Utc)
+            .expect("a start");
         for _ in 0..=PRETTY_ROWS / 2 {
             encoder.push(rows()).expect("rows");
         }
@@ -372,7 +371,7 @@ mod tests {
             DataType::List(item),
             true,
         )]));
-        let refused = encoder(Format::Csv).start(&schema);
+        let refused = encoder(Format::Csv).start(&schema, Zoneless::Utc);
         let refused = refused.expect_err("no lists in CSV");
         assert!(matches!(refused, QueryError::Execution(_)));
     }
@@ -405,7 +404,9 @@ mod tests {
             local_times: true,
         };
         let mut encoder = Encoder::new(output, Some("Asia/Kolkata"));
-        encoder.start(&batch.schema()).expect("a start");
+        encoder
+            .start(&batch.schema(), Zoneless::Local)
+            .expect("a start");
         let bytes = encoder.push(batch).expect("rows").expect("bytes");
         assert_eq!(
             String::from_utf8_lossy(&bytes),

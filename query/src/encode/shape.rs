@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::format::Format;
+use crate::at_zone::Zoneless;
 
 /// The shape in which the rows of one result leave.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Times are those of `zone`; those without one are in UTC where the statement has no zone.
-    pub(crate) fn new(schema: &Schema, format: Format, zone: &str, naive_is_utc: bool) -> Self {
+    /// Times are those of `zone`; those without one are what `zoneless` says.
+    pub(crate) fn new(schema: &Schema, format: Format, zone: &str, zoneless: Zoneless) -> Self {
         let mut taken = HashSet::new();
         let fields: Vec<Field> = schema
             .fields()
@@ -27,7 +28,7 @@ impl Shape {
             .map(|field| {
                 let name = unique(field.name(), &mut taken);
                 // Nullable, since planners are not strict about nulls in what they compute.
-                let left = outgoing(field.data_type(), format, zone, naive_is_utc);
+                let left = outgoing(field.data_type(), format, zone, zoneless);
                 Field::new(name, left, true)
             })
             .collect();
@@ -60,10 +61,9 @@ fn convert(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError>
     }
 }
 
-fn outgoing(data_type: &DataType, format: Format, zone: &str, naive_is_utc: bool) -> DataType {
+fn outgoing(data_type: &DataType, format: Format, zone: &str, zoneless: Zoneless) -> DataType {
     match data_type {
-        // Without a zone the engine computes in UTC throughout.
-        DataType::Timestamp(unit, None) if naive_is_utc => {
+        DataType::Timestamp(unit, None) if zoneless == Zoneless::Utc => {
             DataType::Timestamp(*unit, Some(UTC.into()))
         }
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(zone.into())),
@@ -99,7 +99,7 @@ mod tests {
             Field::new("a", DataType::Utf8View, true),
             Field::new("a_2", DataType::Int64, true),
         ]);
-        let shape = Shape::new(&schema, Format::Arrow, UTC, true);
+        let shape = Shape::new(&schema, Format::Arrow, UTC, Zoneless::Utc);
         let names: Vec<&str> = shape
             .schema()
             .fields()
@@ -115,7 +115,9 @@ mod tests {
             .collect();
         let zoned = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
         assert_eq!(types, [&zoned, &DataType::Utf8, &DataType::Int64]);
-        let shape = Shape::new(&schema, Format::Json, UTC, true);
+        let shape = Shape::new(&schema, Format::Json, UTC, Zoneless::Local);
         assert_eq!(shape.schema().field(1).data_type(), &DataType::Utf8View);
+        let hands = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        assert_eq!(shape.schema().field(0).data_type(), &hands);
     }
 }

@@ -9,6 +9,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, TryCast};
 
+use crate::at_zone;
+
 /// Times from `min` to `max`, both included, in nanoseconds since 1970; none when `min > max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeRange {
@@ -237,6 +239,20 @@ fn time_column(expr: &Expr) -> Option<Seen> {
                 grain,
                 clock,
                 moves: seen.moves.checked_add(seen.clock.differs(clock).into())?,
+            })
+        }
+        // What a clock somewhere shows.
+        Expr::ScalarFunction(call) if call.func.name() == at_zone::NAME => {
+            let seen = time_column(call.args.get(1)?).filter(|seen| seen.grain == 1)?;
+            let clock = match seen.clock {
+                Clock::Wall => Clock::Utc,
+                Clock::Utc | Clock::Zone => Clock::Wall,
+            };
+            let moves = seen.moves.checked_add(1)?;
+            Some(Seen {
+                clock,
+                moves,
+                ..seen
             })
         }
         _ => None,

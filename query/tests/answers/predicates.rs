@@ -74,6 +74,8 @@ fn moment(rng: &mut Rng) -> (String, fn(&mut Rng) -> String) {
         "((time::timestamp AT TIME ZONE '+23:00')::timestamp AT TIME ZONE '+23:00')::timestamp \
          AT TIME ZONE '+23:00'"
             .to_owned(),
+        format!("time AT TIME ZONE '{zone}' AT TIME ZONE '-23:00' AT TIME ZONE '{zone}'"),
+        "time AT TIME ZONE '+23:00' AT TIME ZONE '-23:00' AT TIME ZONE '+14:00'".to_owned(),
         format!("(time AT TIME ZONE '{zone}')::timestamp"),
         format!("CAST(time AS TIMESTAMP({precision}))"),
         format!("CAST(time::timestamp AT TIME ZONE '{zone}' AS TIMESTAMP({precision}))"),
@@ -92,6 +94,7 @@ fn moment(rng: &mut Rng) -> (String, fn(&mut Rng) -> String) {
         format!("(time::timestamp AT TIME ZONE '{zone}')::date"),
         "((time::timestamp AT TIME ZONE '-23:00')::timestamp AT TIME ZONE '-23:00')::date"
             .to_owned(),
+        format!("(time AT TIME ZONE '+23:00' AT TIME ZONE '-23:00' AT TIME ZONE '{zone}')::date"),
         format!("date_trunc('{unit}', time)::date"),
         "TRY_CAST(time AS DATE)".to_owned(),
         "to_local_time(time AT TIME ZONE 'America/New_York')::date".to_owned(),

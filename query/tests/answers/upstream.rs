@@ -221,6 +221,35 @@ async fn copies_are_counted_by_all() {
 }
 
 #[tokio::test]
+async fn at_time_zone_gives_an_instant_for_a_local_time_and_back() {
+    check(
+        "../at_zone.rs",
+        &[
+            Case {
+                sql: "SELECT TIMESTAMP '2026-01-01 11:00:00' AT TIME ZONE 'America/New_York' \
+                      = TIMESTAMP '2026-01-01 16:00:00'",
+                alone: Some(&["false"]),
+                right: Some(&["true"]),
+            },
+            Case {
+                sql: "SELECT (TIMESTAMPTZ '2026-01-01T16:00:00Z' AT TIME ZONE 'America/New_York') \
+                      ::timestamp = TIMESTAMP '2026-01-01 11:00:00'",
+                alone: Some(&["false"]),
+                right: Some(&["true"]),
+            },
+            Case {
+                sql: "SELECT date_trunc('day', TIMESTAMPTZ '2026-11-06T03:00:00Z' \
+                      AT TIME ZONE 'America/New_York') AT TIME ZONE 'America/New_York' \
+                      = TIMESTAMPTZ '2026-11-05T05:00:00Z'",
+                alone: Some(&["false"]),
+                right: Some(&["true"]),
+            },
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_cast_to_a_zone_moves_the_instant_in_comparisons_too() {
     check(
         "expressions.rs",

@@ -240,6 +240,7 @@ const LAYERS: [Layers; 7] = [
         package: "query",
         groups: &[
             &["names", "locate", "wording", "coding", "types", "each_expr"],
+            &["at_zone"],
             &["error"],
             &["config", "params", "stats", "rewrite"],
             &["node", "guard", "running", "admit", "version"],

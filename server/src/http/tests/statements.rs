@@ -165,6 +165,35 @@ async fn a_zone_says_where_days_begin_and_moves_no_instant() {
     committer.stop().expect("a clean stop");
 }
 
+#[tokio::test]
+async fn a_local_time_leaves_without_a_zone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, paths) = paths(dir.path()).await;
+    let noon = "TIMESTAMPTZ '2026-11-05T12:00:00Z'";
+    let (there, local) = ("AT TIME ZONE 'America/New_York'", "2026-11-05T07:00:00");
+    for (statement, expected) in [
+        (format!("SELECT {noon} {there} AS x"), local),
+        (format!("SELECT x FROM (SELECT {noon} {there} AS x)"), local),
+        (
+            format!("SELECT to_local_time({noon}) AS x"),
+            "2026-11-05T12:00:00",
+        ),
+        (
+            format!("SELECT {noon} {there} {there} AS x"),
+            "2026-11-05T12:00:00Z",
+        ),
+        (format!("SELECT {noon} AS x"), "2026-11-05T12:00:00Z"),
+        (
+            "SELECT TIMESTAMP '2026-11-05 12:00:00' AS x".to_owned(),
+            "2026-11-05T12:00:00Z",
+        ),
+    ] {
+        let answer = sql(&paths, &statement, "").await;
+        assert_eq!(answer.body[0]["x"], json!(expected), "{statement}");
+    }
+    committer.stop().expect("a clean stop");
+}
+
 /// Statements and the one row that answers each.
 fn named() -> Vec<(&'static str, Value)> {
     vec![
