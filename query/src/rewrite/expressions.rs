@@ -4,7 +4,7 @@
 //! Integers: `+ - *` and the minus sign wrap around. Floats: a computed zero may be negative, a
 //! computed NaN too, and both are then no longer equal to the others. Times: a comparison is drawn
 //! through a cast between a wall clock and a zone as if that did not move the instant. Lists of IN:
-//! a CASE among them is computed once, without a row.
+//! a CASE among them is computed once, without a row. Years: their ends may be no times.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::carriers::{Kernel, carried, carry};
+use super::years;
 use crate::each_expr::each_expr;
 
 /// The replacements, after types have been made to agree.
@@ -46,6 +47,13 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             Expr::InList(list) if list.list.iter().any(is_computed) => {
                 Transformed::yes(spelled_out(list))
             }
+            Expr::ScalarFunction(mut call) => match years::checked(&call.func) {
+                Some(func) => {
+                    call.func = func;
+                    Transformed::yes(Expr::ScalarFunction(call))
+                }
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            },
             Expr::Literal(value, metadata) if is_odd(&value) => {
                 Transformed::yes(Expr::Literal(made_even(value), metadata))
             }

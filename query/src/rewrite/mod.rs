@@ -20,6 +20,7 @@ mod shifts;
 mod slides;
 mod spelling;
 mod sums;
+mod years;
 
 pub(crate) use expressions::Expressions;
 pub(crate) use functions::{aggregates, windows};

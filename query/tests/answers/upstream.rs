@@ -221,6 +221,35 @@ async fn copies_are_counted_by_all() {
 }
 
 #[tokio::test]
+async fn years_that_times_cannot_reach_are_years() {
+    check(
+        "years.rs",
+        &[
+            Case {
+                sql: "SELECT count(*) FROM (VALUES (TIMESTAMP '2026-11-05 12:00:00')) t(v) \
+                      WHERE extract(year FROM v) <> 1000",
+                alone: Some(&["0"]),
+                right: Some(&["1"]),
+            },
+            Case {
+                sql: "SELECT count(*) FROM (VALUES (TIMESTAMP '2262-01-05 12:00:00')) t(v) \
+                      WHERE extract(year FROM v) >= 2262 AND extract(year FROM v) <= 2262 \
+                      AND extract(year FROM v) > -10 AND extract(year FROM v) < 4000",
+                alone: Some(&["0"]),
+                right: Some(&["1"]),
+            },
+            Case {
+                sql: "SELECT count(*) FROM (VALUES (TIMESTAMP '1677-10-05 12:00:00')) t(v) \
+                      WHERE extract(year FROM v) = 1677",
+                alone: Some(&["0"]),
+                right: Some(&["1"]),
+            },
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn at_time_zone_gives_an_instant_for_a_local_time_and_back() {
     check(
         "../at_zone.rs",
