@@ -110,28 +110,29 @@ impl ScalarUDFImpl for AtZone {
         let [zone, time] = given else {
             return plan_err!("timezone takes a zone and a time");
         };
-        if !(zone.is_string() || zone.is_null()) {
-            return plan_err!("AT TIME ZONE needs the name of a zone, such as 'Europe/Berlin'");
-        }
+        // What cannot be is refused by `return_type`, whose words reach whoever asks.
+        let zone = if zone.is_string() || zone.is_null() {
+            DataType::Utf8
+        } else {
+            zone.clone()
+        };
         let time = match time {
-            DataType::Timestamp(..) => time.clone(),
             DataType::Date32 | DataType::Date64 | DataType::Null => {
                 DataType::Timestamp(TimeUnit::Nanosecond, None)
             }
-            _ => {
-                return plan_err!(
-                    "AT TIME ZONE needs a time: type TIMESTAMP '...' for a local time, or \
-                     TIMESTAMPTZ '...' for an instant"
-                );
-            }
+            other => other.clone(),
         };
-        Ok(vec![DataType::Utf8, time])
+        Ok(vec![zone, time])
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         match given {
-            [_, DataType::Timestamp(unit, zone)] => Ok(other(*unit, zone.as_deref())),
-            _ => plan_err!("AT TIME ZONE needs a time"),
+            [DataType::Utf8, DataType::Timestamp(unit, zone)] => Ok(other(*unit, zone.as_deref())),
+            [DataType::Utf8, _] => plan_err!(
+                "AT TIME ZONE needs a time: type TIMESTAMP '...' for a local time, or \
+                 TIMESTAMPTZ '...' for an instant"
+            ),
+            _ => plan_err!("AT TIME ZONE needs the name of a zone, such as 'Europe/Berlin'"),
         }
     }
 

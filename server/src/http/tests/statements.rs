@@ -191,6 +191,21 @@ async fn a_local_time_leaves_without_a_zone() {
         let answer = sql(&paths, &statement, "").await;
         assert_eq!(answer.body[0]["x"], json!(expected), "{statement}");
     }
+    for (statement, hint) in [
+        (
+            "SELECT '2026-11-05 12:00' AT TIME ZONE 'UTC'",
+            "TIMESTAMPTZ '...'",
+        ),
+        (
+            "SELECT now() AT TIME ZONE INTERVAL '1 hour'",
+            "'Europe/Berlin'",
+        ),
+        ("SELECT now() AT TIME ZONE 'Mars/Base'", "'Europe/Berlin'"),
+    ] {
+        let answer = sql(&paths, statement, "").await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert!(answer.body.to_string().contains(hint), "{}", answer.body);
+    }
     committer.stop().expect("a clean stop");
 }
 
