@@ -250,6 +250,56 @@ fn a_renamed_column_is_renamed_on_every_node_and_in_every_file() {
     );
 }
 
+#[test]
+fn a_renamed_table_is_renamed_on_every_node_and_its_old_name_is_free() {
+    let mut cluster = Cluster::new();
+    cluster.declare("[[table]]\nname = \"kept\"\nretention = \"90 days\"");
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    device.send("plant/1", r#"{"n":1}"#);
+    load::seal(&mut device);
+    settle(&[&primary, &secondary]);
+    let rename = |http: &Http, from: &str, body: &str| {
+        let path = format!("/api/v1/tables/{from}/rename");
+        let answer = http.send(&path, "application/json", body);
+        answer.expect("an answer")
+    };
+    let renamed = rename(&nodes[0], "plant", r#"{"to":"works"}"#);
+    assert_eq!(renamed.status, 200, "{}", renamed.json());
+    // The same connection goes on, and what it sends is of another type.
+    device.send("plant/1", r#"{"n":"two"}"#);
+    for (from, to) in [("kept", "other"), ("works", "kept")] {
+        let refused = rename(&nodes[0], from, &format!(r#"{{"to":"{to}"}}"#));
+        let named = refused.body.contains("[[table]]");
+        assert!(refused.status == 422 && named, "{refused:?}");
+    }
+    let refused = rename(&nodes[1], "works", r#"{"to":"other"}"#);
+    let found = (refused.status, refused.code());
+    assert_eq!(found, (403, "read_only".to_owned()));
+    catch_up(&primary, &secondary);
+    let names = "SELECT string_agg(name, ',' ORDER BY name) AS names FROM system.tables \
+                 WHERE name IN ('plant', 'works', 'other')";
+    for http in &nodes {
+        assert_eq!(http.rows("SELECT n FROM works")[0]["n"], 1);
+        assert_eq!(http.rows("SELECT n FROM plant")[0]["n"], "two");
+        assert_eq!(http.rows(names)[0]["names"], "plant,works");
+    }
+    // What was true before stays true of the files and after a restart.
+    load::seal(&mut device);
+    drop(device);
+    settle(&[&primary, &secondary]);
+    primary.stop();
+    let primary = cluster.primary();
+    for http in [Http::of(&primary), Http::of(&secondary)] {
+        assert_eq!(http.rows("SELECT n FROM works")[0]["n"], 1);
+        assert_eq!(http.rows("SELECT n FROM plant")[0]["n"], "two");
+        let verified = http.get("/api/v1/verify").json();
+        assert_eq!(verified["faults"], serde_json::json!([]), "{verified}");
+    }
+}
+
 const FRESH: i64 = 50;
 
 const MACHINE: &str = r#"

@@ -1,30 +1,70 @@
 //! `headwater table`: what an operator does about a table that is there. Must never change a row,
 //! nor expire one by itself: the node does, by its own clock.
 
-use crate::cli::client::{Client, ClientError};
+use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 
-/// Asks for another name of a column, and says that it is so.
-pub(super) fn rename_column(
-    url: &str,
-    table: &str,
-    from: &str,
-    to: &str,
-) -> Result<(), ClientError> {
-    let client = Client::new(url)?;
-    client.rename_column(table, from, to)?;
-    println!(
-        "column {from} of table {table} is {to} now; rows that come with {from} make a new one"
-    );
-    Ok(())
+use crate::cli::client::{Client, ClientError, DEFAULT_URL};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TableCommand {
+    /// Give a table another name; rows that devices send under the old one make a new table
+    Rename {
+        #[arg(value_name = "OLD")]
+        from: String,
+        #[arg(value_name = "NEW")]
+        to: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
+    /// Give a column another name, so that rows may use the old one for something else
+    RenameColumn {
+        table: String,
+        from: String,
+        to: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
+    /// Let its rows go that are older than its retention, although the clock has jumped
+    Expire {
+        /// The table, as `headwater status` names it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        table: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
 }
 
-/// Gives the word that old rows may go now, which a jump of the clock has left.
-pub(super) fn expire(url: &str, table: &str) -> Result<(), ClientError> {
-    let client = Client::new(url)?;
-    client.expire(table)?;
-    println!(
-        "rows of {table:?} older than its retention go now, by the clock of {}",
-        client.url()
-    );
+/// Asks for it, and says that it is so.
+pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
+    match command {
+        TableCommand::Rename { from, to, url } => {
+            Client::new(url)?.rename_table(from, to)?;
+            println!("table {from} is {to} now; rows that come under {from} make a new table");
+        }
+        TableCommand::RenameColumn {
+            table,
+            from,
+            to,
+            url,
+        } => {
+            Client::new(url)?.rename_column(table, from, to)?;
+            println!(
+                "column {from} of table {table} is {to} now; rows that come with {from} make a \
+                 new one"
+            );
+        }
+        TableCommand::Expire { table, url } => {
+            let client = Client::new(url)?;
+            client.expire(table)?;
+            println!(
+                "rows of {table:?} older than its retention go now, by the clock of {}",
+                client.url()
+            );
+        }
+    }
     Ok(())
 }

@@ -169,10 +169,24 @@ impl Client {
         to: &str,
     ) -> Result<(), ClientError> {
         let body = serde_json::json!({ "from": from, "to": to });
-        let path = format!("/api/v1/tables/{}/rename-column", escape(table));
+        self.change_table(table, "rename-column", &body)
+    }
+
+    /// Gives a table another name.
+    pub(crate) fn rename_table(&self, from: &str, to: &str) -> Result<(), ClientError> {
+        self.change_table(from, "rename", &serde_json::json!({ "to": to }))
+    }
+
+    fn change_table(
+        &self,
+        table: &str,
+        what: &str,
+        how: &serde_json::Value,
+    ) -> Result<(), ClientError> {
+        let path = format!("/api/v1/tables/{}/{what}", escape(table));
         let request = self.agent.post(self.to(&path));
         let request = request.content_type("application/json");
-        self.answer(request.send(body.to_string())).map(drop)
+        self.answer(request.send(how.to_string())).map(drop)
     }
 
     /// Answers of one SQL statement in `format`.
@@ -255,6 +269,9 @@ fn details(position: &Option<u64>, request_id: &Option<String>) -> String {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a node listens unless it is told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:7440";
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::LogFormat;
+use client::DEFAULT_URL;
 use exit::{BAD_INPUT, NOT_COMPARED, fail, judged, judged_or, quietly};
 
 #[derive(Debug, Parser)]
@@ -64,7 +65,7 @@ enum Command {
     Forget(ForgetArgs),
     /// What an operator does about one table
     #[command(subcommand)]
-    Table(TableCommand),
+    Table(alter::TableCommand),
     /// Print the rows of segment files, such as those kept aside under data/diverged
     Dump(DumpArgs),
 }
@@ -174,28 +175,6 @@ struct ForgetArgs {
     name: String,
 }
 
-#[derive(Debug, Subcommand)]
-enum TableCommand {
-    /// Give a column another name, so that rows may use the old one for something else
-    RenameColumn {
-        table: String,
-        from: String,
-        to: String,
-        /// The primary
-        #[arg(long, default_value = DEFAULT_URL)]
-        url: String,
-    },
-    /// Let its rows go that are older than its retention, although the clock has jumped
-    Expire {
-        /// The table, as `headwater status` names it
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
-        table: String,
-        /// The primary
-        #[arg(long, default_value = DEFAULT_URL)]
-        url: String,
-    },
-}
-
 #[derive(Debug, Args)]
 struct DumpArgs {
     /// Segment files; of a directory, all that lie below it
@@ -249,20 +228,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             judged(|| repair::run(&args.data_dir, means))
         }
         Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
-        Command::Table(TableCommand::Expire { table, url }) => {
-            quietly(|| alter::expire(&url, &table))
-        }
-        Command::Table(TableCommand::RenameColumn {
-            table,
-            from,
-            to,
-            url,
-        }) => quietly(|| alter::rename_column(&url, &table, &from, &to)),
+        Command::Table(command) => quietly(|| alter::run(&command)),
         Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),
     }
 }
-
-const DEFAULT_URL: &str = "http://127.0.0.1:7440";
 
 #[cfg(test)]
 mod tests {
@@ -306,6 +275,8 @@ mod tests {
         assert!(parse("headwater forget ").is_err());
         assert!(parse("headwater table rename-column plant site place --url http://a").is_ok());
         assert!(parse("headwater table rename-column plant site").is_err());
+        assert!(parse("headwater table rename plant works --url http://a").is_ok());
+        assert!(parse("headwater table rename plant").is_err());
         assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
         assert!(parse("headwater dump").is_err());
     }

@@ -160,6 +160,7 @@ fn router(app: Arc<App>) -> Router {
             delete(secondaries::forget),
         )
         .route("/api/v1/tables/{table}/expire", post(tables::expire))
+        .route("/api/v1/tables/{table}/rename", post(tables::rename))
         .route(
             "/api/v1/tables/{table}/rename-column",
             post(tables::rename_column),

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
+use wal::Lsn;
 
 use super::app::App;
 use super::error::{ApiError, Failure};
@@ -33,16 +34,42 @@ pub(crate) async fn rename_column(
     let Json(RenameColumn { from, to }) =
         names.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
-    let lsn = intake
-        .rename_column(&table, &from, &to)
-        .await
-        .map_err(ApiError::from)?;
+    let changed = intake.rename_column(&table, &from, &to).await;
+    let lsn = changed.map_err(ApiError::from)?;
     tracing::info!(%table, %from, %to, "a column has another name");
+    Ok(done(&app, lsn))
+}
+
+/// Another name for a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rename {
+    to: String,
+}
+
+/// Gives a table another name.
+pub(crate) async fn rename(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    name: Result<Json<Rename>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let Json(Rename { to }) =
+        name.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let changed = intake.rename_table(&table, &to).await;
+    let lsn = changed.map_err(ApiError::from)?;
+    tracing::info!(%table, %to, "a table has another name");
+    Ok(done(&app, lsn))
+}
+
+/// The log has it, below this LSN.
+fn done(app: &App, lsn: Lsn) -> Response {
     let mut response = Json(json!({ "lsn": lsn.0 })).into_response();
     if let Some(log) = app.node.log() {
         headers::set_position(response.headers_mut(), lsn, log.epoch());
     }
-    Ok(response)
+    response
 }
 
 /// Lets the cut of a table be made, which waits because the clock has jumped.

@@ -10,7 +10,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::clock::unix_nanos;
-use wal::{AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Row, TableSchema};
+use wal::{
+    AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Refusal, Row, TableSchema,
+};
 
 use crate::append::{AppendRows, Appended, append_body};
 use crate::error::IntakeError;
@@ -81,11 +83,30 @@ impl Intake {
         from: &str,
         to: &str,
     ) -> Result<Lsn, IntakeError> {
+        self.change(|appenders| appenders.rename_column(table, from, to))
+            .await
+    }
+
+    /// Gives a table another name, with all rows that are there, and waits until that is on disk;
+    /// returns an LSN above it. Rows that come under the old name make a table of their own.
+    ///
+    /// # Errors
+    /// Why it has the old name, or does not have the new one for certain.
+    pub async fn rename_table(&self, from: &str, to: &str) -> Result<Lsn, IntakeError> {
+        self.change(|appenders| appenders.rename_table(from, to))
+            .await
+    }
+
+    /// Changes a schema as an operator asks, and waits until that is on disk.
+    async fn change(
+        &self,
+        ask: impl FnOnce(&Appenders) -> Result<Arc<TableSchema>, Refusal>,
+    ) -> Result<Lsn, IntakeError> {
         self.check_open()?;
         let deadline = Instant::now() + MAX_WAIT;
         // Before it is asked for: a group that ends after it is news.
         let mut durable = self.log.durable();
-        let schema = self.appenders.rename_column(table, from, to)?;
+        let schema = ask(&self.appenders)?;
         let written = || {
             let snapshot = self.log.snapshot();
             let newest = snapshot.catalog().newest(schema.id);

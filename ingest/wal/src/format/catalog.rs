@@ -70,6 +70,10 @@ impl Catalog {
         schemas: &[Arc<TableSchema>],
         settings: &[(TableId, Settings)],
     ) -> Result<(), WalError> {
+        // All at once: what one of them is called now may be what another was called.
+        for schema in schemas {
+            self.leave_name(schema);
+        }
         for schema in schemas {
             self.insert(Arc::clone(schema))?;
         }
@@ -153,8 +157,68 @@ impl Catalog {
                 schema.name
             ));
         }
+        self.leave_name(&schema);
         self.by_name.insert(schema.name.clone(), schema.id);
         self.versions.entry(schema.id).or_default().push(schema);
         Ok(())
+    }
+
+    /// Frees the name that the table has no more once `newer` is taken in.
+    fn leave_name(&mut self, newer: &TableSchema) {
+        let held = self.newest(newer.id);
+        let renamed = held.filter(|held| held.version < newer.version && held.name != newer.name);
+        let Some(name) = renamed.map(|held| held.name.clone()) else {
+            return;
+        };
+        if self.by_name.get(&name) == Some(&newer.id) {
+            self.by_name.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(id: u32, version: u32, name: &str) -> Arc<TableSchema> {
+        let schema = TableSchema::new(TableId(id), name);
+        Arc::new(TableSchema { version, ..schema })
+    }
+
+    fn names(catalog: &Catalog) -> Vec<(String, u32)> {
+        let mut names: Vec<_> = catalog.by_name.iter().collect();
+        names.sort();
+        let names = names.into_iter();
+        names.map(|(name, id)| (name.clone(), id.0)).collect()
+    }
+
+    #[test]
+    fn a_renamed_table_leaves_its_name_to_others() {
+        let mut catalog = Catalog::default();
+        for schema in [schema(1, 1, "a"), schema(2, 1, "b")] {
+            catalog.insert(schema).expect("new");
+        }
+        // In their place in the log, one after the other.
+        let mut blocks = catalog.clone();
+        let taken = blocks.insert(schema(2, 2, "a"));
+        taken.expect_err("two tables of one name");
+        for schema in [schema(1, 2, "c"), schema(2, 2, "a"), schema(1, 3, "b")] {
+            blocks.insert(schema).expect("the name is free");
+        }
+        let expected = [("a".to_owned(), 2), ("b".to_owned(), 1)];
+        assert_eq!(names(&blocks), expected);
+        assert_eq!(blocks.table("b").map(|table| table.version), Some(3));
+        assert!(blocks.version(TableId(1), 1).is_some());
+        // Known versions change nothing.
+        blocks.insert(schema(1, 1, "a")).expect("known");
+        assert_eq!(names(&blocks), expected);
+        // As a segment's head has them: what came between is not told.
+        let swapped = [schema(1, 3, "b"), schema(2, 2, "a")];
+        catalog.adopt(&swapped, &[]).expect("each name once");
+        assert_eq!(names(&catalog), expected);
+        let same = [schema(1, 4, "b"), schema(2, 3, "b")];
+        catalog
+            .adopt(&same, &[])
+            .expect_err("two tables of one name");
     }
 }

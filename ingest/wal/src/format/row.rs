@@ -118,6 +118,11 @@ pub enum Refusal {
         column: String,
         holds: &'static str,
     },
+    #[error(
+        "table {table:?} is one of the conf's: take its [[table]] out, start the node again, and \
+         rename then"
+    )]
+    DeclaredTable { table: String },
     #[error("there is no table {table:?}{}", no_column(column.as_deref()))]
     Unknown {
         table: String,

@@ -2,7 +2,8 @@
 //! let a column go, or change in a way that loses a value.
 //!
 //! A schema only grows: columns are appended, `Int` widens to `Float` or becomes `BigInt`, `OldInt`
-//! turns out to be one or the other, nothing else changes. So a block written under any version can
+//! turns out to be one or the other, columns and the table get other names, nothing else changes. So
+//! a block written under any version can
 //! be read under every later one.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -157,6 +158,15 @@ impl TableSchema {
             new.stored.sort_unstable();
         }
         new
+    }
+
+    /// The next version, in which the table has another name.
+    pub(crate) fn called(&self, name: &str) -> Self {
+        Self {
+            version: self.version + 1,
+            name: name.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Gives a new column a name of its own in files, if a renamed one has that already.

@@ -12,3 +12,4 @@ mod renames;
 mod retention;
 mod roles;
 mod roundtrip;
+mod tables;

@@ -233,7 +233,7 @@ fn what_cannot_be_renamed_is_named() {
         ),
         ("t", "a", "a", "\"a\": is a column of the table already"),
         ("t", "a", "", "is empty"),
-        (DEAD_LETTERS, "reason", "why", "Headwater's own"),
+        (DEAD_LETTERS, "reason", "why", "Headwater's own, and stays"),
     ] {
         let refused = appenders.rename_column(table, from, to).expect_err(part);
         assert!(refused.to_string().contains(part), "{refused}");

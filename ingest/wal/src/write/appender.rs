@@ -35,8 +35,8 @@ pub struct Appender {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) registry: Arc<Registry>,
     schemas: HashMap<String, Known>,
-    /// Renames when they were learnt.
-    renames: u64,
+    /// An operator's changes when they were learnt.
+    changes: u64,
     slots: Vec<usize>,
     limit: usize,
 }
@@ -56,7 +56,7 @@ impl Appender {
             inbox,
             registry,
             schemas: HashMap::new(),
-            renames: 0,
+            changes: 0,
             slots: Vec::new(),
             limit,
         }
@@ -75,10 +75,10 @@ impl Appender {
             return Err(Refusal::Empty.into());
         }
         self.inbox.oldest.check(table, rows)?;
-        let renames = self.registry.renames();
-        if renames != self.renames {
+        let changes = self.registry.changes();
+        if changes != self.changes {
             self.schemas.clear();
-            self.renames = renames;
+            self.changes = changes;
         }
         let mut slots = std::mem::take(&mut self.slots);
         let taken = self.take(table, rows, &mut slots);

@@ -2,6 +2,7 @@
 //! and the writer of the active segment below both. One thread owns the writer; they must never
 //! call a position durable before the `fdatasync` that covers it.
 
+mod alter;
 pub(crate) mod appender;
 pub(crate) mod batch;
 pub(crate) mod committer;
@@ -14,7 +15,6 @@ pub(crate) mod old_ints;
 pub(crate) mod oldest_taken;
 pub(crate) mod pacer;
 pub(crate) mod registry;
-mod rename;
 pub(crate) mod space;
 pub(crate) mod upkeep;
 pub(crate) mod writer;

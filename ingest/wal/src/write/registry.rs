@@ -19,18 +19,20 @@ use crate::format::schema::{
     Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
 };
 use crate::ids::TableId;
-use crate::write::demand::{Demand, check_column_name, evolved, type_refusal};
+use crate::write::demand::{Demand, check_column_name, check_table_name, evolved, type_refusal};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,
-    renames: AtomicU64,
+    changes: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     tables: HashMap<String, Arc<TableSchema>>,
+    /// Tables of the conf, with the columns that it gives them.
+    declared: HashMap<String, Vec<Column>>,
     /// Tables that take no other columns and no wider values than they have.
     strict: HashSet<String>,
     /// Tables in which one key has one row.
@@ -56,6 +58,7 @@ impl Registry {
             .map(|schema| (schema.name.clone(), Arc::clone(schema)));
         let state = State {
             tables: tables.collect(),
+            declared: HashMap::new(),
             strict: HashSet::new(),
             keyed: HashSet::new(),
             unwritten: Vec::new(),
@@ -63,7 +66,7 @@ impl Registry {
         };
         Self {
             state: Mutex::new(state),
-            renames: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -89,6 +92,8 @@ impl Registry {
             if before != Some(schema.version) {
                 new.push(schema);
             }
+            let columns = table.columns.clone();
+            self.lock().declared.insert(table.name.clone(), columns);
             if table.strict {
                 self.lock().strict.insert(table.name.clone());
             }
@@ -158,7 +163,7 @@ impl Registry {
         }
         let mut state = self.lock();
         let same = match (&proposal.before, state.tables.get(&schema.name)) {
-            (Some(before), Some(now)) => before.version == now.version,
+            (Some(before), Some(now)) => (before.id, before.version) == (now.id, now.version),
             (None, None) => schema.id == state.next_id && state.check_room(&schema.name).is_ok(),
             _ => false,
         };
@@ -203,16 +208,7 @@ impl Registry {
     ) -> Result<Arc<TableSchema>, Refusal> {
         check_column_name(to)?;
         let mut state = self.lock();
-        let unknown = |column: Option<&str>| Refusal::Unknown {
-            table: table.to_owned(),
-            column: column.map(str::to_owned),
-        };
-        if table == DEAD_LETTERS {
-            let (name, reason) = (table.to_owned(), "has columns of Headwater's own");
-            return Err(Refusal::TableName { name, reason });
-        }
-        let held = state.tables.get(table).ok_or_else(|| unknown(None))?;
-        let at = held.column(from).ok_or_else(|| unknown(Some(from)))?;
+        let (held, at) = state.find(table, from)?;
         let reason = match held.column(to) {
             _ if at == 0 => Some((from, "is the time of every table")),
             Some(_) => Some((to, "is a column of the table already")),
@@ -223,10 +219,37 @@ impl Registry {
             return Err(Refusal::ColumnName { name, reason });
         }
         let new = Arc::new(held.renamed(at, to));
-        state.insert(Arc::clone(&new));
-        state.unwritten.push(Arc::clone(&new));
-        self.renames.fetch_add(1, Ordering::Release);
+        self.change(&mut state, &new);
         Ok(new)
+    }
+
+    /// Gives a table another name. Whatever rows come under the old one from now on are of a table
+    /// of its own.
+    pub(crate) fn rename_table(&self, from: &str, to: &str) -> Result<Arc<TableSchema>, Refusal> {
+        let mut state = self.lock();
+        let held = state.held(from)?;
+        check_table_name(to)?;
+        let declared = [from, to].into_iter();
+        let mut declared = declared.filter(|name| state.declared.contains_key(*name));
+        if let Some(table) = declared.next() {
+            let table = table.to_owned();
+            return Err(Refusal::DeclaredTable { table });
+        }
+        if to == DEAD_LETTERS || state.tables.contains_key(to) {
+            let (name, reason) = (to.to_owned(), "is a table already");
+            return Err(Refusal::TableName { name, reason });
+        }
+        let new = Arc::new(held.called(to));
+        state.tables.remove(from);
+        self.change(&mut state, &new);
+        Ok(new)
+    }
+
+    /// Puts in force what an operator has asked for; it is written though no row needs it.
+    fn change(&self, state: &mut State, new: &Arc<TableSchema>) {
+        state.insert(Arc::clone(new));
+        state.unwritten.push(Arc::clone(new));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Schemas that wait without rows, but for those of which the log has a newer one: that holds
@@ -243,10 +266,10 @@ impl Registry {
             .collect()
     }
 
-    /// How many columns have got another name: schemas that were learnt before are not to be
+    /// How often an operator has changed a schema: those that were learnt before are not to be
     /// written under any more.
-    pub(crate) fn renames(&self) -> u64 {
-        self.renames.load(Ordering::Acquire)
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// All that it holds, to be compared.
@@ -276,9 +299,34 @@ impl State {
         Ok(())
     }
 
+    /// A table that an operator may change.
+    fn held(&self, table: &str) -> Result<Arc<TableSchema>, Refusal> {
+        if table == DEAD_LETTERS {
+            let (name, reason) = (table.to_owned(), "is Headwater's own, and stays as it is");
+            return Err(Refusal::TableName { name, reason });
+        }
+        let held = self.tables.get(table).map(Arc::clone);
+        held.ok_or_else(|| unknown(table, None))
+    }
+
+    /// The same, and one of its columns.
+    fn find(&self, table: &str, column: &str) -> Result<(Arc<TableSchema>, usize), Refusal> {
+        let held = self.held(table)?;
+        let at = held.column(column);
+        let at = at.ok_or_else(|| unknown(table, Some(column)))?;
+        Ok((held, at))
+    }
+
     fn insert(&mut self, schema: Arc<TableSchema>) {
         self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
         self.tables.insert(schema.name.clone(), schema);
+    }
+}
+
+fn unknown(table: &str, column: Option<&str>) -> Refusal {
+    Refusal::Unknown {
+        table: table.to_owned(),
+        column: column.map(str::to_owned),
     }
 }
 

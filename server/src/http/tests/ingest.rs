@@ -229,6 +229,48 @@ async fn a_secondary_takes_no_rows_and_names_its_primary() {
 }
 
 #[tokio::test]
+async fn a_table_gets_another_name_and_what_comes_under_the_old_one_is_a_table_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, paths) = primary(dir.path());
+    let json = r#"{"v": 1, "ts": 1}"#;
+    assert_eq!(send(&paths, "/api/v1/ingest/plant", json).await.status, 200);
+    let change = |path: &'static str, body: &'static str| {
+        let paths = paths.clone();
+        let headers = [("content-type", "application/json")];
+        async move { post(&paths, path, &headers, body.as_bytes()).await }
+    };
+    let path = "/api/v1/tables/plant/rename";
+    let renamed = change(path, r#"{"to": "works"}"#).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.body);
+    let json = r#"{"v": "text", "ts": 2}"#;
+    let answer = send(&paths, "/api/v1/ingest/plant", json).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let lsn = answer.body["lsn"].to_string();
+    for (sql, expected) in [
+        ("SELECT v FROM works", json!([{"v": 1}])),
+        ("SELECT v FROM plant", json!([{"v": "text"}])),
+    ] {
+        assert_eq!(rows(&paths, sql, &lsn).await, expected);
+    }
+    for (path, body, status, code) in [
+        (path, r#"{"to": "works"}"#, 422, "schema"),
+        (path, r#"{"to": "system.x"}"#, 422, "schema"),
+        (path, r#"{"from": "x"}"#, 400, "parameter"),
+        (
+            "/api/v1/tables/none/rename",
+            r#"{"to": "x"}"#,
+            404,
+            "not_found",
+        ),
+    ] {
+        let refused = change(path, body).await;
+        let found = (refused.status, &refused.body["code"]);
+        assert_eq!(found, (status, &json!(code)), "{}", refused.body);
+    }
+    committer.stop().expect("stops");
+}
+
+#[tokio::test]
 async fn a_column_that_is_in_the_way_gets_another_name() {
     let dir = tempfile::tempdir().expect("a directory");
     let (committer, paths) = primary(dir.path());

@@ -1,4 +1,4 @@
-//! Another name for a column, as an operator asks for it. Must never change a row.
+//! What an operator changes about a table that is there. Must never change what a row says.
 
 use std::sync::Arc;
 
@@ -20,6 +20,18 @@ impl Appenders {
         to: &str,
     ) -> Result<Arc<TableSchema>, Refusal> {
         let schema = self.registry.rename_column(table, from, to)?;
+        self.shared.bell.ring();
+        Ok(schema)
+    }
+
+    /// Gives a table another name, with all rows that are there. Rows that come under the old name
+    /// make a table of their own. It is so once the log has this version of the schema, or a later
+    /// one.
+    ///
+    /// # Errors
+    /// When there is no such table, it cannot have that name, or the conf names either.
+    pub fn rename_table(&self, from: &str, to: &str) -> Result<Arc<TableSchema>, Refusal> {
+        let schema = self.registry.rename_table(from, to)?;
         self.shared.bell.ring();
         Ok(schema)
     }
