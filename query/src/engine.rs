@@ -39,6 +39,7 @@ use crate::pump::{self, Sink, Transfer};
 use crate::rewrite;
 use crate::statement::{Core, Statement};
 use crate::stats::QueryStats;
+use crate::stop::Stop;
 use crate::version::Version;
 use crate::zone::{LocalTimes, TimeZone};
 
@@ -112,8 +113,16 @@ impl Engine {
     /// Starts a query whose rows go through `sink`.
     fn start<S: Sink>(&self, statement: Statement, sink: S) -> Transfer<S::Item> {
         let (sender, receiver) = pump::channel();
-        let work = pump::pump(Arc::clone(&self.core), statement, sink, sender);
-        Transfer::new(receiver, AbortOnDropHandle::new(self.threads.spawn(work)))
+        let stop = Stop::default();
+        let work = pump::pump(
+            Arc::clone(&self.core),
+            statement,
+            sink,
+            sender,
+            stop.clone(),
+        );
+        let task = AbortOnDropHandle::new(self.threads.spawn(work));
+        Transfer::new(receiver, task, stop)
     }
 }
 
@@ -156,6 +165,8 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
     let at_zone = Arc::new(ScalarUDF::new_from_impl(AtZone::new()));
     let scalars = scalars.chain([Arc::clone(&version), at_zone]);
     let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
+    let windows = rewrite::windows().into_iter();
+    let windows = windows.map(|made| bounds.window(made));
     let state = SessionStateBuilder::new()
         .with_config(options)
         .with_runtime_env(environment)
@@ -163,7 +174,7 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_scalar_functions(scalars.collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregates.collect())
-        .with_window_functions(rewrite::windows())
+        .with_window_functions(windows.collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_physical_optimizer_rules(rewrite::physical_rules())
         .with_analyzer_rule(Arc::new(LocalTimes))

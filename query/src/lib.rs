@@ -29,6 +29,7 @@ mod shadow;
 mod show;
 mod statement;
 mod stats;
+mod stop;
 mod types;
 mod version;
 mod wording;

@@ -18,9 +18,11 @@ use wal::{Boundary, Epoch};
 
 use crate::admit::Admitted;
 use crate::at_zone::Zoneless;
+use crate::bounds::value_bytes;
 use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::statement::{Answer, Core, Statement};
+use crate::stop::{Stop, StopOnDrop};
 
 /// What a batch of rows becomes before it leaves the query threads.
 pub(crate) trait Sink: Send + 'static {
@@ -76,14 +78,20 @@ pub struct Transfer<T> {
     events: mpsc::Receiver<Event<T>>,
     closed: bool,
     _task: AbortOnDropHandle<()>,
+    _stop: StopOnDrop,
 }
 
 impl<T> Transfer<T> {
-    pub(crate) fn new(events: mpsc::Receiver<Event<T>>, task: AbortOnDropHandle<()>) -> Self {
+    pub(crate) fn new(
+        events: mpsc::Receiver<Event<T>>,
+        task: AbortOnDropHandle<()>,
+        stop: Stop,
+    ) -> Self {
         Self {
             events,
             closed: false,
             _task: task,
+            _stop: StopOnDrop(stop),
         }
     }
 
@@ -130,7 +138,10 @@ pub(crate) async fn pump<S: Sink>(
     asked: Statement,
     mut sink: S,
     events: mpsc::Sender<Event<S::Item>>,
+    stop: Stop,
 ) {
+    // Tasks of the query that do not give their threads back end, too.
+    let _stop = StopOnDrop(stop.clone());
     let limit = core.limit(asked.timeout);
     let deadline = Instant::now() + limit;
     let late = || QueryError::Timeout { limit };
@@ -139,7 +150,7 @@ pub(crate) async fn pump<S: Sink>(
         Ok(admitted) => admitted,
         Err(error) => return farewell(&events, error).await,
     };
-    let work = transfer(&core, &asked, &mut sink, &events, &mut admitted);
+    let work = transfer(&core, &asked, &stop, &mut sink, &events, &mut admitted);
     let result = tokio::time::timeout_at(deadline, work).await;
     let result = result.unwrap_or_else(|_| Err(late()));
     admitted.finish(&result);
@@ -151,6 +162,7 @@ pub(crate) async fn pump<S: Sink>(
 async fn transfer<S: Sink>(
     core: &Core,
     asked: &Statement,
+    stop: &Stop,
     sink: &mut S,
     events: &mpsc::Sender<Event<S::Item>>,
     admitted: &mut Admitted,
@@ -163,8 +175,8 @@ async fn transfer<S: Sink>(
         notices,
         snapshot,
         lag_ms,
-        _constants,
-    } = Box::pin(core.open(asked)).await?;
+        _held,
+    } = Box::pin(core.open(asked, stop)).await?;
     sink.start(&schema, zoneless)?;
     let mut head = Some(Head {
         schema,
@@ -177,8 +189,11 @@ async fn transfer<S: Sink>(
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|e| QueryError::from_datafusion(&e, &asked.sql))?;
         admitted.add_rows(batch.num_rows());
-        for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
-            let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let rows = piece_rows(&batch, start);
+            let piece = batch.slice(start, rows);
+            start += rows;
             if let Some(item) = sink.push(piece)? {
                 send_head(events, &mut head, sink.coding(), admitted).await?;
                 send(events, Event::Item(item), admitted).await?;
@@ -237,8 +252,30 @@ fn broken() -> QueryError {
     QueryError::Internal("the query ended without an answer".to_owned())
 }
 
+/// Rows from `start` on that make one item.
+fn piece_rows(batch: &RecordBatch, start: usize) -> usize {
+    let most = PIECE_ROWS.min(batch.num_rows() - start);
+    let columns = batch.columns().iter();
+    let long: Vec<_> = columns
+        .filter(|column| column.data_type().primitive_width().is_none())
+        .collect();
+    let mut bytes = 0_u64;
+    for rows in 0..most {
+        let row = long
+            .iter()
+            .map(|column| value_bytes(column.as_ref(), start + rows));
+        bytes = bytes.saturating_add(row.sum());
+        if bytes > PIECE_BYTES {
+            return rows.max(1);
+        }
+    }
+    most
+}
+
 /// Rows per item, so that an item stays small however large a batch is.
 const PIECE_ROWS: usize = 8_192;
+/// Bytes of texts and lists per item, but for a single row.
+const PIECE_BYTES: u64 = 4 << 20;
 /// Items that wait for a slow reader.
 const EVENTS_IN_FLIGHT: usize = 4;
 /// How long a failure waits for a slow reader.
@@ -253,7 +290,11 @@ mod tests {
         for event in events {
             sender.try_send(event).expect("room for the test's events");
         }
-        Transfer::new(receiver, AbortOnDropHandle::new(tokio::spawn(async {})))
+        Transfer::new(
+            receiver,
+            AbortOnDropHandle::new(tokio::spawn(async {})),
+            Stop::default(),
+        )
     }
 
     #[tokio::test]

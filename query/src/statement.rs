@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -18,7 +18,7 @@ use wal::{Log, Lsn, Snapshot};
 
 use crate::admit::{Admission, Admitted};
 use crate::at_zone::{self, Zoneless};
-use crate::bounds::literals;
+use crate::bounds::{copies, literals};
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
@@ -29,6 +29,7 @@ use crate::prepare::{self, Prepared, Titles};
 use crate::rewrite::{self, Spelling};
 use crate::shadow::Shadow;
 use crate::stats::{Counters, QueryStats};
+use crate::stop::Stop;
 use crate::zone::TimeZone;
 
 /// One statement to answer.
@@ -58,8 +59,8 @@ pub(crate) struct Answer {
     pub(crate) snapshot: Arc<Snapshot>,
     /// How far the node was behind when the snapshot was taken.
     pub(crate) lag_ms: Option<u64>,
-    /// Memory for the constants of the plan, while it runs.
-    pub(crate) _constants: MemoryReservation,
+    /// Memory for the plan's constants and for copies of long values, while it runs.
+    pub(crate) _held: Arc<MemoryReservation>,
 }
 
 /// What the tasks on the query threads share.
@@ -100,8 +101,8 @@ impl Core {
         requested.map_or(self.query_timeout, |limit| limit.min(self.query_timeout))
     }
 
-    /// Plans a statement over one snapshot and starts it.
-    pub(crate) async fn open(&self, asked: &Statement) -> Result<Answer, QueryError> {
+    /// Plans a statement over one snapshot and starts it; it ends once `stop` says so.
+    pub(crate) async fn open(&self, asked: &Statement, stop: &Stop) -> Result<Answer, QueryError> {
         let log = self.node.log().ok_or(QueryError::NoLog)?;
         // Before the snapshot, which may be fresher than that, never staler.
         let lag_ms = self.node.lag_ms();
@@ -131,8 +132,10 @@ impl Core {
         let plan = physical_plan(&state, &plan).await.map_err(translate)?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
-        let constants = literals::reserve(&plan, batch_rows, task.memory_pool());
-        let constants = constants.map_err(translate)?;
+        let held = MemoryConsumer::new("long values of the statement");
+        let held = Arc::new(held.register(task.memory_pool()));
+        literals::reserve(&plan, batch_rows, &held).map_err(translate)?;
+        let plan = copies::count(plan, batch_rows, &held, stop).map_err(translate)?;
         let rows = execute_stream(plan, task).map_err(translate)?;
         let schema = rows.schema();
         Ok(Answer {
@@ -142,7 +145,7 @@ impl Core {
             notices,
             snapshot,
             lag_ms,
-            _constants: constants,
+            _held: held,
         })
     }
 }

@@ -27,6 +27,8 @@ use crate::error::QueryError;
 pub(crate) struct BoundedAggregate {
     inner: Arc<AggregateUDF>,
     pool: Arc<dyn MemoryPool>,
+    /// Whether each row of a window has a copy of what it gives.
+    windowed: bool,
 }
 
 impl BoundedAggregate {
@@ -37,11 +39,24 @@ impl BoundedAggregate {
     ) -> Option<AggregateUDF> {
         GROWING
             .contains(&inner.name())
-            .then(|| Self::new(Arc::clone(inner), Arc::clone(pool)).into())
+            .then(|| Self::new(Arc::clone(inner), Arc::clone(pool), false).into())
     }
 
-    fn new(inner: Arc<AggregateUDF>, pool: Arc<dyn MemoryPool>) -> Self {
-        Self { inner, pool }
+    /// For windows; none for an aggregate whose value over one is short.
+    pub(crate) fn around_window(
+        inner: &Arc<AggregateUDF>,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Option<AggregateUDF> {
+        let long = COPYING.contains(&inner.name()) || GROWING.contains(&inner.name());
+        long.then(|| Self::new(Arc::clone(inner), Arc::clone(pool), true).into())
+    }
+
+    fn new(inner: Arc<AggregateUDF>, pool: Arc<dyn MemoryPool>, windowed: bool) -> Self {
+        Self {
+            inner,
+            pool,
+            windowed,
+        }
     }
 
     fn bound(&self) -> Bound {
@@ -50,6 +65,7 @@ impl BoundedAggregate {
         Bound {
             function: name.to_owned(),
             given: consumer.register(&self.pool),
+            copies: self.windowed.then_some(0),
         }
     }
 
@@ -80,7 +96,7 @@ impl BoundedAggregate {
 
 impl PartialEq for BoundedAggregate {
     fn eq(&self, other: &Self) -> bool {
-        self.inner == other.inner
+        self.inner == other.inner && self.windowed == other.windowed
     }
 }
 
@@ -178,7 +194,7 @@ impl AggregateUDFImpl for BoundedAggregate {
         let inner = AggregateUDF::clone(&self.inner);
         let ordered = inner.with_beneficial_ordering(beneficial_ordering)?;
         Ok(ordered.map(|inner| {
-            let bounded = Self::new(Arc::new(inner), Arc::clone(&self.pool));
+            let bounded = Self::new(Arc::new(inner), Arc::clone(&self.pool), self.windowed);
             Arc::new(bounded) as Arc<dyn AggregateUDFImpl>
         }))
     }
@@ -190,7 +206,7 @@ impl AggregateUDFImpl for BoundedAggregate {
     fn reverse_expr(&self) -> ReversedUDAF {
         match self.inner.reverse_udf() {
             ReversedUDAF::Reversed(inner) => {
-                let bounded = Self::new(inner, Arc::clone(&self.pool));
+                let bounded = Self::new(inner, Arc::clone(&self.pool), self.windowed);
                 ReversedUDAF::Reversed(Arc::new(bounded.into()))
             }
             other => other,
@@ -228,10 +244,18 @@ struct Bound {
     function: String,
     /// Memory of the large values that have been given: a window keeps one for each row.
     given: MemoryReservation,
+    /// Over a window, the rows since it was last given: a frame that has all of them has one value.
+    copies: Option<usize>,
 }
 
 impl Bound {
-    fn check(&self, values: &dyn Array) -> Result<()> {
+    fn saw(&mut self, values: &[ArrayRef]) {
+        if let (Some(copies), Some(first)) = (&mut self.copies, values.first()) {
+            *copies = copies.saturating_add(first.len());
+        }
+    }
+
+    fn check(&mut self, values: &dyn Array) -> Result<()> {
         let mut large = 0_u64;
         for row in 0..values.len() {
             let bytes = value_bytes(values, row);
@@ -249,8 +273,9 @@ impl Bound {
                 large = large.saturating_add(bytes);
             }
         }
-        self.given
-            .try_grow(usize::try_from(large).unwrap_or(usize::MAX))
+        let copies = self.copies.as_mut().map_or(1, std::mem::take).max(1);
+        let large = usize::try_from(large).unwrap_or(usize::MAX);
+        self.given.try_grow(large.saturating_mul(copies))
     }
 }
 
@@ -262,6 +287,7 @@ struct Gathering {
 
 impl Accumulator for Gathering {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.bound.saw(values);
         self.inner.update_batch(values)
     }
 
@@ -277,7 +303,9 @@ impl Accumulator for Gathering {
             {
                 self.bound.check(value.to_array()?.as_ref())?;
             }
-            _ => {}
+            _ => {
+                self.bound.copies = self.bound.copies.map(|_| 0);
+            }
         }
         Ok(value)
     }
@@ -362,6 +390,16 @@ const MAX_PARTS: u64 = 100_000;
 const DIGESTS: &[&str] = &[
     "approx_percentile_cont",
     "approx_percentile_cont_with_weight",
+];
+
+/// What gives the rows of a window the value of one of them.
+const COPYING: &[&str] = &[
+    "min",
+    "max",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "mode",
 ];
 
 const GROWING: &[&str] = &[

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, InListExpr, LikeExpr, Literal};
@@ -15,16 +15,15 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::sizes::value_bytes;
 
-/// Takes the memory that the constants of `plan` need while it runs.
+/// Takes the memory that the constants of `plan` need while it runs into `reservation`.
 ///
 /// # Errors
 /// When there is not enough.
 pub(crate) fn reserve(
     plan: &Arc<dyn ExecutionPlan>,
     batch_rows: usize,
-    pool: &Arc<dyn MemoryPool>,
-) -> Result<MemoryReservation> {
-    let reservation = MemoryConsumer::new("constants of the statement").register(pool);
+    reservation: &MemoryReservation,
+) -> Result<()> {
     plan.apply(|node| {
         let one_row = |input: &&Arc<dyn ExecutionPlan>| input.is::<PlaceholderRowExec>();
         let rows = if node.children().iter().all(one_row) {
@@ -41,7 +40,7 @@ pub(crate) fn reserve(
         reservation.try_grow(wanted.saturating_mul(rows))?;
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(reservation)
+    Ok(())
 }
 
 /// Bytes of the long constants in `expr` that are not only compared with.

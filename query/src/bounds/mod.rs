@@ -1,13 +1,19 @@
-//! Bounds on what functions make, beside the memory pool that bounds what operators hold. Owns which
-//! functions can make a value larger than their arguments, and how large it may be; must never let
-//! one of them run without its bound, also not while a plan is made.
+//! Bounds on what functions make and on copies of long values, beside the memory pool that bounds
+//! what operators hold. Owns which functions can make a value larger than their arguments, how large
+//! it may be, and where one row becomes many; must never let one of them run without its bound, also
+//! not while a plan is made.
 
 mod aggregate;
+pub(crate) mod copies;
 mod estimate;
 mod joined;
 pub(crate) mod literals;
+mod metered;
 pub(crate) mod rule;
 mod scalar;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod windows;
+
+pub(crate) use sizes::value_bytes;

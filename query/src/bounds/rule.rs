@@ -13,13 +13,14 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
+    AggregateUDF, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, WindowUDF,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::aggregate::BoundedAggregate;
 use super::joined::Joined;
 use super::scalar::{Bounded, MAX_VALUE_BYTES};
+use super::windows::BoundedWindow;
 use crate::each_expr::each_expr;
 use crate::error::QueryError;
 
@@ -28,7 +29,10 @@ use crate::error::QueryError;
 pub(crate) struct Functions {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
+    /// Those over windows, each row of which has a copy of their value.
+    windowed: HashMap<String, Arc<AggregateUDF>>,
     joined: Option<Arc<ScalarUDF>>,
+    pool: Option<Arc<dyn MemoryPool>>,
 }
 
 impl Functions {
@@ -49,7 +53,13 @@ impl Functions {
                 .filter_map(|function| BoundedAggregate::around(function, pool))
                 .map(|function| (function.name().to_owned(), Arc::new(function)))
                 .collect(),
+            windowed: aggregates
+                .iter()
+                .filter_map(|function| BoundedAggregate::around_window(function, pool))
+                .map(|function| (function.name().to_owned(), Arc::new(function)))
+                .collect(),
             joined: Bounded::around(&joined, pool).map(Arc::new),
+            pool: Some(Arc::clone(pool)),
         }
     }
 
@@ -62,6 +72,13 @@ impl Functions {
     pub(crate) fn aggregate(&self, function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
         let bounded = self.aggregates.get(function.name());
         bounded.map_or(function, Arc::clone)
+    }
+
+    pub(crate) fn window(&self, function: Arc<WindowUDF>) -> Arc<WindowUDF> {
+        match &self.pool {
+            Some(pool) => BoundedWindow::around(function, pool),
+            None => function,
+        }
     }
 
     fn within(&self, expr: Expr, schema: &dyn ExprSchema) -> Result<Transformed<Expr>> {
@@ -86,9 +103,17 @@ impl Functions {
                 None => Transformed::no(Expr::AggregateFunction(call)),
             },
             Expr::WindowFunction(mut call) => {
+                let texts = || {
+                    call.params
+                        .args
+                        .iter()
+                        .any(|arg| !is_primitive(arg, schema))
+                };
                 let bounded = match &call.fun {
                     WindowFunctionDefinition::AggregateUDF(function) => {
-                        self.aggregates.get(function.name())
+                        let grows = self.aggregates.contains_key(function.name());
+                        let windowed = self.windowed.get(function.name());
+                        windowed.filter(|_| grows || texts())
                     }
                     WindowFunctionDefinition::WindowUDF(_) => None,
                 };
@@ -143,6 +168,10 @@ fn width(data_type: &DataType) -> u64 {
         DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
         _ => 8,
     }
+}
+
+fn is_primitive(arg: &Expr, schema: &dyn ExprSchema) -> bool {
+    arg.get_type(schema).is_ok_and(|kind| kind.is_primitive())
 }
 
 fn is_text(data_type: &DataType) -> bool {

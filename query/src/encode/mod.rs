@@ -23,6 +23,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::at_zone::Zoneless;
+use crate::bounds::value_bytes;
 use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::pump::Sink;
@@ -58,6 +59,7 @@ enum Writer {
     Pretty {
         batches: Vec<RecordBatch>,
         rows: usize,
+        bytes: u64,
         cut: bool,
     },
 }
@@ -158,6 +160,7 @@ impl Writer {
             Format::Pretty => Self::Pretty {
                 batches: Vec::new(),
                 rows: 0,
+                bytes: 0,
                 cut: false,
             },
         })
@@ -183,13 +186,31 @@ impl Writer {
                 .map(|()| std::mem::take(writer.get_mut())),
             Self::Parquet(writer) => {
                 writer.write(batch).map_err(|e| from_parquet(&e))?;
+                if writer.in_progress_size() > PARQUET_GROUP_BYTES {
+                    writer.flush().map_err(|e| from_parquet(&e))?;
+                }
                 Ok(std::mem::take(writer.inner_mut()))
             }
-            Self::Pretty { batches, rows, cut } => {
-                let room = PRETTY_ROWS - *rows;
+            Self::Pretty {
+                batches,
+                rows,
+                bytes,
+                cut,
+            } => {
+                let mut room = batch.num_rows().min(PRETTY_ROWS - *rows);
+                for row in 0..room {
+                    let columns = batch.columns().iter();
+                    *bytes += columns
+                        .map(|column| value_bytes(column.as_ref(), row))
+                        .sum::<u64>();
+                    if *bytes > PRETTY_BYTES && *rows + row > 0 {
+                        room = row;
+                        break;
+                    }
+                }
                 *cut = batch.num_rows() > room;
-                let shown = batch.slice(0, batch.num_rows().min(room));
-                *rows += shown.num_rows();
+                let shown = batch.slice(0, room);
+                *rows += room;
                 batches.push(shown);
                 Ok(Vec::new())
             }
@@ -213,7 +234,9 @@ impl Writer {
                 writer.finish().map_err(|e| from_parquet(&e))?;
                 Ok(std::mem::take(writer.inner_mut()))
             }
-            Self::Pretty { batches, cut, .. } => pretty(std::mem::take(batches), *cut, schema),
+            Self::Pretty {
+                batches, rows, cut, ..
+            } => pretty(std::mem::take(batches), cut.then_some(*rows), schema),
         };
         written.map_err(|e| QueryError::from_arrow(&e))
     }
@@ -221,16 +244,16 @@ impl Writer {
 
 fn pretty(
     mut batches: Vec<RecordBatch>,
-    cut: bool,
+    cut_after: Option<usize>,
     schema: SchemaRef,
 ) -> Result<Vec<u8>, ArrowError> {
     if batches.is_empty() {
         batches.push(RecordBatch::new_empty(schema));
     }
     let mut text = format!("{}\n", pretty_format_batches(&batches)?);
-    if cut {
+    if let Some(rows) = cut_after {
         text.push_str(&format!(
-            "(the first {PRETTY_ROWS} rows; other formats give all)\n"
+            "(the first {rows} rows; other formats give all)\n"
         ));
     }
     Ok(text.into_bytes())
@@ -248,6 +271,10 @@ fn from_parquet(error: &ParquetError) -> QueryError {
 const PRETTY_ROWS: usize = 10_000;
 /// Rows held before a Parquet row group is written out.
 const PARQUET_GROUP_ROWS: usize = 131_072;
+/// Bytes held before it is written out.
+const PARQUET_GROUP_BYTES: usize = 32 << 20;
+/// Bytes of texts and lists that a table for people shows.
+const PRETTY_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod ask;
+mod memory;
 mod names;
 mod order;
 mod planner;

@@ -247,6 +247,7 @@ const LAYERS: [Layers; 7] = [
             &["show", "dialect", "columns", "zone"],
             &["shadow"],
             &["prepare"],
+            &["stop"],
             &["bounds"],
             &["scan"],
             &["catalog"],
