@@ -31,6 +31,7 @@ pub use error::ReplicaError;
 pub use follow::handle::FollowTask;
 pub use follow::reconcile;
 pub use follow::store::{OnOpen, Store};
+pub use serve::borrow::Borrower;
 pub use serve::entries::{ForeignLog, Forgotten};
 pub use serve::listener::Listener;
 pub use serve::registry::{Registry, Summaries};

@@ -21,4 +21,5 @@ mod replicated;
 mod sql;
 mod storage;
 mod tables;
+mod unopened;
 mod values;

@@ -127,7 +127,7 @@ fn is_repaired(node: &Node) {
 }
 
 /// Stops both nodes: their directories verify, and hold the same segments and files.
-fn end_sound_and_equal(cluster: &Cluster, primary: Node, secondary: Node) {
+pub(crate) fn end_sound_and_equal(cluster: &Cluster, primary: Node, secondary: Node) {
     catch_up(&primary, &secondary);
     secondary.stop();
     primary.stop();
@@ -203,7 +203,7 @@ fn a_lost_parquet_file_is_fetched_again() {
 }
 
 /// Rows `0..count`, each once.
-fn numbered(node: &Node, count: i64) {
+pub(crate) fn numbered(node: &Node, count: i64) {
     let sql = "SELECT count(*) AS c, count(DISTINCT n) AS d, min(n) AS lo, max(n) AS hi, \
                sum(character_length(pad)) AS p FROM load";
     let expected = serde_json::json!(

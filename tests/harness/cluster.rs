@@ -88,6 +88,20 @@ impl Cluster {
 
     /// Starts the primary; it keeps the ports it was first given.
     pub fn primary(&mut self) -> Node {
+        let settings = self.primary_settings();
+        let node = Node::start_in(&self.place_of("primary"), &self.primary_conf(), &settings);
+        self.mqtt = node.address("mqtt");
+        self.replication = node.address("replication");
+        node
+    }
+
+    /// Starts the primary once more, until it says this; it need not be up then.
+    pub fn primary_until(&self, said: &'static str) -> Node {
+        let (place, settings) = (self.place_of("primary"), self.primary_settings());
+        Node::start_until(said, &place, &self.primary_conf(), &settings)
+    }
+
+    fn primary_settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![
             ("node.name", "primary".to_owned()),
             ("node.data_dir", self.text("primary")),
@@ -99,10 +113,7 @@ impl Cluster {
             ("log.reserve_disk", "16 MiB".to_owned()),
         ];
         settings.extend(self.extra.iter().cloned());
-        let node = Node::start_in(&self.place_of("primary"), &self.primary_conf(), &settings);
-        self.mqtt = node.address("mqtt");
-        self.replication = node.address("replication");
-        node
+        settings
     }
 
     /// Starts the secondary `name`; `upstream` stands in for the primary's own address.

@@ -92,6 +92,19 @@ impl Node {
     /// # Panics
     /// When it ends or says nothing instead; its log is in the message.
     pub fn start_in(place: &Place, conf: &Path, settings: &[(&str, String)]) -> Self {
+        Self::start_until(UP, place, conf, settings)
+    }
+
+    /// The same, up to another line than the one that says that it is up.
+    ///
+    /// # Panics
+    /// When it ends or says nothing instead; its log is in the message.
+    pub fn start_until(
+        said: &'static str,
+        place: &Place,
+        conf: &Path,
+        settings: &[(&str, String)],
+    ) -> Self {
         let mut command = place.command();
         command.args(["serve", "--log", "json", "--conf"]).arg(conf);
         for (key, value) in settings {
@@ -108,7 +121,7 @@ impl Node {
         let lines = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some(found) = addresses(&line) {
+                if let Some(found) = addresses(&line, said) {
                     let _ = up.send(found);
                 }
                 lines
@@ -129,6 +142,17 @@ impl Node {
                 panic!("the node did not come up: {log:?}");
             }
         }
+    }
+
+    /// Waits until it is up, which was started until something else.
+    pub fn comes_up(&mut self) {
+        let mut found = HashMap::new();
+        crate::eventually("the node is up", || {
+            let lines = self.lines();
+            let up = lines.iter().rev().find_map(|line| addresses(line, UP));
+            up.map(|up| found = up).ok_or(lines)
+        });
+        self.addresses = found;
     }
 
     /// An address the node announced: `mqtt`, `http` or `replication`.
@@ -193,13 +217,16 @@ impl Drop for Node {
     }
 }
 
-/// The addresses in the line that says the node is up.
-fn addresses(line: &str) -> Option<HashMap<String, String>> {
+/// The end of the line that says that a node is up.
+const UP: &str = "is up";
+
+/// The addresses in the line whose message says this.
+fn addresses(line: &str, said: &str) -> Option<HashMap<String, String>> {
     let fields: serde_json::Value = serde_json::from_str(line).ok()?;
     fields
         .get("message")?
         .as_str()?
-        .ends_with("is up")
+        .contains(said)
         .then_some(())?;
     let text = |name: &str| Some((name.to_owned(), fields.get(name)?.as_str()?.to_owned()));
     Some(

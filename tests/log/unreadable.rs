@@ -114,3 +114,72 @@ fn what_cannot_be_read_is_brought_from_another_directory_or_lost_by_word_alone()
         );
     }
 }
+
+#[test]
+fn what_cannot_be_read_is_taken_from_another_open_log_as_far_as_that_has_it() {
+    let mut random = fastrand::Rng::with_seed(tests::seed());
+    let pristine = filled();
+    let (path, bytes) = segments(&pristine).pop().expect("an active segment");
+    let blocks = blocks(&bytes);
+    let (peer, _) = open_primary(Arc::new(pristine.copy()), dir(), &config()).expect("opens");
+    let lent = |from, to| {
+        peer.log()
+            .export_blocks(from, to, usize::MAX)
+            .expect("held")
+    };
+    for first in 0..blocks.len() - 2 {
+        for second in first..blocks.len() - 1 {
+            let disk = pristine.copy();
+            disk.damage(&path, |bytes| {
+                for block in [first, second] {
+                    // Anywhere in the header, and for the first one perhaps beyond it.
+                    let at = blocks[block] + random.usize(..BLOCK_HEADER_LEN - 8);
+                    let most = if block == first { 200 } else { 8 };
+                    let len = random.usize(4..=most).min(bytes.len() - at);
+                    bytes[at..at + len]
+                        .iter_mut()
+                        .for_each(|byte| *byte ^= 0x5a);
+                }
+            });
+            let as_disk: Arc<dyn wal::Disk> = Arc::new(disk.clone());
+            let find = || wal::find_unreadable(&as_disk, dir()).expect("reads");
+            let Some(found) = find() else {
+                // No block of a later group is left that could tell.
+                continue;
+            };
+            let mut wrong = lent(found.from, found.to).to_vec();
+            wrong[BLOCK_HEADER_LEN] ^= 1;
+            assert!(wal::take_unreadable(&as_disk, dir(), &wrong).is_err());
+            assert!(wal::take_unreadable(&as_disk, dir(), &[]).is_err());
+            assert_eq!(find(), Some(found.clone()), "nothing was changed");
+
+            // A peer that lags has less.
+            let less = lent(found.from, wal::Lsn(found.from.lsn.0 + 1));
+            let left = match wal::take_unreadable(&as_disk, dir(), &less) {
+                Ok(left) => left,
+                Err(error) => {
+                    assert!(matches!(error, wal::WalError::NotHeld(_)), "{error}");
+                    Some(found)
+                }
+            };
+            if let Some(left) = left {
+                let rest = lent(left.from, left.to);
+                let left = wal::take_unreadable(&as_disk, dir(), &rest).expect("fits");
+                assert_eq!(left, None);
+            }
+            let rows = open_and_read(&disk).expect("whole");
+            assert!(rows.into_iter().eq(0..ROWS), "{first} {second}");
+        }
+    }
+    assert!(
+        peer.log()
+            .export_blocks(peer.log().end(), wal::Lsn(0), 0)
+            .is_some()
+    );
+    let genesis = peer.log().id().genesis();
+    assert_eq!(
+        peer.log().export_blocks(genesis, peer.log().end().lsn, 10),
+        None
+    );
+    peer.stop().expect("stops");
+}

@@ -75,7 +75,9 @@ pub use open::settle::settle;
 pub use read::bundle::Bundle;
 pub use replace::diverged::{Diverged, list_diverged, save_diverged, segment_blocks};
 pub use replace::parts::{BootstrapProgress, Missing};
-pub use replace::rescue::{Unreadable, cut_unreadable, fill_unreadable, find_unreadable};
+pub use replace::rescue::{
+    Unreadable, cut_unreadable, fill_unreadable, find_unreadable, take_unreadable,
+};
 pub use replace::staging::Staging;
 pub use replace::swap::OldLog;
 pub use write::follower::Follower;

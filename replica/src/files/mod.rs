@@ -10,7 +10,7 @@ pub(crate) mod repair;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wal::{Damaged, Log, LogId, Position, WalError};
+use wal::{Chain, Damaged, Log, LogId, Lsn, Position, WalError};
 
 use crate::files::leases::Leases;
 
@@ -28,6 +28,9 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn segment_starts(&self, also: Option<Position>) -> Option<Bytes>;
     /// The manifest in force; the files that it names are held for this node. May block.
     fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes>;
+    /// The blocks from this place until one ends at the other or beyond, or the log does, if they are
+    /// held intact. Blocks on the disk.
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes>;
     /// Checks a damaged file's right bytes and puts them in its place. Blocks on the disk.
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError>;
 }
@@ -57,6 +60,10 @@ impl Files for Log {
         Some(leases.take(id, self).manifest().clone())
     }
 
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes> {
+        self.export_blocks(from, to, MAX_BLOCKS_BYTES)
+    }
+
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
         self.install(name, bytes)
     }
@@ -74,6 +81,23 @@ pub(crate) fn is_name(name: &str) -> bool {
     }
 }
 
+/// Name of a run of blocks in a question: where it begins and where it ends at least.
+pub(crate) fn blocks_name(from: Position, to: Lsn) -> String {
+    format!("blocks/{}-{:016x}-{}", from.lsn.0, from.chain.0, to.0)
+}
+
+/// What [`blocks_name`] was given.
+pub(crate) fn blocks_named(name: &str) -> Option<(Position, Lsn)> {
+    let mut parts = name.strip_prefix("blocks/")?.split('-');
+    let lsn = Lsn(parts.next()?.parse().ok()?);
+    let chain = Chain(u64::from_str_radix(parts.next()?, 16).ok()?);
+    let to = Lsn(parts.next()?.parse().ok()?);
+    parts
+        .next()
+        .is_none()
+        .then_some((Position { lsn, chain }, to))
+}
+
 fn is_stem(stem: &str) -> bool {
     let strange = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
     !stem.is_empty() && !stem.starts_with('.') && !stem.contains("..") && !stem.contains(strange)
@@ -82,6 +106,9 @@ fn is_stem(stem: &str) -> bool {
 fn is_lsn(stem: &str) -> bool {
     stem.len() == LSN_DIGITS && stem.bytes().all(|digit| digit.is_ascii_digit())
 }
+
+/// Most bytes of blocks that are lent: those of one segment.
+const MAX_BLOCKS_BYTES: usize = 1 << 30;
 
 /// Longest file name that is asked for or answered, in bytes.
 const MAX_FILE_NAME: usize = 256;
@@ -92,6 +119,28 @@ const LSN_DIGITS: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_runs_of_blocks_are_read_as_they_were_written() {
+        let at = |lsn, chain| Position {
+            lsn: Lsn(lsn),
+            chain: Chain(chain),
+        };
+        for (from, to) in [(at(0, 0), 0), (at(7, u64::MAX), 9), (at(u64::MAX, 1), 1)] {
+            let name = blocks_name(from, Lsn(to));
+            assert_eq!(blocks_named(&name), Some((from, Lsn(to))), "{name}");
+            assert!(!is_name(&name));
+        }
+        for name in [
+            "blocks/",
+            "blocks/1-2",
+            "blocks/1-2-3-4",
+            "blocks/1-x-3",
+            "1-2-3",
+        ] {
+            assert_eq!(blocks_named(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn names_of_segments_and_parquet_files_are_taken() {

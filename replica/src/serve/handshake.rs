@@ -274,7 +274,7 @@ fn refused(reason: RefuseReason) -> ShipError {
 }
 
 /// A peer that takes nothing must not hold its place for ever either: its windows may be shut.
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     within: Duration,
     step: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, ShipError> {

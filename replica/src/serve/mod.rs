@@ -1,6 +1,7 @@
 //! The upstream's side of a connection: accepting secondaries, the handshake, one session each, and
 //! the registry of those known. It must never know how a secondary follows.
 
+pub(crate) mod borrow;
 pub(crate) mod ended;
 pub(crate) mod entries;
 pub(crate) mod error;

@@ -408,7 +408,7 @@ fn check(
 }
 
 /// Ends the connection so that the secondary learns why.
-async fn close(link: &Link, ended: &SessionResult) {
+pub(crate) async fn close(link: &Link, ended: &SessionResult) {
     if matches!(ended, Ok(SessionEnd::Stopping) | Err(ShipError::Refused(_))) {
         // Closing drops what is still on its way, so the peer closes once it has the last message.
         let _ = timeout(FAREWELL, link.closed()).await;

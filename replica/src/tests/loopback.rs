@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wal::{Damaged, LogId, Position, WalError};
+use wal::{Damaged, LogId, Lsn, Position, WalError};
 
 use crate::certs::Authority;
-use crate::files::Files;
 use crate::files::leases::Leases;
+use crate::files::{Files, blocks_name};
 use crate::quic::{Endpoint, Link};
 
 /// The name of the segment that begins at `lsn`.
@@ -119,6 +119,10 @@ impl Files for Shelf {
 
     fn manifest(&self, _: &Leases, id: &str) -> Option<Bytes> {
         self.read(&format!("manifest for {id}"))
+    }
+
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes> {
+        self.read(&blocks_name(from, to))
     }
 
     fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {

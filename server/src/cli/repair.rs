@@ -44,13 +44,18 @@ pub(super) fn run(data_dir: &Path, means: Means<'_>) -> Result<ExitCode, RepairE
         Means::From(other) => {
             let _other = DirLock::take(other)?;
             let found = fill_unreadable(&disk, data_dir, other)?;
-            (
-                found,
-                Some(format!(
-                    "brought from {}; the log is whole",
+            if found.is_some()
+                && let Some(left) = find_unreadable(&disk, data_dir)?
+            {
+                println!(
+                    "{} has a part of it, which is in its place.",
                     other.display()
-                )),
-            )
+                );
+                (Some(left), None)
+            } else {
+                let done = format!("brought from {}; the log is whole", other.display());
+                (found, Some(done))
+            }
         }
         Means::Lose => match cut_unreadable(&disk, data_dir)? {
             Some((found, kept)) => {

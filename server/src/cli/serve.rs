@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::exit::{BAD_INPUT, FAILURE, fail};
 use crate::conf::{self, Conf};
-use crate::node::error::StopError;
+use crate::node::error::{StartError, StopError};
 use crate::node::parts::runtime;
 use crate::node::running::Running;
 use crate::signals::{Request, Signals};
@@ -43,12 +43,13 @@ async fn serve(conf: &Conf) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(&error, FAILURE),
     };
-    let running = match Running::start(conf).await {
-        Ok(running) => running,
-        Err(error) => {
+    let running = match start(conf, &mut signals).await {
+        Some(Ok(running)) => running,
+        Some(Err(error)) => {
             error!(%error, "the node cannot start");
             return ExitCode::FAILURE;
         }
+        None => return ExitCode::SUCCESS,
     };
     let healthy = run_until_asked(&running, &mut signals).await;
     let mut stopping = pin!(running.stop());
@@ -59,6 +60,26 @@ async fn serve(conf: &Conf) -> ExitCode {
                 warn!(signal, "asked again; not waiting for the rest");
                 return ExitCode::FAILURE;
             },
+        }
+    }
+}
+
+/// Starts the node, which may have to wait for others; none when it is asked to stop before.
+async fn start(conf: &Conf, signals: &mut Signals) -> Option<Result<Running, StartError>> {
+    let mut starting = pin!(Running::start(conf));
+    loop {
+        let request = tokio::select! {
+            started = &mut starting => return Some(started),
+            request = signals.next() => request,
+        };
+        match request {
+            Request::Stop(signal) => {
+                info!(signal, "stopping before the node was up; nothing was taken");
+                return None;
+            }
+            Request::Reload(signal) | Request::Nothing(signal) => {
+                info!(signal, "the node is not up yet; going on");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::report::who::{PRIMARY, SECONDARY, Who};
 use crate::report::{replication_rows, series};
 
 impl Who {
-    fn status(&self, role: &str) -> Status {
+    pub(crate) fn status(&self, role: &str) -> Status {
         Status {
             node: self.name.clone(),
             node_id: self.id.clone(),
@@ -37,7 +37,7 @@ impl Who {
         }
     }
 
-    fn metrics(&self, role: &str) -> Exposition {
+    pub(crate) fn metrics(&self, role: &str) -> Exposition {
         let mut text = Exposition::default();
         let labels = [
             ("version", VERSION),
@@ -403,7 +403,7 @@ fn followed(view: &View, secondaries: Option<&[replica::SecondaryStatus]>) -> Ac
 }
 
 /// A status that cannot be written as JSON would be a slip in this crate: shown, not hidden.
-fn json(status: &Status) -> serde_json::Value {
+pub(crate) fn json(status: &Status) -> serde_json::Value {
     serde_json::to_value(status)
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }

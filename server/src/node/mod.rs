@@ -6,6 +6,7 @@ pub(crate) mod background;
 pub(crate) mod cut_teller;
 pub(crate) mod data_dir;
 pub(crate) mod error;
+pub(crate) mod healing;
 pub(crate) mod members;
 pub(crate) mod memory;
 pub(crate) mod parts;

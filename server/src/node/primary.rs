@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::cut_teller::CutTeller;
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
+use crate::node::healing::Opening;
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
@@ -62,16 +62,24 @@ impl Primary {
         let begun = opening(data_dir.path());
         let reserve = reserve_disk(data_dir.path(), &conf.storage);
         let config = log_config(conf, &budget, reserve);
-        let (committer, recovery) = open_log(data_dir.path(), config).await?;
-        report(committer.log(), &recovery, begun);
-        warn_of_new(&data_dir, committer.log());
-        report_storage(&data_dir, Some(committer.log()), budget.total);
-        let (_, log_in_force) = watch::channel(Some(committer.log().clone()));
         let who = Who {
             name: node.name.clone(),
             id: data_dir.node_id().to_owned(),
             started: Instant::now(),
         };
+        let opening = Opening {
+            who: &who,
+            data_dir: data_dir.path(),
+            conf,
+            budget: &budget,
+            log: config,
+            identity: identity.as_ref(),
+        };
+        let (committer, recovery) = opening.open().await?;
+        report(committer.log(), &recovery, begun);
+        warn_of_new(&data_dir, committer.log());
+        report_storage(&data_dir, Some(committer.log()), budget.total);
+        let (_, log_in_force) = watch::channel(Some(committer.log().clone()));
         let parts = Arc::new(PrimaryParts {
             who,
             log: committer.log().clone(),
@@ -240,14 +248,6 @@ impl fmt::Debug for Primary {
             .field("node", &self.parts.who)
             .finish_non_exhaustive()
     }
-}
-
-async fn open_log(
-    data_dir: &Path,
-    config: wal::Config,
-) -> Result<(wal::Committer, wal::Recovery), wal::WalError> {
-    let data_dir = data_dir.to_owned();
-    blocking(move || wal::open_primary(wal::OsDisk::new(), &data_dir, &config)).await
 }
 
 fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::Config {

@@ -92,15 +92,6 @@ impl SegmentFile {
         (header.start() == at).then_some((entry.offset, index))
     }
 
-    /// Where blocks that end at `at` end; none when no block ends there.
-    pub(crate) fn end_at(&self, at: Position) -> Option<u64> {
-        let content = self.content.as_ref()?;
-        if content.footer.end == at {
-            return Some(content.blocks_end);
-        }
-        self.place(at).map(|(offset, _)| offset)
-    }
-
     /// Bytes of the file.
     pub(crate) fn slice(&self, from: u64, to: u64) -> Option<Bytes> {
         let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use crate::bytes::u64_at;
 use crate::error::WalError;
 use crate::format::block::BLOCK_HEADER_LEN;
+use crate::format::chain::BlockScan;
 use crate::format::segment::BlockEntry;
-use crate::ids::{Chain, Position};
+use crate::ids::{Chain, Lsn, Position};
 use crate::read::log::Log;
 use crate::read::sealed::Sealed;
 use crate::read::snapshot::Snapshot;
@@ -40,6 +41,30 @@ impl Log {
             return Err(WalError::NotHeld(from));
         }
         Ok(Cursor::new(self.clone(), from))
+    }
+}
+
+impl Log {
+    /// The blocks from `from` on, byte for byte and checked, until one ends at `to` or beyond, or
+    /// the log does; `None` when no block of this log starts there, or there are more bytes than
+    /// this. Reads them all.
+    pub fn export_blocks(&self, from: Position, to: Lsn, max_bytes: usize) -> Option<Bytes> {
+        let mut cursor = self.cursor(from).ok()?;
+        let mut found = Vec::new();
+        while cursor.position.lsn < to
+            && let Some(chunk) = cursor.next(EXPORTED_AT_ONCE).ok()?
+        {
+            if chunk.bytes > max_bytes.saturating_sub(found.len()) {
+                return None;
+            }
+            chunk
+                .parts
+                .iter()
+                .for_each(|part| found.extend_from_slice(part));
+        }
+        let mut scan = BlockScan::new(&found, from);
+        while scan.next().ok()?.is_some() {}
+        Some(Bytes::from(found))
     }
 }
 
@@ -123,3 +148,6 @@ fn end_of(entry: &BlockEntry, block: &[u8]) -> Position {
         chain,
     }
 }
+
+/// Blocks are put together in pieces of about this many bytes.
+const EXPORTED_AT_ONCE: usize = 1 << 20;

@@ -1,7 +1,8 @@
-//! What can be done, with the node stopped, about blocks in its newest segment that cannot be read
+//! What can be done, with the log closed, about blocks in its newest segment that cannot be read
 //! although later ones were durable: bring them from another node's copy of the log, or put aside
 //! what follows and go on without it. It must never cut off what has not been copied first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
+use crate::format::chain::BlockScan;
 use crate::format::segment::{SegmentFooter, SegmentHeader};
 use crate::ids::{LogId, Lsn, Position};
 use crate::open::closed::SegmentFile;
@@ -94,7 +96,8 @@ pub fn cut_unreadable(
 }
 
 /// Brings the unreadable blocks from the data directory of another node, which is stopped too: both
-/// hold the same bytes. Says what was unreadable; none: there was nothing to do.
+/// hold the same bytes. Says what was unreadable; none: there was nothing to do. What the other one
+/// has not got either stays unreadable.
 ///
 /// # Errors
 /// `NotHeld` when the other log is another one or has not got them; as [`find_unreadable`].
@@ -103,19 +106,53 @@ pub fn fill_unreadable(
     data_dir: &Path,
     other: &Path,
 ) -> Result<Option<Unreadable>, WalError> {
-    let mut filled = None;
-    for _ in 0..MOST_HOLES {
-        let Some(newest) = newest(disk, data_dir)? else {
-            break;
-        };
-        let Some(found) = newest.unreadable()? else {
-            return Ok(filled);
-        };
-        let bytes = newest.filled(disk.as_ref(), other, &found)?;
-        disk.replace(&newest.dir.join(FETCHED_NEW), &newest.path, &bytes)?;
-        filled.get_or_insert(found);
+    let Some(newest) = newest(disk, data_dir)? else {
+        return Ok(None);
+    };
+    let Some(found) = newest.unreadable()? else {
+        return Ok(None);
+    };
+    let theirs = blocks_in(disk.as_ref(), other, &found)?;
+    newest.fill(disk.as_ref(), &found, &theirs)?;
+    Ok(Some(found))
+}
+
+/// Puts blocks that another node has sent in the place of the unreadable ones: those from
+/// [`Unreadable::from`] on, as [`Log::export_blocks`](crate::Log::export_blocks) gives them. Says
+/// what is unreadable still, further on; none: nothing is.
+///
+/// # Errors
+/// `NotHeld` when they are not those of this log or do not reach to what can be read behind; as
+/// [`find_unreadable`].
+pub fn take_unreadable(
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    blocks: &[u8],
+) -> Result<Option<Unreadable>, WalError> {
+    let Some(newest) = newest(disk, data_dir)? else {
+        return Ok(None);
+    };
+    match newest.unreadable()? {
+        Some(found) => newest.fill(disk.as_ref(), &found, blocks),
+        None => Ok(None),
     }
-    Ok(filled)
+}
+
+/// Blocks from the first unreadable one on, as another node's directory has them.
+fn blocks_in(disk: &dyn Disk, other: &Path, found: &Unreadable) -> Result<Bytes, WalError> {
+    let lacks = || WalError::NotHeld(found.from);
+    let dir = log_dir(other, found.log);
+    let firsts = segments(disk, &dir)?;
+    let at = firsts.partition_point(|first| *first <= found.from.lsn);
+    let first = at.checked_sub(1).and_then(|at| firsts.get(at));
+    let first = *first.ok_or_else(lacks)?;
+    let theirs = SegmentFile::read(disk, &dir.join(segment_name(first)), first)?;
+    let (from, _) = theirs.place(found.from).ok_or_else(lacks)?;
+    let until = theirs
+        .content
+        .as_ref()
+        .map_or(0, |content| content.blocks_end);
+    theirs.slice(from, until).ok_or_else(lacks)
 }
 
 fn newest(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<Newest>, WalError> {
@@ -176,10 +213,10 @@ impl Newest {
             Ok(_) => return Ok(None),
         }
         let sound = scan(OnDamage::Cut)?;
-        let behind = self.readable_from(sound.end);
+        let behind = self.headers_from(sound.end);
         let data = behind
             .iter()
-            .filter(|(_, header)| header.kind == BlockKind::Data);
+            .filter(|(at, header)| header.kind == BlockKind::Data && self.is_whole(*at));
         Ok(Some(Unreadable {
             log: self.log,
             file: self.path.clone(),
@@ -195,60 +232,65 @@ impl Newest {
         }))
     }
 
-    /// Blocks that are whole from `offset` on, with their offsets.
-    fn readable_from(&self, offset: u64) -> Vec<(usize, BlockHeader)> {
+    /// Headers of blocks that can be read from `offset` on, with their offsets.
+    fn headers_from(&self, offset: u64) -> Vec<(usize, BlockHeader)> {
         let mut at = usize::try_from(offset).unwrap_or(usize::MAX);
         let mut found = Vec::new();
         while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            at += match BlockHeader::decode_block(rest) {
-                Ok((header, _)) => {
+            at += match BlockHeader::decode(rest) {
+                Ok(header) if header.total_len() <= rest.len() => {
                     found.push((at, header));
                     header.total_len()
                 }
-                Err(_) => 8,
+                _ => 8,
             };
         }
         found
     }
 
-    /// The segment's bytes with the first unreadable blocks as the other node has them.
-    fn filled(
-        &self,
+    /// Whether the block at this offset is whole.
+    fn is_whole(&self, at: usize) -> bool {
+        let block = self.bytes.get(at..).unwrap_or_default();
+        BlockHeader::decode_block(block).is_ok()
+    }
+
+    /// Puts another copy's blocks in the place of the unreadable ones, durably; what is unreadable
+    /// still.
+    fn fill(
+        mut self,
         disk: &dyn Disk,
-        other: &Path,
         found: &Unreadable,
-    ) -> Result<Vec<u8>, WalError> {
-        let behind = self.readable_from(found.offset);
-        let next = behind
-            .iter()
-            .find(|(_, header)| header.first_lsn > found.from.lsn);
-        let Some((end, next)) = next else {
-            return Err(WalError::NotHeld(found.from));
-        };
-        let next = next.start();
-        let dir = log_dir(other, self.log);
-        let firsts = segments(disk, &dir)?;
-        let at = firsts.partition_point(|first| *first <= found.from.lsn);
-        let Some(first) = at.checked_sub(1).and_then(|at| firsts.get(at)) else {
-            return Err(WalError::NotHeld(found.from));
-        };
-        let theirs = SegmentFile::read(disk, &dir.join(segment_name(*first)), *first)?;
-        let from = theirs.place(found.from).map(|(offset, _)| offset);
-        let from = from.ok_or(WalError::NotHeld(found.from))?;
-        let until = theirs.end_at(next).ok_or(WalError::NotHeld(next))?;
-        let missing = theirs.slice(from, until).unwrap_or_default();
-        let start = usize::try_from(found.offset).unwrap_or(usize::MAX);
-        let (Some(before), Some(after)) = (self.bytes.get(..start), self.bytes.get(*end..)) else {
-            return Err(WalError::NotHeld(found.from));
-        };
-        if missing.len() != end - start {
-            let reason = "the other node's copy of the unreadable blocks has another length";
-            let file = theirs.path.display().to_string();
-            return Err(WalError::corrupt(&file, from, reason));
+        theirs: &[u8],
+    ) -> Result<Option<Unreadable>, WalError> {
+        let bytes = self.spliced(found, theirs);
+        self.bytes = Bytes::from(bytes.ok_or(WalError::NotHeld(found.from))?);
+        // Of bytes that were read and checked, not of those that will be on the disk: the log is
+        // opened and checked once more.
+        let left = self.unreadable()?;
+        disk.replace(&self.dir.join(FETCHED_NEW), &self.path, &self.bytes)?;
+        Ok(left)
+    }
+
+    /// The segment's bytes with the blocks of another copy from the first unreadable one on, as far
+    /// as they meet what can be read behind; none when they do not.
+    fn spliced(&self, found: &Unreadable, theirs: &[u8]) -> Option<Vec<u8>> {
+        let start = usize::try_from(found.offset).ok()?;
+        // Where a block begins or ends of which the header can be read: there the two copies may be
+        // joined, if they agree on what is before.
+        let mut joints = BTreeMap::new();
+        for (at, header) in self.headers_from(found.offset) {
+            joints.insert(header.start().lsn, (header.start(), at));
+            joints.insert(header.end().lsn, (header.end(), at + header.total_len()));
         }
-        Ok([before, &missing, after].concat())
+        let (mut scan, mut taken) = (BlockScan::new(theirs, found.from), None);
+        while let Ok(Some(_)) = scan.next() {
+            let here = (scan.tip(), start + scan.offset());
+            if joints.get(&scan.tip().lsn) == Some(&here) {
+                taken = Some(scan.offset());
+            }
+        }
+        let taken = taken?;
+        let (before, after) = (self.bytes.get(..start)?, self.bytes.get(start + taken..)?);
+        Some([before, theirs.get(..taken)?, after].concat())
     }
 }
-
-/// Places in one segment that are filled in one go.
-const MOST_HOLES: usize = 1_024;

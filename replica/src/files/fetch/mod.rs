@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
-use wal::{CHUNK_LEN, LogId, Position, WalError};
+use wal::{CHUNK_LEN, LogId, Lsn, Position, WalError};
 
 use crate::error::{LinkError, clip};
 use crate::files::leases::Leases;
 use crate::files::limit::{Limit, Limits};
-use crate::files::{Files, is_name};
+use crate::files::{Files, blocks_name, blocks_named, is_name};
 use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
 use crate::wire::{Fetch, FetchFrom, File, Message};
 
@@ -73,12 +73,28 @@ pub(crate) async fn ask_from(
     if !is_name(name) && name != MANIFEST && name != SEGMENT_STARTS {
         return Err(FetchError::Name);
     }
-    let question = Message::FetchFrom(FetchFrom {
+    exchange(link, rest_of(log, name, from), sink).await
+}
+
+fn rest_of(log: LogId, name: &str, from: u64) -> Message {
+    Message::FetchFrom(FetchFrom {
         log: log.0,
         name: name.to_owned(),
         from,
-    });
-    exchange(link, question, sink).await
+    })
+}
+
+/// Asks a peer for the blocks from this place until one ends at the other or beyond, as far as it
+/// has them; not checked.
+pub(crate) async fn ask_blocks(
+    link: &Link,
+    log: LogId,
+    from: Position,
+    to: Lsn,
+) -> Result<Bytes, FetchError> {
+    let mut whole = Whole::of(MAX_FILE_BYTES);
+    exchange(link, rest_of(log, &blocks_name(from, to), 0), &mut whole).await?;
+    Ok(whole.bytes.freeze())
 }
 
 /// Asks a peer for its manifest. From then on it holds the files named there for this node, as long
@@ -340,6 +356,9 @@ fn find<F: Files>(
         }
         (Some(0), _) if name == SEGMENT_STARTS => {
             files.segment_starts(confirmed).ok_or(NOT_HELD)?
+        }
+        (Some(0), _) if let Some((from, to)) = blocks_named(name) => {
+            files.blocks(from, to).ok_or(NOT_HELD)?
         }
         _ if !is_name(name) => return Err("a log's files have no such name"),
         (None, _) => files.read(name).ok_or(NOT_HELD)?,

@@ -67,7 +67,14 @@ async fn lines(app: &App, ask: Ask, request: Request) -> Result<Response, Failur
 }
 
 async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiError> {
-    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let intake = app
+        .node
+        .intake()
+        .ok_or_else(|| match app.node.not_ready() {
+            // A primary takes rows, but not yet.
+            Some(reason) if app.node.role() == "primary" => ApiError::NotReady(reason),
+            _ => ApiError::NotPrimary,
+        })?;
     let encoding = request::encoding(request.headers())?;
     let max_body = app.memory.max_body();
     let (body, mut max_bytes, mut held) = match request::length(request.headers()) {

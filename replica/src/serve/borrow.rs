@@ -1,0 +1,321 @@
+//! A primary that cannot open its log without blocks that secondaries have: listens in the place of
+//! the one that serves, asks those who connect, and hands over what comes. It owns that endpoint;
+//! it must never judge the blocks, and never send one: `wal` does the first, nobody the second.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wal::{Due, Lsn, Quiet, Unreadable, clock};
+
+use crate::cert_watch;
+use crate::certs::identity::Identity;
+use crate::config::ListenConfig;
+use crate::error::{CloseCode, LinkError, ReplicaError, clip};
+use crate::files::fetch::{self, FetchError};
+use crate::quic::{ControlSender, Endpoint, Incoming, Link};
+use crate::serve::ended;
+use crate::serve::error::{ShipError, ShipKind, unexpected};
+use crate::serve::handshake::in_time;
+use crate::serve::session;
+use crate::wire::plan::negotiate;
+use crate::wire::refusal::RefuseReason;
+use crate::wire::{Heartbeat, Hello, Message, Refuse, Route, Welcome, WireHop, WirePlan};
+
+/// A primary that asks its secondaries for blocks before it has a log to serve. Dropping it ends
+/// the connections too.
+pub struct Borrower {
+    endpoint: Arc<Endpoint>,
+    config: ListenConfig,
+    local: SocketAddr,
+    quiet: Quiet<(std::net::IpAddr, ShipKind)>,
+    _stop_on_drop: DropGuard,
+}
+
+/// What one connection led to, and from where it came.
+type Asked = (SocketAddr, Result<(Bytes, String), ShipError>);
+
+impl Borrower {
+    /// Binds where secondaries connect. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or TLS not be set up.
+    pub fn bind(config: ListenConfig, identity: &Identity) -> Result<Self, ReplicaError> {
+        let address = config.listen;
+        let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
+        let unbound = |source: io::Error| ReplicaError::Bind { address, source };
+        let local = endpoint.local_addr().map_err(unbound)?;
+        let (endpoint, shutdown) = (Arc::new(endpoint), CancellationToken::new());
+        let listening = Some(Arc::clone(&endpoint));
+        tokio::spawn(cert_watch::keep(
+            identity.clone(),
+            listening,
+            shutdown.clone(),
+        ));
+        Ok(Self {
+            endpoint,
+            config,
+            local,
+            quiet: Quiet::default(),
+            _stop_on_drop: shutdown.drop_guard(),
+        })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits for a secondary that has blocks from where this log cannot be read, as far as it has
+    /// them; with its name. They are not checked.
+    pub async fn blocks(&mut self, lacking: &Unreadable) -> (Bytes, String) {
+        let mut asked: JoinSet<Asked> = JoinSet::new();
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) if asked.len() < AT_ONCE => {
+                        let (config, lacking) = (self.config.clone(), lacking.clone());
+                        asked.spawn(async move {
+                            (incoming.remote(), ask(incoming, &config, &lacking).await)
+                        });
+                    }
+                    Some(incoming) => incoming.refuse(),
+                    None => std::future::pending().await,
+                },
+                Some(done) = asked.join_next() => match done {
+                    Ok((_, Ok(lent))) => return lent,
+                    Ok((address, Err(error))) => self.say(address, &error),
+                    Err(error) => tracing::error!(%error, "a secondary cannot be asked"),
+                },
+            }
+        }
+    }
+
+    /// Ends, and returns once the address is free for whoever serves secondaries.
+    pub async fn close(self) {
+        let Self {
+            endpoint,
+            local,
+            _stop_on_drop,
+            ..
+        } = self;
+        endpoint.close(CloseCode::Done, LENT);
+        let _ = timeout(GOODBYE, endpoint.idle()).await;
+        drop((endpoint, _stop_on_drop));
+        // The socket goes with the last task that has it.
+        let deadline = Instant::now() + GOODBYE;
+        while UdpSocket::bind(local).is_err() && Instant::now() < deadline {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn say(&mut self, address: SocketAddr, error: &ShipError) {
+        let reason = error.to_string();
+        match self
+            .quiet
+            .note((address.ip(), error.kind()), std::time::Instant::now())
+        {
+            Due::Not => tracing::debug!(%address, %reason, "a secondary cannot help"),
+            Due::First => tracing::warn!(%address, %reason, "a secondary cannot help"),
+            Due::Again(lasted) => {
+                let (attempts, for_s) = (lasted.times, lasted.time.as_secs());
+                tracing::warn!(%address, %reason, attempts, for_s, "a secondary still cannot help");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Borrower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Borrower")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes one connection as far as the blocks; who sent them.
+async fn ask(
+    incoming: Incoming,
+    config: &ListenConfig,
+    lacking: &Unreadable,
+) -> Result<(Bytes, String), ShipError> {
+    let link = match timeout(config.handshake_timeout, incoming.accept()).await {
+        Ok(link) => link?,
+        Err(_) => return Err(ShipError::Silent(config.handshake_timeout)),
+    };
+    let lent = tokio::select! {
+        lent = borrow(&link, config, lacking) => lent,
+        error = link.closed() => Err(error.into()),
+    };
+    match lent {
+        Ok(blocks) => {
+            link.close(CloseCode::Done, LENT);
+            Ok((blocks, link.peer().to_owned()))
+        }
+        Err(error) => {
+            let ended = Err(error);
+            session::close(&link, &ended).await;
+            ended.map(|_: ended::SessionEnd| (Bytes::new(), String::new()))
+        }
+    }
+}
+
+async fn borrow(
+    link: &Link,
+    config: &ListenConfig,
+    lacking: &Unreadable,
+) -> Result<Bytes, ShipError> {
+    let within = config.handshake_timeout;
+    let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
+    let hello = match in_time(within, receiver.receive()).await? {
+        Some(Message::Hello(hello)) => hello,
+        Some(other) => return Err(unexpected(&other)),
+        None => return Err(LinkError::Finished.into()),
+    };
+    let protocol = match judge(&hello, config, lacking) {
+        Ok(protocol) => protocol,
+        Err(reason) => {
+            let refuse = Refuse::from(&reason);
+            in_time(within, sender.send(&Message::Refuse(refuse.clone()))).await?;
+            sender.finish();
+            return Err(ShipError::Refused(refuse));
+        }
+    };
+    // It is told that it has everything: for as long as nothing can be written here, that is so.
+    let welcome = Message::Welcome(Welcome {
+        protocol,
+        log: lacking.log.0,
+        epoch: hello.epoch,
+        plan: WirePlan::Stream {
+            lsn: hello.lsn,
+            chain: hello.chain,
+        },
+        durable: hello.lsn,
+        now_unix_ns: clock::unix_nanos(),
+    });
+    in_time(within, sender.send(&welcome)).await?;
+    let fetched = fetch::ask_blocks(link, lacking.log, lacking.from, lacking.to);
+    tokio::select! {
+        fetched = fetched => fetched.map_err(|error| match error {
+            FetchError::Link(error) => ShipError::Link(error),
+            other => ShipError::Protocol(clip(&other.to_string())),
+        }),
+        error = beat(sender, config, Lsn(hello.lsn)) => Err(error.into()),
+    }
+}
+
+/// The version to speak with a secondary that may have the blocks.
+fn judge(hello: &Hello, config: &ListenConfig, lacking: &Unreadable) -> Result<u16, RefuseReason> {
+    let protocol = negotiate(hello, config.versions)?;
+    if hello.node_id == config.own.id {
+        let name = config.own.name.clone();
+        return Err(RefuseReason::Copy { name });
+    }
+    match hello.log() {
+        Some(theirs) if theirs != lacking.log => {
+            let ours = lacking.log;
+            Err(RefuseReason::ForeignLog { theirs, ours })
+        }
+        Some(_) if !hello.bootstrapping && hello.position().lsn > lacking.from.lsn => Ok(protocol),
+        _ => Err(RefuseReason::Damaged {
+            position: lacking.from.lsn,
+        }),
+    }
+}
+
+/// Says that this node is there, and the primary, until the connection is lost.
+async fn beat(mut sender: ControlSender, config: &ListenConfig, end: Lsn) -> LinkError {
+    let own = WireHop {
+        id: config.own.id.clone(),
+        name: config.own.name.clone(),
+    };
+    let mut message = Message::Route(Route {
+        hops: vec![own],
+        rooted: true,
+    });
+    loop {
+        if let Err(error) = sender.send(&message).await {
+            return error;
+        }
+        message = Message::Heartbeat(Heartbeat {
+            durable: end.0,
+            committed_at_ns: 0,
+            now_unix_ns: clock::unix_nanos(),
+        });
+        sleep(config.heartbeat).await;
+    }
+}
+
+/// What a secondary is told that has helped.
+const LENT: &str = "this node had blocks of its log from a secondary and opens it now";
+
+/// Secondaries that are asked at once.
+const AT_ONCE: usize = 64;
+
+/// Time for the last packets to go out, and for the address to be free.
+const GOODBYE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use wal::{LogId, Position};
+
+    use super::*;
+    use crate::status::Hop;
+    use crate::wire::version::Versions;
+
+    #[test]
+    fn only_who_has_more_of_the_same_log_is_asked() {
+        let log = LogId([7; 16]);
+        let at = |lsn| Position {
+            lsn: Lsn(lsn),
+            ..log.genesis()
+        };
+        let lacking = Unreadable {
+            log,
+            file: PathBuf::new(),
+            offset: 0,
+            bytes: 0,
+            from: at(50),
+            to: Lsn(90),
+            rows_behind: 1,
+        };
+        let own = Hop {
+            id: "own".to_owned(),
+            name: "primary".to_owned(),
+        };
+        let config = ListenConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), own);
+        let hello = |log: Option<LogId>, lsn| Hello {
+            protocol_min: Versions::OWN.min,
+            protocol_max: Versions::OWN.max,
+            log: log.map(|log| log.0),
+            lsn,
+            node_id: "id".to_owned(),
+            ..Hello::default()
+        };
+        let code = |hello: &Hello| judge(hello, &config, &lacking).map_err(|error| error.code());
+        assert_eq!(code(&hello(Some(log), 51)), Ok(Versions::OWN.max));
+        assert_eq!(code(&hello(Some(log), 900)), Ok(Versions::OWN.max));
+        assert_eq!(code(&hello(Some(log), 50)), Err(16));
+        assert_eq!(code(&hello(None, 0)), Err(16));
+        assert_eq!(code(&hello(Some(LogId([8; 16])), 51)), Err(4));
+        let staged = Hello {
+            bootstrapping: true,
+            ..hello(Some(log), 51)
+        };
+        assert_eq!(code(&staged), Err(16));
+        let copy = Hello {
+            node_id: "own".to_owned(),
+            ..hello(Some(log), 51)
+        };
+        assert_eq!(code(&copy), Err(17));
+    }
+}

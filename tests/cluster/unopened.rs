@@ -1,0 +1,158 @@
+//! A primary with blocks in its newest segment that it cannot read and cannot do without: it waits
+//! for a secondary that has them, and until then takes nothing and says so. An acknowledged row must
+//! never be lost.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tests::cluster::{Cluster, catch_up};
+use tests::http::Http;
+use tests::node::{self, Node};
+use tests::publisher::Device;
+
+use crate::load::PAD;
+use crate::repair::{end_sound_and_equal, files, numbered};
+
+/// Publishes rows `from..to`, one after the other: each is a group of its own.
+fn publish(cluster: &Cluster, from: i64, to: i64) {
+    let mut device = Device::connect(cluster.mqtt(), "one by one");
+    let pad = "x".repeat(PAD);
+    for number in from..to {
+        device.send("load", &format!(r#"{{"n":{number},"pad":"{pad}"}}"#));
+    }
+}
+
+fn newest(cluster: &Cluster) -> PathBuf {
+    let newest = files(&cluster.log_dir("primary"), ".log").pop();
+    newest.expect("a segment")
+}
+
+/// Where the blocks of a segment begin.
+fn blocks(bytes: &[u8]) -> Vec<usize> {
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        at += match wal::BlockHeader::decode(&bytes[at..]) {
+            Ok(header) => {
+                found.push(at);
+                header.total_len()
+            }
+            Err(_) => 8,
+        };
+    }
+    found
+}
+
+/// Writes something else over `len` bytes.
+fn overwrite(bytes: &mut [u8], at: usize, len: usize) {
+    println!("damages {len} bytes at {at}");
+    bytes[at..at + len]
+        .iter_mut()
+        .for_each(|byte| *byte ^= 0x5a);
+}
+
+/// Whether the node has said this.
+fn has_said(node: &Node, what: &str) -> bool {
+    node.lines().iter().any(|line| line.contains(what))
+}
+
+#[test]
+fn a_primary_with_headers_that_cannot_be_read_has_them_from_its_secondary() {
+    const ROUNDS: i64 = 6;
+    const EACH: i64 = 40;
+    let mut random = fastrand::Rng::with_seed(tests::seed());
+    let mut cluster = Cluster::new();
+    let mut primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    for round in 0..ROUNDS {
+        publish(&cluster, round * EACH, (round + 1) * EACH);
+        catch_up(&primary, &secondary);
+        primary.kill();
+        let file = newest(&cluster);
+        let mut bytes = fs::read(&file).expect("reads");
+        let blocks = blocks(&bytes);
+        // Of the last groups nothing would tell that they had been whole.
+        let among = blocks.len() - 4;
+        for _ in 0..1 + round % 3 {
+            let block = random.usize(..among);
+            // What the block before says of it would be turned back.
+            let field = [4 + random.usize(..18), 32 + random.usize(..30)];
+            let at = blocks[block] + field[random.usize(..2)];
+            let most = blocks[among] - at;
+            let len = random.usize(3..if round % 2 == 0 { 16 } else { 2_000 });
+            overwrite(&mut bytes, at, len.min(most));
+        }
+        fs::write(&file, bytes).expect("writes");
+        primary = cluster.primary();
+        assert!(
+            has_said(&primary, "the log is NOT open"),
+            "it was unreadable"
+        );
+        assert!(has_said(&primary, "have come from a secondary"));
+        numbered(&primary, (round + 1) * EACH);
+    }
+    publish(&cluster, ROUNDS * EACH, ROUNDS * EACH + EACH);
+    numbered(&primary, (ROUNDS + 1) * EACH);
+    catch_up(&primary, &secondary);
+    numbered(&secondary, (ROUNDS + 1) * EACH);
+    end_sound_and_equal(&cluster, primary, secondary);
+}
+
+#[test]
+fn a_primary_that_lacks_blocks_waits_says_so_and_can_be_stopped() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    publish(&cluster, 0, 100);
+    catch_up(&primary, &secondary);
+    secondary.stop();
+    // The secondary lacks these.
+    publish(&cluster, 100, 120);
+    primary.stop();
+    let file = newest(&cluster);
+    let mut bytes = fs::read(&file).expect("reads");
+    let damaged = blocks(&bytes)[30];
+    overwrite(&mut bytes, damaged + 20, 30);
+    fs::write(&file, &bytes).expect("writes");
+
+    let primary = cluster.primary_until("the log is NOT open");
+    let http = Http::of(&primary);
+    assert_eq!(http.get("/health").status, 200);
+    let offline = format!("headwater repair {}", cluster.path("primary").display());
+    let ready = http.get("/ready");
+    assert_eq!(ready.status, 503);
+    for part in [
+        offline.as_str(),
+        "until a secondary",
+        &format!("offset {damaged}"),
+    ] {
+        assert!(ready.body.contains(part), "{}", ready.body);
+    }
+    let status = http.status();
+    assert!(
+        status["not_ready"].to_string().contains(&offline),
+        "{status}"
+    );
+    assert_eq!(status["role"], "primary");
+    assert!(http.metric("headwater_log_unreadable_lsns") > Some(0.0));
+    assert_eq!(http.query("SELECT 1", &[]).status, 503);
+    let url = format!("http://{}", primary.address("http"));
+    let (_, text) = node::run(&["status", "--url", &url]);
+    assert!(text.contains("cannot be read"), "{text}");
+    primary.signal("HUP");
+    primary.stop();
+    assert_eq!(fs::read(&file).expect("reads"), bytes, "nothing is written");
+
+    let mut primary = cluster.primary_until("the log is NOT open");
+    // One without a log does not help either.
+    let empty = cluster.secondary("other", None);
+    let secondary = cluster.secondary("secondary", None);
+    primary.comes_up();
+    numbered(&primary, 120);
+    publish(&cluster, 120, 140);
+    for node in [&secondary, &empty] {
+        catch_up(&primary, node);
+        numbered(node, 140);
+    }
+    empty.stop();
+    end_sound_and_equal(&cluster, primary, secondary);
+}
