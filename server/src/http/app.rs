@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use query::Engine;
 
+use super::failures::Failures;
 use super::node::HttpNode;
 use super::verifier::Verifier;
 use super::write_memory::WriteMemory;
@@ -13,4 +14,5 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) verifier: Verifier,
     pub(crate) memory: WriteMemory,
+    pub(crate) failures: Arc<Failures>,
 }

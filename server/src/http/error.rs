@@ -13,6 +13,7 @@ use query::QueryError;
 use serde_json::{Map, Value, json};
 use wal::{FilesMark, Refusal};
 
+use super::failures::{Failures, Stage};
 use super::node::HttpNode;
 
 /// Why a request failed.
@@ -107,10 +108,11 @@ impl Failure {
         response: Response,
         request_id: &str,
         node: &dyn HttpNode,
+        failures: &Failures,
     ) -> Response {
         // Refusals are the client's business; only our own faults belong in our log.
         if status(&self.0) == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::warn!(request_id, error = %self.0, "a request failed");
+            failures.tell(Stage::Whole, code(&self.0), request_id, &self.0);
         }
         let body = body(&self.0, request_id, primary(&self.0, node)).to_string();
         let (mut parts, _) = response.into_parts();
@@ -207,7 +209,7 @@ fn status(error: &ApiError) -> StatusCode {
     kind(error).0
 }
 
-fn code(error: &ApiError) -> &'static str {
+pub(crate) fn code(error: &ApiError) -> &'static str {
     kind(error).1
 }
 

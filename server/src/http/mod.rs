@@ -6,6 +6,7 @@ mod app;
 mod body;
 mod digest;
 mod error;
+mod failures;
 mod freshness;
 mod headers;
 mod health;
@@ -90,6 +91,7 @@ impl HttpServer {
         let asked: Arc<dyn query::Node> = Arc::<dyn HttpNode>::clone(&node);
         let engine = Engine::new(&config.query, asked)?;
         let router = router(Arc::new(App {
+            failures: Arc::default(),
             memory: WriteMemory::new(config.write_memory),
             node,
             engine,

@@ -20,6 +20,7 @@ use wal::Lsn;
 use super::app::App;
 use super::body;
 use super::error::{self, ApiError, Failure};
+use super::failures::{Failures, Stage};
 use super::freshness;
 use super::headers::{self, RequestId};
 use super::request::{self, Given, QueryRequest};
@@ -65,6 +66,7 @@ async fn answered(app: &App, id: RequestId, request: Request) -> Result<Response
             format: query.output.format,
             coded: head.coding.is_some(),
             id,
+            failures: Arc::clone(&app.failures),
             closed: false,
         },
     ))
@@ -136,6 +138,7 @@ struct Download {
     format: Format,
     coded: bool,
     id: RequestId,
+    failures: Arc<Failures>,
     closed: bool,
 }
 
@@ -152,15 +155,13 @@ impl Stream for Download {
             return Poll::Ready(item);
         };
         this.closed = true;
-        let id = this.id.as_str();
-        tracing::warn!(request_id = id, error = %failure, "a query failed after its first rows");
+        let (id, error) = (this.id.as_str(), ApiError::Query(failure.clone()));
+        this.failures
+            .tell(Stage::Begun, error::code(&error), id, &error);
         Poll::Ready(Some(if this.format == Format::JsonLines && !this.coded {
             // Plain lines can say it in-band; every other answer is cut off, so that no client
             // takes a part for the whole.
-            Ok(Bytes::from(format!(
-                "{}\n",
-                error::body(&ApiError::Query(failure), id, None)
-            )))
+            Ok(Bytes::from(format!("{}\n", error::body(&error, id, None))))
         } else {
             Err(failure)
         }))

@@ -105,6 +105,7 @@ fn paths_with(fake: Fake, config: &query::Config) -> Router {
     let node = Arc::new(fake);
     let engine = Engine::new(config, Arc::<Fake>::clone(&node)).expect("an engine");
     router(Arc::new(App {
+        failures: Arc::default(),
         node,
         engine,
         memory: WriteMemory::new(256 << 20),
