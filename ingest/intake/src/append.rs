@@ -15,7 +15,7 @@ use crate::payload::{decode_json, is_bare_json, is_json};
 use crate::place::place;
 use crate::record::Record;
 use crate::sniff::other_format;
-use crate::timestamp::Unit;
+use crate::timestamp::{Times, Unit};
 use crate::warn::warn_of_odd_time;
 use crate::write::{Fault, Format, Target};
 
@@ -43,7 +43,7 @@ pub(crate) struct Appended {
 /// Hands everything in `text` that can be stored to `log`.
 pub(crate) fn append_body(
     target: &Target,
-    unit: Unit,
+    times: Times,
     text: &str,
     arrival: i64,
     log: &mut impl AppendRows,
@@ -57,7 +57,7 @@ pub(crate) fn append_body(
         } => {
             let schema = log.schema(table);
             let read = |schema: Option<&TableSchema>| {
-                let decoded = decoded(*format, unit, text, tags, schema)?;
+                let decoded = decoded(*format, times, text, tags, schema)?;
                 warn_of_odd_time(table, &decoded);
                 Ok::<_, PayloadError>(records(decoded, tags, arrival))
             };
@@ -74,7 +74,7 @@ pub(crate) fn append_body(
             outcome.map_err(|error| located(error, &records, text))?;
         }
         Target::Lines => {
-            let tables = lines(unit, text, arrival, &mut appended)?;
+            let tables = lines(times.unit, text, arrival, &mut appended)?;
             for (table, records) in tables {
                 appended.append_valid(&table, &records, log)?;
             }
@@ -89,7 +89,7 @@ pub(crate) fn append_body(
 /// The rows of one table.
 fn decoded<'a>(
     format: Format,
-    unit: Unit,
+    times: Times,
     text: &'a str,
     tags: &[String],
     schema: Option<&TableSchema>,
@@ -100,7 +100,7 @@ fn decoded<'a>(
         Format::Auto => is_json(text) || is_bare_json(text),
     };
     if is_json {
-        let mut decoded = decode_json(text, unit)?;
+        let mut decoded = decode_json(text, times)?;
         decoded.fit(|name| {
             let schema = schema?;
             Some(schema.columns.get(schema.column(name)?)?.kind)
@@ -111,7 +111,7 @@ fn decoded<'a>(
         return Err(PayloadError::NotCsv(what.to_owned()));
     }
     let context = csv::Context {
-        unit,
+        read: times,
         tags,
         schema,
         max_rows: MAX_ROWS,
@@ -341,7 +341,7 @@ mod tests {
 
     fn lines_of(text: &str) -> (Fake, Result<Appended, IntakeError>) {
         let mut log = Fake::default();
-        let stored = append_body(&Target::Lines, Unit::Auto, text, 1, &mut log);
+        let stored = append_body(&Target::Lines, Times::default(), text, 1, &mut log);
         (log, stored)
     }
 
@@ -399,7 +399,7 @@ mod tests {
         };
         let mut log = Fake::default();
         let mut write = |format, text: &str| {
-            let stored = append_body(&target(format), Unit::Auto, text, 1, &mut log);
+            let stored = append_body(&target(format), Times::default(), text, 1, &mut log);
             stored.map(|stored| stored.rows)
         };
         assert_eq!(

@@ -34,6 +34,7 @@ mod timestamp;
 mod unpack;
 mod warn;
 mod write;
+mod zone;
 
 pub use decoded::Decoded;
 pub use error::{IntakeError, PayloadError};
@@ -45,6 +46,7 @@ pub use timestamp::Unit;
 pub use unpack::text_of;
 pub use warn::warn_of_odd_time;
 pub use write::{Encoding, Fault, Format, Target, Write, Written};
+pub use zone::Zone;
 
 #[cfg(test)]
 mod tests;

@@ -10,16 +10,18 @@ use crate::error::PayloadError;
 use crate::json::{self, VALUE};
 use crate::number;
 use crate::sniff::other_format;
-use crate::timestamp::Unit;
+use crate::timestamp::{Times, Unit};
+use crate::zone::Zone;
 
 /// Decodes a payload's text, whole or not at all: JSON, or a bare number or word, which is column
-/// `value`.
+/// `value`. Times that name no zone are of this one.
 ///
 /// # Errors
 /// What is wrong with the payload.
-pub fn decode(text: &str) -> Result<Decoded<'_>, PayloadError> {
+pub fn decode(text: &str, zone: Option<Zone>) -> Result<Decoded<'_>, PayloadError> {
     if is_json(text) {
-        return json::decode(text, Unit::Auto, MAX_ROWS);
+        let unit = Unit::Auto;
+        return json::decode(text, Times { unit, zone }, MAX_ROWS);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -29,9 +31,9 @@ pub fn decode(text: &str) -> Result<Decoded<'_>, PayloadError> {
 }
 
 /// The same where only JSON is expected: a word must have quotes.
-pub(crate) fn decode_json(text: &str, unit: Unit) -> Result<Decoded<'_>, PayloadError> {
+pub(crate) fn decode_json(text: &str, times: Times) -> Result<Decoded<'_>, PayloadError> {
     if is_json(text) {
-        return json::decode(text, unit, MAX_ROWS);
+        return json::decode(text, times, MAX_ROWS);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> Value<'_> {
-        let decoded = decode(text).expect(text);
+        let decoded = decode(text, None).expect(text);
         let mut rows = decoded.into_rows();
         let row = rows.next().expect("a row");
         assert_eq!(row.fields.len(), 1, "{text}");
@@ -145,7 +147,7 @@ mod tests {
     }
 
     fn reason(text: &str) -> String {
-        decode(text).expect_err(text).to_string()
+        decode(text, None).expect_err(text).to_string()
     }
 
     #[test]
@@ -179,16 +181,16 @@ mod tests {
     #[test]
     fn where_the_column_holds_text_it_goes_in_as_it_is() {
         for (text, expected) in [("8.10", "8.10"), ("true", "true"), ("\"a\"", "a")] {
-            let mut decoded = decode(text).expect(text);
+            let mut decoded = decode(text, None).expect(text);
             decoded.fit(|name| (name == VALUE).then_some(ColumnType::Text));
             let row = decoded.into_rows().next().expect("a row");
             assert_eq!(row.fields[0].1, Value::Text(expected.into()));
         }
-        let mut decoded = decode("8").expect("decodes");
+        let mut decoded = decode("8", None).expect("decodes");
         decoded.fit(|_| Some(ColumnType::Float));
         let row = decoded.into_rows().next().expect("a row");
         assert_eq!(row.fields[0].1, Value::Int(8));
-        let mut object = decode(r#"{"value": 8}"#).expect("decodes");
+        let mut object = decode(r#"{"value": 8}"#, None).expect("decodes");
         object.fit(|_| Some(ColumnType::Text));
         let row = object.into_rows().next().expect("a row");
         assert_eq!(row.fields[0].1, Value::Int(8));
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_values_of_json_come_alone_where_json_is_expected() {
-        let decode = |text| decode_json(text, Unit::Auto).map(|decoded| decoded.len());
+        let decode = |text| decode_json(text, Times::default()).map(|decoded| decoded.len());
         for text in ["8.1", "true", "\"ON\"", "{\"a\":1}", "[{\"a\":1}]"] {
             assert_eq!(decode(text), Ok(1), "{text}");
         }

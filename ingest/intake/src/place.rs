@@ -122,7 +122,7 @@ mod tests {
             value,
         };
         let told = |text: &str, refusal: &Refusal| {
-            place_of(&decode(text).expect("decodes"), text, refusal)
+            place_of(&decode(text, None).expect("decodes"), text, refusal)
         };
         let text = r#"[{"v":1},{"w":true},{"v":"warm"},{"v":"x"}]"#;
         let some = |text: &str| Some(text.to_owned());

@@ -11,9 +11,10 @@ use flate2::write::GzEncoder;
 use wal::{AppendError, Column, ColumnRole, ColumnType, GroupId, Row, TableId, TableSchema, Value};
 
 use crate::append::{AppendRows, append_body};
-use crate::timestamp::Unit;
+use crate::timestamp::{Times, Unit};
 use crate::unpack;
 use crate::write::{Encoding, Format, Target};
+use crate::zone::Zone;
 
 /// A row as it was meant: a value of each column, none where there is none.
 type Meant = (i64, Vec<Option<Value<'static>>>);
@@ -296,7 +297,7 @@ fn the_same_values_by_every_way_in_are_the_same_values_in_the_log() {
                 ..Captured::default()
             };
             let read = unpack::text(&bytes, encoding, 1 << 20).expect(&text);
-            append_body(&target, Unit::Auto, &read, 0, &mut log).expect(&text);
+            append_body(&target, Times::default(), &read, 0, &mut log).expect(&text);
             assert_eq!(log.rows, expected, "{text}");
             if target != Target::Lines
                 && !matches!(
@@ -308,10 +309,44 @@ fn the_same_values_by_every_way_in_are_the_same_values_in_the_log() {
                 )
             {
                 let read = unpack::text_of(&bytes).expect(&text);
-                let decoded = crate::decode(&read).expect(&text);
+                let decoded = crate::decode(&read, None).expect(&text);
                 let rows: Vec<_> = decoded.rows(&[], 0).map(|row| told(&row)).collect();
                 assert_eq!(rows, expected, "{text}");
             }
         }
     }
+}
+
+#[test]
+fn a_time_without_a_zone_is_of_the_one_of_the_conf_by_every_way_in() {
+    let (json, csv) = (
+        r#"{"v":1,"Time":"2023-11-14T23:13:20"}"#,
+        "Time,v\n2023-11-14 23:13:20,1\n",
+    );
+    let stored = |text: &str, zone: Option<Zone>| {
+        let target = Target::Table {
+            table: "t".to_owned(),
+            format: Format::Auto,
+            tags: Vec::new(),
+        };
+        let unit = Unit::Auto;
+        let mut log = Captured::default();
+        let appended = append_body(&target, Times { unit, zone }, text, 7, &mut log);
+        appended.map(|_| log.rows).expect(text)
+    };
+    let berlin = Zone::parse("Europe/Berlin");
+    let expected = [(1_700_000_000_000_000_000, vec!["v=Int(1)".to_owned()])];
+    assert_eq!(stored(json, berlin), expected);
+    assert_eq!(stored(csv, berlin), expected);
+    let message = crate::decode(json, berlin).expect("decodes");
+    let message: Vec<_> = message.rows(&[], 7).map(|row| told(&row)).collect();
+    assert_eq!(message, expected);
+    // Without one it is a field like any other.
+    let (time, fields) = stored(json, None).remove(0);
+    assert_eq!((time, fields.len()), (7, 2));
+    let certain = crate::decode(r#"{"time":"2023-11-14T23:13:20"}"#, None).expect_err("refused");
+    assert!(
+        certain.to_string().contains("ingest.time_zone"),
+        "{certain}"
+    );
 }

@@ -2,6 +2,7 @@
 //! RFC 3339 text. Pure; must never wrap, clamp or round a time to less than its nanosecond.
 
 use crate::number::clipped;
+use crate::zone::Zone;
 
 /// What a number means where a time is expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +48,23 @@ impl Unit {
     }
 }
 
+/// How the times of a payload are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) unit: Unit,
+    /// Of times that name none; without it they are none.
+    pub(crate) zone: Option<Zone>,
+}
+
+impl From<Unit> for Times {
+    fn from(unit: Unit) -> Self {
+        Self { unit, zone: None }
+    }
+}
+
 /// Unix nanoseconds of a time's text: a decimal number, or RFC 3339.
-pub(crate) fn parse(text: &str, unit: Unit) -> Result<i64, String> {
-    let text = text.trim();
+pub(crate) fn parse(text: &str, times: impl Into<Times>) -> Result<i64, String> {
+    let (text, Times { unit, zone }) = (text.trim(), times.into());
     let outside = || format!("{} is outside the years 1677 to 2262", clipped(text));
     if let Some(number) = Decimal::read(text) {
         return number.nanos(unit).ok_or_else(outside);
@@ -59,8 +74,28 @@ pub(crate) fn parse(text: &str, unit: Unit) -> Result<i64, String> {
         .or_else(|_| nine_digits(text).parse())
     {
         Ok(stamp) => i64::try_from(stamp.as_nanosecond()).map_err(|_| outside()),
-        Err(_) => Err(no_time(text)),
+        Err(_) => match (shown(text), zone) {
+            (Some(shown), Some(zone)) => instant(shown, zone).ok_or_else(outside),
+            (Some(_), None) => Err(no_zone(text)),
+            (None, _) => Err(no_time(text)),
+        },
     }
+}
+
+/// What a clock shows, if the text says no more than that: the nanoseconds as if it were UTC's.
+fn shown(text: &str) -> Option<i128> {
+    // What stands in brackets is a zone.
+    let plain = Some(text).filter(|text| !text.contains('['))?;
+    let shown: jiff::civil::DateTime =
+        plain.parse().or_else(|_| nine_digits(plain).parse()).ok()?;
+    Some(shown.duration_since(EPOCH).as_nanos())
+}
+
+/// Unix nanoseconds of what a clock of a zone shows.
+fn instant(shown: i128, zone: Zone) -> Option<i64> {
+    let second = i64::try_from(shown.div_euclid(i128::from(NANOS))).ok()?;
+    let ahead = i128::from(zone.ahead(second)?) * i128::from(NANOS);
+    i64::try_from(shown - ahead).ok()
 }
 
 /// The text without what is less than a nanosecond.
@@ -76,15 +111,17 @@ pub(crate) fn parse_number(text: &str, unit: Unit) -> Option<Result<i64, String>
     Decimal::read(text).map(|_| parse(text, unit))
 }
 
+fn no_zone(text: &str) -> String {
+    format!(
+        "{:?} has no time zone: add Z or an offset such as +01:00, or send seconds since 1970, or \
+         say in the conf which zone is meant: ingest.time_zone",
+        clipped(text)
+    )
+}
+
 /// What is wrong with a text that is no time, and what would be right.
 fn no_time(text: &str) -> String {
     let shown = clipped(text);
-    if text.parse::<jiff::civil::DateTime>().is_ok() {
-        return format!(
-            "{shown:?} has no time zone: add Z or an offset such as +01:00, or send seconds since \
-             1970"
-        );
-    }
     format!(
         "{shown:?} is no number and no RFC 3339 time, such as 2030-01-31T12:00:00Z or \
          2030-01-31T12:00:00.5+01:00"
@@ -178,6 +215,8 @@ fn exponent(text: &str) -> Option<i32> {
 
 const NANOS: i64 = 1_000_000_000;
 
+const EPOCH: jiff::civil::DateTime = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 /// Numbers below it take another digit: times have nineteen digits, and an hour's nanoseconds
 /// thirteen.
 const MOST_DIGITS: u128 = 10_u128.pow(24);
@@ -205,6 +244,45 @@ mod tests {
         let mut names = Unit::NAMES.iter();
         assert!(names.all(|name| Unit::from_name(name).is_some()));
         assert_eq!(Unit::from_name("days"), None);
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_of_the_one_that_is_given() {
+        let in_zone = |text: &str, zone: &str| {
+            let zone = Some(Zone::parse(zone).expect(zone));
+            let unit = Unit::Auto;
+            parse(text, Times { unit, zone })
+        };
+        let second = 1_700_000_000;
+        for (text, zone, seconds) in [
+            ("2023-11-14T22:13:20", "UTC", second),
+            ("2023-11-14 23:13:20", "Europe/Berlin", second),
+            ("20231114T231320", "Europe/Berlin", second),
+            ("2023-11-14 23:13", "+01:00", second - 20),
+            ("2023-11-15", "Europe/Berlin", second + 2_800),
+            ("1969-12-31T23:59:59", "UTC", -1),
+            // What says itself what it means is not asked.
+            ("2023-11-14T22:13:20Z", "Europe/Berlin", second),
+            ("2023-11-14T22:13:20+00:00", "Europe/Berlin", second),
+            ("1700000000", "Europe/Berlin", second),
+        ] {
+            assert_eq!(in_zone(text, zone), Ok(seconds * NANOS), "{text} {zone}");
+        }
+        for text in ["2023-11-14 23:13:20.25", "2023-11-14T23:13:20,2500000009"] {
+            let nanos = second * NANOS + 250_000_000;
+            assert_eq!(in_zone(text, "Europe/Berlin"), Ok(nanos), "{text}");
+        }
+        for (text, reason) in [
+            ("9999-12-31T00:00:00", "outside the years"),
+            ("1677-09-21T00:00:00", "outside the years"),
+            ("2023-02-30T00:00:00", "no RFC 3339 time"),
+            ("2023-11-14T22:13:20[Mars/Olympus]", "no RFC 3339 time"),
+            ("14.11.2023 22:13", "no RFC 3339 time"),
+        ] {
+            let read = in_zone(text, "Europe/Berlin");
+            assert!(read.is_err_and(|why| why.contains(reason)), "{text}");
+        }
+        assert!(auto("2023-11-14").is_err_and(|why| why.contains("ingest.time_zone")));
     }
 
     #[test]

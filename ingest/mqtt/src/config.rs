@@ -24,6 +24,8 @@ pub struct Config {
     /// The first one that matches the topic decides.
     pub routes: Vec<AckRoute>,
     pub too_few: TooFew,
+    /// The zone of times that name none.
+    pub zone: Option<intake::Zone>,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Default for Config {
             ack: Ack::Durable,
             routes: Vec::new(),
             too_few: TooFew::Wait,
+            zone: None,
         }
     }
 }

@@ -48,7 +48,8 @@ pub fn explain(
     if let Err(reason) = topic::check(&publish.topic) {
         return closed(reason);
     }
-    match store(appender, CLIENT, &publish.topic, &publish.payload, now) {
+    let (topic, payload) = (&publish.topic, &publish.payload);
+    match store(appender, CLIENT, topic, payload, now, config.zone) {
         Ok(stored) => match stored.rejection {
             Some(rejection) => Fate::DeadLetter {
                 reason: rejection.to_string(),
@@ -139,6 +140,14 @@ mod tests {
             Fate::Closed { reason } => format!("closed: {reason}"),
         };
         assert_eq!(told("/a/b", r#"[{"v":1},{"v":2.5}]"#), "2 of a");
+        let no_zone = r#"{"v":1,"time":"2023-11-14T23:13:20"}"#;
+        assert!(told("a", no_zone).contains("no time zone"));
+        let zoned = Config {
+            zone: intake::Zone::parse("Europe/Berlin"),
+            ..Config::default()
+        };
+        let stored = fate(&zoned, "a", no_zone.as_bytes());
+        assert!(matches!(stored, Fate::Rows { rows: 1, .. }), "{stored:?}");
         assert!(told("system.x/b", r#"{"v":1}"#).starts_with("dead: table name"));
         assert!(told("a/b", r#"{"v":1,"v":2}"#).starts_with("dead: "));
         assert!(told("a/b", r#"[{"v":1},{"v":"x"}]"#).starts_with("dead: "));

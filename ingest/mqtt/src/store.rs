@@ -2,7 +2,7 @@
 //! and `explain` both ask here, so that what is explained is what happens. Must never let a message
 //! end anywhere but in one of the two, nor touch a connection.
 
-use intake::Decoded;
+use intake::{Decoded, Zone};
 use wal::{AppendError, Appender, GroupId, Refusal, Row};
 
 use crate::dead_letter;
@@ -30,15 +30,17 @@ pub(crate) enum NotTaken {
     Unstorable(Refusal),
 }
 
-/// Hands a message to the log; `now` is when it arrived, in unix nanoseconds.
+/// Hands a message to the log; `now` is when it arrived, in unix nanoseconds, and `zone` that of
+/// times that name none.
 pub(crate) fn store(
     appender: &mut Appender,
     client: &str,
     topic: &str,
     payload: &[u8],
     now: i64,
+    zone: Option<Zone>,
 ) -> Result<Stored, NotTaken> {
-    let rejection = match rows(appender, topic, payload, now) {
+    let rejection = match rows(appender, topic, payload, now, zone) {
         Ok(taken) => {
             let (group, rows) = taken?;
             return Ok(Stored {
@@ -68,10 +70,11 @@ fn rows(
     topic: &str,
     payload: &[u8],
     now: i64,
+    zone: Option<Zone>,
 ) -> Result<Result<(GroupId, usize), NotTaken>, Rejection> {
     let table = topic::table(topic)?;
     let text = intake::text_of(payload)?;
-    let mut decoded = intake::decode(&text)?;
+    let mut decoded = intake::decode(&text, zone)?;
     intake::warn_of_odd_time(table, &decoded);
     let mut appended = append(appender, table, topic, &decoded, now);
     if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {

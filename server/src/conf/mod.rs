@@ -22,7 +22,7 @@ pub use foreign::Ignored;
 pub use problem::{ConfError, Origin, Problem, RoleName};
 use reader::{Reader, loopback};
 pub use replication::{Following, Serving, Shipping};
-use source::{ENV_PREFIX, Source};
+use source::{Source, variables};
 
 /// Everything one node needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub struct Primary {
     pub http: Option<Http>,
     /// The URL of its HTTP that others are told; None: where it listens.
     pub advertise_http: Option<String>,
+    /// The zone of times that name none; None: they are refused.
+    pub time_zone: Option<intake::Zone>,
 }
 
 /// Follows a primary and answers queries.
@@ -218,26 +220,6 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Conf, ConfError> {
         Ok(_) => Err(ConfError(unreadable)),
         Err(ConfError(problems)) => Err(ConfError([unreadable, problems].concat())),
     }
-}
-
-/// The environment, and what is wrong with those of ours that are no text.
-fn variables() -> (Vec<(String, String)>, Vec<Problem>) {
-    let (mut variables, mut problems) = (Vec::new(), Vec::new());
-    for (name, value) in std::env::vars_os() {
-        match (name.into_string(), value.into_string()) {
-            (Ok(name), Ok(value)) => variables.push((name, value)),
-            (Ok(name), Err(value)) if name.starts_with(ENV_PREFIX) => {
-                problems.push(Problem::Refused {
-                    key: name.clone(),
-                    origin: Origin::Env(name),
-                    value: format!("{:?}", value.to_string_lossy()),
-                    rule: "must be UTF-8".to_owned(),
-                });
-            }
-            _ => {}
-        }
-    }
-    (variables, problems)
 }
 
 /// Parses the text of a conf file. `file` is only a name for messages.
@@ -375,6 +357,7 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
         too_few,
         http,
         advertise_http: replication::advertise_http(reader),
+        time_zone: time_zone(reader),
     };
     check_acks(reader, &primary);
     primary
@@ -485,6 +468,14 @@ fn http(reader: &mut Reader<'_>) -> Http {
     http
 }
 
+fn time_zone(reader: &mut Reader<'_>) -> Option<intake::Zone> {
+    let zone = |name: &str| match name {
+        "" => Some(None),
+        name => intake::Zone::parse(name).map(Some),
+    };
+    reader.parsed("ingest.time_zone", None, ZONE_RULE, zone)
+}
+
 fn host_name() -> String {
     let name = gethostname::gethostname().to_string_lossy().into_owned();
     if name.is_empty() {
@@ -495,6 +486,9 @@ fn host_name() -> String {
 }
 
 const MAX_NAME: usize = 128;
+
+const ZONE_RULE: &str = "must be a time zone by its name, such as \"Europe/Berlin\" or \"UTC\", by \
+                         its offset, such as \"+01:00\", or empty";
 
 /// A node needs at least this much memory, in bytes.
 pub(crate) const LEAST_MEMORY: u64 = 128 << 20;

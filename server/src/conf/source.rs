@@ -236,7 +236,27 @@ pub(super) const ROUTES: &str = "route";
 /// Everything that is written as a list of sections.
 pub(super) const LISTS: [&str; 2] = [TABLES, ROUTES];
 
-pub(super) const ENV_PREFIX: &str = "HEADWATER_";
+/// The environment, and what is wrong with those of ours that are no text.
+pub(super) fn variables() -> (Vec<(String, String)>, Vec<Problem>) {
+    let (mut variables, mut problems) = (Vec::new(), Vec::new());
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => variables.push((name, value)),
+            (Ok(name), Err(value)) if name.starts_with(ENV_PREFIX) => {
+                problems.push(Problem::Refused {
+                    key: name.clone(),
+                    origin: Origin::Env(name),
+                    value: format!("{:?}", value.to_string_lossy()),
+                    rule: "must be UTF-8".to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    (variables, problems)
+}
+
+const ENV_PREFIX: &str = "HEADWATER_";
 
 /// Says what is logged, and stands in no conf.
 const FILTER_VARIABLE: &str = "HEADWATER_LOG";

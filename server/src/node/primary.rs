@@ -84,7 +84,11 @@ impl Primary {
             who,
             log: committer.log().clone(),
             is_new: data_dir.is_new(),
-            intake: Arc::new(Intake::new(&committer.appenders(), committer.log().clone())),
+            intake: Arc::new(Intake::new(
+                &committer.appenders(),
+                committer.log().clone(),
+                conf.time_zone,
+            )),
             damage: DamageWatch::new(0),
             compaction: Compaction::new(conf.storage.compaction_rate),
             scrub: Scrub::new(conf.storage.scrub_rate),
@@ -283,5 +287,6 @@ pub(crate) fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
         ack: mqtt.ack,
         routes: conf.routes.clone(),
         too_few: conf.too_few,
+        zone: conf.time_zone,
     }
 }

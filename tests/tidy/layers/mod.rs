@@ -188,7 +188,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/intake",
         groups: &[
-            &["error", "number"],
+            &["error", "number", "zone"],
             &["timestamp"],
             &["stats", "record", "write"],
             &["unpack", "decoded"],

@@ -13,14 +13,15 @@ use wal::TableSchema;
 use crate::decoded::{Decoded, TimeRank};
 use crate::error::PayloadError;
 use crate::number::clipped;
-use crate::timestamp::{self, Unit};
+use crate::timestamp::{self, Times, Unit};
+use crate::zone::Zone;
 use cells::{Cell, Fault, Lines};
 use columns::{Column, Kind, is_value};
 
 /// What rows are read for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'s> {
-    pub(crate) unit: Unit,
+    pub(crate) read: Times,
     /// Columns that stay the text they are.
     pub(crate) tags: &'s [String],
     /// The table's columns so far.
@@ -41,7 +42,7 @@ pub(crate) fn decode<'a>(
         return Err(PayloadError::Empty);
     }
     check_shape(&header, &lines, context.guessed)?;
-    let table = Table::new(names(header)?, context.unit);
+    let table = Table::new(names(header)?, context.read);
     let mut out = Decoded::new(context.max_rows);
     let columns = table.columns(lines.clone(), context, &mut out)?;
     let kinds = table.kinds(&columns)?;
@@ -91,15 +92,15 @@ struct Table<'a> {
     names: Vec<Cow<'a, str>>,
     /// Columns that may be the time, the best first.
     times: Vec<(TimeRank, usize)>,
-    unit: Unit,
+    read: Times,
 }
 
 impl<'a> Table<'a> {
-    fn new(names: Vec<Cow<'a, str>>, unit: Unit) -> Self {
+    fn new(names: Vec<Cow<'a, str>>, read: Times) -> Self {
         let ranked = |(at, name): (usize, &Cow<'_, str>)| Some((TimeRank::of(name)?, at));
         let mut times: Vec<_> = names.iter().enumerate().filter_map(ranked).collect();
         times.sort_unstable();
-        Self { names, times, unit }
+        Self { names, times, read }
     }
 
     /// Looks at all cells but those that are the time of their row.
@@ -147,7 +148,7 @@ impl<'a> Table<'a> {
     /// The column that is the time of a row, and the time.
     fn time(&self, line: usize, cells: &[Cell<'_>]) -> Result<Option<(usize, i64)>, PayloadError> {
         for (rank, at, text) in self.times(cells) {
-            match timestamp::parse(text, self.unit) {
+            match timestamp::parse(text, self.read) {
                 Ok(nanos) => return Ok(Some((at, nanos))),
                 Err(reason) if rank.is_certain() => {
                     let name = self
@@ -167,7 +168,7 @@ impl<'a> Table<'a> {
     fn tell_odd_times(&self, cells: &[Cell<'_>], out: &mut Decoded<'_>) {
         for (_, at, text) in self.times(cells) {
             if let (Some(name), Err(reason)) =
-                (self.names.get(at), timestamp::parse(text, self.unit))
+                (self.names.get(at), timestamp::parse(text, self.read))
             {
                 out.tell_not_a_time(name, &reason);
             }
@@ -242,7 +243,12 @@ fn other_separator(header: &[Cell<'_>]) -> (char, usize) {
 }
 
 fn is_time(cell: &Cell<'_>) -> bool {
-    !cell.quoted && cell.text.len() > 9 && timestamp::parse(&cell.text, Unit::Auto).is_ok()
+    // Whether it names its zone or not.
+    let times = Times {
+        unit: Unit::Auto,
+        zone: Some(Zone::UTC),
+    };
+    !cell.quoted && cell.text.len() > 9 && timestamp::parse(&cell.text, times).is_ok()
 }
 
 fn fault(line: usize, reason: String) -> PayloadError {

@@ -11,7 +11,7 @@ type Shape = (Option<i64>, Vec<(String, Value<'static>)>);
 
 fn context(schema: Option<&TableSchema>) -> Context<'_> {
     Context {
-        unit: Unit::Auto,
+        read: Unit::Auto.into(),
         tags: &[],
         schema,
         max_rows: 100,

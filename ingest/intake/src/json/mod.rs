@@ -17,12 +17,17 @@ use wal::Value;
 use crate::decoded::{Decoded, TimeField, TimeRank};
 use crate::error::PayloadError;
 use crate::number;
-use crate::timestamp::{self, Unit};
+use crate::timestamp::{self, Times};
+use crate::zone::Zone;
 use raw::{MAX_DEPTH, Refused, Text};
 
 /// Decodes a text that begins with a bracket, whole or not at all, to at most so many rows.
-pub(crate) fn decode(text: &str, unit: Unit, max_rows: usize) -> Result<Decoded<'_>, PayloadError> {
-    decode_joined(text, unit, max_rows, JOINER)
+pub(crate) fn decode(
+    text: &str,
+    times: impl Into<Times>,
+    max_rows: usize,
+) -> Result<Decoded<'_>, PayloadError> {
+    decode_joined(text, times.into(), max_rows, JOINER)
 }
 
 /// A number, boolean or quoted text that is all there is; none if it is something else.
@@ -40,8 +45,12 @@ pub(crate) fn scalar(text: &str) -> Option<Result<Value<'_>, String>> {
 /// The paths of the first two fields of a row that are both called `column`, with the row.
 pub(crate) fn clash(text: &str, column: &str) -> Option<(usize, [String; 2])> {
     // The same fields in the same order, under the names that tell where they come from.
-    let joined = decode_joined(text, Unit::Auto, usize::MAX, JOINER).ok()?;
-    let dotted = decode_joined(text, Unit::Auto, usize::MAX, '.').ok()?;
+    let times = Times {
+        zone: Some(Zone::UTC),
+        ..Times::default()
+    };
+    let joined = decode_joined(text, times, usize::MAX, JOINER).ok()?;
+    let dotted = decode_joined(text, times, usize::MAX, '.').ok()?;
     let mut rows = joined.into_rows().zip(dotted.into_rows()).zip(1..);
     rows.find_map(|((joined, dotted), row)| {
         let names = joined.fields.iter().zip(&dotted.fields);
@@ -53,14 +62,14 @@ pub(crate) fn clash(text: &str, column: &str) -> Option<(usize, [String; 2])> {
 
 fn decode_joined(
     text: &str,
-    unit: Unit,
+    times: Times,
     max_rows: usize,
     joiner: char,
 ) -> Result<Decoded<'_>, PayloadError> {
     let mut reader = Reader {
         text,
         out: Decoded::new(max_rows),
-        unit,
+        times,
         joiner,
         again: text.len().saturating_mul(MOST_AGAIN).max(LEAST_AGAIN),
         refused: None,
@@ -75,7 +84,7 @@ fn decode_joined(
 struct Reader<'a> {
     text: &'a str,
     out: Decoded<'a>,
-    unit: Unit,
+    times: Times,
     /// What is between the names of an object and of a field in it.
     joiner: char,
     /// Bytes that may be read once more yet: what is in an object in an object is.
@@ -140,14 +149,14 @@ impl<'a> Reader<'a> {
             }
             Some(b'"') => {
                 let text = self.checked(raw::string(piece), piece)?;
-                let time = rank.map_or(Ok(0), |_| timestamp::parse(&text, self.unit));
+                let time = rank.map_or(Ok(0), |_| timestamp::parse(&text, self.times));
                 (Ok(Value::Text(text)), time)
             }
             Some(b't') => (Ok(Value::Bool(true)), no_time("a boolean")),
             Some(b'f') => (Ok(Value::Bool(false)), no_time("a boolean")),
             Some(b'n') | None => return Ok(()),
             Some(_) => {
-                let time = rank.map_or(Ok(0), |_| timestamp::parse(piece, self.unit));
+                let time = rank.map_or(Ok(0), |_| timestamp::parse(piece, self.times));
                 (number::value(piece), time)
             }
         };

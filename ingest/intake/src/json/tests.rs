@@ -4,6 +4,7 @@
 use wal::Value;
 
 use super::*;
+use crate::timestamp::Unit;
 
 type Shape = (Option<i64>, Vec<(String, Value<'static>)>);
 

@@ -17,8 +17,10 @@ use wal::{
 use crate::append::{AppendRows, Appended, append_body};
 use crate::error::IntakeError;
 use crate::stats::{Counters, End, IntakeStats};
+use crate::timestamp::Times;
 use crate::unpack;
 use crate::write::{Write, Written};
+use crate::zone::Zone;
 
 /// A log that takes writes.
 #[derive(Debug)]
@@ -30,11 +32,13 @@ pub struct Intake {
     durable: watch::Receiver<Option<Durable>>,
     parsers: Arc<Semaphore>,
     counters: Counters,
+    zone: Option<Zone>,
 }
 
 impl Intake {
+    /// Times that name no zone are of this one.
     #[must_use]
-    pub fn new(appenders: &Appenders, log: Log) -> Self {
+    pub fn new(appenders: &Appenders, log: Log, zone: Option<Zone>) -> Self {
         let (sender, durable) = watch::channel(None);
         let appender = appenders.appender(Box::new(move |group| {
             sender.send_replace(Some(group));
@@ -46,6 +50,7 @@ impl Intake {
             durable,
             parsers: Arc::new(Semaphore::new(PARSERS)),
             counters: Counters::default(),
+            zone,
         }
     }
 
@@ -182,8 +187,12 @@ impl Intake {
             deadline,
             gave_up: None,
         };
+        let times = Times {
+            unit: write.unit,
+            zone: self.zone,
+        };
         let text = unpack::text(&write.body, write.encoding, write.max_bytes)?;
-        match append_body(&write.target, write.unit, &text, arrival, &mut log) {
+        match append_body(&write.target, times, &text, arrival, &mut log) {
             Err(IntakeError::Closed(closed)) => {
                 Err(log.gave_up.unwrap_or(IntakeError::Closed(closed)))
             }

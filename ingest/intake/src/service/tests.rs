@@ -12,7 +12,7 @@ use crate::write::{Encoding, Format, Target};
 
 fn open(dir: &TempDir, config: &Config) -> (Committer, Arc<Intake>) {
     let (committer, _) = open_primary(OsDisk::new(), dir.path(), config).expect("a log");
-    let intake = Intake::new(&committer.appenders(), committer.log().clone());
+    let intake = Intake::new(&committer.appenders(), committer.log().clone(), None);
     (committer, Arc::new(intake))
 }
 

@@ -178,7 +178,8 @@ impl Worker {
         bytes: &[u8],
     ) -> Result<GroupId, NotTaken> {
         let mut appender = self.appender.borrow_mut();
-        let stored = store(&mut appender, client, topic, bytes, unix_nanos());
+        let now = unix_nanos();
+        let stored = store(&mut appender, client, topic, bytes, now, self.config.zone);
         let stored = stored.inspect_err(|why| {
             if let NotTaken::Unstorable(refusal) = why
                 && self.is_due(Said::DeadLetterLost)

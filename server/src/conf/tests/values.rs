@@ -67,6 +67,27 @@ fn both_roles_keep_their_disk_and_memory() {
 }
 
 #[test]
+fn a_zone_is_one_that_there_is() {
+    let zone = |name: &str| {
+        let text = format!("{PRIMARY}[ingest]\ntime_zone = \"{name}\"\n");
+        parse_text(&text).map(|conf| primary_of(conf).time_zone)
+    };
+    assert_eq!(zone("").unwrap(), None);
+    for name in ["UTC", "Europe/Berlin", "europe/berlin", "+01:00"] {
+        assert_eq!(zone(name).unwrap(), intake::Zone::parse(name), "{name}");
+        assert!(zone(name).unwrap().is_some(), "{name}");
+    }
+    for name in ["Berlin", "local", "+99:00"] {
+        assert_eq!(
+            refusal(&format!("{PRIMARY}[ingest]\ntime_zone = \"{name}\"\n")),
+            [format!(
+                "node.toml: ingest.time_zone = \"{name}\": {ZONE_RULE}"
+            )]
+        );
+    }
+}
+
+#[test]
 fn what_is_advertised_is_a_url() {
     let advertised = |url: &str| {
         let text = format!("{PRIMARY}[cluster]\nadvertise_http = \"{url}\"\n");

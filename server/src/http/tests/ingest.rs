@@ -13,7 +13,7 @@ use super::*;
 pub(super) fn primary(dir: &Path) -> (Committer, Router) {
     let (committer, _) = filled(dir, 0);
     let log = committer.log().clone();
-    let intake = Intake::new(&committer.appenders(), log.clone());
+    let intake = Intake::new(&committer.appenders(), log.clone(), None);
     let paths = paths_of(Fake {
         log: Some(log),
         lag_ms: Some(0),
