@@ -232,6 +232,10 @@ impl Appended {
                 {
                     format!("{column:?} is a tag and a field of one line: take another name")
                 }
+                Refusal::Type { column, .. } if column == TIME => format!(
+                    "{TIME:?} is the column of the rows' times: take another name; the time of a \
+                     line stands behind its fields"
+                ),
                 refusal => refusal.to_string(),
             };
             self.add_fault(record.line, "", reason);
@@ -300,6 +304,9 @@ fn append_records(
     assert!(rest.is_empty(), "every tag belongs to a row");
     log.append(table, &rows)
 }
+
+/// The column that every table has by itself.
+const TIME: &str = "time";
 
 /// Most lines that an answer tells of.
 const MAX_FAULTS: usize = 100;

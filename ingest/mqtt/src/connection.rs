@@ -293,7 +293,12 @@ async fn store(
         match worker.store(&session.client, topic, payload) {
             Ok(group) => return Ok(group),
             Err(NotTaken::Full) => worker.next_group().await,
-            Err(NotTaken::Closed | NotTaken::Unstorable(_)) => return Err(End::Stopping),
+            Err(NotTaken::Closed) => return Err(End::Stopping),
+            Err(NotTaken::Unstorable(refusal)) => {
+                let reason = format!("not even a dead letter takes the message: {refusal}");
+                let code = DisconnectReasonCode::ImplementationSpecificError;
+                return Err(End::ProtocolError(code, reason));
+            }
         }
         if session.io.is_closed() || worker.signal.is_stopping() {
             return Err(End::Lost);

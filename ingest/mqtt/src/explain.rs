@@ -129,6 +129,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_for_a_dead_letter_is_kept_clipped() {
+        let config = Config {
+            max_packet: 16 << 20,
+            ..Config::default()
+        };
+        let topic = "x".repeat(60_000);
+        let len = (16 << 20) - topic.len() - 8;
+        for (payload, clipped) in [(vec![0xff; len], true), (vec![b'{'; len], false)] {
+            let Fate::DeadLetter { reason, .. } = fate(&config, &topic, &payload) else {
+                panic!("a dead letter");
+            };
+            assert!(reason.len() < 1_000, "{reason}");
+            assert!(
+                reason.contains(if clipped { "UTF-8" } else { "JSON" }),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
     fn a_message_is_rows_or_a_dead_letter_or_the_end_of_its_connection() {
         let config = Config {
             max_packet: 1024,

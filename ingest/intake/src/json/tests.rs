@@ -95,7 +95,7 @@ fn numbers_are_the_nearest_floats_and_integers_whole() {
         Value::Float(938.993_041_992_187_5),
         Value::Float(1e19),
         Value::Int(i64::MAX),
-        Value::Float(-0.0),
+        Value::Int(0),
         Value::Int(i64::MIN),
     ];
     assert_eq!(values, expected);

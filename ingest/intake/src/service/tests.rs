@@ -85,9 +85,14 @@ async fn what_does_not_fit_is_refused_whole_or_line_by_line() {
         .await
         .expect("an answer");
     assert_eq!((none.rows, none.lsn, none.faulty), (0, Lsn(0), 1));
+    for named_time in ["a v=1,time=5", "a,time=x v=1"] {
+        let none = intake.write(lines(named_time), ()).await;
+        let reason = &none.expect("an answer").faults[0].reason;
+        assert!(reason.contains("the column of the rows' times"), "{reason}");
+    }
     assert_eq!(committer.log().stats().rows, 3);
     let stats = intake.stats();
-    assert_eq!((stats.written, stats.refused, stats.waiting), (2, 3, 0));
+    assert_eq!((stats.written, stats.refused, stats.waiting), (2, 5, 0));
     committer.stop().expect("stops");
 }
 
