@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
-use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, Offset, TimeZone};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
     ObjectName,
 };
+use wal::local_time::ahead_of_utc;
 
 /// What the times without a zone are in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,61 +200,17 @@ fn shifted(
             return Err(beyond(time));
         };
         let ahead = if local {
-            -offset_of_local(zone, &at)
+            ahead_of_utc(&zone, at).map(|ahead| -i64::from(ahead))
         } else {
-            i64::from(zone.offset_from_utc_datetime(&at).fix().local_minus_utc())
+            let offset = zone.offset_from_utc_datetime(&at);
+            Some(i64::from(offset.fix().local_minus_utc()))
         };
-        time.checked_add(ahead * in_second)
-            .ok_or_else(|| beyond(time))
+        let moved = ahead.and_then(|ahead| time.checked_add(ahead * in_second));
+        moved.ok_or_else(|| beyond(time))
     })?;
     Ok(cast(&moved, to)?)
-}
-
-/// How many seconds `zone` is ahead of UTC at a local time. Of one that comes twice, as clocks go
-/// back, the later instant is meant; one that clocks leave out is as far after the gap's beginning
-/// as it says, as in PostgreSQL.
-fn offset_of_local(zone: Tz, at: &NaiveDateTime) -> i64 {
-    let seconds = |offset: &<Tz as TimeZone>::Offset| i64::from(offset.fix().local_minus_utc());
-    let mut before = *at;
-    for _ in 0..STEPS_BACK {
-        match zone.offset_from_local_datetime(&before) {
-            LocalResult::Single(offset) => return seconds(&offset),
-            LocalResult::Ambiguous(one, two) => return seconds(&one).min(seconds(&two)),
-            LocalResult::None => before -= STEP_BACK,
-        }
-    }
-    seconds(&zone.offset_from_utc_datetime(at))
 }
 
 /// As PostgreSQL calls it.
 pub(crate) const NAME: &str = "timezone";
 const UTC: &str = "+00:00";
-
-/// Clocks leave out no more than the day that Samoa skipped.
-const STEP_BACK: TimeDelta = TimeDelta::minutes(15);
-const STEPS_BACK: u32 = 26 * 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ahead(zone: &str, at: &str) -> i64 {
-        let zone: Tz = zone.parse().expect("a zone");
-        offset_of_local(zone, &at.parse().expect("a time")) / 60
-    }
-
-    #[test]
-    fn local_times_that_come_twice_or_never_are_instants_too() {
-        assert_eq!(ahead("Europe/Berlin", "2026-03-29T01:59:59"), 60);
-        // Never.
-        assert_eq!(ahead("Europe/Berlin", "2026-03-29T02:00:00"), 60);
-        assert_eq!(ahead("Europe/Berlin", "2026-03-29T02:59:59"), 60);
-        assert_eq!(ahead("Europe/Berlin", "2026-03-29T03:00:00"), 120);
-        assert_eq!(ahead("Pacific/Apia", "2011-12-30T12:00:00"), -600);
-        // Twice.
-        assert_eq!(ahead("Europe/Berlin", "2026-10-25T01:59:59"), 120);
-        assert_eq!(ahead("Europe/Berlin", "2026-10-25T02:00:00"), 60);
-        assert_eq!(ahead("Europe/Berlin", "2026-10-25T03:00:00"), 60);
-        assert_eq!(ahead("+05:30", "2026-10-25T03:00:00"), 330);
-    }
-}

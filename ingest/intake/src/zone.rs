@@ -1,8 +1,9 @@
 //! The zone of times that do not name theirs: which instant a clock on a wall means there. Pure;
 //! must never take the zone of the machine it runs on.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, FixedOffset};
 use chrono_tz::{TZ_VARIANTS, Tz};
+use wal::local_time::ahead_of_utc;
 
 /// The zone of times that name none, such as `Europe/Berlin` or `+01:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,23 +47,15 @@ impl Zone {
             Rule::Fixed(offset) => return Some(offset.local_minus_utc()),
             Rule::Named(zone) => zone,
         };
-        let steps = 0..=LONGEST_GAP;
-        let latest = |shown: NaiveDateTime| {
-            let offset = zone.offset_from_local_datetime(&shown).latest()?;
-            Some(offset.fix().local_minus_utc())
-        };
-        steps
-            .filter_map(|step| shown.checked_sub_signed(TimeDelta::minutes(15 * step)))
-            .find_map(latest)
+        ahead_of_utc(&zone, shown)
     }
 }
-
-/// Quarters of an hour: a day has been left out where a date line was moved.
-const LONGEST_GAP: i64 = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use chrono::NaiveDateTime;
 
     fn instant(zone: &str, shown: &str) -> String {
         let zone = Zone::parse(zone).expect(zone);

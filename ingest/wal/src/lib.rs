@@ -22,6 +22,7 @@ mod error;
 mod format;
 mod ids;
 mod integrity;
+pub mod local_time;
 mod open;
 mod parquet;
 mod paths;

@@ -183,6 +183,15 @@ async fn a_local_time_leaves_without_a_zone() {
             "2026-11-05T12:00:00Z",
         ),
         (format!("SELECT {noon} AS x"), "2026-11-05T12:00:00Z"),
+        // Clocks leave it out, and show it twice.
+        (
+            "SELECT TIMESTAMP '2026-03-29 02:30:00' AT TIME ZONE 'Europe/Berlin' AS x".to_owned(),
+            "2026-03-29T01:30:00Z",
+        ),
+        (
+            "SELECT TIMESTAMP '2026-10-25 02:30:00' AT TIME ZONE 'Europe/Berlin' AS x".to_owned(),
+            "2026-10-25T01:30:00Z",
+        ),
         (
             "SELECT TIMESTAMP '2026-11-05 12:00:00' AS x".to_owned(),
             "2026-11-05T12:00:00Z",
