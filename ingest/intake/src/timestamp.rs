@@ -69,17 +69,66 @@ pub(crate) fn parse(text: &str, times: impl Into<Times>) -> Result<i64, String> 
     if let Some(number) = Decimal::read(text) {
         return number.nanos(unit).ok_or_else(outside);
     }
-    match text
-        .parse::<jiff::Timestamp>()
-        .or_else(|_| nine_digits(text).parse())
-    {
-        Ok(stamp) => i64::try_from(stamp.as_nanosecond()).map_err(|_| outside()),
-        Err(_) => match (shown(text), zone) {
-            (Some(shown), Some(zone)) => instant(shown, zone).ok_or_else(outside),
-            (Some(_), None) => Err(no_zone(text)),
-            (None, _) => Err(no_time(text)),
-        },
+    let nanos = match (zoned(text), shown(text), zone) {
+        (Some(nanos), ..) => Some(nanos),
+        (None, Some(shown), Some(zone)) => instant(shown, zone),
+        (None, Some(_), None) => return Err(no_zone(text)),
+        (None, None, _) => return Err(no_time(text)),
+    };
+    // The last second of a day that is one longer is told as the one before.
+    let leap = if is_leap_second(text) { NANOS } else { 0 };
+    let nanos = nanos.map(|nanos| nanos + i128::from(leap));
+    nanos
+        .and_then(|nanos| i64::try_from(nanos).ok())
+        .ok_or_else(outside)
+}
+
+/// Unix nanoseconds of a time that names its zone: RFC 3339 and its relatives, RFC 2822.
+fn zoned(text: &str) -> Option<i128> {
+    let read = |text: &str| {
+        let read = text.parse::<jiff::Timestamp>();
+        read.or_else(|_| nine_digits(text).parse()).ok()
+    };
+    let rfc_2822 = jiff::fmt::rfc2822::DateTimeParser::new();
+    let stamp = read(text)
+        .or_else(|| read(&closed_up(text)?))
+        .or_else(|| rfc_2822.parse_timestamp(text).ok())?;
+    Some(stamp.as_nanosecond())
+}
+
+/// A time as programs print it whose zone stands behind a space, without that:
+/// `2030-01-31 12:00:00 +0100 CET`, `2030-01-31T12:00:00 UTC`.
+fn closed_up(text: &str) -> Option<String> {
+    let is_name = |word: &str| word.len() <= 5 && word.bytes().all(|b| b.is_ascii_uppercase());
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (shown, zone) = match words.as_slice() {
+        [date, time, zone @ ..] if time.contains(':') && !time.starts_with(['+', '-']) => {
+            (format!("{date} {time}"), zone)
+        }
+        [shown, zone @ ..] => ((*shown).to_owned(), zone),
+        [] => return None,
+    };
+    match zone {
+        ["UTC" | "GMT" | "Z"] => Some(shown + "Z"),
+        [offset] | [offset, _]
+            if offset.starts_with(['+', '-']) && zone.iter().skip(1).all(|name| is_name(name)) =>
+        {
+            Some(shown + offset)
+        }
+        _ => None,
     }
+}
+
+/// Whether the seconds are 60: `12:59:60`, `125960`.
+fn is_leap_second(text: &str) -> bool {
+    let mut parts = text.as_bytes().windows(7);
+    parts.any(|part| match part {
+        [b'T' | b't' | b' ', rest @ ..] => {
+            rest.ends_with(b"60") && rest.iter().all(u8::is_ascii_digit)
+        }
+        [_, b':', m, n, b':', b'6', b'0'] => m.is_ascii_digit() && n.is_ascii_digit(),
+        _ => false,
+    })
 }
 
 /// What a clock shows, if the text says no more than that: the nanoseconds as if it were UTC's.
@@ -92,10 +141,10 @@ fn shown(text: &str) -> Option<i128> {
 }
 
 /// Unix nanoseconds of what a clock of a zone shows.
-fn instant(shown: i128, zone: Zone) -> Option<i64> {
+fn instant(shown: i128, zone: Zone) -> Option<i128> {
     let second = i64::try_from(shown.div_euclid(i128::from(NANOS))).ok()?;
     let ahead = i128::from(zone.ahead(second)?) * i128::from(NANOS);
-    i64::try_from(shown - ahead).ok()
+    Some(shown - ahead)
 }
 
 /// The text without what is less than a nanosecond.
@@ -300,10 +349,29 @@ mod tests {
             "2023-11-14t23:13:20.000000000999+0100",
             "20231114T221320,0Z",
             " 1700000000\n",
+            "2023-11-14 22:13:20 UTC",
+            "2023-11-14T22:13:20 GMT",
+            "2023-11-14 23:13:20 +01:00",
+            "2023-11-14 23:13:20.000 +0100 CET",
+            "2023-11-14T23:13:20 +01:00",
+            "Tue, 14 Nov 2023 22:13:20 GMT",
+            "Tue, 14 Nov 2023 23:13:20 +0100",
+            "14 Nov 2023 23:13:20 +0100",
         ] {
             assert_eq!(auto(text), Ok(nanos), "{text}");
         }
         assert_eq!(auto("-1"), Ok(-NANOS));
+        // The second that is put in at the end of a day is the first of the next one.
+        let next_day = 1_483_228_800 * NANOS;
+        for text in [
+            "2016-12-31T23:59:60Z",
+            "20161231T235960Z",
+            "2017-01-01 00:59:60 +01:00",
+            "Sat, 31 Dec 2016 23:59:60 GMT",
+        ] {
+            assert_eq!(auto(text), Ok(next_day), "{text}");
+        }
+        assert_eq!(auto("2016-12-31T23:59:60.25Z"), Ok(next_day + NANOS / 4));
         for (text, reason) in [
             (
                 "yesterday",
@@ -318,6 +386,10 @@ mod tests {
             ("1e99999999999", "outside the years"),
             ("92233720368547758080", "outside the years"),
             ("nan", "no number"),
+            ("2023-11-14 22:13:20 CET", "no RFC 3339 time"),
+            ("2023-11-14 22:13:20 +0100 m=+0.1", "no RFC 3339 time"),
+            ("Mon, 14 Nov 2023 22:13:20 GMT", "no RFC 3339 time"),
+            ("2023-11-14 +0100", "no RFC 3339 time"),
             ("", "no number"),
             (".", "no number"),
         ] {
