@@ -113,6 +113,24 @@ impl<'a> Decoded<'a> {
         differs
     }
 
+    /// Drops fields that say what the rows say already: of this name, with this text. Whether there
+    /// were any.
+    pub fn drop_repeated(&mut self, name: &str, text: &str) -> bool {
+        let all = self.fields.len();
+        let mut fields = std::mem::take(&mut self.fields).into_iter();
+        let is_repeated = |field: &Field<'_>| {
+            field.0 == name && matches!(&field.1, Value::Text(own) if own == text)
+        };
+        for row in &mut self.rows {
+            let before = self.fields.len();
+            let own = fields.by_ref().take(row.fields);
+            self.fields.extend(own.filter(|field| !is_repeated(field)));
+            row.fields = self.fields.len() - before;
+        }
+        self.finished = self.fields.len();
+        self.finished < all
+    }
+
     /// The rows, with `arrival` where the payload has no time.
     pub fn rows<'s>(
         &'s self,

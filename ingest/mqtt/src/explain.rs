@@ -160,6 +160,11 @@ mod tests {
             Fate::Closed { reason } => format!("closed: {reason}"),
         };
         assert_eq!(told("/a/b", r#"[{"v":1},{"v":2.5}]"#), "2 of a");
+        assert_eq!(
+            told("a/b", r#"[{"v":1,"topic":"a/b","w":2},{"v":3}]"#),
+            "2 of a"
+        );
+        assert!(told("a/b", r#"[{"topic":"a/b"},{"topic":"b"}]"#).contains("a field `topic`"));
         let no_zone = r#"{"v":1,"time":"2023-11-14T23:13:20"}"#;
         assert!(told("a", no_zone).contains("no time zone"));
         let zoned = Config {

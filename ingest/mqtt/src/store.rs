@@ -80,6 +80,10 @@ fn rows(
     if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {
         appended = append(appender, table, topic, &decoded, now);
     }
+    // Some devices say in the payload, too, which topic it is sent to.
+    if is_topic_twice(&appended) && decoded.drop_repeated(topic::TOPIC, topic) {
+        appended = append(appender, table, topic, &decoded, now);
+    }
     match appended {
         Ok(group) => Ok(Ok((group, decoded.len()))),
         Err(AppendError::Full) => Ok(Err(NotTaken::Full)),
@@ -111,6 +115,13 @@ fn append(
         }
         (_, None) => Err(Refusal::Empty.into()),
     }
+}
+
+fn is_topic_twice(appended: &Result<GroupId, AppendError>) -> bool {
+    matches!(
+        appended,
+        Err(AppendError::Refused(Refusal::Twice { column })) if column == topic::TOPIC
+    )
 }
 
 /// Suits a value that came without a type to its column; whether that made a difference.
