@@ -37,6 +37,8 @@ pub(super) struct Column {
     texts: usize,
     /// Those of the texts that no name looks like: no digit is in them.
     words: usize,
+    /// Those of the words that say that there is nothing: `NULL`.
+    nothings: usize,
     /// The first of them, with its line.
     word: Option<(usize, String)>,
 }
@@ -71,6 +73,7 @@ impl Column {
                 self.texts += 1;
                 if !cell.text.contains(|c: char| c.is_ascii_digit()) {
                     self.words += 1;
+                    self.nothings += usize::from(hint(&cell.text).is_some());
                     let word = || (line, number::clipped(&cell.text));
                     self.word.get_or_insert_with(word);
                 }
@@ -78,15 +81,17 @@ impl Column {
         }
     }
 
-    /// What its cells become. A few words among many numbers are more likely wrong than the numbers
-    /// are text, and a column keeps its type for ever: the line of the first, and what to do.
+    /// What its cells become. A few words among many numbers, or words that stand for nothing among
+    /// any, are more likely wrong than the numbers are text, and a column keeps its type for ever:
+    /// the line of the first, and what to do.
     pub(super) fn kind(&self) -> Result<Kind, (usize, String)> {
         let cells = self.numbers + self.bools + self.texts;
         if let Some((line, word)) = &self.word
             && self.words == self.texts
             && self.bools == 0
-            && cells >= MANY_CELLS
-            && self.numbers * 10 >= cells * 9
+            && self.numbers > 0
+            && (self.nothings == self.texts
+                || (cells >= MANY_CELLS && self.numbers * 10 >= cells * 9))
         {
             let reason = format!(
                 "the cell is {word:?}, and {} of {cells} cells are numbers{}, or declare the \

@@ -38,7 +38,11 @@ pub(crate) fn decode<'a>(
 ) -> Result<Decoded<'a>, PayloadError> {
     let mut lines = Lines::new(text);
     let mut header = Vec::new();
-    if lines.next(&mut header)?.is_none() {
+    let mut begun = lines.next(&mut header)?;
+    if is_note(&header) {
+        begun = lines.next(&mut header)?;
+    }
+    if begun.is_none() {
         return Err(PayloadError::Empty);
     }
     check_shape(&header, &lines, context.guessed)?;
@@ -68,6 +72,12 @@ pub(crate) fn decode<'a>(
         out.finish_timed_row(time.map(|(_, nanos)| nanos), line)?;
     }
     Ok(out)
+}
+
+/// Whether this is the line `sep=,` that tells Excel what separates cells.
+fn is_note(line: &[Cell<'_>]) -> bool {
+    let texts: Vec<&str> = line.iter().map(|cell| &*cell.text).collect();
+    matches!(texts.as_slice(), [name, ""] if name.eq_ignore_ascii_case("sep="))
 }
 
 /// The columns' names, each once.

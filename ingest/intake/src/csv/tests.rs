@@ -268,6 +268,14 @@ fn what_is_wrong_is_said_with_its_line() {
         ),
         ("a,a\n1,2\n", "two columns are called \"a\""),
         ("a,\n1,2\n", "line 2: column 2 has no name"),
+        (
+            "a,b\n1,1\n2,NULL\n",
+            "line 3: column \"b\": the cell is \"NULL\", and 1 of 2 cells are numbers: leave it empty",
+        ),
+        (
+            "a,b\n1,NaN\n2,1.5\n",
+            "line 2: column \"b\": the cell is \"NaN\"",
+        ),
         ("a,b\n\"x,2\n", "never closed"),
     ] {
         assert!(
@@ -277,6 +285,10 @@ fn what_is_wrong_is_said_with_its_line() {
         );
     }
     assert_eq!(rows("a,\n1,\n").len(), 1);
+    assert_eq!(rows("a,b\n1,none\n2,low\n3,1\n").len(), 3);
+    assert_eq!(rows("sep=,\r\na,b\r\n1,2\r\n"), rows("a,b\n1,2\n"));
+    assert!(reason("sep=;\na;b\n1;2\n").contains("is the separator ';'?"));
+    assert!(reason("sep=,\na,b\n1\n").contains("in line 3"));
     let long = format!("{}\n1\n", "n".repeat(257));
     assert!(reason(&long).contains("a name is longer than 256 bytes"));
     let context = Context {
