@@ -54,11 +54,22 @@ pub(crate) fn read(
             return Some(read.map_err(|reason| BadLine {
                 line: first,
                 text: line,
-                reason,
+                reason: reason + other_format(trimmed),
             }));
         }
         None
     })
+}
+
+/// What a line that cannot be read seems to be instead, and where that is taken.
+fn other_format(line: &str) -> &'static str {
+    if line.starts_with(['{', '[']) {
+        "; it looks like JSON: POST that to /api/v1/ingest/TABLE"
+    } else if line.contains([',', ';', '\t']) && !line.contains('=') {
+        "; if it is CSV, POST it to /api/v1/ingest/TABLE with `Content-Type: text/csv`"
+    } else {
+        ""
+    }
 }
 
 /// Splits before the first end of a line that is not inside quotes; where the quotes never end,
@@ -218,7 +229,8 @@ impl<'a> Scan<'a> {
         match timestamp::parse_number(rest, unit) {
             Some(time) if spaced => time.map(Some),
             _ => Err(format!(
-                "{:?} behind the fields is no time",
+                "{:?} behind the fields is no time: a number is, of nanoseconds unless `precision` \
+                 says otherwise",
                 number::clipped(rest)
             )),
         }
@@ -294,6 +306,11 @@ fn number_or_boolean(raw: &str) -> Result<Value<'static>, String> {
         return number::float(raw).map(Value::Float);
     }
     let shown = number::clipped(raw);
+    let nothing = ["nan", "inf", "infinity", "null", "none"];
+    let word = raw.trim_start_matches(['+', '-']);
+    if nothing.iter().any(|name| word.eq_ignore_ascii_case(name)) {
+        return Err(format!("{shown:?} cannot be stored: leave the field out"));
+    }
     Err(format!("{shown:?} is no number, boolean or quoted text"))
 }
 

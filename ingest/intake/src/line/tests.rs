@@ -109,6 +109,12 @@ fn what_is_wrong_is_said() {
     assert!(reason("a v").contains("a field needs"));
     assert!(reason("a v=1,").contains("a field needs"));
     assert!(reason("a v=x").contains("\"x\" is no number"));
+    assert!(reason("a v=NaN").contains("cannot be stored: leave the field out"));
+    assert!(reason("a v=-inf").contains("leave the field out"));
+    assert!(reason("a v=1 2030-01-31T12:00:00Z").contains("nanoseconds unless `precision`"));
+    assert!(reason("{\"v\":1}").contains("looks like JSON: POST that to /api/v1/ingest"));
+    assert!(reason("ts,v").contains("if it is CSV"));
+    assert!(!reason("a,t= v=1").contains("CSV"));
     for odd in [
         "nan",
         "inf",
