@@ -262,4 +262,12 @@ const ENV_PREFIX: &str = "HEADWATER_";
 const FILTER_VARIABLE: &str = "HEADWATER_LOG";
 
 /// Sections whose keys this version reads.
-const SECTIONS: [&str; 5] = ["node", "mqtt", "log", "replication", "http"];
+const SECTIONS: [&str; 7] = [
+    "node",
+    "mqtt",
+    "ingest",
+    "log",
+    "replication",
+    "http",
+    "cluster",
+];

@@ -52,6 +52,26 @@ fn a_secondary_needs_three_keys() {
 }
 
 #[test]
+fn every_key_can_be_given_by_the_environment() {
+    for key in all_keys() {
+        let Some((section, _)) = key.split_once('.') else {
+            continue;
+        };
+        let variable = format!("HEADWATER_{}", key.replacen('.', "_", 1).to_uppercase());
+        for text in [PRIMARY, SECONDARY] {
+            let given = [(variable.clone(), "\u{7}".to_owned())];
+            let told = parse("node.toml", text, given, &[]).map_err(|error| error.to_string());
+            let unknown = told.is_err_and(|told| told.contains("is unknown"));
+            assert!(!unknown, "{variable}");
+        }
+        if section != "node" {
+            let empty = parse_text(&format!("{PRIMARY}[{section}]\n"));
+            assert!(empty.is_ok(), "{section}: {empty:?}");
+        }
+    }
+}
+
+#[test]
 fn conf_files_equal_defaults() {
     let file = include_str!("../../../../conf/primary.toml");
     let minimal = format!("{PRIMARY}[http]\n");
