@@ -171,7 +171,19 @@ pub(super) fn is_value(cell: &Cell<'_>) -> bool {
 
 /// What to do with a cell that says that there is nothing.
 fn hint(text: &str) -> Option<&'static str> {
-    let nothing = ["nan", "null", "none", "na", "n/a", "-"];
+    let nothing = [
+        "nan",
+        "null",
+        "none",
+        "na",
+        "n/a",
+        "-",
+        "inf",
+        "+inf",
+        "-inf",
+        "infinity",
+        "-infinity",
+    ];
     let is_nothing = nothing.iter().any(|word| text.eq_ignore_ascii_case(word));
     is_nothing.then_some(": leave it empty where there is no value")
 }

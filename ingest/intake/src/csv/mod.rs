@@ -206,6 +206,13 @@ fn check_shape(header: &[Cell<'_>], rows: &Lines<'_>, guessed: bool) -> Result<(
     if count >= header.len() {
         return refuse(format!("is the separator {separator:?}? Send commas"));
     }
+    let begins_with = |word: &&&str| header.first().is_some_and(|cell| cell.text == **word);
+    if let Some(word) = ANNOTATIONS.iter().find(begins_with) {
+        return refuse(format!(
+            "{word} begins annotated CSV as InfluxDB exports it: take out the lines that begin \
+             with #, and call the column of the times \"time\""
+        ));
+    }
     if rows.clone().next(&mut first)?.is_none() {
         return refuse(
             "there is one line, a header without rows. `curl -d` takes the ends of lines out: use \
@@ -270,6 +277,9 @@ impl From<Fault> for PayloadError {
         fault(line, reason.to_owned())
     }
 }
+
+/// What the lines before the header begin with in InfluxDB's own CSV.
+const ANNOTATIONS: [&str; 4] = ["#datatype", "#group", "#default", "#constant"];
 
 #[cfg(test)]
 mod tests;

@@ -269,6 +269,10 @@ fn what_is_wrong_is_said_with_its_line() {
         ("a,a\n1,2\n", "two columns are called \"a\""),
         ("a,\n1,2\n", "line 2: column 2 has no name"),
         (
+            "a,b\n1,-inf\n2,1.5\n",
+            "line 2: column \"b\": the cell is \"-inf\"",
+        ),
+        (
             "a,b\n1,1\n2,NULL\n",
             "line 3: column \"b\": the cell is \"NULL\", and 1 of 2 cells are numbers: leave it empty",
         ),
@@ -303,6 +307,10 @@ fn what_is_wrong_is_said_with_its_line() {
 fn what_is_no_csv_with_a_header_is_refused_with_what_to_do() {
     for (payload, told) in [
         ("a;b;c\n1;2;3\n", "is the separator ';'?"),
+        (
+            "#datatype,string,long\n,result,table\n,a,1\n",
+            "take out the lines that begin with #",
+        ),
         ("a\tb\n1\t2\n", "is the separator '\\t'?"),
         ("a;b\n1,5;2,5\n", "is the separator ';'?"),
         ("ts,site,v1700000000,a,21.5", "use --data-binary"),
