@@ -1,6 +1,7 @@
 //! What is wrong with a JSON text, in serde_json's words: where it is in the whole payload, and what
 //! to do where that can be seen there. Pure; must never decide what is taken.
 
+use serde::de::IgnoredAny;
 use serde_json::Error;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -23,6 +24,9 @@ pub(super) fn located(error: &Error, payload: &str, begin: usize) -> PayloadErro
     let suffix = format!(" at line {} column {}", error.line(), error.column());
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
     let reason = match error.classify() {
+        Category::Syntax if stops_in_text(payload, begin, end) => {
+            format!("{words}: write it as an escape, an end of line as \\n")
+        }
         Category::Syntax => format!("{words}{}", hint(payload, end)),
         _ => words.to_owned(),
     };
@@ -39,6 +43,15 @@ pub(super) fn at(payload: &str, at: usize, reason: String) -> PayloadError {
         column: column.chars().count() + 1,
         reason,
     }
+}
+
+/// Whether a text is open before `end` in what begins at `begin`, and a control character but NUL
+/// stands there.
+fn stops_in_text(payload: &str, begin: usize, end: usize) -> bool {
+    let is_control = matches!(payload.as_bytes().get(end), Some(1..0x20));
+    let before = payload.get(begin..end).filter(|_| is_control);
+    let read = before.map(serde_json::from_str::<IgnoredAny>);
+    read.is_some_and(|read| read.is_err_and(|error| error.is_eof()))
 }
 
 /// What is to be seen where reading ended, just before `end`, and what to do.

@@ -202,6 +202,12 @@ fn what_is_wrong_is_said() {
         ("{\"a\":1 \"b\":2}", "expected `,` or `}` at \"\\\"\""),
         (r#"{"a":"x"#, "EOF while parsing a string"),
         ("{\"a\":\"x\n\"}", "control character"),
+        ("{\"a\":\"x\n\"}", "an end of line as \\n"),
+        (
+            "{\"a\":1}\n{\"a\":\"x\t\"}",
+            "line 2, column 7: control character",
+        ),
+        ("{\"a\":x\n}", "expected value at \"x\""),
         ("{\"a\":\"x\0\"}", "NUL"),
         (r#"{"a":"\x"}"#, "invalid escape"),
         (r#"{"a":"\ud800"}"#, "hex escape"),
@@ -219,6 +225,10 @@ fn what_is_wrong_is_said() {
             reason(payload)
         );
     }
+}
+
+#[test]
+fn what_is_too_much_is_refused() {
     let many = decode(r#"{"a":1}{"a":2}{"a":3}"#, Unit::Auto, 2).expect_err("refused");
     assert_eq!(many, PayloadError::TooManyRows { limit: 2 });
     for deep in [
