@@ -161,6 +161,11 @@ fn is_many(expr: &Expr) -> bool {
     matches!(expr, Expr::Function(call) if last_of(&call.name) == "unnest")
 }
 
+/// The name of a column that is `expr`; none where it may be any number of them.
+pub(crate) fn inferred(expr: &Expr) -> Option<String> {
+    (!is_many(expr)).then(|| name_of(expr).unwrap_or_else(|| UNNAMED.to_owned()))
+}
+
 /// The name of an expression that has none of its own; `None` for `?column?`.
 fn name_of(expr: &Expr) -> Option<String> {
     let fixed = |name: &str| Some(name.to_owned());

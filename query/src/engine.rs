@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::encode::Encoder;
 use crate::encode::format::Output;
 use crate::error::QueryError;
+use crate::mark::Mark;
 use crate::node::Node;
 use crate::params::Params;
 use crate::pump::{self, Sink, Transfer};
@@ -163,7 +164,8 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .filter(|made| made.name() != version.name());
     let scalars = scalars.map(|made| bounds.scalar(made));
     let at_zone = Arc::new(ScalarUDF::new_from_impl(AtZone::new()));
-    let scalars = scalars.chain([Arc::clone(&version), at_zone]);
+    let mark = Arc::new(ScalarUDF::new_from_impl(Mark::new()));
+    let scalars = scalars.chain([Arc::clone(&version), at_zone, mark]);
     let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
     let windows = rewrite::windows().into_iter();
     let windows = windows.map(|made| bounds.window(made));

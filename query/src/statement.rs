@@ -23,6 +23,7 @@ use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
 use crate::names;
+use crate::naming;
 use crate::node::Node;
 use crate::params::Params;
 use crate::prepare::{self, Prepared, Titles};
@@ -124,12 +125,7 @@ impl Core {
         let tables = tables.map_err(translate)?;
         let Titles { names, shadows } = prepare::titles(&mut prepared.statement);
         let notices = notices(&state, &shadows).await;
-        let plan = logical_plan(&state, prepared, &tables, asked).await?;
-        let zoneless = match asked.time_zone {
-            Some(_) => Zoneless::Local,
-            None => at_zone::zoneless(&plan).map_err(translate)?,
-        };
-        let plan = physical_plan(&state, &plan).await.map_err(translate)?;
+        let (plan, zoneless) = plan(&state, prepared, &tables, asked).await?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
         let held = MemoryConsumer::new("long values of the statement");
@@ -187,23 +183,47 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
     }
 }
 
-async fn logical_plan(
+/// The plan of the first form of a statement that has one, and what its times without a zone are.
+async fn plan(
     state: &SessionState,
     prepared: Prepared,
     tables: &[TableReference],
     asked: &Statement,
-) -> Result<LogicalPlan, QueryError> {
-    let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
+) -> Result<(Arc<dyn ExecutionPlan>, Zoneless), QueryError> {
     let Prepared { statement, table } = prepared;
     if let Some(table) = table
         && let Some(error) = unknown_table(state, &[TableReference::from(table)])
     {
         return Err(error);
     }
-    let plan = match state.statement_to_plan(statement).await {
-        Ok(plan) => plan,
-        Err(error) => return Err(unknown_table(state, tables).unwrap_or_else(|| translate(error))),
-    };
+    let mut first = None;
+    for form in naming::forms(&statement) {
+        let error = match form_plan(state, form, asked).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let of_form = matches!(
+            error,
+            QueryError::Plan(_) | QueryError::NotSupported(_) | QueryError::Internal(_)
+        );
+        // The first form's tells it best.
+        let told = first.get_or_insert(error);
+        if !of_form {
+            return Err(told.clone());
+        }
+    }
+    let none = || QueryError::Internal("a statement without a form".to_owned());
+    let error = first.unwrap_or_else(none);
+    Err(unknown_table(state, tables).unwrap_or(error))
+}
+
+async fn form_plan(
+    state: &SessionState,
+    form: parser::Statement,
+    asked: &Statement,
+) -> Result<(Arc<dyn ExecutionPlan>, Zoneless), QueryError> {
+    let translate = |error: DataFusionError| QueryError::from_datafusion(&error, &asked.sql);
+    let plan = state.statement_to_plan(form).await.map_err(translate)?;
     // A second lock behind `guard`: whatever a new parser version lets through stops here.
     SQLOptions::new()
         .with_allow_ddl(false)
@@ -213,10 +233,16 @@ async fn logical_plan(
         .map_err(|_| QueryError::ReadOnly {
             what: "a statement that writes".to_owned(),
         })?;
-    match asked.params.values() {
-        Some(values) => plan.with_param_values(values.clone()).map_err(translate),
-        None => Ok(plan),
-    }
+    let plan = match asked.params.values() {
+        Some(values) => plan.with_param_values(values.clone()).map_err(translate)?,
+        None => plan,
+    };
+    let zoneless = match asked.time_zone {
+        Some(_) => Zoneless::Local,
+        None => at_zone::zoneless(&plan).map_err(translate)?,
+    };
+    let plan = physical_plan(state, &plan).await.map_err(translate)?;
+    Ok((plan, zoneless))
 }
 
 async fn physical_plan(

@@ -114,3 +114,94 @@ async fn a_name_that_may_be_two_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn columns_inside_have_the_names_of_postgresql_and_equal_names_stand_beside_each_other() {
+    let rows: Vec<Made> = (0..4)
+        .map(|v| Made {
+            time: 1_793_836_800_000_000_000 + v * 50_000_000_000_000,
+            tags: vec![("dev", format!("D{}", v % 2))],
+            fields: vec![("i", Value::Int(v * 7))],
+        })
+        .collect();
+    let world = tail(&[("t", &rows)]);
+    for (sql, expected) in NAMES {
+        let rows = answer(&world.engine, sql).await;
+        assert_eq!(rows.len(), 1, "{sql}");
+        if !expected.is_empty() {
+            assert_eq!(rows[0].join("|"), *expected, "{sql}");
+        }
+    }
+}
+
+const NAMES: &[(&str, &str)] = &[
+    ("SELECT max(i), max(CAST(i AS VARCHAR)) FROM t", "21|7"),
+    ("SELECT i::text, i::double, i FROM t WHERE i = 7", "7|7.0|7"),
+    (
+        "SELECT count(*) FROM (SELECT time::date, time FROM t GROUP BY time::date, time)",
+        "4",
+    ),
+    (
+        "SELECT time::date, time, count(*) FROM t GROUP BY time::date, time \
+             ORDER BY time::date DESC, time LIMIT 1",
+        "2026-11-06|2026-11-06T03:46:40Z|1",
+    ),
+    (
+        "SELECT sum(i), sum(i::double) FROM t GROUP BY dev HAVING sum(i::double) > 20 \
+             ORDER BY sum(i), sum(i::double)",
+        "28|28.0",
+    ),
+    (
+        "SELECT sum(i::text::int), sum(i::int) OVER (), i::int FROM t WHERE i = 0 GROUP BY i",
+        "0|0|0",
+    ),
+    (
+        "SELECT DISTINCT lower(dev) FROM t ORDER BY lower(dev) LIMIT 1",
+        "d0",
+    ),
+    (
+        "SELECT DISTINCT i + 1 FROM t ORDER BY i + 1 DESC LIMIT 1",
+        "22",
+    ),
+    ("SELECT max FROM (SELECT max(i) FROM t) AS x", "21"),
+    ("SELECT \"max(t.i)\" FROM (SELECT max(i) FROM t)", "21"),
+    (
+        "SELECT max(i) FROM t GROUP BY dev ORDER BY max DESC LIMIT 1",
+        "21",
+    ),
+    (
+        "SELECT date_trunc('day', time), count(*) FROM t GROUP BY date_trunc \
+             ORDER BY date_trunc LIMIT 1",
+        "2026-11-05T00:00:00Z|2",
+    ),
+    (
+        "WITH w AS (SELECT dev, avg(i), count(*) FROM t GROUP BY dev) \
+             SELECT avg, count FROM w ORDER BY dev LIMIT 1",
+        "7.0|2",
+    ),
+    (
+        "SELECT dev, max FROM t JOIN (SELECT dev, max(i) FROM t GROUP BY dev) USING (dev) \
+             WHERE i = 0",
+        "D0|14",
+    ),
+    (
+        "SELECT * FROM (SELECT 1, 2, 'a', i, i AS I FROM t WHERE i = 7)",
+        "1|2|a|7|7",
+    ),
+    (
+        "SELECT * FROM (SELECT *, max(i) OVER () FROM t) WHERE i = 0 AND max = 21",
+        "",
+    ),
+    (
+        "SELECT (SELECT max(i) FROM t) WHERE EXISTS (SELECT lower(dev) FROM t)",
+        "21",
+    ),
+    ("SELECT i FROM t WHERE i IN (SELECT max(i) FROM t)", "21"),
+    ("SELECT x.a FROM (SELECT max(i) FROM t) AS x(a)", "21"),
+    (
+        "SELECT sum FROM (SELECT sum(i) FROM t UNION ALL SELECT min(i) FROM t) ORDER BY sum DESC \
+             LIMIT 1",
+        "42",
+    ),
+    ("(SELECT max(i) FROM t) ORDER BY max", "21"),
+];
