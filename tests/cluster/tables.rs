@@ -251,6 +251,78 @@ fn a_renamed_column_is_renamed_on_every_node_and_in_every_file() {
 }
 
 #[test]
+fn a_column_becomes_text_on_every_node_and_takes_what_was_refused() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    device.send("home/a", r#"{"n":1,"state":true,"t":21.5,"c":7}"#);
+    load::seal(&mut device);
+    settle(&[&primary, &secondary]);
+    let refused = r#"{"n":3,"state":"ON","t":"warm","c":0.5}"#;
+    device.send("home/b", refused);
+    let letters = nodes[0].rows("SELECT reason FROM system.dead_letters");
+    let reason = letters[0]["reason"].as_str().unwrap_or_default();
+    let helps = "headwater table change-type \"home\" \"state\" text";
+    assert!(reason.contains(helps), "{reason}");
+    device.send("home/a", r#"{"n":2,"state":false,"t":0.25,"c":8}"#);
+    let change = |http: &Http, column: &str, kind: &str| {
+        let body = format!(r#"{{"column":"{column}","type":"{kind}"}}"#);
+        let answer = http.send("/api/v1/tables/home/change-type", "application/json", &body);
+        answer.expect("an answer")
+    };
+    for (column, kind) in [("state", "text"), ("t", "text"), ("c", "float")] {
+        let changed = change(&nodes[0], column, kind);
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    for (column, kind, status, code) in [
+        ("c", "int", 422, "schema"),
+        ("c", "float", 422, "schema"),
+        ("none", "text", 404, "not_found"),
+        ("c", "number", 400, "parameter"),
+    ] {
+        let refused = change(&nodes[0], column, kind);
+        let found = (refused.status, refused.code());
+        assert_eq!(found, (status, code.to_owned()), "{refused:?}");
+    }
+    assert_eq!(change(&nodes[1], "c", "text").code(), "read_only");
+    device.send("home/b", refused);
+    device.send("home/a", r#"{"n":4,"state":true,"t":3,"c":9}"#);
+    catch_up(&primary, &secondary);
+    let rows = "SELECT n, state, t, c FROM home ORDER BY n";
+    let expected = serde_json::json!([
+        {"n": 1, "state": "true", "t": "21.5", "c": 7.0},
+        {"n": 2, "state": "false", "t": "0.25", "c": 8.0},
+        {"n": 3, "state": "ON", "t": "warm", "c": 0.5},
+        {"n": 4, "state": "true", "t": "3.0", "c": 9.0},
+    ]);
+    let check = |http: &Http, at: &str| {
+        assert_eq!(serde_json::Value::from(http.rows(rows)), expected, "{at}");
+        let sql = "SELECT count(*) FROM home WHERE state IN ('true', 'ON') AND t > '2'";
+        assert_eq!(http.number(sql), 3, "{at}");
+        let sql = "SELECT count(DISTINCT state) FROM home WHERE topic = 'home/a'";
+        assert_eq!(http.number(sql), 2, "{at}");
+        let verified = http.get("/api/v1/verify").json();
+        assert_eq!(verified["faults"], serde_json::json!([]), "{at}");
+    };
+    nodes
+        .iter()
+        .for_each(|http| check(http, "blocks and files"));
+    load::seal(&mut device);
+    drop(device);
+    settle(&[&primary, &secondary]);
+    nodes.iter().for_each(|http| check(http, "files"));
+    primary.stop();
+    let primary = cluster.primary();
+    let other = cluster.secondary("other", None);
+    settle(&[&primary, &secondary, &other]);
+    for node in [&primary, &secondary, &other] {
+        check(&Http::of(node), "started again");
+    }
+}
+
+#[test]
 fn a_renamed_table_is_renamed_on_every_node_and_its_old_name_is_free() {
     let mut cluster = Cluster::new();
     cluster.declare("[[table]]\nname = \"kept\"\nretention = \"90 days\"");

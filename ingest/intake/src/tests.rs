@@ -58,7 +58,7 @@ impl Batch {
             ColumnType::Bool,
             ColumnType::Text,
         ];
-        let column = |name: String, role, kind| Column { name, role, kind };
+        let column = |name: String, role, kind| Column::new(&name, role, kind);
         let mut columns = vec![column(
             "time".to_owned(),
             ColumnRole::Time,

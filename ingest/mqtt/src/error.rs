@@ -66,8 +66,9 @@ mod tests {
             value: "text",
         };
         let expected = "column \"state\" of table \"home\" holds a boolean, the value is text: a \
-                        column keeps its type; give this value another name, or send it to another \
-                        table (the first level of the topic names the table)";
+                        column keeps its type, unless `headwater table change-type \"home\" \
+                        \"state\" text` lets it hold both as text; else give this value another \
+                        name, or send it to another table (the first level of the topic names the table)";
         assert_eq!(Rejection::from(refusal).to_string(), expected);
         let twice = Refusal::Twice {
             column: "v".to_owned(),

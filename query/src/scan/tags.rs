@@ -119,11 +119,7 @@ mod tests {
             ("note", ColumnRole::Field, ColumnType::Text),
         ]
         .into_iter()
-        .map(|(name, role, kind)| Column {
-            name: name.to_owned(),
-            role,
-            kind,
-        })
+        .map(|(name, role, kind)| Column::new(name, role, kind))
         .collect()
     }
 

@@ -27,6 +27,21 @@ pub(super) enum TableCommand {
         #[arg(long, default_value = DEFAULT_URL)]
         url: String,
     },
+    /// Let a column hold text, or integers be floats, so that it takes what was refused
+    ///
+    /// `text` is for any column: what is there becomes its text (`7`, `0.5`, `true`), and from then
+    /// on any value is taken, as text. `float` is for integers that have stayed within 2^53. Other
+    /// changes would lose values: give the column another name with `rename-column` instead, and
+    /// send on under the old one.
+    ChangeType {
+        table: String,
+        column: String,
+        #[arg(value_name = "text|float")]
+        kind: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
     /// Let its rows go that are older than its retention, although the clock has jumped
     Expire {
         /// The table, as `headwater status` names it
@@ -56,6 +71,20 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
                 "column {from} of table {table} is {to} now; rows that come with {from} make a \
                  new one"
             );
+        }
+        TableCommand::ChangeType {
+            table,
+            column,
+            kind,
+            url,
+        } => {
+            Client::new(url)?.change_type(table, column, kind)?;
+            let takes = if kind == "text" {
+                "; any value that comes is taken as text"
+            } else {
+                ""
+            };
+            println!("column {column} of table {table} is {kind} now, in all rows{takes}");
         }
         TableCommand::Expire { table, url } => {
             let client = Client::new(url)?;

@@ -177,6 +177,17 @@ impl Client {
         self.change_table(from, "rename", &serde_json::json!({ "to": to }))
     }
 
+    /// Gives a column of a table another type.
+    pub(crate) fn change_type(
+        &self,
+        table: &str,
+        column: &str,
+        kind: &str,
+    ) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "column": column, "type": kind });
+        self.change_table(table, "change-type", &body)
+    }
+
     fn change_table(
         &self,
         table: &str,

@@ -277,6 +277,8 @@ mod tests {
         assert!(parse("headwater table rename-column plant site").is_err());
         assert!(parse("headwater table rename plant works --url http://a").is_ok());
         assert!(parse("headwater table rename plant").is_err());
+        assert!(parse("headwater table change-type plant state text").is_ok());
+        assert!(parse("headwater table change-type plant state").is_err());
         assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
         assert!(parse("headwater dump").is_err());
     }

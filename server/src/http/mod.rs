@@ -164,6 +164,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/tables/{table}/expire", post(tables::expire))
         .route("/api/v1/tables/{table}/rename", post(tables::rename))
         .route(
+            "/api/v1/tables/{table}/change-type",
+            post(tables::change_type),
+        )
+        .route(
             "/api/v1/tables/{table}/rename-column",
             post(tables::rename_column),
         )

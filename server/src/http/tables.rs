@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use wal::Lsn;
+use wal::{ColumnType, Lsn};
 
 use super::app::App;
 use super::error::{ApiError, Failure};
@@ -60,6 +60,54 @@ pub(crate) async fn rename(
     let changed = intake.rename_table(&table, &to).await;
     let lsn = changed.map_err(ApiError::from)?;
     tracing::info!(%table, %to, "a table has another name");
+    Ok(done(&app, lsn))
+}
+
+/// Another type for a column.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeType {
+    column: String,
+    #[serde(rename = "type")]
+    kind: Kind,
+}
+
+/// A type as `system.columns` and a conf write it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Text,
+    Float,
+    Int,
+    BigInt,
+    Bool,
+}
+
+impl From<Kind> for ColumnType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Self::Text,
+            Kind::Float => Self::Float,
+            Kind::Int => Self::Int,
+            Kind::BigInt => Self::BigInt,
+            Kind::Bool => Self::Bool,
+        }
+    }
+}
+
+/// Gives a column another type.
+pub(crate) async fn change_type(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    wanted: Result<Json<ChangeType>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let Json(ChangeType { column, kind }) =
+        wanted.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let changed = intake.change_type(&table, &column, kind.into()).await;
+    let lsn = changed.map_err(ApiError::from)?;
+    tracing::info!(%table, %column, ?kind, "a column has another type");
     Ok(done(&app, lsn))
 }
 

@@ -65,11 +65,7 @@ fn reason(payload: &str) -> String {
 
 fn schema(kind: ColumnType, role: ColumnRole) -> Arc<TableSchema> {
     let mut schema = TableSchema::new(TableId(1), "t");
-    schema.columns.push(wal::Column {
-        name: "v".to_owned(),
-        role,
-        kind,
-    });
+    schema.columns.push(wal::Column::new("v", role, kind));
     Arc::new(schema)
 }
 

@@ -11,7 +11,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::clock::unix_nanos;
 use wal::{
-    AppendError, Appender, Appenders, Durable, GroupId, Log, Lsn, Refusal, Row, TableSchema,
+    AppendError, Appender, Appenders, ColumnType, Durable, GroupId, Log, Lsn, Refusal, Row,
+    TableSchema,
 };
 
 use crate::append::{AppendRows, Appended, append_body};
@@ -99,6 +100,21 @@ impl Intake {
     /// Why it has the old name, or does not have the new one for certain.
     pub async fn rename_table(&self, from: &str, to: &str) -> Result<Lsn, IntakeError> {
         self.change(|appenders| appenders.rename_table(from, to))
+            .await
+    }
+
+    /// Gives a column another type, also for all rows that are there, and waits until that is on
+    /// disk; returns an LSN above it.
+    ///
+    /// # Errors
+    /// Why it has the old type, or does not have the new one for certain.
+    pub async fn change_type(
+        &self,
+        table: &str,
+        column: &str,
+        kind: ColumnType,
+    ) -> Result<Lsn, IntakeError> {
+        self.change(|appenders| appenders.change_type(table, column, kind))
             .await
     }
 

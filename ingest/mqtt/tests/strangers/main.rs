@@ -40,11 +40,7 @@ impl Store {
 }
 
 fn tables() -> Vec<TableDef> {
-    let column = |name: &str, role, kind| Column {
-        name: name.to_owned(),
-        role,
-        kind,
-    };
+    let column = |name: &str, role, kind| Column::new(name, role, kind);
     let table = |name: &str, strict| TableDef {
         name: name.to_owned(),
         columns: vec![

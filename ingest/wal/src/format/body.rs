@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+    ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
 };
 use arrow::buffer::Buffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Schema, TimestampNanosecondType};
+use arrow::datatypes::{Schema, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
 use arrow::ipc::writer::{
@@ -21,7 +21,7 @@ use arrow::ipc::writer::{
 use arrow::ipc::{MetadataVersion, root_as_message};
 use bytes::Bytes;
 
-use crate::format::column::widen_array;
+use crate::format::cast::brought;
 use crate::format::schema::TableSchema;
 
 /// Turns columns into bodies; keeps what arrow can reuse between them.
@@ -110,22 +110,16 @@ pub(crate) fn read(
         .iter()
         .map(|at| {
             let column = wanted.columns.get(*at)?;
-            Some(widened(found.get(at).copied(), rows, &column.arrow_type()))
+            Some(match found.get(at) {
+                Some(array) => brought(array, column),
+                None => new_null_array(&column.arrow_type(), rows),
+            })
         })
         .collect();
     let arrays = arrays.ok_or_else(|| malformed("projection"))?;
     let schema = Arc::new(wanted.arrow().project(projection)?);
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema, arrays, &options)
-}
-
-/// A column as the newer schema wants it.
-fn widened(found: Option<&ArrayRef>, rows: usize, kind: &DataType) -> ArrayRef {
-    match found {
-        Some(array) if array.data_type() == kind => Arc::clone(array),
-        Some(array) => widen_array(array),
-        None => new_null_array(kind, rows),
-    }
 }
 
 /// The columns that a body has, as indices into the schema it was written under.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array,
-    NullBufferBuilder, StringBuilder, StringViewBuilder,
+    NullBufferBuilder, StringArray, StringBuilder, StringViewBuilder,
 };
 
-use crate::format::number::{stored, whole};
+use crate::format::cast;
+use crate::format::number::{int_to_float, stored, whole};
 use crate::format::row::Value;
 use crate::format::schema::{Column, ColumnRole, ColumnType};
 
@@ -16,6 +17,8 @@ use crate::format::schema::{Column, ColumnRole, ColumnType};
 #[derive(Debug)]
 pub(crate) struct ColumnBuilder {
     values: Values,
+    /// Of text that takes any value, what it was.
+    was: Option<ColumnType>,
     /// Rows that have a value or a null so far.
     rows: usize,
 }
@@ -48,7 +51,25 @@ impl ColumnBuilder {
             (_, ColumnType::Bool) => Values::Bool(BooleanBufferBuilder::new(FIRST_ROWS), nulls),
             (_, ColumnType::Text) => Values::Text(StringBuilder::new()),
         };
-        Self { values, rows: 0 }
+        Self {
+            values,
+            was: column.was,
+            rows: 0,
+        }
+    }
+
+    /// The same values as the text that `column` has become.
+    pub(crate) fn into_text(self, column: &Column) -> Self {
+        let rows = self.rows;
+        let array = cast::brought(&self.finish(rows), column);
+        let mut new = Self::new(column);
+        let texts = array.as_any().downcast_ref::<StringArray>();
+        if let (Values::Text(values), Some(texts)) = (&mut new.values, texts) {
+            texts.iter().for_each(|text| values.append_option(text));
+            new.rows = rows;
+        }
+        new.pad_to(rows);
+        new
     }
 
     /// Adds nulls until the column has `rows` rows.
@@ -88,6 +109,11 @@ impl ColumnBuilder {
 
     /// Appends a value that the schema has been checked to hold.
     pub(crate) fn push(&mut self, value: &Value<'_>) {
+        if let (Values::Text(values), Some(was)) = (&mut self.values, self.was) {
+            cast::append(values, value, was);
+            self.rows += 1;
+            return;
+        }
         match (&mut self.values, value) {
             (Values::Int(values, nulls), Value::Int(value)) => {
                 values.push(*value);
@@ -146,22 +172,6 @@ impl ColumnBuilder {
             }
             Values::Text(mut values) => Arc::new(values.finish()),
         }
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "widening to float is what the schema promises"
-)]
-pub(crate) fn int_to_float(value: i64) -> f64 {
-    value as f64
-}
-
-/// An integer column as the floats it widened to.
-pub(crate) fn widen_array(array: &ArrayRef) -> ArrayRef {
-    match array.as_any().downcast_ref::<Int64Array>() {
-        Some(ints) => Arc::new(ints.unary::<_, arrow::datatypes::Float64Type>(int_to_float)),
-        None => Arc::clone(array),
     }
 }
 

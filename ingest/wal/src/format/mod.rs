@@ -3,6 +3,7 @@
 
 pub(crate) mod block;
 pub(crate) mod body;
+pub(crate) mod cast;
 pub(crate) mod catalog;
 pub(crate) mod chain;
 pub(crate) mod column;

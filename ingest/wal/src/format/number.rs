@@ -15,6 +15,14 @@ pub(crate) fn whole(value: f64) -> Option<i64> {
     Some(value as i64)
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "widening to float is what the schema promises"
+)]
+pub(crate) fn int_to_float(value: i64) -> f64 {
+    value as f64
+}
+
 /// As a column stores it: SQL has one zero.
 pub(crate) fn stored(value: f64) -> f64 {
     // Minus zero and zero are zero; nothing else is changed by it.

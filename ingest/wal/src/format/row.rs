@@ -47,7 +47,8 @@ pub enum Refusal {
     ColumnName { name: String, reason: &'static str },
     #[error(
         "column {column:?} of table {table:?} holds {holds}, the value is {value}: a column keeps \
-         its type; give this value another name, or send it to another table"
+         its type, unless `headwater table change-type {table:?} {column:?} text` lets it hold both \
+         as text; else give this value another name, or send it to another table"
     )]
     Type {
         table: String,
@@ -57,7 +58,8 @@ pub enum Refusal {
     },
     #[error(
         "column {column:?} of table {table:?} holds floats, which hold integers exactly up to 2^53 \
-         only: {value} would be rounded; send it under another name, or as text"
+         only: {value} would be rounded; send it under another name, or let the column hold any \
+         value as text with `headwater table change-type {table:?} {column:?} text`"
     )]
     Rounds {
         table: String,
@@ -66,7 +68,9 @@ pub enum Refusal {
     },
     #[error(
         "column {column:?} of table {table:?} holds {holds}, which floats would round, so it stays \
-         a column of integers: {value} is no integer of 64 bits; send it under another name"
+         a column of integers: {value} is no integer of 64 bits; send it under another name, or let \
+         the column hold any value as text with `headwater table change-type {table:?} {column:?} \
+         text`"
     )]
     NotWhole {
         table: String,
@@ -95,8 +99,9 @@ pub enum Refusal {
     },
     #[error(
         "column {column:?} of table {table:?} is a field that holds {holds}, and the rows have it as \
-         a tag, whose text only a text field takes: send it as a field, or under another name; \
-         `headwater table rename-column` frees the name"
+         a tag, whose text only a text field takes: `headwater table change-type {table:?} \
+         {column:?} text` makes it one; else send it as a field, or under another name, or free this \
+         one with `headwater table rename-column`"
     )]
     TagForField {
         table: String,
@@ -123,6 +128,21 @@ pub enum Refusal {
          rename then"
     )]
     DeclaredTable { table: String },
+    #[error(
+        "column {column:?} of table {table:?} holds {holds} and cannot be made {wanted}: {reason}"
+    )]
+    NoChange {
+        table: String,
+        column: String,
+        holds: &'static str,
+        wanted: &'static str,
+        reason: &'static str,
+    },
+    #[error(
+        "column {column:?} is declared otherwise by the [[table]] {table:?} of the conf: take it out \
+         of there, start the node again, change it then, and declare it as it is"
+    )]
+    DeclaredColumn { table: String, column: String },
     #[error("there is no table {table:?}{}", no_column(column.as_deref()))]
     Unknown {
         table: String,

@@ -19,7 +19,7 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
-use crate::format::column::widen_array;
+use crate::format::cast::brought;
 use crate::format::schema::{Column, ColumnRole, ColumnType, TableSchema};
 use crate::parquet::decimal::{self, mantissa, power, scale_of};
 
@@ -91,10 +91,12 @@ impl Layout {
             let Some(held) = forms.get_mut(*at) else {
                 continue;
             };
-            let widened = schema.columns[*at].kind == ColumnType::Float;
-            let form = match form {
-                Form::Int(width) if widened => Form::Decimal(0, *width),
-                form => *form,
+            let column = &schema.columns[*at];
+            let form = match (column.kind, form) {
+                (ColumnType::Float, Form::Int(width)) => Form::Decimal(0, *width),
+                // Whatever it was in that file.
+                (ColumnType::Text, _) if column.was.is_some() => Form::Text,
+                (_, form) => *form,
             };
             *held = Some(held.map_or(form, |held| join(held, form)));
         }
@@ -374,7 +376,7 @@ fn coarsen<T: ArrowTimestampType>(array: &ArrayRef) -> Option<ArrayRef> {
 
 /// A stored array as queries see the column.
 pub(crate) fn restore(array: &ArrayRef, form: Form, column: &Column) -> ArrayRef {
-    match form {
+    let array: ArrayRef = match form {
         Form::Time(TimeUnit::Millisecond) => refine::<TimestampMillisecondType>(array),
         Form::Time(TimeUnit::Microsecond) => refine::<TimestampMicrosecondType>(array),
         Form::Time(_) => refine::<TimestampNanosecondType>(array),
@@ -392,17 +394,13 @@ pub(crate) fn restore(array: &ArrayRef, form: Form, column: &Column) -> ArrayRef
         }
         Form::Int(Width::Narrow) => {
             let ints: Int64Array = array.as_primitive::<Int32Type>().unary(i64::from);
-            let ints: ArrayRef = Arc::new(ints);
-            match column.kind {
-                ColumnType::Float => widen_array(&ints),
-                _ => ints,
-            }
+            Arc::new(ints)
         }
-        Form::Int(Width::Wide) if column.kind == ColumnType::Float => widen_array(array),
         Form::Tag | Form::Int(Width::Wide) | Form::Float | Form::Bool | Form::Text => {
             Arc::clone(array)
         }
-    }
+    };
+    brought(&array, column)
 }
 
 fn refine<T: ArrowTimestampType>(array: &ArrayRef) -> ArrayRef {

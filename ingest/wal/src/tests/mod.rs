@@ -13,3 +13,4 @@ mod retention;
 mod roles;
 mod roundtrip;
 mod tables;
+mod types;

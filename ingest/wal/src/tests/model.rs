@@ -40,11 +40,7 @@ fn config() -> Config {
         dedup: Dedup::Key,
         retention: None,
     };
-    let site = Column {
-        name: "site".to_owned(),
-        role: ColumnRole::Tag,
-        kind: ColumnType::Text,
-    };
+    let site = Column::new("site", ColumnRole::Tag, ColumnType::Text);
     Config {
         segment_size: 6_000,
         keep_segments: 200_000,

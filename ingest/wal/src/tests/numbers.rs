@@ -326,11 +326,7 @@ fn a_strict_column_of_integers_takes_integers_of_any_size_and_no_fractions() {
     let config = Config {
         tables: vec![TableDef {
             name: "t".to_owned(),
-            columns: vec![Column {
-                name: "v".to_owned(),
-                role: ColumnRole::Field,
-                kind: ColumnType::Int,
-            }],
+            columns: vec![Column::new("v", ColumnRole::Field, ColumnType::Int)],
             strict: true,
             ..TableDef::default()
         }],

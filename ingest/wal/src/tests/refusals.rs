@@ -22,11 +22,7 @@ fn open(dir: &tempfile::TempDir, config: &Config) -> (Committer, Appender) {
 }
 
 fn strict() -> TableDef {
-    let column = |name: &str, kind| Column {
-        name: name.to_owned(),
-        role: ColumnRole::Field,
-        kind,
-    };
+    let column = |name: &str, kind| Column::new(name, ColumnRole::Field, kind);
     TableDef {
         name: "strict".to_owned(),
         columns: vec![column("a", ColumnType::Int), column("b", ColumnType::Text)],

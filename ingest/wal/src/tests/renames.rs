@@ -13,7 +13,7 @@ use crate::{
     compact_now, open_primary,
 };
 
-type Cells = BTreeMap<String, String>;
+pub(crate) type Cells = BTreeMap<String, String>;
 
 fn open(dir: &tempfile::TempDir) -> (Committer, Appender) {
     let config = Config {
@@ -71,7 +71,7 @@ fn text(array: &dyn Array, row: usize) -> Option<String> {
 }
 
 /// All rows by their times, cells by the names of today.
-fn rows(log: &Log) -> BTreeMap<i64, Cells> {
+pub(crate) fn rows(log: &Log) -> BTreeMap<i64, Cells> {
     let snapshot = log.snapshot();
     let schema = snapshot.catalog().table("t").expect("the table");
     let all: Vec<usize> = (0..schema.columns.len()).collect();

@@ -221,11 +221,7 @@ fn a_declared_tag_whose_name_is_a_field_is_refused_at_the_start_with_a_way_out()
     let mut config = Config::default();
     config.tables.push(TableDef {
         name: "t".to_owned(),
-        columns: vec![Column {
-            name: "site".to_owned(),
-            role: ColumnRole::Tag,
-            kind: ColumnType::Text,
-        }],
+        columns: vec![Column::new("site", ColumnRole::Tag, ColumnType::Text)],
         ..TableDef::default()
     });
     let refused = open_primary(OsDisk::new(), dir.path(), &config).expect_err("a field");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::row::Refusal;
-use crate::format::schema::TableSchema;
+use crate::format::schema::{ColumnType, TableSchema};
 use crate::write::committer::Appenders;
 
 impl Appenders {
@@ -32,6 +32,24 @@ impl Appenders {
     /// When there is no such table, it cannot have that name, or the conf names either.
     pub fn rename_table(&self, from: &str, to: &str) -> Result<Arc<TableSchema>, Refusal> {
         let schema = self.registry.rename_table(from, to)?;
+        self.shared.bell.ring();
+        Ok(schema)
+    }
+
+    /// Gives a column another type, also for all rows that are there: integers that floats hold
+    /// exactly become floats, and anything becomes text that takes any value from then on. It is so
+    /// once the log has this version of the schema, or a later one.
+    ///
+    /// # Errors
+    /// When there is no such column, the type does not hold all that it may hold, or the conf
+    /// declares it otherwise.
+    pub fn change_type(
+        &self,
+        table: &str,
+        column: &str,
+        kind: ColumnType,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        let schema = self.registry.change_type(table, column, kind)?;
         self.shared.bell.ring();
         Ok(schema)
     }

@@ -48,11 +48,14 @@ impl TableBatch {
         }
         self.columns.resize_with(schema.columns.len(), || None);
         for (at, (old, new)) in self.schema.columns.iter().zip(&schema.columns).enumerate() {
-            if old.kind.is_integer()
-                && new.kind == ColumnType::Float
-                && let Some(builder) = &mut self.columns[at]
-            {
+            let Some(builder) = &mut self.columns[at] else {
+                continue;
+            };
+            if old.kind.is_integer() && new.kind == ColumnType::Float {
                 builder.widen();
+            } else if new.was.is_some() && (old.kind, old.was) != (new.kind, new.was) {
+                let built = self.columns[at].take();
+                self.columns[at] = built.map(|built| built.into_text(new));
             }
         }
         self.schema = Arc::clone(schema);

@@ -93,11 +93,7 @@ impl Demand<'_> {
 
     /// A column that holds all of it.
     fn column(&self, table: &str) -> Result<Column, Refusal> {
-        let column = |role, kind| Column {
-            name: self.name.to_owned(),
-            role,
-            kind,
-        };
+        let column = |role, kind| Column::new(self.name, role, kind);
         if self.tag {
             return Ok(column(ColumnRole::Tag, ColumnType::Text));
         }
@@ -128,6 +124,8 @@ impl Demand<'_> {
             ColumnRole::Field if self.tag && !holds_tag(held, keyed) => {
                 return Err(tag_refusal(table, held));
             }
+            // Made so that it takes whatever comes.
+            ColumnRole::Field if held.was.is_some() => return Ok(held.kind),
             ColumnRole::Field => {}
         }
         let numbers = held.kind.is_integer() || held.kind == ColumnType::Float;
@@ -161,6 +159,7 @@ pub(crate) fn holds(column: &Column, value: &Value<'_>) -> bool {
         (ColumnRole::Time, ..) => false,
         // A conf may declare a payload's field to be a tag: it says who, whatever it holds.
         (ColumnRole::Tag, ..) => true,
+        (_, ColumnType::Text, _) if column.was.is_some() => true,
         (_, ColumnType::Int | ColumnType::Float, Value::Int(value)) => is_exact(*value),
         (_, ColumnType::Int, Value::Float(value)) => whole(*value).is_some_and(is_exact),
         (_, ColumnType::BigInt | ColumnType::OldInt, Value::Float(value)) => {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::bytes::{FORMAT_VERSION, checksum};
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN};
 use crate::format::body::BodyWriter;
-use crate::format::column::widen_array;
+use crate::format::cast::brought;
 use crate::format::control::Control;
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
@@ -250,7 +250,7 @@ fn merge(into: &mut TableRows, piece: TableRows, schema: &TableSchema) -> Result
         let side = |piece: &TableRows, rows: usize| -> Option<ArrayRef> {
             let array = piece.columns.get(at)?.as_ref()?;
             debug_assert_eq!(array.len(), rows);
-            Some(fit(array, column))
+            Some(brought(array, column))
         };
         let kind = column.arrow_type();
         columns.push(match (side(into, rows), side(&piece, more)) {
@@ -267,14 +267,6 @@ fn merge(into: &mut TableRows, piece: TableRows, schema: &TableSchema) -> Result
     Ok(())
 }
 
-fn fit(array: &ArrayRef, column: &crate::format::schema::Column) -> ArrayRef {
-    if *array.data_type() == column.arrow_type() {
-        Arc::clone(array)
-    } else {
-        widen_array(array)
-    }
-}
-
 /// The columns a piece has, and a batch of them.
 fn record_batch(
     schema: &TableSchema,
@@ -286,7 +278,7 @@ fn record_batch(
     for (at, array) in piece.columns.iter().enumerate() {
         if let Some(array) = array {
             columns.push(at);
-            arrays.push(fit(array, &schema.columns[at]));
+            arrays.push(brought(array, &schema.columns[at]));
         }
     }
     let fields = columns.iter().map(|at| schema.columns[*at].arrow_field());

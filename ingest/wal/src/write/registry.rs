@@ -245,6 +245,38 @@ impl Registry {
         Ok(new)
     }
 
+    /// Gives a column another type, which holds all that it has held as well.
+    pub(crate) fn change_type(
+        &self,
+        table: &str,
+        column: &str,
+        kind: ColumnType,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        let mut state = self.lock();
+        let (held, at) = state.find(table, column)?;
+        let before = &held.columns[at];
+        if let Some(reason) = no_change(before, kind) {
+            return Err(Refusal::NoChange {
+                table: table.to_owned(),
+                column: column.to_owned(),
+                holds: before.kind.name(),
+                wanted: kind.name(),
+                reason,
+            });
+        }
+        let after = match kind {
+            ColumnType::Text => before.as_text(),
+            kind => Column {
+                kind,
+                ..before.clone()
+            },
+        };
+        let new = Arc::new(held.with_column(at, after));
+        state.check_declared(&new, column)?;
+        self.change(&mut state, &new);
+        Ok(new)
+    }
+
     /// Puts in force what an operator has asked for; it is written though no row needs it.
     fn change(&self, state: &mut State, new: &Arc<TableSchema>) {
         state.insert(Arc::clone(new));
@@ -317,10 +349,46 @@ impl State {
         Ok((held, at))
     }
 
+    /// Whether the conf lets its table be so: with the same conf a node must start again.
+    fn check_declared(&self, schema: &TableSchema, column: &str) -> Result<(), Refusal> {
+        let Some(wanted) = self.declared.get(&schema.name) else {
+            return Ok(());
+        };
+        match declared(schema, wanted) {
+            Ok(columns) if columns == schema.columns => Ok(()),
+            _ => Err(Refusal::DeclaredColumn {
+                table: schema.name.clone(),
+                column: column.to_owned(),
+            }),
+        }
+    }
+
     fn insert(&mut self, schema: Arc<TableSchema>) {
         self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
         self.tables.insert(schema.name.clone(), schema);
     }
+}
+
+/// Why a column cannot have this type instead; none: it can.
+fn no_change(column: &Column, kind: ColumnType) -> Option<&'static str> {
+    Some(match (column.role, column.kind, kind) {
+        (ColumnRole::Time, ..) => "it is the time of every table",
+        (ColumnRole::Tag, ..) => "it is a tag, which takes any value as text",
+        (_, _, ColumnType::Text) if column.was.is_some() => "it takes any value as text already",
+        (_, _, ColumnType::Text) | (_, ColumnType::Int, ColumnType::Float) => return None,
+        (_, held, wanted) if held == wanted => "it is so already",
+        (_, ColumnType::BigInt, ColumnType::Float) => {
+            "floats would round them: make it text, or give it another name with `headwater table \
+             rename-column` and send floats under this one"
+        }
+        (_, ColumnType::OldInt, ColumnType::Float) => {
+            "floats would round those beyond, and not all of them can be read now"
+        }
+        _ => {
+            "that would not hold all that is there or may have come: give it another name with \
+             `headwater table rename-column`, and send such values under this one from then on"
+        }
+    })
 }
 
 fn unknown(table: &str, column: Option<&str>) -> Refusal {

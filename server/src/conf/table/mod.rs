@@ -124,11 +124,7 @@ impl Item<'_, '_> {
             } else if tags.iter().any(|tag| tag.name == name) {
                 self.refuse("tags", &format!("{name:?} is there twice"));
             }
-            tags.push(Column {
-                name: name.to_owned(),
-                role: ColumnRole::Tag,
-                kind: ColumnType::Text,
-            });
+            tags.push(Column::new(name, ColumnRole::Tag, ColumnType::Text));
         }
         tags
     }
@@ -151,11 +147,11 @@ impl Item<'_, '_> {
             if let Some(fault) = fault {
                 self.refuse_part(&format!("columns.{name}"), &show(value), fault);
             }
-            fields.push(Column {
-                name: name.clone(),
-                role: ColumnRole::Field,
-                kind: kind.unwrap_or(ColumnType::Float),
-            });
+            fields.push(Column::new(
+                name,
+                ColumnRole::Field,
+                kind.unwrap_or(ColumnType::Float),
+            ));
         }
         fields
     }

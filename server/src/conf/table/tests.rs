@@ -23,11 +23,7 @@ fn refusal_of(text: &str) -> Vec<String> {
 }
 
 fn column(name: &str, role: ColumnRole, kind: ColumnType) -> Column {
-    Column {
-        name: name.to_owned(),
-        role,
-        kind,
-    }
+    Column::new(name, role, kind)
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! let a column go, or change in a way that loses a value.
 //!
 //! A schema only grows: columns are appended, `Int` widens to `Float` or becomes `BigInt`, `OldInt`
-//! turns out to be one or the other, columns and the table get other names, nothing else changes. So
-//! a block written under any version can
+//! turns out to be one or the other, a column becomes text, columns and the table get other names,
+//! nothing else changes. So a block written under any version can
 //! be read under every later one.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -68,9 +68,47 @@ pub struct Column {
     pub name: String,
     pub role: ColumnRole,
     pub kind: ColumnType,
+    /// What it held until an operator made it text that takes any value: `Int` (of any size),
+    /// `Float`, `Bool` or `Text`.
+    pub(crate) was: Option<ColumnType>,
 }
 
 impl Column {
+    /// A column that nobody has changed.
+    #[must_use]
+    pub fn new(name: &str, role: ColumnRole, kind: ColumnType) -> Self {
+        Self {
+            name: name.to_owned(),
+            role,
+            kind,
+            was: None,
+        }
+    }
+
+    /// The same column as text, made of whatever it held and takes from now on.
+    pub(crate) fn as_text(&self) -> Self {
+        let was = match self.kind {
+            kind if kind.is_integer() => ColumnType::Int,
+            kind => kind,
+        };
+        Self {
+            kind: ColumnType::Text,
+            was: Some(was),
+            ..self.clone()
+        }
+    }
+
+    /// Its type in a schema body.
+    fn type_code(&self) -> u8 {
+        match self.was {
+            None => self.kind as u8,
+            Some(ColumnType::Float) => TEXT_OF_FLOATS,
+            Some(ColumnType::Bool) => TEXT_OF_BOOLEANS,
+            Some(ColumnType::Text) => TEXT_OF_TEXTS,
+            Some(_) => TEXT_OF_INTEGERS,
+        }
+    }
+
     /// The Arrow type a query sees and a block holds.
     pub(crate) fn arrow_type(&self) -> DataType {
         match (self.role, self.kind) {
@@ -107,11 +145,7 @@ impl TableSchema {
     /// A table with nothing but its time column.
     #[must_use]
     pub fn new(id: TableId, name: &str) -> Self {
-        let time = Column {
-            name: "time".to_owned(),
-            role: ColumnRole::Time,
-            kind: ColumnType::Time,
-        };
+        let time = Column::new("time", ColumnRole::Time, ColumnType::Time);
         Self {
             id,
             version: 1,
@@ -156,6 +190,16 @@ impl TableSchema {
         if stored != name {
             new.stored.push((at, stored));
             new.stored.sort_unstable();
+        }
+        new
+    }
+
+    /// The next version, in which column `at` is another one.
+    pub(crate) fn with_column(&self, at: usize, column: Column) -> Self {
+        let mut new = self.clone();
+        new.version += 1;
+        if let Some(held) = new.columns.get_mut(at) {
+            *held = column;
         }
         new
     }
@@ -205,7 +249,7 @@ impl TableSchema {
         out.extend_from_slice(&(count16(self.columns.len()) | renamed).to_le_bytes());
         for column in &self.columns {
             out.push(column.role as u8);
-            out.push(column.kind as u8);
+            out.push(column.type_code());
             put_name(&mut out, &column.name);
         }
         if !self.stored.is_empty() {
@@ -273,7 +317,15 @@ impl<'a> Reader<'a> {
             3 => ColumnRole::Field,
             _ => return None,
         };
+        let was = match kind {
+            TEXT_OF_INTEGERS => Some(ColumnType::Int),
+            TEXT_OF_FLOATS => Some(ColumnType::Float),
+            TEXT_OF_BOOLEANS => Some(ColumnType::Bool),
+            TEXT_OF_TEXTS => Some(ColumnType::Text),
+            _ => None,
+        };
         let kind = match kind {
+            _ if was.is_some() && self.format >= BIG_INT_FORMAT => ColumnType::Text,
             1 => ColumnType::Time,
             2 if self.format < BIG_INT_FORMAT => ColumnType::OldInt,
             2 => ColumnType::Int,
@@ -286,7 +338,7 @@ impl<'a> Reader<'a> {
         };
         let fits = match role {
             ColumnRole::Time => kind == ColumnType::Time,
-            ColumnRole::Tag => kind == ColumnType::Text,
+            ColumnRole::Tag => kind == ColumnType::Text && was.is_none(),
             ColumnRole::Field => kind != ColumnType::Time,
         };
         fits.then_some(())?;
@@ -294,6 +346,7 @@ impl<'a> Reader<'a> {
             name: self.name(MAX_NAME)?,
             role,
             kind,
+            was,
         })
     }
 
@@ -357,109 +410,13 @@ const RENAMED: u16 = 1 << 15;
 const _: () = assert!(MAX_COLUMNS < RENAMED as usize);
 /// Longest name in a file: one that is taken has a number behind it.
 const MAX_STORED_NAME: usize = MAX_NAME + 16;
+/// Types of columns that an operator has made text, by what they held before.
+const TEXT_OF_INTEGERS: u8 = 8;
+const TEXT_OF_FLOATS: u8 = 9;
+const TEXT_OF_BOOLEANS: u8 = 10;
+const TEXT_OF_TEXTS: u8 = 11;
 /// The first version of the format that tells integers beyond 2^53 from others.
 const BIG_INT_FORMAT: u32 = 3;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> TableSchema {
-        let mut schema = TableSchema::new(TableId(3), "plant \"north\"");
-        schema.version = 4;
-        for (name, role, kind) in [
-            ("topic", ColumnRole::Tag, ColumnType::Text),
-            ("temperature", ColumnRole::Field, ColumnType::Float),
-            ("Zählerstand", ColumnRole::Field, ColumnType::Int),
-            ("serial", ColumnRole::Field, ColumnType::BigInt),
-            ("old", ColumnRole::Field, ColumnType::OldInt),
-        ] {
-            schema.columns.push(Column {
-                name: name.to_owned(),
-                role,
-                kind,
-            });
-        }
-        schema
-    }
-
-    #[test]
-    fn a_schema_survives_the_round_trip() {
-        let schema = sample();
-        let bytes = schema.encode();
-        assert!(bytes.len().is_multiple_of(8));
-        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
-    }
-
-    #[test]
-    fn integers_of_older_versions_may_be_of_any_size_and_they_have_no_other_types() {
-        let column = |kind| Column {
-            name: "n".to_owned(),
-            role: ColumnRole::Field,
-            kind,
-        };
-        let with = |kind| {
-            let mut schema = TableSchema::new(TableId(1), "t");
-            schema.columns.push(column(kind));
-            schema.encode()
-        };
-        for format in [1, 2] {
-            let old = TableSchema::decode(&with(ColumnType::Int), format).expect("valid");
-            assert_eq!(old.columns[1].kind, ColumnType::OldInt);
-            for kind in [ColumnType::BigInt, ColumnType::OldInt] {
-                assert!(
-                    TableSchema::decode(&with(kind), format).is_err(),
-                    "{kind:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_renamed_column_keeps_its_name_in_files_and_no_other_gets_it() {
-        let schema = sample().renamed(1, "place").renamed(2, "topic");
-        let column = |name: &str| Column {
-            name: name.to_owned(),
-            role: ColumnRole::Field,
-            kind: ColumnType::Text,
-        };
-        let mut columns = schema.columns.clone();
-        columns.extend(["temperature", "temperature (2)", "x"].map(column));
-        let schema = schema.grown(columns);
-        let names: Vec<&str> = (0..schema.columns.len())
-            .map(|at| schema.stored_name(at))
-            .collect();
-        let expected = [
-            "time",
-            "topic",
-            "temperature",
-            "Zählerstand",
-            "serial",
-            "old",
-            "temperature (2)",
-            "temperature (2) (2)",
-            "x",
-        ];
-        assert_eq!(names, expected);
-        assert_eq!(schema.column("topic"), Some(2));
-        let bytes = schema.encode();
-        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
-        assert!(TableSchema::decode(&bytes, 2).is_err());
-        // Called again what the files call it, it is as if nothing had been.
-        let back = sample().renamed(2, "t").renamed(2, "temperature");
-        assert_eq!((back.stored, back.columns), (Vec::new(), sample().columns));
-    }
-
-    #[test]
-    fn damaged_schema_bytes_never_panic() {
-        let bytes = sample().renamed(1, "place").encode();
-        for at in 0..bytes.len() {
-            assert!(TableSchema::decode(&bytes[..at], 3).is_err() || at + 8 > bytes.len());
-            for value in [0, 1, 0x7f, 0xff] {
-                let mut damaged = bytes.clone();
-                damaged[at] = value;
-                let _ = TableSchema::decode(&damaged, 3);
-            }
-        }
-    }
-}
+mod tests;
