@@ -7,6 +7,7 @@ mod stream;
 pub(crate) mod tags;
 pub(crate) mod times;
 pub(crate) mod units;
+mod zeros;
 
 use std::fmt;
 use std::ops::Range;

@@ -19,6 +19,7 @@ use wal::{BlockRef, FileRef, MergePart, RowGroup, TableSchema, WalError, Wanted}
 
 use super::progress::Progress;
 use super::units::{Counts, Group, TIME_INDEX, Unit};
+use super::zeros::one_zero;
 use crate::error::storage;
 use crate::stats::Counters;
 
@@ -232,7 +233,7 @@ impl BlockStream {
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows().min(self.wanted);
         self.wanted -= rows;
-        self.place(batch.slice(0, rows))
+        self.place(one_zero(batch.slice(0, rows))?)
     }
 
     /// Large batches leave as they are or cut; small ones are gathered, in order.
