@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, StringArray, StringViewArray};
 use arrow::compute::CastOptions;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
@@ -17,6 +17,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
+
+use super::clock_text::spelled;
 
 /// What a carrier computes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +35,10 @@ pub(crate) enum Kernel {
         to: DataType,
         safe: bool,
     },
+    /// A text that may be a time, as the engine reads it.
+    ClockText,
+    /// The first argument, which is there where the second is.
+    Given,
     /// The value as it is, which no bound may be drawn through.
     Same,
 }
@@ -46,6 +52,8 @@ pub(crate) fn carry(kernel: Kernel, args: Vec<Expr>) -> Expr {
         Kernel::Negate => Arc::clone(&NEGATE),
         Kernel::OneZero => Arc::clone(&ONE_ZERO),
         Kernel::Same => Arc::clone(&SAME),
+        Kernel::ClockText => Arc::clone(&CLOCK_TEXT),
+        Kernel::Given => Arc::clone(&GIVEN),
         moved @ Kernel::Move { .. } => made(moved),
     };
     udf.call(args)
@@ -91,7 +99,10 @@ impl Carrier {
             Kernel::Subtract => "-",
             Kernel::Multiply => "*",
             Kernel::Negate => return format!("(- {})", texts.concat()),
-            Kernel::OneZero | Kernel::Move { .. } | Kernel::Same => return texts.concat(),
+            Kernel::Given => return texts.first().cloned().unwrap_or_default(),
+            Kernel::OneZero | Kernel::Move { .. } | Kernel::Same | Kernel::ClockText => {
+                return texts.concat();
+            }
         };
         texts.join(&format!(" {sign} "))
     }
@@ -107,6 +118,8 @@ impl ScalarUDFImpl for Carrier {
             Kernel::OneZero => "one_zero",
             Kernel::Move { .. } => "move_zone",
             Kernel::Same => "same",
+            Kernel::ClockText => "clock_text",
+            Kernel::Given => "given",
         }
     }
 
@@ -171,6 +184,8 @@ impl ScalarUDFImpl for Carrier {
                 value.cast_to(to, Some(&options))
             }
             (Kernel::Same, [value]) => Ok(value.clone()),
+            (Kernel::ClockText, [value]) => unary(value, clock_texts),
+            (Kernel::Given, [value, of]) => given(value, of),
             (_, args) => Err(DataFusionError::Internal(format!(
                 "{} takes other arguments than {}",
                 self.name(),
@@ -182,7 +197,7 @@ impl ScalarUDFImpl for Carrier {
 
 fn made(kernel: Kernel) -> Arc<ScalarUDF> {
     let arguments = match kernel {
-        Kernel::Add | Kernel::Subtract | Kernel::Multiply => 2,
+        Kernel::Add | Kernel::Subtract | Kernel::Multiply | Kernel::Given => 2,
         _ => 1,
     };
     Arc::new(ScalarUDF::new_from_impl(Carrier {
@@ -203,6 +218,46 @@ fn unary(
             Ok(ColumnarValue::Scalar(scalar))
         }
     }
+}
+
+fn clock_texts(array: &dyn Array) -> std::result::Result<ArrayRef, ArrowError> {
+    let spell = |text: Option<&str>| text.map(|text| spelled(text).into_owned());
+    Ok(match array.data_type() {
+        DataType::Utf8 => {
+            let texts = array.as_string::<i32>().iter().map(spell);
+            Arc::new(texts.collect::<StringArray>())
+        }
+        DataType::LargeUtf8 => {
+            let texts = array.as_string::<i64>().iter().map(spell);
+            Arc::new(texts.collect::<LargeStringArray>())
+        }
+        DataType::Utf8View => {
+            let texts = array.as_string_view().iter().map(spell);
+            Arc::new(texts.collect::<StringViewArray>())
+        }
+        _ => array.slice(0, array.len()),
+    })
+}
+
+/// `value`, unless it is lost for something in `of`.
+fn given(value: &ColumnarValue, of: &ColumnarValue) -> Result<ColumnarValue> {
+    let rows = match (value, of) {
+        (ColumnarValue::Array(array), _) | (_, ColumnarValue::Array(array)) => array.len(),
+        _ => 1,
+    };
+    let values = value.to_array(rows)?;
+    if values.null_count() == 0 {
+        return Ok(value.clone());
+    }
+    let sources = of.to_array(rows)?;
+    if (0..rows).any(|row| values.is_null(row) && sources.is_valid(row)) {
+        return Err(DataFusionError::Execution(
+            "date_bin: a time and the origin are more than 292 years apart: choose an origin that \
+             is nearer"
+                .to_owned(),
+        ));
+    }
+    Ok(value.clone())
 }
 
 /// Floats as SQL counts them; all else as it is.
@@ -227,4 +282,6 @@ static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Subtra
 static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Multiply));
 static NEGATE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Negate));
 static ONE_ZERO: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::OneZero));
+static CLOCK_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::ClockText));
+static GIVEN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Given));
 static SAME: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Same));

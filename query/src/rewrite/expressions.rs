@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::carriers::{Kernel, carried, carry};
+use super::times;
 use super::years;
 use crate::each_expr::each_expr;
 
@@ -36,8 +37,11 @@ impl AnalyzerRule for Expressions {
 }
 
 fn replace_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    each_expr(plan, |expr, schema| Ok(replace(expr, schema)))?
-        .map_data(LogicalPlan::recompute_schema)
+    each_expr(plan, |expr, schema| {
+        let timed = times::replace(expr, schema)?;
+        timed.transform_data(|expr| Ok(replace(expr, schema)))
+    })?
+    .map_data(LogicalPlan::recompute_schema)
 }
 
 /// One operator, whose operands have been looked at.

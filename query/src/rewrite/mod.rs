@@ -6,6 +6,7 @@
 //! answer would be.
 
 mod carriers;
+mod clock_text;
 mod delegate;
 mod expressions;
 mod extremes;
@@ -14,12 +15,14 @@ mod functions;
 mod membership;
 mod multisets;
 mod opaque;
+mod patterns;
 mod precedence;
 mod rules;
 mod shifts;
 mod slides;
 mod spelling;
 mod sums;
+mod times;
 mod years;
 
 pub(crate) use expressions::Expressions;

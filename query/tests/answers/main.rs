@@ -7,6 +7,7 @@
 mod ask;
 mod memory;
 mod names;
+mod numbers;
 mod order;
 mod planner;
 mod predicates;

@@ -1,0 +1,132 @@
+//! Sums that overflow, times as people type them, and zeros of old files. Must never accept a wrong
+//! number in place of an error.
+
+use query::QueryError;
+
+use crate::ask::{answer, ask};
+use crate::world::{World, tail};
+
+fn world() -> World {
+    tail(&[])
+}
+
+#[tokio::test]
+async fn sums_of_decimals_and_of_different_values_overflow_with_an_error() {
+    let world = world();
+    let large = "CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))";
+    let rows = format!("(VALUES (1, {large}), (2, {large}), (3, -{large} / 3)) AS t(a, x)");
+    for sql in [
+        format!("SELECT sum(x) FROM {rows}"),
+        format!("SELECT a % 1, sum(x) FROM {rows} GROUP BY a % 1"),
+        format!("SELECT sum(DISTINCT x) FROM (SELECT x - a AS x FROM {rows})"),
+        format!("SELECT sum(x) OVER (ORDER BY a ROWS 1 PRECEDING) FROM {rows}"),
+        "SELECT sum(DISTINCT 9223372036854775807 - value) \
+         OVER (ORDER BY value ROWS 1 PRECEDING) FROM range(0, 9)"
+            .to_owned(),
+    ] {
+        let refused = ask(&world.engine, &sql).await;
+        assert!(
+            matches!(refused, Err(QueryError::Execution(_))),
+            "{sql}: {refused:?}"
+        );
+    }
+    for (sql, expected) in [
+        (
+            "SELECT sum(x), sum(DISTINCT x) FROM \
+             (SELECT x::decimal(9, 2) AS x FROM (VALUES (1.25), (1.25), (-2.00)) AS t(x))",
+            "0.50|-0.75",
+        ),
+        (
+            "SELECT string_agg(s::text, ' ') FROM (SELECT sum(DISTINCT x) OVER \
+             (ORDER BY a ROWS 2 PRECEDING) AS s FROM \
+             (VALUES (1, 5), (2, 5), (3, NULL), (4, 7), (5, NULL), (6, NULL), (7, NULL)) AS t(a, x) \
+             ORDER BY a)",
+            "5 5 5 12 7 7",
+        ),
+        (
+            "SELECT string_agg(s::text, ' ') FROM (SELECT sum(x::decimal(9, 1)) OVER \
+             (ORDER BY a ROWS 1 PRECEDING) AS s FROM (VALUES (1, 1.5), (2, 2.5), (3, NULL)) AS t(a, x) \
+             ORDER BY a)",
+            "1.5 4.0 2.5",
+        ),
+        (
+            "SELECT sum(x) FROM (VALUES (CAST(NULL AS DECIMAL(9, 2)))) AS t(x)",
+            "NULL",
+        ),
+        (
+            "SELECT a, sum(x) FROM (VALUES (1, 1.10::decimal(9, 2)), (1, 2.20::decimal(9, 2))) AS t(a, x) GROUP BY a",
+            "1|3.30",
+        ),
+    ] {
+        let rows = answer(&world.engine, sql).await;
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn times_are_read_in_the_forms_of_postgresql() {
+    let world = world();
+    for (sql, expected) in [
+        ("SELECT TIMESTAMP '2026-11-05 00:00'", "2026-11-05T00:00:00"),
+        (
+            "SELECT TIMESTAMPTZ '2026-11-05 00:00+02'",
+            "2026-11-04T22:00:00Z",
+        ),
+        ("SELECT '2026-11-5 1:02'::timestamp", "2026-11-05T01:02:00"),
+        (
+            "SELECT x::timestamp FROM (VALUES ('20261105T1030')) AS t(x)",
+            "2026-11-05T10:30:00",
+        ),
+        (
+            "SELECT TRY_CAST('2026-11-05 10:30 PM' AS TIMESTAMP)",
+            "2026-11-05T22:30:00",
+        ),
+        (
+            "SELECT to_timestamp('2026-11-05 00:00')",
+            "2026-11-05T00:00:00Z",
+        ),
+        (
+            "SELECT TIMESTAMP '2026-11-05 24:00:00'",
+            "2026-11-06T00:00:00",
+        ),
+        (
+            "SELECT date_trunc('hour', '2026-11-05 10:30')",
+            "2026-11-05T10:00:00",
+        ),
+        (
+            "SELECT count(*) FROM (VALUES (TIMESTAMP '2026-11-05 10:30')) AS t(x) \
+             WHERE x > '2026-11-05 10:29' AND x BETWEEN '2026-11-05 10:30' AND '2026-11-05 10:31'",
+            "1",
+        ),
+        (
+            "SELECT to_char(TIMESTAMP '2026-11-05 10:30', 'YYYY-MM-DD HH24:MI')",
+            "2026-11-05 10:30",
+        ),
+        (
+            "SELECT to_char(TIMESTAMP '2026-11-05 10:30', '%d.%m.')",
+            "05.11.",
+        ),
+        ("SELECT to_date('05/11/2026', 'DD/MM/YYYY')", "2026-11-05"),
+        (
+            "SELECT to_timestamp('05.11.2026 10:30:00', 'DD.MM.YYYY HH24:MI:SS')",
+            "2026-11-05T10:30:00Z",
+        ),
+    ] {
+        let rows = answer(&world.engine, sql).await;
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+    for sql in [
+        "SELECT TIMESTAMP '2026-02-30 00:00'",
+        "SELECT to_char(now(), 'YYYY-MM-DDTHH24:MI:SS')",
+        "SELECT to_char(now(), 'Month YYYY')",
+        "SELECT date_bin(INTERVAL '1 hour', TIMESTAMP '2026-01-01 00:30', TIMESTAMP '1700-01-01 00:00')",
+        "SELECT date_bin(INTERVAL '1 hour', x, TIMESTAMP '2026-01-01 00:30') \
+         FROM (VALUES (TIMESTAMP '1700-01-01 00:00')) AS t(x)",
+    ] {
+        let refused = ask(&world.engine, sql).await;
+        assert!(
+            matches!(refused, Err(QueryError::Execution(_) | QueryError::Plan(_))),
+            "{sql}: {refused:?}"
+        );
+    }
+}
