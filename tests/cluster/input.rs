@@ -55,7 +55,8 @@ fn what_does_not_parse_or_fit_goes_to_the_dead_letters_and_is_acknowledged() {
         "plant/a",
         br#"{"t":21.5,"n":1,"s":"x","b":true}"#,
     );
-    let (deep, wide) = ("{\"a\":".repeat(1000), columns(2000));
+    let deep = format!("{}1{}", "{\"a\":".repeat(1000), "}".repeat(1000));
+    let wide = columns(2000);
     let cases: [(&str, &[u8], &str); 18] = [
         ("plant/a", b"not\njson", "no JSON: it has several lines"),
         ("plant/a", b"cpu,host=a v=1 1", "looks like line protocol"),
