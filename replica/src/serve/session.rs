@@ -66,6 +66,8 @@ fn say_ended(link: &Link, id: &str, ended: &SessionResult, shipping: &Shipping) 
         tracing::debug!(secondary, %address, %reason, "secondary disconnected again");
     } else if ended::is_ordinary(ended) {
         tracing::info!(secondary, %address, %reason, "secondary disconnected");
+    } else if matches!(ended, Err(ShipError::Silent(_))) {
+        tracing::warn!(secondary, %address, %reason, "secondary disconnected");
     } else {
         tracing::warn!(secondary, %address, %reason, "secondary turned away");
     }
