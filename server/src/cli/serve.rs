@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -52,11 +53,13 @@ async fn serve(conf: &Conf) -> ExitCode {
         None => return ExitCode::SUCCESS,
     };
     let healthy = run_until_asked(&running, &mut signals).await;
-    let mut stopping = pin!(running.stop());
+    let (begun, mut stopping) = (Instant::now(), pin!(running.stop()));
     loop {
         tokio::select! {
             stopped = &mut stopping => return exit_code(&stopped, healthy),
-            request = signals.next() => if let Request::Stop(signal) = request {
+            request = signals.next() => if let Request::Stop(signal) = request
+                && begun.elapsed() > ONE_REQUEST
+            {
                 warn!(signal, "asked again; not waiting for the rest");
                 return ExitCode::FAILURE;
             },
@@ -127,3 +130,6 @@ fn exit_code(stopped: &Result<(), StopError>, healthy: bool) -> ExitCode {
         }
     }
 }
+
+/// Who stops a process often tells its group, too: signals this close together are one request.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
