@@ -156,3 +156,23 @@ fn a_primary_that_lacks_blocks_waits_says_so_and_can_be_stopped() {
     empty.stop();
     end_sound_and_equal(&cluster, primary, secondary);
 }
+
+#[test]
+fn a_primary_whose_newest_segment_is_gone_says_that_secondaries_had_more() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    publish(&cluster, 0, 50);
+    catch_up(&primary, &secondary);
+    secondary.stop();
+    primary.stop();
+    let primary = cluster.primary();
+    assert!(!has_said(&primary, "ends BEFORE"));
+    primary.stop();
+    fs::remove_file(newest(&cluster)).expect("removes");
+    let primary = cluster.primary();
+    assert!(has_said(&primary, "ends BEFORE"), "{:?}", primary.lines());
+    // Some of those who stop a process tell its group as well.
+    primary.signal("TERM");
+    primary.stop();
+}

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Directories and whole files. Every method fails with what the operating system says.
 #[expect(
@@ -102,6 +103,17 @@ impl OsDisk {
     pub fn total(path: &Path) -> io::Result<u64> {
         let found = rustix::fs::statvfs(path)?;
         Ok(found.f_blocks.saturating_mul(found.f_frsize))
+    }
+
+    /// Lets this process have as many files open as it may: a soft limit is there for programs of
+    /// long ago, which could not count so far. How many; none: without limit.
+    #[must_use]
+    pub fn raise_open_files() -> Option<u64> {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // What cannot be raised stays as it is.
+        let _ = setrlimit(Resource::Nofile, limit);
+        getrlimit(Resource::Nofile).current
     }
 }
 

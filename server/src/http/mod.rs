@@ -52,6 +52,8 @@ use write_memory::WriteMemory;
 pub(crate) struct HttpConfig {
     /// Port 0 takes any free port.
     pub(crate) listen: SocketAddr,
+    /// Connections at one time; newcomers wait.
+    pub(crate) max_connections: usize,
     /// Bytes that rows on their way in may take together, where the node takes any.
     pub(crate) write_memory: u64,
     /// For its engine.
@@ -101,6 +103,7 @@ impl HttpServer {
         let connections = TaskTracker::new();
         let accepting = runtime.spawn(serve::accept(serve::Acceptor {
             listener,
+            max_connections: config.max_connections,
             router,
             connections: connections.clone(),
             stopping: stopping.clone(),

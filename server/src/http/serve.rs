@@ -18,6 +18,7 @@ use wal::{Due, Quiet};
 /// What the accepting task owns.
 pub(crate) struct Acceptor {
     pub(crate) listener: TcpListener,
+    pub(crate) max_connections: usize,
     pub(crate) router: Router,
     pub(crate) connections: TaskTracker,
     /// Asks connections to end after the request in flight.
@@ -36,7 +37,7 @@ pub(crate) async fn accept(acceptor: Acceptor) {
 }
 
 async fn accept_all(acceptor: &Acceptor) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(acceptor.max_connections));
     let (mut quiet, mut pause) = (Quiet::default(), ACCEPT_PAUSE);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
@@ -96,7 +97,6 @@ async fn connection(
     }
 }
 
-const MAX_CONNECTIONS: usize = 1_024;
 /// How long a client may take to send the head of a request, and to send the next one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after an error, at first and at most.

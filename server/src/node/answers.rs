@@ -408,4 +408,4 @@ pub(crate) fn json(status: &Status) -> serde_json::Value {
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -71,6 +71,22 @@ pub(crate) fn load(data_dir: &Path) -> Vec<Member> {
     Vec::new()
 }
 
+/// Says loudly that secondaries had more of this log than there is: what is missing was acknowledged.
+pub(crate) fn warn_of_lost(members: &[Member], end: wal::Lsn) {
+    let furthest = members.iter().max_by_key(|member| member.position.lsn);
+    if let Some(member) = furthest.filter(|member| member.position.lsn > end) {
+        warn!(
+            secondary = %member.name,
+            secondary_had = %member.position.lsn,
+            %end,
+            "this log ends BEFORE what a secondary has had of it: acknowledged rows are missing \
+             here. If files were lost, or this is an old copy, stop this node before it takes \
+             more: the secondary still has them (it puts them aside under its diverged/ once it \
+             connects)"
+        );
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<Member>, ListError> {
     let mut text = Vec::new();
     let mut file = std::fs::File::open(path)?.take(MOST_BYTES + 1);

@@ -1,7 +1,7 @@
 //! How a node's memory is shared out between ingest, compaction and queries: decided once, from
 //! numbers, at start. Must never measure what a part uses; each part keeps to its own bound.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::conf;
 
@@ -82,6 +82,16 @@ pub(crate) fn share_out(
     let budget = Budget::of(total, appenders, limit, segment_size)?;
     let (total_mib, queries_mib) = (total / MIB, budget.queries / MIB);
     info!(total_mib, queries_mib, "memory is shared out");
+    let machine = half_of_machine().saturating_mul(2);
+    if total > machine {
+        let machine_mib = machine / MIB;
+        warn!(
+            total_mib,
+            machine_mib,
+            "node.memory_limit is more than this machine or its control group has: the system may \
+             kill the node"
+        );
+    }
     if let Some(limit) = limit.filter(|limit| *limit > budget.queries) {
         info!(
             memory_limit_mib = limit / MIB,

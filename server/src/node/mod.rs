@@ -5,6 +5,7 @@ pub(crate) mod answers;
 pub(crate) mod background;
 pub(crate) mod cut_teller;
 pub(crate) mod data_dir;
+pub(crate) mod descriptors;
 pub(crate) mod error;
 pub(crate) mod healing;
 pub(crate) mod members;

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::conf;
 use crate::http::HttpConfig;
 use crate::node::data_dir::{DataDir, absolute};
+use crate::node::descriptors::Descriptors;
 use crate::node::memory::Budget;
 use crate::telemetry::NEW_LOG;
 
@@ -133,8 +134,9 @@ fn rows(log: &wal::Log) -> u64 {
     in_files + pending.map(|segment| segment.rows).sum::<u64>()
 }
 
-/// How many files this process may have open, and up to where it may raise that.
+/// How many files this process may have open from now on.
 fn descriptors() -> String {
+    let _raised = Descriptors::raise();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     descriptor_limits(&limits).unwrap_or_else(|| "unknown".to_owned())
 }
@@ -182,6 +184,7 @@ pub(crate) fn listen_config(
 pub(crate) fn http_config(http: &conf::Http, budget: &Budget) -> HttpConfig {
     HttpConfig {
         listen: http.listen,
+        max_connections: Descriptors::raise().for_http(),
         write_memory: budget.writes,
         query: query::Config {
             memory_limit: budget.queries,

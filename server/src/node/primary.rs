@@ -12,10 +12,11 @@ use tracing::info;
 
 use crate::conf::{self, RoleName};
 use crate::http::HttpServer;
-use crate::node::answers::PrimaryParts;
+use crate::node::answers::{PrimaryParts, VERSION};
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::cut_teller::CutTeller;
 use crate::node::data_dir::DataDir;
+use crate::node::descriptors::Descriptors;
 use crate::node::error::{StartError, StopError};
 use crate::node::healing::Opening;
 use crate::node::members::{self, Keeper};
@@ -199,7 +200,8 @@ impl Primary {
             self.ship(shipping, identity, told.unwrap_or_default())
                 .await?;
         }
-        let (config, appenders) = (mqtt_config(conf), self.committer.appenders());
+        let (mut config, appenders) = (mqtt_config(conf), self.committer.appenders());
+        config.max_connections = Descriptors::raise().for_devices(config.max_connections);
         let log = self.committer.log().clone();
         let listener = blocking(move || mqtt::Listener::start(config, appenders, log)).await?;
         self.mqtt_addr = listener.local_addr();
@@ -220,6 +222,7 @@ impl Primary {
         };
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
+        members::warn_of_lost(&members, self.log().end().lsn);
         let own = self.parts.who.hop();
         let config = listen_config(&shipping.serving, own.clone(), members);
         self.parts.identity.put(identity.clone());
@@ -238,6 +241,7 @@ impl Primary {
         info!(
             node = %self.parts.who.name,
             id = %self.parts.who.id,
+            version = VERSION,
             mqtt = %self.mqtt_addr,
             replication = %show(self.replication_addr()),
             http = %show(self.http_addr()),

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::conf::{self, RoleName};
 use crate::http::HttpServer;
-use crate::node::answers::SecondaryParts;
+use crate::node::answers::{SecondaryParts, VERSION};
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
@@ -207,6 +207,7 @@ impl Secondary {
         info!(
             node = %self.parts.who.name,
             id = %self.parts.who.id,
+            version = VERSION,
             upstream = %self.parts.upstreams.join(", "),
             replication = %show(self.replication_addr()),
             http = %show(self.http_addr()),
