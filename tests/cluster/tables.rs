@@ -323,6 +323,76 @@ fn a_column_becomes_text_on_every_node_and_takes_what_was_refused() {
 }
 
 #[test]
+fn a_field_becomes_a_tag_on_every_node_and_is_looked_for_as_one() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let nodes = [Http::of(&primary), Http::of(&secondary)];
+    let mut device = Device::connect(cluster.mqtt(), "device");
+    for n in 0..40 {
+        let site = ["north", "south"][n % 2];
+        device.send(
+            "plant/1",
+            &format!(r#"{{"n":{n},"site":"{site}","room":{n}}}"#),
+        );
+        if n % 10 == 9 {
+            load::seal(&mut device);
+        }
+    }
+    settle(&[&primary, &secondary]);
+    let change = |what: &str, body: &str| {
+        let path = format!("/api/v1/tables/plant/{what}");
+        let answer = nodes[0].send(&path, "application/json", body);
+        answer.expect("an answer")
+    };
+    let refused = change("change-role", r#"{"column":"room","role":"tag"}"#);
+    let helps = refused.body.contains("change-type");
+    assert!(refused.status == 422 && helps, "{refused:?}");
+    for (what, body) in [
+        ("change-type", r#"{"column":"room","type":"text"}"#),
+        ("change-role", r#"{"column":"room","role":"tag"}"#),
+        ("change-role", r#"{"column":"site","role":"tag"}"#),
+        ("change-role", r#"{"column":"topic","role":"field"}"#),
+    ] {
+        let changed = change(what, body);
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    device.send("plant/1", r#"{"n":40,"site":"north","room":"hall"}"#);
+    device.send("plant/2", r#"{"n":41,"site":7,"room":7}"#);
+    catch_up(&primary, &secondary);
+    let check = |http: &Http, at: &str| {
+        for (filter, rows) in [
+            ("site = 'north'", 21),
+            ("site = '7' AND room = '7' AND topic = 'plant/2'", 1),
+            ("room IN ('7', '39', 'hall')", 4),
+            ("topic = 'plant/1'", 41),
+            ("room = 'none'", 0),
+        ] {
+            let sql = format!("SELECT count(*) FROM plant WHERE {filter}");
+            assert_eq!(http.number(&sql), rows, "{at}: {filter}");
+        }
+        let sql = "SELECT tags FROM system.tables WHERE name = 'plant'";
+        assert_eq!(http.rows(sql)[0]["tags"], "site, room", "{at}");
+        let verified = http.get("/api/v1/verify").json();
+        assert_eq!(verified["faults"], serde_json::json!([]), "{at}");
+    };
+    nodes
+        .iter()
+        .for_each(|http| check(http, "blocks and files"));
+    load::seal(&mut device);
+    drop(device);
+    settle(&[&primary, &secondary]);
+    nodes.iter().for_each(|http| check(http, "files"));
+    primary.stop();
+    let primary = cluster.primary();
+    let other = cluster.secondary("other", None);
+    settle(&[&primary, &secondary, &other]);
+    for node in [&primary, &secondary, &other] {
+        check(&Http::of(node), "started again");
+    }
+}
+
+#[test]
 fn a_renamed_table_is_renamed_on_every_node_and_its_old_name_is_free() {
     let mut cluster = Cluster::new();
     cluster.declare("[[table]]\nname = \"kept\"\nretention = \"90 days\"");

@@ -42,6 +42,18 @@ pub(super) enum TableCommand {
         #[arg(long, default_value = DEFAULT_URL)]
         url: String,
     },
+    /// Make a field of text a tag, or a tag a field
+    ///
+    /// Both then take any value as text. Files stay in the order of the tags as they were made.
+    ChangeRole {
+        table: String,
+        column: String,
+        #[arg(value_name = "tag|field")]
+        role: String,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
     /// Let its rows go that are older than its retention, although the clock has jumped
     Expire {
         /// The table, as `headwater status` names it
@@ -85,6 +97,15 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
                 ""
             };
             println!("column {column} of table {table} is {kind} now, in all rows{takes}");
+        }
+        TableCommand::ChangeRole {
+            table,
+            column,
+            role,
+            url,
+        } => {
+            Client::new(url)?.change_role(table, column, role)?;
+            println!("column {column} of table {table} is a {role} now, in all rows");
         }
         TableCommand::Expire { table, url } => {
             let client = Client::new(url)?;

@@ -188,6 +188,17 @@ impl Client {
         self.change_table(table, "change-type", &body)
     }
 
+    /// Gives a column of a table another role.
+    pub(crate) fn change_role(
+        &self,
+        table: &str,
+        column: &str,
+        role: &str,
+    ) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "column": column, "role": role });
+        self.change_table(table, "change-role", &body)
+    }
+
     fn change_table(
         &self,
         table: &str,

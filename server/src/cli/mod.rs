@@ -279,6 +279,7 @@ mod tests {
         assert!(parse("headwater table rename plant").is_err());
         assert!(parse("headwater table change-type plant state text").is_ok());
         assert!(parse("headwater table change-type plant state").is_err());
+        assert!(parse("headwater table change-role plant site tag").is_ok());
         assert!(parse("headwater dump a.log data/diverged --format csv").is_ok());
         assert!(parse("headwater dump").is_err());
     }

@@ -167,6 +167,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/tables/{table}/expire", post(tables::expire))
         .route("/api/v1/tables/{table}/rename", post(tables::rename))
         .route(
+            "/api/v1/tables/{table}/change-role",
+            post(tables::change_role),
+        )
+        .route(
             "/api/v1/tables/{table}/change-type",
             post(tables::change_type),
         )

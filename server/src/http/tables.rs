@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use wal::{ColumnType, Lsn};
+use wal::{ColumnRole, ColumnType, Lsn};
 
 use super::app::App;
 use super::error::{ApiError, Failure};
@@ -108,6 +108,47 @@ pub(crate) async fn change_type(
     let changed = intake.change_type(&table, &column, kind.into()).await;
     let lsn = changed.map_err(ApiError::from)?;
     tracing::info!(%table, %column, ?kind, "a column has another type");
+    Ok(done(&app, lsn))
+}
+
+/// Another role for a column.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeRole {
+    column: String,
+    role: Role,
+}
+
+/// A role as `system.columns` writes it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    Tag,
+    Field,
+}
+
+impl From<Role> for ColumnRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Tag => Self::Tag,
+            Role::Field => Self::Field,
+        }
+    }
+}
+
+/// Gives a column another role.
+pub(crate) async fn change_role(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    wanted: Result<Json<ChangeRole>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let Json(ChangeRole { column, role }) =
+        wanted.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let changed = intake.change_role(&table, &column, role.into()).await;
+    let lsn = changed.map_err(ApiError::from)?;
+    tracing::info!(%table, %column, ?role, "a column has another role");
     Ok(done(&app, lsn))
 }
 

@@ -11,8 +11,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use wal::clock::unix_nanos;
 use wal::{
-    AppendError, Appender, Appenders, ColumnType, Durable, GroupId, Log, Lsn, Refusal, Row,
-    TableSchema,
+    AppendError, Appender, Appenders, ColumnRole, ColumnType, Durable, GroupId, Log, Lsn, Refusal,
+    Row, TableSchema,
 };
 
 use crate::append::{AppendRows, Appended, append_body};
@@ -115,6 +115,21 @@ impl Intake {
         kind: ColumnType,
     ) -> Result<Lsn, IntakeError> {
         self.change(|appenders| appenders.change_type(table, column, kind))
+            .await
+    }
+
+    /// Makes a field of text a tag, or a tag a field, also for all rows that are there, and waits
+    /// until that is on disk; returns an LSN above it.
+    ///
+    /// # Errors
+    /// Why it has the old role, or does not have the new one for certain.
+    pub async fn change_role(
+        &self,
+        table: &str,
+        column: &str,
+        role: ColumnRole,
+    ) -> Result<Lsn, IntakeError> {
+        self.change(|appenders| appenders.change_role(table, column, role))
             .await
     }
 

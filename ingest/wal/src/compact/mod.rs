@@ -4,7 +4,7 @@
 
 mod compactor;
 mod distribute;
-mod merge;
+pub(crate) mod merge;
 mod part;
 mod plan;
 mod rows;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{take, take_record_batch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::compute::{cast, take, take_record_batch};
+use arrow::datatypes::{DataType, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::FixedState;
@@ -19,7 +19,7 @@ pub(crate) fn sort_rows(
     time: usize,
 ) -> Result<RecordBatch, ArrowError> {
     let times = batch.column(time).as_primitive::<TimestampNanosecondType>();
-    let (sets, first_rows) = sets_of(batch, tags);
+    let (sets, first_rows) = sets_of(batch, tags)?;
     let ranks = ranks_of(batch, tags, &first_rows)?;
     let mut order: Vec<(u32, i64, u32)> = times
         .values()
@@ -37,11 +37,13 @@ pub(crate) fn sort_rows(
 }
 
 /// The set of tags of every row, and the first row of every set.
-fn sets_of(batch: &RecordBatch, tags: &[usize]) -> (Vec<u32>, Vec<u32>) {
+fn sets_of(batch: &RecordBatch, tags: &[usize]) -> Result<(Vec<u32>, Vec<u32>), ArrowError> {
     let rows = batch.num_rows();
     let mut sets = vec![0_u32; rows];
     for tag in tags {
-        let texts = batch.column(*tag).as_string_view();
+        // Fields that were tags are text of another kind.
+        let texts = cast(batch.column(*tag), &DataType::Utf8View)?;
+        let texts = texts.as_string_view();
         let text = |row: usize| texts.is_valid(row).then(|| texts.value(row));
         let mut names = Numbers::new();
         let mut pairs = Numbers::new();
@@ -57,7 +59,7 @@ fn sets_of(batch: &RecordBatch, tags: &[usize]) -> (Vec<u32>, Vec<u32>) {
             first_rows.push(row);
         }
     }
-    (sets, first_rows)
+    Ok((sets, first_rows))
 }
 
 /// Numbers values in the order in which they come.

@@ -3,6 +3,7 @@
 //! write them, which is the shortest text that is the same float again. Pure. It must never give one
 //! value two texts, whatever way it comes.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -41,22 +42,21 @@ pub(crate) fn brought(array: &ArrayRef, column: &Column) -> ArrayRef {
     }
 }
 
-/// Appends a value to a column that was of type `was`: as it would be if it had come before.
-pub(crate) fn append(texts: &mut StringBuilder, value: &Value<'_>, was: ColumnType) {
+/// The text of a value in a column that was of type `was`: as it would be if it had come before.
+pub(crate) fn text<'a>(value: &'a Value<'_>, was: ColumnType) -> Cow<'a, str> {
     let float = match (value, was) {
         (Value::Int(value), ColumnType::Float) if is_exact(*value) => int_to_float(*value),
         (Value::Float(value), ColumnType::Int) => match whole(*value) {
-            Some(value) => return put(texts, value),
+            Some(value) => return value.to_string().into(),
             None => *value,
         },
         (Value::Float(value), _) => stored(*value),
-        (Value::Int(value), _) => return put(texts, value),
-        (Value::Bool(value), _) => return put(texts, value),
-        (Value::Text(value), _) => return texts.append_value(value),
+        (Value::Int(value), _) => return value.to_string().into(),
+        (Value::Bool(value), _) => return value.to_string().into(),
+        (Value::Text(value), _) => return Cow::Borrowed(value),
     };
-    for text in of_floats(&Float64Array::from(vec![float])).iter() {
-        texts.append_option(text);
-    }
+    let texts = of_floats(&Float64Array::from(vec![float]));
+    texts.value(0).to_owned().into()
 }
 
 fn put(texts: &mut StringBuilder, value: impl std::fmt::Display) {
@@ -133,9 +133,7 @@ mod tests {
     }
 
     fn one(value: &Value<'_>, was: ColumnType) -> String {
-        let mut texts = StringBuilder::new();
-        append(&mut texts, value, was);
-        texts.finish().value(0).to_owned()
+        text(value, was).into_owned()
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array,
-    NullBufferBuilder, StringArray, StringBuilder, StringViewBuilder,
+    ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array,
+    NullBufferBuilder, StringBuilder, StringViewBuilder,
 };
 
 use crate::format::cast;
@@ -63,10 +63,20 @@ impl ColumnBuilder {
         let rows = self.rows;
         let array = cast::brought(&self.finish(rows), column);
         let mut new = Self::new(column);
-        let texts = array.as_any().downcast_ref::<StringArray>();
-        if let (Values::Text(values), Some(texts)) = (&mut new.values, texts) {
-            texts.iter().for_each(|text| values.append_option(text));
-            new.rows = rows;
+        match (
+            &mut new.values,
+            array.as_string_opt::<i32>(),
+            array.as_string_view_opt(),
+        ) {
+            (Values::Text(values), Some(texts), _) => {
+                texts.iter().for_each(|text| values.append_option(text));
+                new.rows = rows;
+            }
+            (Values::Tag(values), _, Some(texts)) => {
+                texts.iter().for_each(|text| values.append_option(text));
+                new.rows = rows;
+            }
+            _ => {}
         }
         new.pad_to(rows);
         new
@@ -97,7 +107,7 @@ impl ColumnBuilder {
         self.rows = rows;
     }
 
-    /// Appends a tag's text, to a column of tags or to a text field of its name.
+    /// Appends a text, to a column of tags or to a text field.
     pub(crate) fn push_tag(&mut self, value: &str) {
         match &mut self.values {
             Values::Tag(values) => values.append_value(value),
@@ -109,10 +119,8 @@ impl ColumnBuilder {
 
     /// Appends a value that the schema has been checked to hold.
     pub(crate) fn push(&mut self, value: &Value<'_>) {
-        if let (Values::Text(values), Some(was)) = (&mut self.values, self.was) {
-            cast::append(values, value, was);
-            self.rows += 1;
-            return;
+        if let Some(was) = self.was {
+            return self.push_tag(&cast::text(value, was));
         }
         match (&mut self.values, value) {
             (Values::Int(values, nulls), Value::Int(value)) => {

@@ -100,7 +100,7 @@ pub enum Refusal {
     #[error(
         "column {column:?} of table {table:?} is a field that holds {holds}, and the rows have it as \
          a tag, whose text only a text field takes: `headwater table change-type {table:?} \
-         {column:?} text` makes it one; else send it as a field, or under another name, or free this \
+         {column:?} text` makes it one, and `change-role` then a tag; else send it as a field, or under another name, or free this \
          one with `headwater table rename-column`"
     )]
     TagForField {

@@ -95,7 +95,8 @@ impl Layout {
             let form = match (column.kind, form) {
                 (ColumnType::Float, Form::Int(width)) => Form::Decimal(0, *width),
                 // Whatever it was in that file.
-                (ColumnType::Text, _) if column.was.is_some() => Form::Text,
+                (ColumnType::Text, _) if column.role == ColumnRole::Tag => Form::Tag,
+                (ColumnType::Text, _) => Form::Text,
                 (_, form) => *form,
             };
             *held = Some(held.map_or(form, |held| join(held, form)));
@@ -208,11 +209,11 @@ impl Layout {
     }
 }
 
-/// What rows are sorted by: the tags, then the time.
+/// What rows are sorted by: the columns that were made as tags, then the time.
 pub(crate) fn sort_columns(schema: &TableSchema) -> Vec<usize> {
     let columns = schema.columns.iter().enumerate();
-    let tags = columns.filter(|(_, column)| column.role == ColumnRole::Tag);
-    tags.map(|(at, _)| at).chain([0]).collect()
+    let sorts = columns.filter(|(_, column)| column.sorts());
+    sorts.map(|(at, _)| at).chain([0]).collect()
 }
 
 fn form_of(column: &Column, array: &ArrayRef) -> Form {
@@ -300,7 +301,7 @@ fn stored_type(form: Form) -> DataType {
 fn stored_form(column: &Column, kind: &DataType) -> Option<Form> {
     Some(match (column.role, kind) {
         (ColumnRole::Time, DataType::Timestamp(unit, _)) => Form::Time(*unit),
-        (ColumnRole::Tag, _) => Form::Tag,
+        (ColumnRole::Tag, DataType::Utf8) => Form::Tag,
         (_, DataType::Int32) => Form::Int(Width::Narrow),
         (_, DataType::Int64) => Form::Int(Width::Wide),
         (_, DataType::Float64) => Form::Float,

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::compact::merge::Keys;
+use crate::parquet::sort_columns;
 use crate::tests::model::{follow, open_copy};
 use crate::tests::renames::rows;
 use crate::{
-    AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, DEAD_LETTERS,
-    Follower, Log, OsDisk, Refusal, Row, TableDef, TableSchema, Value, compact_now, open_primary,
+    AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, DEAD_LETTERS, Dedup,
+    Follower, Log, OsDisk, Refusal, Row, TableDef, TableOptions, TableSchema, Value, Wanted,
+    compact_now, open_primary,
 };
 
 fn open(dir: &tempfile::TempDir, tables: Vec<TableDef>) -> (Committer, Appender) {
@@ -62,9 +65,26 @@ fn schema(log: &Log) -> std::sync::Arc<TableSchema> {
     std::sync::Arc::clone(snapshot.catalog().table("t").expect("the table"))
 }
 
+/// Files are in the order that merges rely on.
+fn check_order(log: &Log, schema: &TableSchema) {
+    let by = sort_columns(schema);
+    let all: Vec<usize> = (0..schema.columns.len()).collect();
+    let keys = Keys::new(&schema.arrow(), &by).expect("keys");
+    for file in log.snapshot().files(schema.id) {
+        let wanted = Wanted::default();
+        let groups = file.row_groups(schema, &wanted).expect("reads");
+        let reader = file.read(schema, &all, &groups, &wanted, 10_000);
+        for batch in reader.expect("reads") {
+            let rows = keys.of(&batch.expect("reads")).expect("keys");
+            assert!(rows.iter().is_sorted(), "{}", file.name());
+        }
+    }
+}
+
 /// All rows by their times, but for the tag.
 fn check(log: &Log, model: &BTreeMap<i64, Cells>, at: &str) {
     let schema = schema(log);
+    check_order(log, &schema);
     let mut found = BTreeMap::new();
     for (time, mut row) in rows(log) {
         row.remove("device");
@@ -176,9 +196,31 @@ impl Trial {
         }
     }
 
+    /// Fields of text become tags, and tags fields.
+    fn change_role(&self, column: &str) {
+        let snapshot = self.committer.log().snapshot();
+        let table = snapshot.catalog().table("t");
+        let held = table.and_then(|table| table.columns.get(table.column(column)?));
+        let Some(held) = held else { return };
+        let role = match held.role {
+            ColumnRole::Tag => ColumnRole::Field,
+            _ => ColumnRole::Tag,
+        };
+        let appenders = self.committer.appenders();
+        let changed = appenders.change_role("t", column, role);
+        if held.kind == ColumnType::Text {
+            changed.expect("text may be either");
+        }
+    }
+
     async fn act(&mut self) {
         match self.random.u8(0..20) {
             0 => self.make_floats(),
+            5..7 => {
+                let names = ["a", "b", "c", "d", "device"];
+                let name = names[self.random.usize(0..names.len())];
+                self.change_role(name);
+            }
             1..3 => drop(compact_now(self.committer.log()).expect("compacts")),
             3 => {
                 follow(self.committer.log(), &mut self.secondary).await;
@@ -250,18 +292,33 @@ async fn rows_hold_what_was_sent_whatever_their_columns_become() {
     }
 }
 
-#[test]
-fn what_cannot_be_changed_is_named_with_what_to_do() {
-    let dir = tempfile::tempdir().expect("dir");
+/// The tables of a conf, one of which has a key.
+fn declared() -> Vec<TableDef> {
+    let field = |name: &str, kind| Column::new(name, ColumnRole::Field, kind);
+    let site = || Column::new("site", ColumnRole::Tag, ColumnType::Text);
     let declared = TableDef {
         name: "declared".to_owned(),
         columns: vec![
-            Column::new("state", ColumnRole::Field, ColumnType::Bool),
-            Column::new("n", ColumnRole::Field, ColumnType::Int),
+            field("state", ColumnType::Bool),
+            field("n", ColumnType::Int),
+            site(),
         ],
         ..TableDef::default()
     };
-    let (committer, mut appender) = open(&dir, vec![declared.clone()]);
+    let keyed = TableDef {
+        name: "keyed".to_owned(),
+        columns: vec![site(), field("text", ColumnType::Text)],
+        options: TableOptions {
+            dedup: Dedup::Key,
+            ..TableOptions::default()
+        },
+        ..TableDef::default()
+    };
+    vec![declared, keyed]
+}
+
+/// A column of each type.
+fn one_of_each() -> Cells {
     let cells = [
         ("int", Value::Int(1)),
         ("big", Value::Int(i64::MAX)),
@@ -269,8 +326,14 @@ fn what_cannot_be_changed_is_named_with_what_to_do() {
         ("flag", Value::Bool(true)),
         ("text", Value::Text("x".into())),
     ];
-    let cells = cells.map(|(name, value)| (name.to_owned(), value)).into();
-    append(&mut appender, 1, &cells).expect("fits");
+    cells.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+#[test]
+fn a_type_that_cannot_be_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, declared());
+    append(&mut appender, 1, &one_of_each()).expect("fits");
     let before = appender.registry.state();
     let appenders = committer.appenders();
     let change = |table: &str, column: &str, kind| appenders.change_type(table, column, kind);
@@ -297,16 +360,81 @@ fn what_cannot_be_changed_is_named_with_what_to_do() {
     change("declared", "n", float).expect("the conf's integers are floats as well");
     change("t", "text", text).expect("it takes any value from now on");
     let refused = change("t", "text", text).expect_err("twice").to_string();
-    assert!(
-        refused.contains("takes any value as text already"),
-        "{refused}"
-    );
+    let part = "takes any value as text already";
+    assert!(refused.contains(part), "{refused}");
     let cells = Cells::from([("text".to_owned(), Value::Bool(true))]);
     append(&mut appender, 2, &cells).expect("text takes any value");
     drop(appender);
     committer.stop().expect("stops");
     // The conf that let it be starts the node again.
-    let (committer, _) = open(&dir, vec![declared]);
+    let (committer, _) = open(&dir, declared());
     assert_eq!(rows(committer.log())[&2]["text"], "true");
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn a_role_that_cannot_be_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, declared());
+    append(&mut appender, 1, &one_of_each()).expect("fits");
+    let before = appender.registry.state();
+    let appenders = committer.appenders();
+    let change = |table: &str, column: &str, role| appenders.change_role(table, column, role);
+    let (tag, field) = (ColumnRole::Tag, ColumnRole::Field);
+    for (table, column, role, part) in [
+        ("none", "text", tag, "no table \"none\""),
+        ("t", "none", tag, "with a column \"none\""),
+        ("t", "time", tag, "a table has one time"),
+        ("t", "text", ColumnRole::Time, "a table has one time"),
+        ("t", "text", field, "it is so already"),
+        ("t", "flag", tag, "tags are text: make it text first"),
+        ("declared", "site", field, "declared otherwise"),
+        ("keyed", "site", field, "where dedup is \"key\""),
+        ("keyed", "text", tag, "where dedup is \"key\""),
+        (DEAD_LETTERS, "reason", tag, "Headwater's own"),
+    ] {
+        let refused = change(table, column, role).expect_err(part).to_string();
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(appender.registry.state() == before);
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn a_key_is_not_made_of_tags_that_files_are_not_sorted_by() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, Vec::new());
+    let cells = Cells::from([("site".to_owned(), Value::Text("north".into()))]);
+    append(&mut appender, 1, &cells).expect("fits");
+    let role = |committer: &Committer, role| {
+        let changed = committer.appenders().change_role("t", "site", role);
+        changed.expect("text may be either");
+    };
+    role(&committer, ColumnRole::Tag);
+    drop(appender);
+    committer.stop().expect("stops");
+    let keyed = TableDef {
+        name: "t".to_owned(),
+        options: TableOptions {
+            dedup: Dedup::Key,
+            ..TableOptions::default()
+        },
+        ..TableDef::default()
+    };
+    let config = Config {
+        tables: vec![keyed.clone()],
+        ..Config::default()
+    };
+    let refused = open_primary(OsDisk::new(), dir.path(), &config).expect_err("not in order");
+    let refused = refused.to_string();
+    assert!(refused.contains("change-role"), "{refused}");
+    let (committer, _) = open(&dir, Vec::new());
+    role(&committer, ColumnRole::Field);
+    committer.stop().expect("stops");
+    let (committer, mut appender) = open(&dir, vec![keyed]);
+    append(&mut appender, 1, &cells).expect("fits");
+    assert_eq!(rows(committer.log()).len(), 1);
+    drop(appender);
     committer.stop().expect("stops");
 }

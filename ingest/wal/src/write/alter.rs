@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::row::Refusal;
-use crate::format::schema::{ColumnType, TableSchema};
+use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
 use crate::write::committer::Appenders;
 
 impl Appenders {
@@ -50,6 +50,22 @@ impl Appenders {
         kind: ColumnType,
     ) -> Result<Arc<TableSchema>, Refusal> {
         let schema = self.registry.change_type(table, column, kind)?;
+        self.shared.bell.ring();
+        Ok(schema)
+    }
+
+    /// Makes a field of text a tag, or a tag a field, also for all rows that are there. It is so
+    /// once the log has this version of the schema, or a later one.
+    ///
+    /// # Errors
+    /// When there is no such column, it cannot have that role, or the conf declares the other one.
+    pub fn change_role(
+        &self,
+        table: &str,
+        column: &str,
+        role: ColumnRole,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        let schema = self.registry.change_role(table, column, role)?;
         self.shared.bell.ring();
         Ok(schema)
     }

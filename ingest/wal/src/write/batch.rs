@@ -53,7 +53,9 @@ impl TableBatch {
             };
             if old.kind.is_integer() && new.kind == ColumnType::Float {
                 builder.widen();
-            } else if new.was.is_some() && (old.kind, old.was) != (new.kind, new.was) {
+            } else if new.was.is_some()
+                && (old.role, old.kind, old.was) != (new.role, new.kind, new.was)
+            {
                 let built = self.columns[at].take();
                 self.columns[at] = built.map(|built| built.into_text(new));
             }

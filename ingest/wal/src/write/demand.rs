@@ -245,16 +245,19 @@ fn too_many_columns(table: &str) -> Refusal {
     }
 }
 
+/// What a column holds, in messages to people.
+pub(crate) fn holds_what(column: &Column) -> &'static str {
+    match column.role {
+        ColumnRole::Tag => "a tag",
+        _ => column.kind.name(),
+    }
+}
+
 pub(crate) fn type_refusal(table: &str, held: &Column, value: ColumnType) -> Refusal {
-    let holds = if held.role == ColumnRole::Tag {
-        "a tag"
-    } else {
-        held.kind.name()
-    };
     Refusal::Type {
         table: table.to_owned(),
         column: held.name.clone(),
-        holds,
+        holds: holds_what(held),
         value: value.name(),
     }
 }

@@ -5,6 +5,7 @@
 mod alter;
 pub(crate) mod appender;
 pub(crate) mod batch;
+pub(crate) mod change;
 pub(crate) mod committer;
 pub(crate) mod demand;
 pub(crate) mod expiry;

@@ -19,7 +19,10 @@ use crate::format::schema::{
     Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
 };
 use crate::ids::TableId;
-use crate::write::demand::{Demand, check_column_name, check_table_name, evolved, type_refusal};
+use crate::write::change::{no_change, no_other_role};
+use crate::write::demand::{
+    Demand, check_column_name, check_table_name, evolved, holds_what, type_refusal,
+};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Registry {
                     reason: refusal.to_string(),
                 })?;
             if before != Some(schema.version) {
-                new.push(schema);
+                new.push(Arc::clone(&schema));
             }
             let columns = table.columns.clone();
             self.lock().declared.insert(table.name.clone(), columns);
@@ -98,6 +101,17 @@ impl Registry {
                 self.lock().strict.insert(table.name.clone());
             }
             if table.options.dedup == Dedup::Key {
+                if let Some(column) = schema.columns.iter().find(|column| column.moved) {
+                    return Err(WalError::Declaration {
+                        table: table.name.clone(),
+                        reason: format!(
+                            "column {:?} has changed its role, and files are in the order of the \
+                             tags as they were: with dedup = \"key\" it must have its first role \
+                             again: start without, and use `headwater table change-role`",
+                            column.name
+                        ),
+                    });
+                }
                 self.lock().keyed.insert(table.name.clone());
             }
         }
@@ -277,6 +291,36 @@ impl Registry {
         Ok(new)
     }
 
+    /// Makes a field of text a tag, or a tag a field.
+    pub(crate) fn change_role(
+        &self,
+        table: &str,
+        column: &str,
+        role: ColumnRole,
+    ) -> Result<Arc<TableSchema>, Refusal> {
+        let mut state = self.lock();
+        let (held, at) = state.find(table, column)?;
+        let before = &held.columns[at];
+        let keyed = state.keyed.contains(table);
+        if let Some(reason) = no_other_role(before, role, keyed) {
+            return Err(Refusal::NoChange {
+                table: table.to_owned(),
+                column: column.to_owned(),
+                holds: holds_what(before),
+                wanted: match role {
+                    ColumnRole::Time => "the time",
+                    ColumnRole::Tag => "a tag",
+                    ColumnRole::Field => "a field",
+                },
+                reason,
+            });
+        }
+        let new = Arc::new(held.with_column(at, before.with_role(role)));
+        state.check_declared(&new, column)?;
+        self.change(&mut state, &new);
+        Ok(new)
+    }
+
     /// Puts in force what an operator has asked for; it is written though no row needs it.
     fn change(&self, state: &mut State, new: &Arc<TableSchema>) {
         state.insert(Arc::clone(new));
@@ -367,28 +411,6 @@ impl State {
         self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
         self.tables.insert(schema.name.clone(), schema);
     }
-}
-
-/// Why a column cannot have this type instead; none: it can.
-fn no_change(column: &Column, kind: ColumnType) -> Option<&'static str> {
-    Some(match (column.role, column.kind, kind) {
-        (ColumnRole::Time, ..) => "it is the time of every table",
-        (ColumnRole::Tag, ..) => "it is a tag, which takes any value as text",
-        (_, _, ColumnType::Text) if column.was.is_some() => "it takes any value as text already",
-        (_, _, ColumnType::Text) | (_, ColumnType::Int, ColumnType::Float) => return None,
-        (_, held, wanted) if held == wanted => "it is so already",
-        (_, ColumnType::BigInt, ColumnType::Float) => {
-            "floats would round them: make it text, or give it another name with `headwater table \
-             rename-column` and send floats under this one"
-        }
-        (_, ColumnType::OldInt, ColumnType::Float) => {
-            "floats would round those beyond, and not all of them can be read now"
-        }
-        _ => {
-            "that would not hold all that is there or may have come: give it another name with \
-             `headwater table rename-column`, and send such values under this one from then on"
-        }
-    })
 }
 
 fn unknown(table: &str, column: Option<&str>) -> Refusal {

@@ -2,8 +2,8 @@
 //! let a column go, or change in a way that loses a value.
 //!
 //! A schema only grows: columns are appended, `Int` widens to `Float` or becomes `BigInt`, `OldInt`
-//! turns out to be one or the other, a column becomes text, columns and the table get other names,
-//! nothing else changes. So a block written under any version can
+//! turns out to be one or the other, a column becomes text, or a tag a field and a field a tag,
+//! columns and the table get other names, nothing else changes. So a block written under any version can
 //! be read under every later one.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -71,6 +71,8 @@ pub struct Column {
     /// What it held until an operator made it text that takes any value: `Int` (of any size),
     /// `Float`, `Bool` or `Text`.
     pub(crate) was: Option<ColumnType>,
+    /// An operator has changed its role: files are sorted as if it had the other one, for ever.
+    pub(crate) moved: bool,
 }
 
 impl Column {
@@ -82,6 +84,31 @@ impl Column {
             role,
             kind,
             was: None,
+            moved: false,
+        }
+    }
+
+    /// Whether rows of files are sorted by it.
+    pub(crate) fn sorts(&self) -> bool {
+        (self.role == ColumnRole::Tag) != self.moved
+    }
+
+    /// The same column, of text, in the other role. Either takes any value.
+    pub(crate) fn with_role(&self, role: ColumnRole) -> Self {
+        Self {
+            role,
+            was: self.was.or(Some(ColumnType::Text)),
+            moved: self.moved != (self.role != role),
+            ..self.clone()
+        }
+    }
+
+    /// Its role in a schema body.
+    fn role_code(&self) -> u8 {
+        match (self.role, self.moved) {
+            (ColumnRole::Tag, true) => TAG_LIKE_A_FIELD,
+            (ColumnRole::Field, true) => FIELD_LIKE_A_TAG,
+            (role, _) => role as u8,
         }
     }
 
@@ -248,7 +275,7 @@ impl TableSchema {
         let renamed = if self.stored.is_empty() { 0 } else { RENAMED };
         out.extend_from_slice(&(count16(self.columns.len()) | renamed).to_le_bytes());
         for column in &self.columns {
-            out.push(column.role as u8);
+            out.push(column.role_code());
             out.push(column.type_code());
             put_name(&mut out, &column.name);
         }
@@ -311,7 +338,11 @@ impl<'a> Reader<'a> {
 
     fn column(&mut self) -> Option<Column> {
         let [role, kind] = *self.take(2)?.first_chunk()?;
+        let moved = matches!(role, TAG_LIKE_A_FIELD | FIELD_LIKE_A_TAG);
+        (!moved || self.format >= BIG_INT_FORMAT).then_some(())?;
         let role = match role {
+            TAG_LIKE_A_FIELD => ColumnRole::Tag,
+            FIELD_LIKE_A_TAG => ColumnRole::Field,
             1 => ColumnRole::Time,
             2 => ColumnRole::Tag,
             3 => ColumnRole::Field,
@@ -338,7 +369,8 @@ impl<'a> Reader<'a> {
         };
         let fits = match role {
             ColumnRole::Time => kind == ColumnType::Time,
-            ColumnRole::Tag => kind == ColumnType::Text && was.is_none(),
+            ColumnRole::Tag => kind == ColumnType::Text,
+            ColumnRole::Field if moved => kind == ColumnType::Text,
             ColumnRole::Field => kind != ColumnType::Time,
         };
         fits.then_some(())?;
@@ -347,6 +379,7 @@ impl<'a> Reader<'a> {
             role,
             kind,
             was,
+            moved,
         })
     }
 
@@ -410,6 +443,9 @@ const RENAMED: u16 = 1 << 15;
 const _: () = assert!(MAX_COLUMNS < RENAMED as usize);
 /// Longest name in a file: one that is taken has a number behind it.
 const MAX_STORED_NAME: usize = MAX_NAME + 16;
+/// Roles of columns to which an operator has given the other one.
+const TAG_LIKE_A_FIELD: u8 = 4;
+const FIELD_LIKE_A_TAG: u8 = 5;
 /// Types of columns that an operator has made text, by what they held before.
 const TEXT_OF_INTEGERS: u8 = 8;
 const TEXT_OF_FLOATS: u8 = 9;

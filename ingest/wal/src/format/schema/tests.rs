@@ -38,9 +38,34 @@ fn text_says_what_it_was_made_of_and_older_versions_do_not_know_it() {
         let bytes = again.encode();
         assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), again);
     }
-    // Tags are text by themselves.
-    let tag = held.with_column(1, held.columns[1].as_text());
-    assert!(TableSchema::decode(&tag.encode(), 3).is_err());
+}
+
+#[test]
+fn a_role_that_has_changed_does_not_change_what_files_are_sorted_by() {
+    let held = sample();
+    let text = held.columns[2].as_text();
+    for (at, column, sorts) in [(1, held.columns[1].clone(), true), (2, text, false)] {
+        let other = match column.role {
+            ColumnRole::Tag => ColumnRole::Field,
+            _ => ColumnRole::Tag,
+        };
+        let moved = column.with_role(other);
+        let schema = held.with_column(at, moved.clone());
+        assert_eq!((moved.role, moved.sorts()), (other, sorts));
+        let bytes = schema.encode();
+        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+        assert!(TableSchema::decode(&bytes, 2).is_err());
+        let back = moved.with_role(column.role);
+        assert_eq!(
+            (back.role, back.sorts(), back.moved),
+            (column.role, sorts, false)
+        );
+        let schema = held.with_column(at, back);
+        assert_eq!(
+            TableSchema::decode(&schema.encode(), 3).expect("valid"),
+            schema
+        );
+    }
 }
 
 #[test]
