@@ -85,7 +85,7 @@ pub enum QueryError {
     )]
     LsnGone { lsn: u64, oldest: u64 },
     /// There is nothing to answer from.
-    #[error("this node has no data yet: it never reached its primary")]
+    #[error("this node has no log to answer from yet: GET /ready says what it waits for")]
     NoLog,
     #[error("cannot read the log: {0}")]
     Storage(String),
