@@ -15,6 +15,8 @@ use crate::node::data_dir::{DataDirError, DirLock};
 pub(super) enum RepairError {
     #[error("{} holds no log", .0.display())]
     NoLog(PathBuf),
+    #[error("--from {} is the data directory itself: it must be another node's, or a copy of one", .0.display())]
+    Itself(PathBuf),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error("nothing was changed: {0}")]
@@ -41,6 +43,9 @@ pub(super) fn run(data_dir: &Path, means: Means<'_>) -> Result<ExitCode, RepairE
     let disk = wal::OsDisk::new();
     let (found, done) = match means {
         Means::Look => (find_unreadable(&disk, data_dir)?, None),
+        Means::From(other) if is_same(data_dir, other) => {
+            return Err(RepairError::Itself(other.to_owned()));
+        }
         Means::From(other) => {
             let _other = DirLock::take(other)?;
             let found = fill_unreadable(&disk, data_dir, other)?;
@@ -82,6 +87,11 @@ pub(super) fn run(data_dir: &Path, means: Means<'_>) -> Result<ExitCode, RepairE
     }
 }
 
+fn is_same(one: &Path, other: &Path) -> bool {
+    let of = |path: &Path| path.canonicalize().ok();
+    of(one).is_some_and(|one| Some(one) == of(other))
+}
+
 fn words(found: &Unreadable) -> String {
     let lost = found.to.0.saturating_sub(found.from.lsn.0);
     format!(
@@ -110,6 +120,14 @@ fn ways(data_dir: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_known_by_whatever_path_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_same(dir.path(), &dir.path().join(".")));
+        assert!(!is_same(dir.path(), &dir.path().join("none")));
+        assert!(!is_same(dir.path(), Path::new("/")));
+    }
 
     #[test]
     fn it_says_what_would_be_lost_and_what_can_be_done() {
