@@ -183,8 +183,8 @@ impl Trial {
 
     /// Integers that no float rounds become floats; no other column does.
     fn make_floats(&self) {
-        let snapshot = self.committer.log().snapshot();
-        let Some(schema) = snapshot.catalog().table("t") else {
+        // What was asked for last may not be in the log yet.
+        let Some(schema) = self.appenders[0].schema("t") else {
             return;
         };
         let appenders = self.committer.appenders();
@@ -198,10 +198,12 @@ impl Trial {
 
     /// Fields of text become tags, and tags fields.
     fn change_role(&self, column: &str) {
-        let snapshot = self.committer.log().snapshot();
-        let table = snapshot.catalog().table("t");
-        let held = table.and_then(|table| table.columns.get(table.column(column)?));
-        let Some(held) = held else { return };
+        let Some(schema) = self.appenders[0].schema("t") else {
+            return;
+        };
+        let Some(held) = schema.column(column).map(|at| &schema.columns[at]) else {
+            return;
+        };
         let role = match held.role {
             ColumnRole::Tag => ColumnRole::Field,
             _ => ColumnRole::Tag,
