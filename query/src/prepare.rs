@@ -95,6 +95,7 @@ fn prepare_text(state: &SessionState, text: &str) -> Result<Prepared, QueryError
     }
     guard::check(&statement)?;
     rewrite::regroup(&mut statement);
+    rewrite::standardize(&mut statement)?;
     respeak(&mut statement)?;
     Ok(Prepared { statement, table })
 }

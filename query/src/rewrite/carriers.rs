@@ -5,10 +5,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, StringArray, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, LargeStringArray, StringArray, StringViewArray,
+};
 use arrow::compute::CastOptions;
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float32Type, Float64Type, IntervalDayTimeType,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
+};
 use arrow::error::ArrowError;
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::error::{DataFusionError, Result};
@@ -37,6 +42,8 @@ pub(crate) enum Kernel {
     },
     /// A text that may be a time, as the engine reads it.
     ClockText,
+    /// How long an interval is, in nanoseconds: a month has 30 days, and a day 24 hours.
+    Span,
     /// The first argument, which is there where the second is.
     Given,
     /// The value as it is, which no bound may be drawn through.
@@ -54,6 +61,7 @@ pub(crate) fn carry(kernel: Kernel, args: Vec<Expr>) -> Expr {
         Kernel::Same => Arc::clone(&SAME),
         Kernel::ClockText => Arc::clone(&CLOCK_TEXT),
         Kernel::Given => Arc::clone(&GIVEN),
+        Kernel::Span => Arc::clone(&SPAN),
         moved @ Kernel::Move { .. } => made(moved),
     };
     udf.call(args)
@@ -100,7 +108,11 @@ impl Carrier {
             Kernel::Multiply => "*",
             Kernel::Negate => return format!("(- {})", texts.concat()),
             Kernel::Given => return texts.first().cloned().unwrap_or_default(),
-            Kernel::OneZero | Kernel::Move { .. } | Kernel::Same | Kernel::ClockText => {
+            Kernel::OneZero
+            | Kernel::Move { .. }
+            | Kernel::Same
+            | Kernel::ClockText
+            | Kernel::Span => {
                 return texts.concat();
             }
         };
@@ -120,6 +132,7 @@ impl ScalarUDFImpl for Carrier {
             Kernel::Same => "same",
             Kernel::ClockText => "clock_text",
             Kernel::Given => "given",
+            Kernel::Span => "span",
         }
     }
 
@@ -143,6 +156,9 @@ impl ScalarUDFImpl for Carrier {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         if let Kernel::Move { to, .. } = &self.kernel {
             return Ok(to.clone());
+        }
+        if self.kernel == Kernel::Span {
+            return Ok(NANOSECONDS);
         }
         arg_types
             .first()
@@ -185,6 +201,7 @@ impl ScalarUDFImpl for Carrier {
             }
             (Kernel::Same, [value]) => Ok(value.clone()),
             (Kernel::ClockText, [value]) => unary(value, clock_texts),
+            (Kernel::Span, [value]) => unary(value, spans),
             (Kernel::Given, [value, of]) => given(value, of),
             (_, args) => Err(DataFusionError::Internal(format!(
                 "{} takes other arguments than {}",
@@ -239,6 +256,28 @@ fn clock_texts(array: &dyn Array) -> std::result::Result<ArrayRef, ArrowError> {
     })
 }
 
+fn spans(array: &dyn Array) -> std::result::Result<ArrayRef, ArrowError> {
+    let span = |months: i32, days: i32, nanoseconds: i64| {
+        (i128::from(months) * 30 + i128::from(days)) * DAY + i128::from(nanoseconds)
+    };
+    let spans: Decimal128Array = match array.data_type() {
+        DataType::Interval(IntervalUnit::MonthDayNano) => array
+            .as_primitive::<IntervalMonthDayNanoType>()
+            .unary(|it| span(it.months, it.days, it.nanoseconds)),
+        DataType::Interval(IntervalUnit::DayTime) => array
+            .as_primitive::<IntervalDayTimeType>()
+            .unary(|it| span(0, it.days, i64::from(it.milliseconds) * 1_000_000)),
+        DataType::Interval(IntervalUnit::YearMonth) => array
+            .as_primitive::<IntervalYearMonthType>()
+            .unary(|months| span(months, 0, 0)),
+        other => {
+            let told = format!("an interval was expected, not {other}");
+            return Err(ArrowError::ComputeError(told));
+        }
+    };
+    Ok(Arc::new(spans.with_data_type(NANOSECONDS)))
+}
+
 /// `value`, unless it is lost for something in `of`.
 fn given(value: &ColumnarValue, of: &ColumnarValue) -> Result<ColumnarValue> {
     let rows = match (value, of) {
@@ -277,11 +316,16 @@ fn one_zero(array: &dyn Array) -> ArrayRef {
     }
 }
 
+/// Of a day.
+const DAY: i128 = 86_400_000_000_000;
+const NANOSECONDS: DataType = DataType::Decimal128(38, 0);
+
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Add));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Subtract));
 static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Multiply));
 static NEGATE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Negate));
 static ONE_ZERO: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::OneZero));
 static CLOCK_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::ClockText));
+static SPAN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Span));
 static GIVEN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Given));
 static SAME: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| made(Kernel::Same));

@@ -8,18 +8,17 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, lit,
+    BinaryExpr, Case, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::carriers::{Kernel, carried, carry};
-use super::times;
-use super::years;
+use super::{spans, times, years};
 use crate::each_expr::each_expr;
 
 /// The replacements, after types have been made to agree.
@@ -39,7 +38,8 @@ impl AnalyzerRule for Expressions {
 fn replace_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     each_expr(plan, |expr, schema| {
         let timed = times::replace(expr, schema)?;
-        timed.transform_data(|expr| Ok(replace(expr, schema)))
+        let spanned = timed.transform_data(|expr| spans::replace(expr, schema))?;
+        spanned.transform_data(|expr| Ok(replace(expr, schema)))
     })?
     .map_data(LogicalPlan::recompute_schema)
 }
@@ -58,6 +58,9 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
                 }
                 None => Transformed::no(Expr::ScalarFunction(call)),
             },
+            Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
+                guarded(both, schema)
+            }
             Expr::Literal(value, metadata) if is_odd(&value) => {
                 Transformed::yes(Expr::Literal(made_even(value), metadata))
             }
@@ -91,6 +94,55 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         ) => carry(kernel, vec![*expr]),
         (_, other) => other,
     })
+}
+
+/// AND and OR, whose left side may be there so that the right one does not divide by zero: what it
+/// divides by is NULL where the left side decides.
+fn guarded(both: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
+    let BinaryExpr { left, op, right } = both;
+    if matches!(*left, Expr::Literal(..)) || !right.exists(is_division).unwrap_or(false) {
+        return Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }));
+    }
+    let open = match op {
+        Operator::And => Expr::IsNotFalse(left.clone()),
+        _ => Expr::IsNotTrue(left.clone()),
+    };
+    let guard = |mut division: BinaryExpr| {
+        let kind = division.right.get_type(schema);
+        if kind.is_ok_and(|kind| has_two_zeros(&kind)) {
+            return Transformed::no(Expr::BinaryExpr(division));
+        }
+        division.right = Box::new(Expr::Case(Case {
+            expr: None,
+            when_then_expr: vec![(Box::new(open.clone()), division.right)],
+            else_expr: None,
+        }));
+        Transformed::yes(Expr::BinaryExpr(division))
+    };
+    let whole = right.clone();
+    let right = right.transform_up(|part| {
+        Ok(match part {
+            Expr::BinaryExpr(division) if is_division_by(division.op, &division.right) => {
+                guard(division)
+            }
+            other => Transformed::no(other),
+        })
+    });
+    let right = Box::new(right.map_or(*whole, |made| made.data));
+    Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+}
+
+fn is_division(part: &Expr) -> Result<bool> {
+    Ok(match part {
+        Expr::BinaryExpr(BinaryExpr { op, right, .. }) => is_division_by(*op, right),
+        _ => false,
+    })
+}
+
+/// By something else than a constant, which is not looked after already.
+fn is_division_by(op: Operator, divisor: &Expr) -> bool {
+    matches!(op, Operator::Divide | Operator::Modulo)
+        && !matches!(divisor, Expr::Literal(..) | Expr::Case(_))
 }
 
 /// Whether an item of a list differs from row to row and is no column: some of those are taken for

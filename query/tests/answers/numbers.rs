@@ -130,3 +130,73 @@ async fn times_are_read_in_the_forms_of_postgresql() {
         );
     }
 }
+
+#[tokio::test]
+async fn intervals_are_as_long_as_they_are() {
+    let world = world();
+    let days = "(VALUES (TIMESTAMP '2026-02-01 00:00'), (TIMESTAMP '2026-03-01 00:00')) AS t(x)";
+    for (sql, expected) in [
+        (
+            format!("SELECT max(x) - min(x) > INTERVAL '1 day', max(x) - min(x) > INTERVAL '1 month' FROM {days}"),
+            "true|false",
+        ),
+        (
+            format!("SELECT count(*) FROM (SELECT x - lag(x) OVER (ORDER BY x) AS d FROM {days}) WHERE d > INTERVAL '1 day'"),
+            "1",
+        ),
+        (
+            format!("SELECT count(*) FROM {days} WHERE TIMESTAMP '2026-03-02 00:00' - x > INTERVAL '2 days'"),
+            "1",
+        ),
+        (
+            format!("SELECT count(*) FROM {days} WHERE TIMESTAMP '2026-03-02 00:00' - x BETWEEN INTERVAL '1 hour' AND INTERVAL '1 day'"),
+            "1",
+        ),
+        (
+            "SELECT INTERVAL '25 hours' > INTERVAL '1 day', INTERVAL '1 month' = INTERVAL '30 days', \
+             INTERVAL '24 hours' IN (INTERVAL '1 day'), INTERVAL '1 day' IS DISTINCT FROM NULL"
+                .to_owned(),
+            "true|true|true|true",
+        ),
+        (
+            "SELECT count(*) FROM (VALUES (0), (1), (5), (NULL)) AS t(x) WHERE x <> 0 AND 10 / x > 1"
+                .to_owned(),
+            "2",
+        ),
+        (
+            "SELECT count(*) FROM (VALUES (0), (1), (50)) AS t(x) WHERE NOT (x = 0 OR 10 / x > 1)"
+                .to_owned(),
+            "1",
+        ),
+        (
+            "SELECT 1 = ANY (ARRAY[NULL, 2]), 1 = ANY (ARRAY[1, NULL]), 1 <> ALL (ARRAY[2, NULL]), \
+             1 > ALL (ARRAY[0, -1]), 1 < ANY (ARRAY[0, NULL])"
+                .to_owned(),
+            "NULL|true|NULL|true|NULL",
+        ),
+        (
+            "SELECT 'abc' SIMILAR TO '(a|b)%', 'abc' SIMILAR TO 'b%', 'abc' SIMILAR TO '_b_', \
+             'a.c' NOT SIMILAR TO 'a.c', 'abc' SIMILAR TO 'a.c', NULL SIMILAR TO 'a'"
+                .to_owned(),
+            "true|false|true|false|false|NULL",
+        ),
+    ] {
+        let rows = answer(&world.engine, &sql).await;
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+    for sql in [
+        "SELECT 2 ^ 3",
+        "SELECT max(x) FROM (VALUES (INTERVAL '25 hours'), (INTERVAL '1 day')) AS t(x)",
+        "SELECT greatest(INTERVAL '25 hours', INTERVAL '1 day')",
+        "SELECT 'a' SIMILAR TO x FROM (VALUES ('a')) AS t(x)",
+    ] {
+        let refused = ask(&world.engine, sql).await;
+        assert!(
+            matches!(
+                refused,
+                Err(QueryError::NotSupported(_) | QueryError::Plan(_))
+            ),
+            "{sql}: {refused:?}"
+        );
+    }
+}
