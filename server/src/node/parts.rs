@@ -85,7 +85,8 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
             offset = torn.offset,
             bytes = torn.bytes,
             reason = %torn.reason,
-            "an unfinished write at the end of the log was cut; nothing acknowledged was in it"
+            "an unfinished write at the end of the log was cut; nothing acknowledged was in it, \
+             unless the disk lost what it had said was durable"
         );
     }
 }
