@@ -118,3 +118,33 @@ fn a_primary_with_an_empty_directory_is_not_ready_while_its_secondary_holds_a_lo
     assert!(text.contains("is the volume mounted"), "{text}");
     assert!(!data.exists());
 }
+
+#[test]
+fn a_log_of_which_nothing_is_left_is_a_new_one_and_is_told_so() {
+    let mut cluster = Cluster::new();
+    let primary = cluster.primary();
+    publish(&cluster, 0..50, 0);
+    holds(&primary, 50);
+    primary.stop();
+    let data = cluster.path("primary");
+    let log = fs::read_dir(&data)
+        .expect("lists")
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("log-"));
+    let log = log.expect("a log").path();
+    for segment in files(&log, ".log") {
+        fs::write(segment, []).expect("empties");
+    }
+    let conf = node::conf("primary.toml").display().to_string();
+    let setting = format!("node.data_dir={}", data.display());
+    let never = ["serve", "--conf", &conf, "--set", &setting];
+    let never = [&never[..], &["--set", "log.create=never"]].concat();
+    let (code, text) = node::run(&never);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("there is no log in"), "{text}");
+
+    let primary = cluster.primary();
+    let lines = primary.lines().join("\n");
+    assert!(lines.contains("NEW, EMPTY one was made"), "{lines}");
+    primary.stop();
+}

@@ -1,5 +1,5 @@
 //! Names of files and directories: `data/log-<id>/<first LSN, 20 digits>.log`. Knows no bytes. It
-//! must never read a file.
+//! must never read what is in a file.
 
 use std::path::{Path, PathBuf};
 
@@ -73,22 +73,44 @@ pub fn find_log(disk: &dyn Disk, data_dir: &Path) -> Result<Option<LogId>, WalEr
     }
 }
 
-/// Whether `data_dir` holds a log, also one that an interrupted exchange has left.
+/// Whether `data_dir` holds a log, also one that an interrupted exchange has left. A directory with
+/// a log's name in which nothing was ever written, or of which nothing is left, is none.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn holds_log(disk: &dyn Disk, data_dir: &Path) -> Result<bool, WalError> {
     let names = disk.list_names(data_dir)?;
     let incoming = disk.list_names(&data_dir.join(INCOMING))?;
-    let held = [LOG_PREFIX, REPLACED_PREFIX]
-        .iter()
-        .any(|prefix| !logs_among(&names, prefix).is_empty());
-    Ok(held || !logs_among(&incoming, READY_PREFIX).is_empty())
+    if !logs_among(&names, REPLACED_PREFIX).is_empty()
+        || !logs_among(&incoming, READY_PREFIX).is_empty()
+    {
+        return Ok(true);
+    }
+    for id in logs_among(&names, LOG_PREFIX) {
+        if holds_bytes(disk, &log_dir(data_dir, id))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a log's directory has a manifest, or a segment that is not empty.
+fn holds_bytes(disk: &dyn Disk, dir: &Path) -> Result<bool, WalError> {
+    let names = disk.list_names(dir)?;
+    let mut segments = names.iter().filter(|name| segment_first(name).is_some());
+    // One that cannot be looked at is there.
+    let is_empty = |name: &String| {
+        disk.map(&dir.join(name))
+            .is_ok_and(|bytes| bytes.is_empty())
+    };
+    Ok(names.iter().any(|name| name == MANIFEST) || segments.any(|name| !is_empty(name)))
 }
 
 pub(crate) const LOG_PREFIX: &str = "log-";
 pub(crate) const REPLACED_PREFIX: &str = "replaced-";
 pub(crate) const READY_PREFIX: &str = "ready-";
+/// Name of the manifest in the log's directory.
+pub(crate) const MANIFEST: &str = "manifest";
 const SEGMENT_SUFFIX: &str = ".log";
 /// Beside the log in force: one that is being brought in, and what was kept of other histories.
 pub(crate) const INCOMING: &str = "incoming";

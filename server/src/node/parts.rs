@@ -89,6 +89,16 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
              unless the disk lost what it had said was durable"
         );
     }
+    if let Some(found) = &recovery.newest_gone {
+        warn!(
+            %found,
+            position = %recovery.position,
+            "the log's newest segment file was NOT there to go on in, and one is begun: a crash, or \
+             a full disk, at the very moment when it was made leaves that, and then nothing is \
+             missing; otherwise the file was lost, and acknowledged rows with it: then stop this \
+             node before it takes more, and bring the file back, or the directory from a backup"
+        );
+    }
 }
 
 /// Says in one line where the node keeps what, how much it has, and what it may use.

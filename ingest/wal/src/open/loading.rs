@@ -57,6 +57,7 @@ pub(super) struct Loading {
     pub(super) tip: Boundary,
     pub(super) committed_at: i64,
     pub(super) mended: usize,
+    pub(super) newest_gone: Option<String>,
 }
 
 pub(super) type Opening = (Writer, Arc<LogState>, Recovery);
@@ -91,6 +92,7 @@ pub(super) fn open(
         tip: id.genesis().into(),
         committed_at: 0,
         mended: 0,
+        newest_gone: None,
     };
     if let Some(manifest) = manifest {
         loading.manifest(manifest);
@@ -99,6 +101,9 @@ pub(super) fn open(
         // Either a new log, or one of which nothing but files is left.
         loading.catalog = Catalog::clone(&loading.files.catalog);
         loading.tip = loading.files.compacted.into();
+        if loading.tip.lsn > Lsn(0) {
+            loading.newest_gone = Some("there is no segment, only Parquet files".to_owned());
+        }
         return loading.begin(None);
     };
     for (at, first) in earlier.iter().enumerate() {

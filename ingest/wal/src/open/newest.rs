@@ -35,6 +35,7 @@ impl Loading {
             && let Ok(footer) = SegmentFooter::decode(&file, &bytes)
         {
             self.sealed(first, footer.end.into())?;
+            self.newest_gone = Some(format!("{file} is sealed, and none follows it"));
             return self.begin(None);
         }
         let (header, header_len) = match SegmentHeader::decode(&file, &bytes) {
@@ -133,6 +134,7 @@ impl Loading {
             self.tip = self.files.compacted.into();
         }
         let file = path.display().to_string();
+        self.newest_gone = Some(format!("{file} holds no block: {reason}"));
         self.begin((bytes > 0).then_some(TornTail {
             file,
             offset: 0,
@@ -203,6 +205,7 @@ impl Loading {
             position: tip,
             damaged: self.damage.watch().borrow().len(),
             mended: self.mended,
+            newest_gone: self.newest_gone,
             torn_tail,
         };
         let sealed = self.sealed.iter().map(|segment| segment.start());
@@ -311,5 +314,58 @@ mod tests {
             end,
             "the footer knows it"
         );
+    }
+    #[test]
+    fn a_newest_segment_that_is_gone_or_empty_is_told_and_a_log_of_nothing_is_none() {
+        let dir = tempfile::tempdir().expect("dir");
+        let config = Config {
+            segment_size: 1,
+            ..Config::default()
+        };
+        let open = || open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+        let (primary, recovery) = open();
+        assert_eq!(recovery.newest_gone, None, "it is new");
+        let log = log_dir(dir.path(), primary.log().id());
+        let newest = || {
+            let firsts = segments(OsDisk::new().as_ref(), &log).expect("lists");
+            log.join(segment_name(*firsts.last().expect("a segment")))
+        };
+        let write = |primary: &crate::Committer| {
+            let mut appender = primary.appender(Box::new(|_| ()));
+            let row = Row {
+                time: 1,
+                tags: &[],
+                fields: &[("v".into(), Value::Int(1))],
+            };
+            let group = appender.append("one", &[row]).expect("fits");
+            appender.wait(group).expect("durable");
+        };
+        write(&primary);
+        let end = primary.stop().expect("stops");
+        let (primary, recovery) = open();
+        assert_eq!((recovery.position, recovery.newest_gone), (end, None));
+        primary.stop().expect("stops");
+
+        fs::remove_file(newest()).expect("removes");
+        let (primary, recovery) = open();
+        let found = recovery.newest_gone.expect("told");
+        assert!(found.contains("is sealed, and none follows it"), "{found}");
+        primary.stop().expect("stops");
+        fs::write(newest(), []).expect("empties");
+        let (primary, recovery) = open();
+        let found = recovery.newest_gone.expect("told");
+        assert!(found.contains("holds no block"), "{found}");
+        primary.stop().expect("stops");
+
+        let holds = || crate::holds_log(&OsDisk, dir.path()).expect("looks");
+        assert!(holds());
+        for first in segments(OsDisk::new().as_ref(), &log).expect("lists") {
+            fs::write(log.join(segment_name(first)), []).expect("empties");
+        }
+        assert!(!holds(), "no byte is left");
+        for name in fs::read_dir(&log).expect("lists").flatten() {
+            let _directories_stay = fs::remove_file(name.path());
+        }
+        assert!(!holds());
     }
 }

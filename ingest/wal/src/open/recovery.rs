@@ -20,6 +20,9 @@ pub struct Recovery {
     /// Bytes after the last whole block, cut once: never acknowledged on a primary, fetched again
     /// on a secondary.
     pub torn_tail: Option<TornTail>,
+    /// What was found in the place of a newest segment to go on in, where a log was: a crash while
+    /// it was being made leaves that, and so does a file that was lost with rows in it.
+    pub newest_gone: Option<String>,
     /// Segments held, the active one included.
     pub segments: usize,
     /// Where the log ends.

@@ -13,6 +13,7 @@ use crate::format::segment::{len32, newer, put_catalog, take_catalog};
 use crate::ids::{Chain, Epoch, LogId, Lsn, Position, TableId};
 use crate::parquet::meta::CHUNK;
 use crate::parquet::{FileMeta, Window};
+pub(crate) use crate::paths::MANIFEST;
 
 /// What a manifest says.
 #[derive(Clone, Debug)]
@@ -154,8 +155,7 @@ fn take_file(bytes: &[u8]) -> Option<(FileMeta, &[u8])> {
     Some((meta, rest))
 }
 
-/// Name of the manifest in the log's directory, and of its next version while it is written.
-pub(crate) const MANIFEST: &str = "manifest";
+/// Name of the next version of the manifest while it is written.
 pub(crate) const MANIFEST_NEW: &str = "manifest.new";
 const MAGIC: u64 = u64::from_le_bytes(*b"HWMANIFS");
 /// Bytes before the catalog.
