@@ -2,7 +2,6 @@
 //! certificate directory. It owns when a listening endpoint gets new TLS settings and when it is
 //! said that a certificate ends; it must never judge a list or a certificate: `certs` does.
 
-use std::mem::{self, Discriminant};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,7 +68,8 @@ async fn renew(identity: &Identity, endpoint: &Endpoint) {
 async fn reread(identity: &Identity, pause: Duration) {
     let Some(dir) = identity.dir() else { return };
     let mut seen = None;
-    let mut quiet: Quiet<Discriminant<ReplicaError>> = Quiet::default();
+    // A fault of its own is news even while another was told of; these texts count nothing.
+    let mut quiet: Quiet<String> = Quiet::default();
     loop {
         let now = stamps(dir).await;
         let is_other = seen.as_ref().is_some_and(|seen| *seen != now);
@@ -84,8 +84,7 @@ async fn reread(identity: &Identity, pause: Duration) {
                 }
                 // Files that are being exchanged are looked at again.
                 Err(error) => {
-                    if is_other && quiet.note(mem::discriminant(&error), Instant::now()) != Due::Not
-                    {
+                    if is_other && quiet.note(error.to_string(), Instant::now()) != Due::Not {
                         tracing::warn!(reason = %error, "the certificate in force stays");
                     }
                     seen = seen.or(Some(Vec::new()));
@@ -131,13 +130,12 @@ async fn remind(identity: &Identity) {
     loop {
         let status = identity.certificate();
         let now = identity::now();
-        for (whose, until) in [
-            ("this node's certificate", status.until_unix_s),
-            ("the cluster CA's certificate", status.ca_until_unix_s),
-        ] {
-            if let Some(line) = ending(until, now) {
+        let (own, ca) = (status.until_unix_s, status.ca_until_unix_s);
+        let lines = [(own, ending(own, now)), (ca, ca_ending(ca, now))];
+        for (until, line) in lines {
+            if let Some(line) = line {
                 let (name, until) = (&status.name, Moment(until));
-                tracing::warn!(node = %name, %until, "{whose} {line}");
+                tracing::warn!(node = %name, %until, "{line}");
             }
         }
         tokio::select! {
@@ -149,18 +147,36 @@ async fn remind(identity: &Identity) {
     }
 }
 
-/// What there is to say of a certificate that ends at `until`.
+/// What there is to say of a node's certificate that ends at `until`.
 fn ending(until: i64, now: i64) -> Option<String> {
+    let ends = ends(until, now)?;
+    let advice = CertFault::Expired(None).advice();
+    Some(format!(
+        "this node's certificate {ends}: then no connection comes about any more; {advice}"
+    ))
+}
+
+/// The same of the cluster CA's: what it has signed is accepted for as long as that is good itself.
+fn ca_ending(until: i64, now: i64) -> Option<String> {
+    let ends = ends(until, now)?;
+    Some(format!(
+        "the cluster CA's certificate {ends}: nodes go on accepting each other, other programs may \
+         not; make another CA (`headwater certs init` in a new directory), put both CAs into the \
+         ca.pem of every node, then give each node a certificate of the new one"
+    ))
+}
+
+fn ends(until: i64, now: i64) -> Option<String> {
     let left = until.saturating_sub(now);
     let days = left / 86_400;
-    let advice = CertFault::Expired(None).advice();
     if left < 0 {
-        return Some(format!(
-            "has expired: no connection comes about any more; {advice}"
-        ));
+        return Some("has expired".to_owned());
     }
-    (days < WARN_DAYS)
-        .then(|| format!("ends in {days} days: then no connection comes about any more; {advice}"))
+    (days < WARN_DAYS).then(|| match days {
+        0 => "ends within a day".to_owned(),
+        1 => "ends in 1 day".to_owned(),
+        _ => format!("ends in {days} days"),
+    })
 }
 
 /// A running node takes up new files within ten seconds.
@@ -190,9 +206,21 @@ mod tests {
         assert_eq!(ending(31 * day, 0), None);
         assert_eq!(ending(30 * day, 0), None);
         let line = ending(30 * day, 1).expect("soon");
-        assert!(line.starts_with("ends in 29 days"), "{line}");
+        assert!(line.contains("certificate ends in 29 days"), "{line}");
+        let line = ending(day / 2, 0).expect("soon");
+        assert!(line.contains("ends within a day"), "{line}");
         let line = ending(0, 1).expect("over");
-        assert!(line.starts_with("has expired"), "{line}");
+        assert!(line.contains("has expired: then no connection"), "{line}");
+    }
+
+    #[test]
+    fn an_end_of_the_ca_is_announced_with_what_it_means() {
+        assert_eq!(ca_ending(30 * 86_400, 0), None);
+        for until in [0, 86_400] {
+            let line = ca_ending(until, 1).expect("soon");
+            assert!(line.contains("go on accepting each other"), "{line}");
+            assert!(line.contains("certs init"), "{line}");
+        }
     }
 
     async fn meet(endpoint: &Endpoint, dialer: &Identity) -> (Link, Link, Endpoint) {

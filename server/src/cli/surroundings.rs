@@ -134,30 +134,23 @@ fn certificates(dir: &Path, found: &mut Found) {
     }
     let certificate = identity.certificate();
     let now = wal::clock::unix_ms();
-    for (whose, until_unix_s) in [
+    let whose = format!("certificate of {:?}", certificate.name);
+    for (whose, until_unix_s, over) in [
+        (&*whose, certificate.until_unix_s, "no peer accepts it"),
         (
-            format!("certificate of {:?}", certificate.name),
-            certificate.until_unix_s,
-        ),
-        (
-            "the cluster CA's certificate".to_owned(),
+            "the cluster CA's certificate",
             certificate.ca_until_unix_s,
+            "nodes go on accepting each other, other programs may not: make another CA",
         ),
     ] {
         let until = u64::try_from(until_unix_s.saturating_mul(1000)).unwrap_or(0);
         let left = until.saturating_sub(now);
         let until = show_moment(until);
-        if left == 0 {
-            found.problems.push(format!(
-                "replication.certs = {shown}: {whose} has expired at {until}"
-            ));
-            continue;
-        }
         let soon = if left < SOON_MS { "ONLY " } else { "" };
-        found.notes.push(format!(
-            "{whose}: until {until}, {soon}{} left",
-            show_time(left)
-        ));
+        found.notes.push(match left {
+            0 => format!("{whose} HAS EXPIRED at {until}: {over}"),
+            _ => format!("{whose}: until {until}, {soon}{} left", show_time(left)),
+        });
     }
 }
 

@@ -95,7 +95,7 @@ fn asked(status: &Status) -> Branch {
     }
     lines.extend(status.upstream.iter().flat_map(upstream_lines));
     lines.extend(status.log.iter().flat_map(log_lines));
-    lines.extend(status.certificate.as_ref().map(certificate_line));
+    lines.extend(status.certificate.iter().flat_map(certificate_lines));
     lines.extend(status.mqtt.iter().flat_map(mqtt_lines));
     let accounting = status.accounting.as_ref();
     lines.extend(accounting.map(|counts| stages_line(counts.lsn)));
@@ -212,20 +212,40 @@ fn log_lines(log: &LogStatus) -> Vec<String> {
     lines
 }
 
-/// Until when others accept the node.
-fn certificate_line(certificate: &CertificateStatus) -> String {
-    let ends = certificate.until_unix_s.min(certificate.ca_until_unix_s);
-    let ms = u64::try_from(ends.saturating_mul(1000)).unwrap_or(0);
-    let left = ms.saturating_sub(wal::clock::unix_ms());
-    let until = show_moment(ms);
-    match left {
-        0 => format!("CERTIFICATE OF {:?} HAS EXPIRED: {until}", certificate.name),
-        _ => format!(
-            "certificate of {:?}: until {until}, {} left",
-            certificate.name,
+/// Until when others accept the node, and what is to be known of the cluster's CA.
+fn certificate_lines(certificate: &CertificateStatus) -> Vec<String> {
+    let ms = |unix_s: i64| u64::try_from(unix_s.saturating_mul(1000)).unwrap_or(0);
+    let (now, name) = (wal::clock::unix_ms(), &certificate.name);
+    let (from, until) = (ms(certificate.from_unix_s), ms(certificate.until_unix_s));
+    let ca_until = ms(certificate.ca_until_unix_s);
+    let own = match until.saturating_sub(now) {
+        0 => format!(
+            "CERTIFICATE OF {name:?} HAS EXPIRED: {}",
+            show_moment(until)
+        ),
+        _ if from > now => format!(
+            "CERTIFICATE OF {name:?} IS NOT VALID YET: only from {} on; compare the clocks",
+            show_moment(from)
+        ),
+        left => format!(
+            "certificate of {name:?}: until {}, {} left",
+            show_moment(until),
             show_time(left)
         ),
-    }
+    };
+    let ca = match ca_until.saturating_sub(now) {
+        0 => Some(format!(
+            "THE CLUSTER CA'S CERTIFICATE HAS EXPIRED: {}; nodes go on accepting each other",
+            show_moment(ca_until)
+        )),
+        left if left < CA_SOON_MS => Some(format!(
+            "the cluster CA's certificate: until {}, ONLY {} left",
+            show_moment(ca_until),
+            show_time(left)
+        )),
+        _ => None,
+    };
+    [Some(own), ca].into_iter().flatten().collect()
 }
 
 /// What of the messages is not as it should be.
@@ -293,6 +313,10 @@ const MOST_HOPS: usize = 64;
 
 /// What was put aside and is listed.
 const MOST_DIVERGED: usize = 8;
+
+/// What is left of the cluster CA's certificate is said from here on: 90 days, for it takes a while
+/// to give every node another.
+const CA_SOON_MS: u64 = 90 * 86_400_000;
 
 #[cfg(test)]
 mod tests;

@@ -395,3 +395,37 @@ fn how_far_the_log_has_come_is_told_where_it_is_known() {
         ["    lsn: durable to 20, queryable to 20"]
     );
 }
+
+#[test]
+fn a_certificate_tells_what_is_wrong_with_it_and_the_ca_what_its_end_means() {
+    let day = 86_400;
+    let now = i64::try_from(wal::clock::unix_ms() / 1000).unwrap();
+    let lines = |from: i64, until: i64, ca: i64| {
+        let at = |days: i64| now + days * day + 60;
+        let (from_unix_s, until_unix_s, ca_until_unix_s) = (at(from), at(until), at(ca));
+        certificate_lines(&CertificateStatus {
+            name: "p".to_owned(),
+            from_unix_s,
+            until_unix_s,
+            ca_until_unix_s,
+        })
+    };
+    for (from, until, ca, parts) in [
+        (-2, 400, 900, &["certificate of \"p\": until"][..]),
+        (-2, -1, 900, &["CERTIFICATE OF \"p\" HAS EXPIRED"]),
+        (3, 400, 900, &["IS NOT VALID YET: only from"]),
+        (-2, 400, 50, &["400 days 0 h left", "ONLY 50 days 0 h left"]),
+        (
+            -2,
+            400,
+            -5,
+            &["400 days 0 h left", "go on accepting each other"],
+        ),
+    ] {
+        let lines = lines(from, until, ca);
+        assert_eq!(lines.len(), parts.len(), "{lines:?}");
+        for (line, part) in lines.iter().zip(parts) {
+            assert!(line.contains(part), "{lines:?}");
+        }
+    }
+}
