@@ -27,7 +27,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::liveness::Overdue;
 use crate::replica_waiters::ReplicaWaiters;
-use crate::replica_waits::Waits;
+use crate::replica_waits::{Found, Waits};
 use crate::reply;
 use crate::session::Session;
 use crate::stats::{Counters, add};
@@ -398,7 +398,9 @@ impl Worker {
         let worker = Arc::as_ptr(counters).addr();
         let connected = self.reports.borrow().connected;
         let told = &self.told.replica_waits;
-        told.report(worker, waits, connected, now_ms);
+        let replicated = counters.acknowledged_replicated.load(Ordering::Relaxed);
+        let answered = replicated + counters.fell_back.load(Ordering::Relaxed);
+        told.report(worker, Found { waits, answered }, connected, now_ms);
     }
 
     fn close_all(&self) {
