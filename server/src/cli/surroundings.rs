@@ -3,9 +3,10 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf, absolute};
 
-use super::show::{show_moment, show_time};
+use super::show::{show_bytes, show_moment, show_time};
 use crate::conf::{Conf, Role, RoleName};
 use crate::node::data_dir::read_node_id;
 use crate::node::role;
@@ -23,6 +24,12 @@ pub(super) struct Found {
 pub(super) fn look(conf: &Conf) -> Found {
     let mut found = Found::default();
     data_dir(&conf.node.data_dir, conf.role.name(), &mut found);
+    let storage = match &conf.role {
+        Role::Primary(primary) => &primary.storage,
+        Role::Secondary(secondary) => &secondary.storage,
+    };
+    room(&conf.node.data_dir, storage.reserve_disk, &mut found);
+    doors(&conf.role, &mut found);
     let certs = match &conf.role {
         Role::Primary(primary) => primary.replication.as_ref().map(|shipping| &shipping.certs),
         Role::Secondary(secondary) => Some(&secondary.following.certs),
@@ -91,6 +98,62 @@ fn data_dir(dir: &Path, role: RoleName, found: &mut Found) {
             shown.display()
         )),
         Err(error) => found.problems.push(problem(error.to_string())),
+    }
+}
+
+/// Whether the volume has more than what is to stay free.
+fn room(dir: &Path, reserve: Option<u64>, found: &mut Found) {
+    let volume = dir.ancestors().find(|parent| parent.exists());
+    let volume = volume.map_or_else(|| PathBuf::from("."), existing);
+    if let (Some(reserve), Ok(total)) = (reserve, wal::OsDisk::total(&volume))
+        && reserve >= total
+    {
+        found.problems.push(format!(
+            "log.reserve_disk = {}: the volume of {} has {} in all, so that nothing would ever be \
+             stored",
+            show_bytes(reserve),
+            absolute(dir).unwrap_or_else(|_| dir.to_owned()).display(),
+            show_bytes(total)
+        ));
+    }
+}
+
+/// Whether the node can listen where it is to. Ports that are taken may be its own.
+fn doors(role: &Role, found: &mut Found) {
+    let (mqtt, http, replication) = match role {
+        Role::Primary(primary) => (
+            Some(primary.mqtt.listen),
+            primary.http.as_ref().map(|http| http.listen),
+            primary.replication.as_ref().map(|ship| ship.serving.listen),
+        ),
+        Role::Secondary(secondary) => (
+            None,
+            Some(secondary.http.listen),
+            secondary.following.relay.as_ref().map(|own| own.listen),
+        ),
+    };
+    for (key, listen) in [
+        ("mqtt.listen", mqtt),
+        ("http.listen", http),
+        ("replication.listen", replication),
+    ] {
+        let Some(listen) = listen else { continue };
+        let any_port = UdpSocket::bind((listen.ip(), 0));
+        if any_port.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable) {
+            found.problems.push(format!(
+                "{key} = {listen}: {} is no address of this machine",
+                listen.ip()
+            ));
+        }
+    }
+    if let (Some(mqtt), Some(http)) = (mqtt, http) {
+        let is_one = mqtt.ip() == http.ip();
+        let meet = is_one || mqtt.ip().is_unspecified() || http.ip().is_unspecified();
+        if meet && mqtt.port() == http.port() && mqtt.port() != 0 {
+            found.problems.push(format!(
+                "http.listen = {http}: mqtt.listen is {mqtt}, and one port cannot serve both"
+            ));
+        }
     }
 }
 
@@ -175,6 +238,50 @@ mod tests {
         assert_eq!(seen.problems, Vec::<String>::new());
         assert!(seen.notes[0].contains("will be made"), "{:?}", seen.notes);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn doors_that_cannot_be_opened_and_a_reserve_without_a_volume_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[node]\nrole = \"primary\"\ndata_dir = {:?}\n",
+            dir.path().join("data")
+        );
+        for (more, part) in [
+            (
+                "[mqtt]\nlisten = \"127.0.0.1:7440\"\n[http]\n",
+                "cannot serve both",
+            ),
+            (
+                "[mqtt]\nlisten = \"127.0.0.1:7440\"\n[http]\nlisten = \"0.0.0.0:7440\"\n\
+                 insecure_anonymous = true\n",
+                "cannot serve both",
+            ),
+        ] {
+            let seen = found(&format!("{text}{more}"));
+            assert_eq!(seen.problems.len(), 1, "{more}: {seen:?}");
+            assert!(seen.problems[0].contains(part), "{seen:?}");
+        }
+        let mut small = Found::default();
+        room(dir.path(), Some(u64::MAX), &mut small);
+        assert!(
+            small.problems[0].contains("nothing would ever be stored"),
+            "{small:?}"
+        );
+        let mut large = Found::default();
+        room(&dir.path().join("data"), Some(1), &mut large);
+        room(dir.path(), None, &mut large);
+        assert_eq!(large, Found::default());
+        let apart = "[mqtt]\nlisten = \"127.0.0.1:7440\"\n[http]\nlisten = \"127.0.0.1:7441\"\n";
+        assert_eq!(
+            found(&format!("{text}{apart}")).problems,
+            Vec::<String>::new()
+        );
+        let away = "[http]\nlisten = \"192.0.2.77:7440\"\ninsecure_anonymous = true\n";
+        // Where the system lets anybody listen anywhere, that is no problem.
+        let seen = found(&format!("{text}{away}"));
+        let is_told = |line: &String| line.contains("is no address of this machine");
+        assert!(seen.problems.iter().all(is_told), "{seen:?}");
     }
 
     #[test]

@@ -190,7 +190,12 @@ impl<'a> Reader<'a> {
 
     /// A path; an empty one counts as not written.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+        let text = self.text(key)?;
+        // A directory of that name would be made where the process happens to be.
+        if text == "~" || text.starts_with("~/") || text.starts_with('$') || text.contains('\0') {
+            self.refuse(key, PATH_RULE);
+        }
+        Some(PathBuf::from(text))
     }
 
     /// The items of a list as written.
@@ -397,8 +402,24 @@ fn likeness(key: &str, known: &str) -> f64 {
     to(section).max(to(name))
 }
 
+const PATH_RULE: &str =
+    "must be a path as it is: ~ and variables are not expanded here, and NUL is in none";
+
 /// Keys and sections of the public surface that this version does not have yet.
-const PLANNED: [&str; 5] = [
+const PLANNED: [&str; 18] = [
+    "user",
+    "pg",
+    "flight",
+    "archive",
+    "cluster.peers",
+    "cluster.advertise_mqtt",
+    "cluster.failover",
+    "cluster.promotion",
+    "cluster.lease",
+    "cluster.max_loss_rows",
+    "cluster.on_promote",
+    "http.tls_cert",
+    "http.tls_key",
     "mqtt.user",
     "mqtt.tls_listen",
     "mqtt.tls_cert",

@@ -244,6 +244,10 @@ fn keys_to_come_are_refused_as_such() {
         ("[[mqtt.user]]\nname = \"a\"\n", "mqtt.user"),
         ("[[http.token]]\nname = \"a\"\n", "http.token"),
         ("[mqtt]\ntls_listen = \"0.0.0.0:8883\"\n", "mqtt.tls_listen"),
+        ("[[user]]\nname = \"a\"\n", "user"),
+        ("[pg]\nlisten = \"127.0.0.1:5432\"\n", "pg.listen"),
+        ("[archive]\nto = \"file:///a\"\n", "archive.to"),
+        ("[cluster]\npeers = [\"a:1\"]\n", "cluster.peers"),
     ];
     for (text, key) in cases {
         assert_eq!(
@@ -253,6 +257,19 @@ fn keys_to_come_are_refused_as_such() {
             )]
         );
     }
+}
+
+#[test]
+fn a_path_that_a_shell_would_expand_is_refused() {
+    for path in ["~/headwater", "~", "$HOME/headwater", "a\\u0000b"] {
+        let text = format!("{PRIMARY}data_dir = \"{path}\"\n");
+        let [line] = &refusal(&text)[..] else {
+            panic!("{path}");
+        };
+        assert!(line.contains("are not expanded"), "{line}");
+    }
+    let text = format!("{PRIMARY}data_dir = \"a~b/$c\"\n");
+    assert!(parse("node.toml", &text, [], &[]).is_ok());
 }
 
 #[test]
