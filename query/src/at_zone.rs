@@ -13,8 +13,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr as PlanExpr, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr as PlanExpr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, lit,
 };
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
@@ -82,6 +82,12 @@ pub(crate) fn rewrite(expr: &mut Expr) {
             within_group: Vec::new(),
         });
     }
+}
+
+/// When `local`, a time without a zone, is in `zone`.
+pub(crate) fn instant(zone: &str, local: PlanExpr) -> PlanExpr {
+    let function = ScalarUDF::new_from_impl(AtZone::new());
+    function.call(vec![lit(zone), local])
 }
 
 /// `timezone(zone, time)`.

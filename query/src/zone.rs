@@ -16,6 +16,7 @@ use datafusion::functions::datetime::to_local_time;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::at_zone;
 use crate::each_expr::each_expr;
 use crate::error::QueryError;
 
@@ -152,7 +153,11 @@ type Step = Box<dyn Fn(Expr) -> Expr>;
 /// What a value of one type becomes before it is cast to another, where that is a matter of zones.
 fn through(zone: &str, from: &DataType, to: &DataType) -> Option<Step> {
     let zone = zone.to_owned();
-    if let Some(unit) = utc_unit(from) {
+    let is_here = |of: &str| is_utc(of) || *of == *zone;
+    if let DataType::Timestamp(unit, Some(of)) = from
+        && is_here(of)
+    {
+        let unit = *unit;
         return match to {
             DataType::Timestamp(_, None) => Some(Box::new(move |expr| {
                 to_local_time().call(vec![cast(expr, zoned(unit, &zone))])
@@ -164,14 +169,26 @@ fn through(zone: &str, from: &DataType, to: &DataType) -> Option<Step> {
             _ => None,
         };
     }
-    let unit = utc_unit(to)?;
+    let DataType::Timestamp(unit, Some(of)) = to else {
+        return None;
+    };
+    let unit = *unit;
+    if !is_here(of) {
+        return None;
+    }
+    // A clock may show a time twice, or never: a cast knows no instant of those.
     match from {
         DataType::Date32 | DataType::Date64 => Some(Box::new(move |expr| {
             let midnight = cast(expr, DataType::Timestamp(unit, None));
-            cast(midnight, zoned(unit, &zone))
+            at_zone::instant(&zone, midnight)
         })),
-        DataType::Timestamp(_, None) => Some(Box::new(move |expr| cast(expr, zoned(unit, &zone)))),
-        from if from.is_string() => Some(Box::new(move |expr| cast(expr, zoned(unit, &zone)))),
+        DataType::Timestamp(_, None) => Some(Box::new(move |expr| {
+            let local = cast(expr, DataType::Timestamp(unit, None));
+            at_zone::instant(&zone, local)
+        })),
+        from if from.is_string() && is_utc(of) => {
+            Some(Box::new(move |expr| cast(expr, zoned(unit, &zone))))
+        }
         _ => None,
     }
 }

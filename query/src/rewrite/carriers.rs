@@ -1,10 +1,12 @@
 //! Functions that stand for an operator which DataFusion computes or plans wrongly. Owns how each
 //! computes; must never show its own name where that of the operator stood.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::timezone::Tz;
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, LargeStringArray, StringArray, StringViewArray,
 };
@@ -23,7 +25,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr_common::datum::apply;
 
-use super::clock_text::spelled;
+use super::clock_text::{instant, spelled};
 
 /// What a carrier computes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,6 +44,8 @@ pub(crate) enum Kernel {
     },
     /// A text that may be a time, as the engine reads it.
     ClockText,
+    /// Such a text as an instant: without a zone of its own it is local to this one.
+    ZonedText(String),
     /// How long an interval is, in nanoseconds: a month has 30 days, and a day 24 hours.
     Span,
     /// The first argument, which is there where the second is.
@@ -62,7 +66,7 @@ pub(crate) fn carry(kernel: Kernel, args: Vec<Expr>) -> Expr {
         Kernel::ClockText => Arc::clone(&CLOCK_TEXT),
         Kernel::Given => Arc::clone(&GIVEN),
         Kernel::Span => Arc::clone(&SPAN),
-        moved @ Kernel::Move { .. } => made(moved),
+        other @ (Kernel::Move { .. } | Kernel::ZonedText(_)) => made(other),
     };
     udf.call(args)
 }
@@ -112,6 +116,7 @@ impl Carrier {
             | Kernel::Move { .. }
             | Kernel::Same
             | Kernel::ClockText
+            | Kernel::ZonedText(_)
             | Kernel::Span => {
                 return texts.concat();
             }
@@ -131,6 +136,7 @@ impl ScalarUDFImpl for Carrier {
             Kernel::Move { .. } => "move_zone",
             Kernel::Same => "same",
             Kernel::ClockText => "clock_text",
+            Kernel::ZonedText(_) => "zoned_text",
             Kernel::Given => "given",
             Kernel::Span => "span",
         }
@@ -200,7 +206,13 @@ impl ScalarUDFImpl for Carrier {
                 value.cast_to(to, Some(&options))
             }
             (Kernel::Same, [value]) => Ok(value.clone()),
-            (Kernel::ClockText, [value]) => unary(value, clock_texts),
+            (Kernel::ClockText, [value]) => unary(value, |texts| Ok(each_text(texts, spelled))),
+            (Kernel::ZonedText(zone), [value]) => {
+                let zone: Tz = zone.parse()?;
+                unary(value, |texts| {
+                    Ok(each_text(texts, |text| instant(text, &zone)))
+                })
+            }
             (Kernel::Span, [value]) => unary(value, spans),
             (Kernel::Given, [value, of]) => given(value, of),
             (_, args) => Err(DataFusionError::Internal(format!(
@@ -237,23 +249,23 @@ fn unary(
     }
 }
 
-fn clock_texts(array: &dyn Array) -> std::result::Result<ArrayRef, ArrowError> {
-    let spell = |text: Option<&str>| text.map(|text| spelled(text).into_owned());
-    Ok(match array.data_type() {
+fn each_text(array: &dyn Array, made: impl Fn(&str) -> Cow<'_, str>) -> ArrayRef {
+    let made = |text: Option<&str>| text.map(|text| made(text).into_owned());
+    match array.data_type() {
         DataType::Utf8 => {
-            let texts = array.as_string::<i32>().iter().map(spell);
+            let texts = array.as_string::<i32>().iter().map(made);
             Arc::new(texts.collect::<StringArray>())
         }
         DataType::LargeUtf8 => {
-            let texts = array.as_string::<i64>().iter().map(spell);
+            let texts = array.as_string::<i64>().iter().map(made);
             Arc::new(texts.collect::<LargeStringArray>())
         }
         DataType::Utf8View => {
-            let texts = array.as_string_view().iter().map(spell);
+            let texts = array.as_string_view().iter().map(made);
             Arc::new(texts.collect::<StringViewArray>())
         }
         _ => array.slice(0, array.len()),
-    })
+    }
 }
 
 fn spans(array: &dyn Array) -> std::result::Result<ArrayRef, ArrowError> {

@@ -3,14 +3,34 @@
 
 use std::borrow::Cow;
 
+use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::Date32Type;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use wal::local_time::ahead_of_utc;
 
 /// `text` as the engine reads it; as it is where it has none of the known forms.
 pub(super) fn spelled(text: &str) -> Cow<'_, str> {
     match respelled(text) {
         Some(made) if made != text => Cow::Owned(made),
         _ => Cow::Borrowed(text),
+    }
+}
+
+/// The instant of `text`, which is local to `zone` if it names none itself; as the engine reads it.
+pub(super) fn instant<'a>(text: &'a str, zone: &Tz) -> Cow<'a, str> {
+    let spelled = spelled(text);
+    let local = NaiveDateTime::parse_from_str(&spelled, "%Y-%m-%dT%H:%M:%S%.f").or_else(|_| {
+        let date = NaiveDate::parse_from_str(&spelled, "%Y-%m-%d");
+        date.map(|date| date.and_time(NaiveTime::MIN))
+    });
+    let found = local.ok().and_then(|local| {
+        let ahead = TimeDelta::seconds(ahead_of_utc(zone, local)?.into());
+        local.checked_sub_signed(ahead)
+    });
+    match found {
+        Some(at) => Cow::Owned(at.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string()),
+        None => spelled,
     }
 }
 

@@ -14,13 +14,14 @@ use super::patterns;
 /// One expression, whose parts have been looked at.
 pub(super) fn replace(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(match expr {
-        Expr::Cast(Cast { expr, field }) if is_time(field.data_type()) => spelled(*expr, schema)
-            .update_data(|expr| {
+        Expr::Cast(Cast { expr, field }) if is_time(field.data_type()) => {
+            spelled(*expr, reading(field.data_type()), schema).update_data(|expr| {
                 let expr = Box::new(expr);
                 Expr::Cast(Cast { expr, field })
-            }),
+            })
+        }
         Expr::TryCast(TryCast { expr, field }) if is_time(field.data_type()) => {
-            spelled(*expr, schema).update_data(|expr| {
+            spelled(*expr, reading(field.data_type()), schema).update_data(|expr| {
                 let expr = Box::new(expr);
                 Expr::TryCast(TryCast { expr, field })
             })
@@ -53,7 +54,7 @@ fn function(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<E
     let mut changed = false;
     if reads && call.args.len() == 1 && !call.func.name().ends_with("date") {
         let text = call.args.remove(0);
-        let text = spelled(text, schema);
+        let text = spelled(text, Kernel::ClockText, schema);
         changed |= text.transformed;
         call.args.push(text.data);
     }
@@ -82,13 +83,23 @@ fn function(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<E
     })
 }
 
+/// How a text becomes a time of type `kind`.
+fn reading(kind: &DataType) -> Kernel {
+    match kind {
+        DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']) => {
+            Kernel::ZonedText(zone.to_string())
+        }
+        _ => Kernel::ClockText,
+    }
+}
+
 /// `text` as the engine reads times; anything else as it is.
-fn spelled(text: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn spelled(text: Expr, reading: Kernel, schema: &DFSchema) -> Transformed<Expr> {
     let is_text = text.get_type(schema).is_ok_and(|kind| kind.is_string());
     let done = matches!(&text, Expr::ScalarFunction(call)
-        if carried(&call.func) == Some(&Kernel::ClockText));
+        if carried(&call.func) == Some(&reading));
     if is_text && !done {
-        Transformed::yes(carry(Kernel::ClockText, vec![text]))
+        Transformed::yes(carry(reading, vec![text]))
     } else {
         Transformed::no(text)
     }

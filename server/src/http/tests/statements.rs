@@ -140,7 +140,7 @@ async fn a_zone_says_where_days_begin_and_moves_no_instant() {
     let dir = tempfile::tempdir().expect("a directory");
     let (committer, paths) = paths(dir.path()).await;
     let zone = "&time_zone=America/New_York";
-    for (statement, expected) in in_new_york() {
+    for (statement, expected) in in_new_york().into_iter().chain(local_in_new_york()) {
         let answer = sql(&paths, statement, zone).await;
         assert_eq!(
             answer.body[0]["x"], expected,
@@ -268,6 +268,37 @@ fn named() -> Vec<(&'static str, Value)> {
 
 /// Statements and what `x` is in their first row: the rows are of midnight in UTC, the evening before
 /// in New York.
+/// Those that clocks leave out, or show twice, among them.
+fn local_in_new_york() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "SELECT '2026-03-08 02:30'::timestamptz AS x",
+            json!("2026-03-08T07:30:00Z"),
+        ),
+        (
+            "SELECT TIMESTAMP '2026-11-01 01:30:00'::timestamptz AS x",
+            json!("2026-11-01T06:30:00Z"),
+        ),
+        (
+            "SELECT count(*) AS x FROM plant WHERE time < '2026-11-01 01:30' \
+             AND time > TIMESTAMP '1969-10-26 01:30:00'",
+            json!(3),
+        ),
+        (
+            "SELECT TRY_CAST('2026-11-01T01:30:00-04:00' AS timestamptz) AS x",
+            json!("2026-11-01T05:30:00Z"),
+        ),
+        (
+            "SELECT '2026-11-01 03:00Z'::timestamptz >= DATE '2026-11-01' AS x",
+            json!(false),
+        ),
+        (
+            "SELECT '2026-11-01 03:00Z'::timestamptz::timestamp AS x",
+            json!("2026-10-31T23:00:00"),
+        ),
+    ]
+}
+
 fn in_new_york() -> Vec<(&'static str, Value)> {
     vec![
         (
