@@ -51,13 +51,7 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             Expr::InList(list) if list.list.iter().any(is_computed) => {
                 Transformed::yes(spelled_out(list))
             }
-            Expr::ScalarFunction(mut call) => match years::checked(&call.func) {
-                Some(func) => {
-                    call.func = func;
-                    Transformed::yes(Expr::ScalarFunction(call))
-                }
-                None => Transformed::no(Expr::ScalarFunction(call)),
-            },
+            Expr::ScalarFunction(call) => checked(call),
             Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
                 guarded(both, schema)
             }
@@ -82,6 +76,9 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             let inner = Expr::Negative(Box::new(bare(*value)));
             carry(Kernel::OneZero, vec![inner])
         }
+        (Kernel::OneZero, Expr::ScalarFunction(call)) => {
+            carry(Kernel::OneZero, vec![checked(call).data])
+        }
         (Kernel::OneZero, other) => carry(Kernel::OneZero, vec![other]),
         (kernel, Expr::BinaryExpr(BinaryExpr { left, right, .. })) => {
             carry(kernel, vec![*left, *right])
@@ -96,16 +93,27 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     })
 }
 
+fn checked(mut call: ScalarFunction) -> Transformed<Expr> {
+    match years::checked(&call.func) {
+        Some(func) => {
+            call.func = func;
+            Transformed::yes(Expr::ScalarFunction(call))
+        }
+        None => Transformed::no(Expr::ScalarFunction(call)),
+    }
+}
+
 /// AND and OR, whose left side may be there so that the right one does not divide by zero: what it
 /// divides by is NULL where the left side decides.
 fn guarded(both: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     let BinaryExpr { left, op, right } = both;
-    if matches!(*left, Expr::Literal(..)) || !right.exists(is_division).unwrap_or(false) {
+    let open = if right.exists(is_division).unwrap_or(false) {
+        open(&left, op)
+    } else {
+        None
+    };
+    let Some(open) = open else {
         return Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }));
-    }
-    let open = match op {
-        Operator::And => Expr::IsNotFalse(left.clone()),
-        _ => Expr::IsNotTrue(left.clone()),
     };
     let guard = |mut division: BinaryExpr| {
         let kind = division.right.get_type(schema);
@@ -130,6 +138,50 @@ fn guarded(both: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     });
     let right = Box::new(right.map_or(*whole, |made| made.data));
     Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+}
+
+/// Whether what is left of `op` leaves the answer open. Looks at no part that divides itself: each
+/// of a chain would carry all those before it, twice as much each time.
+fn open(left: &Expr, op: Operator) -> Option<Expr> {
+    let mut rest = vec![left];
+    let mut parts = Vec::new();
+    while let Some(part) = rest.pop() {
+        match part {
+            Expr::BinaryExpr(both) if both.op == op => {
+                rest.push(&both.right);
+                rest.push(&both.left);
+            }
+            Expr::Literal(..) => {}
+            other if other.exists(is_costly).unwrap_or(true) => {}
+            other => parts.push(other),
+        }
+        if parts.len() == GUARDS {
+            break;
+        }
+    }
+    let tests = parts.into_iter().map(|part| {
+        let part = Box::new(part.clone());
+        match op {
+            Operator::And => Expr::IsNotFalse(part),
+            _ => Expr::IsNotTrue(part),
+        }
+    });
+    tests.reduce(Expr::and)
+}
+
+/// What is not asked twice.
+fn is_costly(part: &Expr) -> Result<bool> {
+    Ok(match part {
+        Expr::BinaryExpr(BinaryExpr { op, right, .. }) => {
+            matches!(op, Operator::Divide | Operator::Modulo)
+                && !matches!(**right, Expr::Literal(..))
+        }
+        Expr::ScalarSubquery(_)
+        | Expr::InSubquery(_)
+        | Expr::Exists(_)
+        | Expr::SetComparison(_) => true,
+        other => other.is_volatile_node(),
+    })
 }
 
 fn is_division(part: &Expr) -> Result<bool> {
@@ -303,3 +355,6 @@ fn even(value: f64) -> f64 {
         value + 0.0
     }
 }
+
+/// Parts of a condition that a division after it is guarded by.
+const GUARDS: usize = 16;

@@ -17,6 +17,7 @@ mod multisets;
 mod opaque;
 mod patterns;
 mod precedence;
+mod rows;
 mod rules;
 mod shifts;
 mod slides;

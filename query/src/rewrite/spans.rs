@@ -1,13 +1,19 @@
 //! Comparisons of intervals, which DataFusion makes by months, then days, then the rest: 25 hours were
-//! less than a day. Owns that they are compared by their length; must never change an interval that
-//! is not compared.
+//! less than a day. Owns that they are compared by their length, and how many seconds they have; must
+//! never change an interval that is not compared.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationNanosecondType, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, plan_err};
+use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator};
+use datafusion::logical_expr::{Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator};
 
 use super::carriers::{Kernel, carry};
 
@@ -54,6 +60,52 @@ pub(super) fn replace(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     })
 }
 
+/// How many seconds there are in intervals, with fractions, where a year has 365.25 days and a month 30
+/// as in PostgreSQL. DataFusion leaves the fraction out of some. None if they are something else.
+pub(super) fn seconds(of: &ColumnarValue) -> Result<Option<ColumnarValue>> {
+    Ok(match of {
+        ColumnarValue::Array(array) => seconds_of(array)?.map(ColumnarValue::Array),
+        ColumnarValue::Scalar(scalar) => match seconds_of(&scalar.to_array()?)? {
+            Some(array) => {
+                let seconds = ScalarValue::try_from_array(&array, 0)?;
+                Some(ColumnarValue::Scalar(seconds))
+            }
+            None => None,
+        },
+    })
+}
+
+fn seconds_of(array: &ArrayRef) -> Result<Option<ArrayRef>> {
+    let seconds: Float64Array = match array.data_type() {
+        DataType::Duration(_) => cast(array, &DataType::Duration(TimeUnit::Nanosecond))?
+            .as_primitive::<DurationNanosecondType>()
+            .unary(|nanoseconds| as_seconds(i128::from(nanoseconds))),
+        DataType::Interval(_) => cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?
+            .as_primitive::<IntervalMonthDayNanoType>()
+            .unary(|it| {
+                let (years, months) = (it.months / 12, it.months % 12);
+                let hours = i128::from(years) * HOURS_OF_YEAR
+                    + (i128::from(months) * 30 + i128::from(it.days)) * 24;
+                as_seconds(hours * HOUR + i128::from(it.nanoseconds))
+            }),
+        _ => return Ok(None),
+    };
+    Ok(Some(Arc::new(seconds)))
+}
+
+/// Whole microseconds, as most are, lose nothing before they are divided.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "beyond 53 bits the last digits are what is rounded"
+)]
+fn as_seconds(nanoseconds: i128) -> f64 {
+    if nanoseconds % 1_000 == 0 {
+        (nanoseconds / 1_000) as f64 / 1e6
+    } else {
+        nanoseconds as f64 / 1e9
+    }
+}
+
 fn refusal(function: &str) -> Result<Transformed<Expr>> {
     plan_err!(
         "{function} of intervals is not possible: {function}(extract(epoch FROM ...)) tells it"
@@ -70,3 +122,7 @@ const COMPARISONS: &[Operator] = &[
     Operator::IsDistinctFrom,
     Operator::IsNotDistinctFrom,
 ];
+/// 365.25 days.
+const HOURS_OF_YEAR: i128 = 8_766;
+/// In nanoseconds.
+const HOUR: i128 = 3_600_000_000_000;

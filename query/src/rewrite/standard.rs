@@ -1,5 +1,5 @@
 //! Operators that DataFusion reads otherwise than standard SQL and PostgreSQL do, in a statement's
-//! text: SIMILAR TO, ANY and ALL of an array, `^`. Owns what they are put as; must never hand on one
+//! text: SIMILAR TO, ANY and ALL of an array, rows of values, `^`. Owns what they are put as; must never hand on one
 //! that is read otherwise.
 
 use std::ops::ControlFlow;
@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Value, VisitMut, VisitorMut};
 
+use super::rows;
 use crate::error::QueryError;
 
 /// Puts the operators of `statement` in words that are read rightly.
@@ -58,7 +59,10 @@ impl VisitorMut for Standard {
                 right,
                 ..
             } => match elements(right) {
-                Some(items) => chain(left, compare_op, items, &BinaryOperator::Or),
+                Some(items) => match chain(left, compare_op, items, &BinaryOperator::Or) {
+                    Ok(made) => made,
+                    Err(refusal) => return ControlFlow::Break(refusal),
+                },
                 None => return ControlFlow::Continue(()),
             },
             Expr::AllOp {
@@ -66,14 +70,21 @@ impl VisitorMut for Standard {
                 compare_op,
                 right,
             } => match elements(right) {
-                Some(items) => chain(left, compare_op, items, &BinaryOperator::And),
+                Some(items) => match chain(left, compare_op, items, &BinaryOperator::And) {
+                    Ok(made) => made,
+                    Err(refusal) => return ControlFlow::Break(refusal),
+                },
                 None => return ControlFlow::Continue(()),
             },
             Expr::BinaryOp {
                 op: BinaryOperator::BitwiseXor,
                 ..
             } => return ControlFlow::Break(CARET),
-            _ => return ControlFlow::Continue(()),
+            _ => match rows::spread(expr) {
+                Ok(Some(made)) => made,
+                Ok(None) => return ControlFlow::Continue(()),
+                Err(refusal) => return ControlFlow::Break(refusal),
+            },
         };
         *expr = made;
         ControlFlow::Continue(())
@@ -110,14 +121,19 @@ fn elements(expr: &Expr) -> Option<&[Expr]> {
 }
 
 /// `left` compared with each of `items`, in a tree that is not deep.
-fn chain(left: &Expr, compare: &BinaryOperator, items: &[Expr], join: &BinaryOperator) -> Expr {
+fn chain(
+    left: &Expr,
+    compare: &BinaryOperator,
+    items: &[Expr],
+    join: &BinaryOperator,
+) -> Result<Expr, &'static str> {
     if let [item] = items {
-        return both(left, compare.clone(), item.clone());
+        return rows::pair(left, compare, item);
     }
     let (first, second) = items.split_at(items.len() / 2);
-    let first = chain(left, compare, first, join);
-    let second = chain(left, compare, second, join);
-    both(&first, join.clone(), second)
+    let first = chain(left, compare, first, join)?;
+    let second = chain(left, compare, second, join)?;
+    Ok(both(&first, join.clone(), second))
 }
 
 /// A pattern of SIMILAR TO as a regular expression.

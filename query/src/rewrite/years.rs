@@ -1,11 +1,12 @@
 //! The year of a time, compared as a range of times only where both ends of that year are times
-//! themselves: DataFusion takes an end that 64 bits cannot hold for NULL, and no row passes. Must
-//! never change what a year is.
+//! themselves: DataFusion takes an end that 64 bits cannot hold for NULL, and no row passes. Owns
+//! also that the seconds of an interval have their fractions. Must never change what a year is.
 
 use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::preimage::PreimageResult;
@@ -15,6 +16,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature,
 };
+
+use super::spans;
 
 /// In place of `function`, if that finds parts of times.
 pub(super) fn checked(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
@@ -57,6 +60,16 @@ impl ScalarUDFImpl for Years {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let epoch = |part: &ScalarValue| {
+            let part = part.try_as_str().flatten();
+            part.is_some_and(|part| part.eq_ignore_ascii_case("epoch"))
+        };
+        if let [ColumnarValue::Scalar(part), of] = args.args.as_slice()
+            && epoch(part)
+            && let Some(seconds) = spans::seconds(of)?
+        {
+            return Ok(seconds);
+        }
         self.inner.invoke_with_args(args)
     }
 

@@ -200,3 +200,36 @@ async fn intervals_are_as_long_as_they_are() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_seconds_of_an_interval_have_their_fraction() {
+    let world = world();
+    let late = "TIMESTAMP '2026-10-25 23:59:59.5'";
+    for (sql, expected) in [
+        (
+            format!("SELECT extract(epoch FROM TIMESTAMP '2026-03-08 18:30:00' - {late})"),
+            "-19978199.5",
+        ),
+        (
+            format!(
+                "SELECT extract(EPOCH FROM {late} - x) FROM (VALUES (TIMESTAMP '2026-10-25 00:00:00.000001')) AS t(x)"
+            ),
+            "86399.499999",
+        ),
+        (
+            format!(
+                "SELECT avg(date_part('epoch', x - {late})) FROM (VALUES ({late}), (TIMESTAMP '2026-10-27 00:00:00')) AS t(x)"
+            ),
+            "43200.25",
+        ),
+        (
+            "SELECT extract(epoch FROM INTERVAL '-2 days -1.25 seconds'), \
+             extract(epoch FROM INTERVAL '14 months'), extract(epoch FROM INTERVAL '1 month')"
+                .to_owned(),
+            "-172801.25|36741600.0|2592000.0",
+        ),
+    ] {
+        let rows = answer(&world.engine, &sql).await;
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+}

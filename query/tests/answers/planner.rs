@@ -1,7 +1,9 @@
 //! Wrong answers of DataFusion's planner that this crate keeps it from. Must never be mended by
 //! changing the right answer.
 
+use crate::ask::{answer, ask};
 use crate::upstream::{Case, check};
+use crate::world::tail;
 
 #[tokio::test]
 async fn what_may_be_null_does_not_stop_an_aggregate() {
@@ -90,4 +92,64 @@ async fn a_case_in_a_list_is_computed_for_every_row() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn rows_of_values_are_compared_value_by_value() {
+    let world = tail(&[]);
+    for (sql, expected) in [
+        (
+            "SELECT (a, b) = (1, c), (a, b) <> (1, c), (a, b) = (3, c), (a, b) < (2, c), \
+             (a, b) >= (1, c) FROM (VALUES (1, 2, NULL)) AS t(a, b, c)",
+            "NULL|NULL|false|true|NULL",
+        ),
+        (
+            "SELECT (a, b) IN ((1, NULL), (a + 0, b * 1)), (a, b) NOT IN ((1, NULL), (3, 4)), \
+             NOT ((a, b) IN ((1, NULL))), (a, b) IS NOT DISTINCT FROM (1, 2), \
+             (a, NULL) IS DISTINCT FROM (a, NULL) FROM (VALUES (1, 2)) AS t(a, b)",
+            "true|NULL|NULL|true|false",
+        ),
+        (
+            "SELECT (a, upper(b)) BETWEEN (1, 'A') AND (1, 'B'), ((a, b), 1) = ((1, 'b'), 1), \
+             (a, NULL) IS NULL, (a, NULL) IS NOT NULL, (NULL, NULL) IS NULL, \
+             (1, 'b') = ANY (ARRAY[(a, b), (2, 'c')]) FROM (VALUES (1, 'b')) AS t(a, b)",
+            "true|true|false|false|true|true",
+        ),
+        (
+            "SELECT count(*) FROM (VALUES (1, 'x'), (1, NULL), (2, 'y')) AS t(a, b) \
+             WHERE NOT ((a, b) = (1, 'x'))",
+            "1",
+        ),
+    ] {
+        let rows = answer(&world.engine, sql).await;
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+    for sql in [
+        "SELECT (1, 2) = (1, 2, 3)",
+        "SELECT (1, 2) IN ((1, 2), 3)",
+        "SELECT (a, a) IN (SELECT 1, 1) FROM (VALUES (1)) AS t(a)",
+    ] {
+        let refused = ask(&world.engine, sql).await;
+        assert!(
+            matches!(refused, Err(query::QueryError::NotSupported(_))),
+            "{sql}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_chain_of_divisions_is_not_longer_with_its_guards() {
+    let world = tail(&[]);
+    let divisions: Vec<String> = (1..60).map(|n| format!("{n} / i >= 0")).collect();
+    for (sql, expected) in [
+        (format!("i <> 0 AND {}", divisions.join(" AND ")), "2"),
+        (format!("i = 0 OR {}", divisions.join(" OR ")), "3"),
+        (
+            "i IN (SELECT 1) AND random() < 2 AND i > 0 AND 3 / i = 3".to_owned(),
+            "1",
+        ),
+    ] {
+        let sql = format!("SELECT count(*) FROM (VALUES (0), (1), (2)) AS t(i) WHERE {sql}");
+        assert_eq!(answer(&world.engine, &sql).await, [[expected]], "{sql}");
+    }
 }
