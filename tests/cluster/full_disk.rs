@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use serde_json::json;
-use tests::cluster::{Cluster, settle};
+use tests::cluster::{Cluster, catch_up, settle};
 use tests::eventually;
 use tests::http::Http;
 use tests::node;
@@ -198,6 +198,39 @@ fn a_disk_that_is_full_to_the_last_byte_loses_nothing_and_heals() {
     node.stop();
     let (code, text) = node::run(&["verify", &cluster.path("primary").display().to_string()]);
     assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_secondary_without_room_answers_and_its_probe_says_why_nothing_comes() {
+    let mut cluster = Cluster::new();
+    let Some(disk) = SmallDisk::mount(&cluster.path("secondary")) else {
+        return;
+    };
+    let primary = cluster.primary();
+    let secondary = cluster.secondary("secondary", None);
+    let http = Http::of(&secondary);
+    assert_eq!(publish(&cluster, 0, 500).join().len(), 500);
+    catch_up(&primary, &secondary);
+    let held_up = |wanted: bool| {
+        eventually("the probe says it", || {
+            let ready = http.get("/ready");
+            if ready.status == 200 && ready.body.contains("the disk is") == wanted {
+                Ok(())
+            } else {
+                Err(ready)
+            }
+        });
+    };
+    held_up(false);
+    disk.take_all();
+    assert_eq!(publish(&cluster, 500, 1500).join().len(), 1000);
+    held_up(true);
+    let rows = http.number("SELECT count(*) FROM load");
+    assert!((500..1500).contains(&rows), "{rows}");
+    disk.give_back();
+    catch_up(&primary, &secondary);
+    held_up(false);
+    holds(&http, 1500);
 }
 
 const PAD: usize = 900;

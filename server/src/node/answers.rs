@@ -321,7 +321,9 @@ impl HttpNode for SecondaryParts {
             follow.state,
             FollowPhase::CatchingUp | FollowPhase::Streaming
         );
-        (!follows).then(|| (follow.state.to_string(), follow.reason))
+        // Whoever follows and has no room says so.
+        let is_held_up = !follows || follow.reason.is_some();
+        is_held_up.then(|| (follow.state.to_string(), follow.reason))
     }
 
     fn primary_address(&self) -> Option<String> {
