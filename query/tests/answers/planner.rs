@@ -153,3 +153,30 @@ async fn a_chain_of_divisions_is_not_longer_with_its_guards() {
         assert_eq!(answer(&world.engine, &sql).await, [[expected]], "{sql}");
     }
 }
+
+#[tokio::test]
+async fn the_first_rows_of_a_union_are_those_of_the_whole_key() {
+    let world = tail(&[]);
+    let rows = "(SELECT value AS id FROM generate_series(1, 20000))";
+    for (sql, expected) in [
+        (
+            format!(
+                "SELECT id, 1 AS kind FROM {rows} UNION ALL \
+                 SELECT id, 2 FROM {rows} WHERE id > 9000 ORDER BY kind DESC, id LIMIT 2"
+            ),
+            "9001|2 9002|2",
+        ),
+        (
+            format!(
+                "SELECT id, 'a' AS kind FROM {rows} UNION ALL SELECT id, 'b' FROM {rows} \
+                 WHERE id % 7000 = 6999 UNION ALL SELECT id, NULL FROM {rows} WHERE id = 12345 \
+                 ORDER BY kind DESC NULLS FIRST, id DESC LIMIT 3"
+            ),
+            "12345|NULL 13999|b 6999|b",
+        ),
+    ] {
+        let rows = answer(&world.engine, &sql).await;
+        let rows: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
+        assert_eq!(rows.join(" "), expected, "{sql}");
+    }
+}
