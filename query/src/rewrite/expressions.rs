@@ -55,6 +55,7 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
                 guarded(both, schema)
             }
+            Expr::BinaryExpr(both) if is_distinction(both.op) => whole(both),
             Expr::Literal(value, metadata) if is_odd(&value) => {
                 Transformed::yes(Expr::Literal(made_even(value), metadata))
             }
@@ -91,6 +92,32 @@ fn replace(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         ) => carry(kernel, vec![*expr]),
         (_, other) => other,
     })
+}
+
+/// IS DISTINCT FROM something that may turn out to be NULL: compared with what TRY_CAST was given, no
+/// value that cannot be cast would be one.
+fn whole(both: BinaryExpr) -> Transformed<Expr> {
+    let BinaryExpr { left, op, right } = both;
+    let tried = |side: &Expr| matches!(side, Expr::TryCast(_));
+    let changed = tried(&left) || tried(&right);
+    let hidden = |side: Box<Expr>| {
+        if tried(&side) {
+            Box::new(carry(Kernel::Same, vec![*side]))
+        } else {
+            side
+        }
+    };
+    let (left, right) = (hidden(left), hidden(right));
+    let both = Expr::BinaryExpr(BinaryExpr { left, op, right });
+    if changed {
+        Transformed::yes(both)
+    } else {
+        Transformed::no(both)
+    }
+}
+
+fn is_distinction(op: Operator) -> bool {
+    matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
 }
 
 fn checked(mut call: ScalarFunction) -> Transformed<Expr> {

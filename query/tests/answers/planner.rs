@@ -180,3 +180,14 @@ async fn the_first_rows_of_a_union_are_those_of_the_whole_key() {
         assert_eq!(rows.join(" "), expected, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_cast_is_not_distinct_from_null() {
+    let world = tail(&[]);
+    let sql = "SELECT count(*) FILTER (WHERE TRY_CAST(x AS BIGINT) IS DISTINCT FROM (-NULL::bigint)), \
+               count(*) FILTER (WHERE TRY_CAST(x AS BIGINT) IS NOT DISTINCT FROM NULL), \
+               count(*) FILTER (WHERE NULL::date IS DISTINCT FROM TRY_CAST(x AS DATE)), \
+               count(*) FILTER (WHERE TRY_CAST(x AS BIGINT) IS DISTINCT FROM 7) \
+               FROM (SELECT repeat(v, 1) AS x FROM (VALUES ('a'), ('7'), (' 7'), (NULL)) AS t(v))";
+    assert_eq!(answer(&world.engine, sql).await, [["2", "2", "0", "2"]]);
+}
