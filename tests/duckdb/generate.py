@@ -53,7 +53,18 @@ class Generator:
                 same(str(self.rng.randint(-9, 9))), same("NULL::bigint"),
             )
         a, b = self.integer(depth - 1), self.integer(depth - 1)
-        kind = self.rng.randrange(9)
+        kind = self.rng.randrange(13)
+        if kind == 9:
+            return self.case(depth, self.integer)
+        if kind == 10:
+            return form("TRY_CAST({0} AS BIGINT)", self.pick(self.digits, self.text)(depth - 1))
+        if kind == 11:
+            return self.counted_text(depth)
+        if kind == 12:
+            return self.pick(
+                form("({0} & {1})", a, b), form("({0} | {1})", a, b),
+                form("CAST({0} AS BIGINT)", self.boolean(depth - 1)), self.days_between(depth),
+            )
         if kind == 0:
             return form("CASE WHEN {0} THEN {1} ELSE {2} END", self.boolean(depth - 1), a, b)
         if kind == 1:
@@ -65,13 +76,53 @@ class Generator:
         if kind == 4:
             return form("length({0})", self.text(depth - 1))
         if kind == 5:
-            part = self.pick("year", "month", "day", "hour", "minute", "dow", "doy")
+            part = self.pick(
+                "year", "month", "day", "hour", "minute", "dow", "doy", "week", "quarter", "isodow", "isoyear",
+            )
             return form("CAST(extract(" + part + " FROM {0}) AS BIGINT)", self.time(depth - 1))
         if kind == 6:
             return form(self.pick("greatest", "least") + "({0}, {1})", a, b)
         if kind == 7:
             return form("({0} % nullif({1}, 0))", a, b)
         return form(self.pick("({0} + {1})", "({0} - {1})", "(-{0})", "abs({0})", "nullif({0}, {1})"), a, b)
+
+    def case(self, depth, make):
+        """CASE with a value to compare, or several conditions; with and without ELSE."""
+        whens = [make(depth - 1) for _ in range(self.rng.randint(1, 3))]
+        otherwise = self.pick(same(""), form(" ELSE {0}", make(depth - 1)))
+        if self.chance(0.5):
+            of = self.pick(self.integer, self.text, self.boolean, self.date)
+            head = form("CASE {0}", of(depth - 1))
+            arms = [form(" WHEN {0} THEN {1}", of(depth - 1), then) for then in whens]
+        else:
+            head = same("CASE")
+            arms = [form(" WHEN {0} THEN {1}", self.boolean(depth - 1), then) for then in whens]
+        shape = "({0}" + "".join(f"{{{n + 1}}}" for n in range(len(arms))) + f"{{{len(arms) + 1}}} END)"
+        return form(shape, head, *arms, otherwise)
+
+    def digits(self, depth=1):
+        """Texts that are numbers."""
+        return self.pick(
+            form("CAST({0} AS VARCHAR)", self.integer(max(depth - 1, 0))), self.column("x"),
+            same("' 12'"), same("'-7'"), same("'+3'"),
+        )
+
+    def counted_text(self, depth):
+        a = self.text(depth - 1)
+        needle = self.pick("a", "b", "zz", "_", "1")
+        return self.pick(
+            form(f"strpos({{0}}, '{needle}')", a), form(f"position('{needle}' IN {{0}})", a),
+            form("char_length({0})", a), form("ascii({0} || 'q')", a),
+        )
+
+    def days_between(self, depth):
+        a, b = self.date(depth - 1), self.date(depth - 1)
+        return form("(({0}) - ({1}))", a, b)
+
+    def seconds(self, depth):
+        """How far two times are from each other."""
+        a, b = self.time(depth - 1), self.time(depth - 1)
+        return forms("extract(epoch FROM ({0} - {1}))", "((epoch_us({0}) - epoch_us({1})) / 1e6)", a, b)
 
     def floating(self, depth=2):
         if depth == 0 or self.chance(0.3):
@@ -80,7 +131,22 @@ class Generator:
                 same("NULL::double"),
             )
         a, b = self.floating(depth - 1), self.floating(depth - 1)
-        kind = self.rng.randrange(7)
+        kind = self.rng.randrange(12)
+        if kind == 7:
+            return self.case(depth, self.floating)
+        if kind == 8:
+            return self.seconds(depth)
+        if kind == 9:
+            return form("CAST(extract(epoch FROM {0}) AS DOUBLE)", self.pick(self.time, self.date)(depth - 1))
+        if kind == 10:
+            digits = self.rng.randint(0, 2)
+            return self.pick(
+                form("sqrt(abs({0}))", a), form("trunc({0})", a), form(f"round({{0}}, {digits})", a),
+                forms("signum({0})", "sign({0})", a),
+                form("greatest({0}, {1})", a, b), form("least({0}, {1})", a, b), form("power({0}, 2)", a),
+            )
+        if kind == 11:
+            return form("TRY_CAST({0} AS DOUBLE)", self.digits(depth - 1))
         if kind == 0:
             return form("CAST({0} AS DOUBLE)", self.integer(depth - 1))
         if kind == 1:
@@ -100,7 +166,20 @@ class Generator:
             name = self.pick("x", "device", "site")
             return self.pick(self.column(name), self.column(name), same(f"'{self.pick(*TEXTS)}'"))
         a, b = self.text(depth - 1), self.text(depth - 1)
-        kind = self.rng.randrange(6)
+        kind = self.rng.randrange(10)
+        n = self.rng.randint(0, 4)
+        if kind == 6:
+            return self.case(depth, self.text)
+        if kind == 7:
+            return form(
+                self.pick(f"left({{0}}, {n})", f"right({{0}}, {n})", f"lpad({{0}}, {n}, 'xy')", f"rpad({{0}}, {n}, 'xy')",
+                          f"repeat({{0}}, {n})", f"split_part({{0}}, 'b', {n + 1})", "ltrim({0}, 'a')", "rtrim({0}, 'b')",
+                          "translate({0}, 'ab', 'xy')", f"substr({{0}}, {n + 1})", "regexp_replace({0}, '[ab]+', '-', 'g')"), a,
+            )
+        if kind == 8:
+            return form(self.pick("concat_ws('-', {0}, {1})", "greatest({0}, {1})", "least({0}, {1})", "nullif({0}, {1})"), a, b)
+        if kind == 9:
+            return form("CAST({0} AS VARCHAR)", self.pick(self.boolean, self.date)(depth - 1))
         if kind == 0:
             return form("CAST({0} AS VARCHAR)", self.integer(depth - 1))
         if kind == 1:
@@ -117,9 +196,17 @@ class Generator:
         if depth == 0 or self.chance(0.4):
             return self.pick(self.column("time"), self.column("time"), self.moment())
         a = self.time(depth - 1)
-        kind = self.rng.randrange(5)
+        kind = self.rng.randrange(8)
+        if kind == 5:
+            return self.case(depth, self.time)
+        if kind == 6:
+            shape = self.pick("greatest({0}, {1})", "least({0}, {1})", "coalesce({0}, {1})", "nullif({0}, {1})")
+            return form(shape, a, self.time(depth - 1))
+        if kind == 7:
+            return forms("(({0})::timestamp AT TIME ZONE 'UTC')", "CAST({0} AS TIMESTAMP)", self.date(depth - 1))
         if kind == 0:
-            return form("date_trunc('" + self.pick("minute", "hour", "day", "week", "month", "year") + "', {0})", a)
+            unit = self.pick("second", "minute", "hour", "day", "week", "month", "quarter", "year")
+            return form("date_trunc('" + unit + "', {0})", a)
         if kind == 1:
             width = self.pick("7 minutes", "1 hour", "6 hours", "1 day")
             return forms(
@@ -139,6 +226,8 @@ class Generator:
 
     def date(self, depth=1):
         a = self.time(depth)
+        if self.chance(0.15):
+            return form(self.pick("(CAST({0} AS DATE) + {1})", "(CAST({0} AS DATE) - {1})"), a, same(str(self.rng.randint(0, 40))))
         if self.chance(0.5):
             return form("CAST({0} AS DATE)", a)
         zone = self.pick(*ZONES)
@@ -155,7 +244,17 @@ class Generator:
     def boolean(self, depth=2):
         if depth == 0:
             return self.pick(self.column("b"), self.column("b"), same("true"), same("NULL::boolean"))
-        kind = self.rng.randrange(12)
+        kind = self.rng.randrange(16)
+        if kind == 12:
+            return self.row_values(depth)
+        if kind == 13:
+            return self.matched(depth)
+        if kind == 14:
+            op = self.pick("<", "<=", "=", ">", ">=", "<>")
+            width = self.pick("0 seconds", "90 seconds", "25 hours", "1 day", "-1 hour", "1 month", "1 day 2 hours")
+            return form("(({0} - {1}) " + op + f" INTERVAL '{width}')", self.time(depth - 1), self.time(depth - 1))
+        if kind == 15:
+            return self.pick(self.case(depth, self.boolean), form("TRY_CAST({0} AS BOOLEAN)", self.text(0)))
         if kind < 4:
             return self.comparison(depth)
         a, b = self.boolean(depth - 1), self.boolean(depth - 1)
@@ -190,6 +289,36 @@ class Generator:
             return form("({0} IS " + negated + "DISTINCT FROM {1})", a, b)
         return form("({0} " + self.pick("=", "<>", "<", "<=", ">", ">=") + " {1})", a, b)
 
+    def row_values(self, depth):
+        """(a, b) = (c, d), and in a list of rows."""
+        makes = [self.pick(self.integer, self.text, self.date) for _ in range(2)]
+        rows = [[make(depth - 1) for make in makes] for _ in range(3)]
+        row = [form("({0}, {1})", *values) for values in rows]
+        # NULL equals NULL in DuckDB's rows.
+        equal = [form("({0} = {2} AND {1} = {3})", *rows[0], *other) for other in rows[1:]]
+        kind = self.rng.randrange(5)
+        if kind == 0:
+            return E(f"({row[0].h} = {row[1].h})", equal[0].d)
+        if kind == 1:
+            return E(f"({row[0].h} <> {row[1].h})", f"(NOT {equal[0].d})")
+        if kind == 2:
+            op = self.pick("<", "<=", ">", ">=")
+            last = form("({0} " + op[0] + " {2} OR ({0} = {2} AND {1} " + op + " {3}))", *rows[0], *rows[1])
+            return E(f"({row[0].h} {op} {row[1].h})", last.d)
+        negated = "" if kind == 3 else "NOT "
+        return E(f"({row[0].h} {negated}IN ({row[1].h}, {row[2].h}))", f"({negated}({equal[0].d} OR {equal[1].d}))")
+
+    def matched(self, depth):
+        a = self.text(depth - 1)
+        pattern = self.pick("%a%", "s_", "%", "b\\_", "_", "", "A%", "%1", "a", "%%b")
+        like = self.pick("LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE")
+        return self.pick(
+            forms(f"({{0}} {like} '{pattern}')", f"({{0}} {like} '{pattern}' ESCAPE '\\')", a),
+            form("starts_with({0}, {1})", a, self.text(0)),
+            form("contains({0}, {1})", a, self.text(0)),
+            forms("({0} ~ '^[a-d]+.?$')", "regexp_matches({0}, '^[a-d]+.?$')", a),
+        )
+
     def membership(self):
         """IN and EXISTS with a subquery, anywhere in a condition."""
         negated = self.pick("", "NOT ")
@@ -220,8 +349,24 @@ class Generator:
 
     def aggregate(self):
         distinct = self.pick("", "", "DISTINCT ")
-        kind = self.rng.randrange(9)
-        if kind == 0:
+        kind = self.rng.randrange(14)
+        if kind == 9:
+            call = form(self.pick("min", "max") + "({0})", self.pick(self.date, self.boolean, self.text, self.time)(1))
+        elif kind == 10:
+            self.loose = True
+            at = self.pick("0", "0.25", "0.5", "1")
+            call = forms(f"percentile_cont({at}) WITHIN GROUP (ORDER BY {{0}})", f"quantile_cont({{0}}, {at})", self.floating(1))
+        elif kind == 11:
+            call = form(
+                self.pick("string_agg({0}, ',' ORDER BY t.id)", "string_agg({0}, '' ORDER BY t.id)"), self.text(1)
+            )
+        elif kind == 12:
+            call = form(self.pick("bit_and", "bit_or", "bit_xor") + "({0})", self.integer(1))
+        elif kind == 13:
+            self.loose = True
+            name = self.pick("covar_pop", "covar_samp", "stddev_pop", "var_samp", "regr_count")
+            call = form(name + ("({0}, {1})" if name[0] in "cr" else "({0})"), self.floating(0), self.floating(0))
+        elif kind == 0:
             call = same("count(*)")
         elif kind == 1:
             call = form(f"count({distinct}{{0}})", self.value(1))
@@ -252,8 +397,38 @@ class Generator:
             " ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
         )
         over = f" OVER ({parts}{order}{frame})"
-        kind = self.rng.randrange(8)
-        if kind == 6:
+        kind = self.rng.randrange(13)
+        if kind == 8:
+            whole = f" OVER ({parts}{order})"
+            self.loose = True
+            call = same(self.pick("percent_rank()", "cume_dist()", f"ntile({self.rng.randint(1, 7)})") + whole)
+        elif kind == 9:
+            # Equal keys are peers.
+            ties = self.pick("t.i", "t.site", "t.b") + self.pick(" ASC NULLS LAST", " DESC NULLS LAST", " ASC NULLS FIRST")
+            name = self.pick("rank()", "dense_rank()", "sum(t.id)", "count(t.x)", "max(t.x)", "min(t.time)", "cume_dist()")
+            frame = "" if "rank" in name or "dist" in name else self.pick(
+                "", " RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING", " GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW",
+                " GROUPS BETWEEN 1 FOLLOWING AND 2 FOLLOWING", " RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+            )
+            self.loose = True
+            call = same(f"{name} OVER ({parts}ORDER BY {ties}{frame})")
+        elif kind == 10:
+            low, high = self.rng.randint(0, 4), self.rng.randint(0, 4)
+            frame = f"RANGE BETWEEN {low} PRECEDING AND {high} FOLLOWING"
+            call = form(
+                self.pick("sum", "count", "max", "min") + f"({{0}}) OVER ({parts}ORDER BY t.id{descending} {frame})",
+                self.integer(1),
+            )
+        elif kind == 11:
+            call = form(
+                self.pick("sum", "count", "max") + "({0}) FILTER (WHERE {1})" + over, self.integer(1), self.boolean(1),
+            )
+        elif kind == 12:
+            call = form(
+                self.pick(f"nth_value({{0}}, {self.rng.randint(1, 3)})" + over, "lag({0}, 2, {1})" + f" OVER ({parts}{order})",
+                          "lead({0}, 1, {1})" + f" OVER ({parts}{order})"), self.integer(1), same("-99"),
+            )
+        elif kind == 6:
             width = self.pick("1 minute", "1 hour", "1 day")
             frame = f"RANGE BETWEEN INTERVAL '{width}' PRECEDING AND {self.pick('CURRENT ROW', 'UNBOUNDED FOLLOWING')}"
             call = form(self.pick("sum", "min", "count") + f"({{0}}) OVER ({parts}ORDER BY t.time {frame})", self.integer(1))
@@ -356,6 +531,63 @@ class Generator:
             return form("SELECT t.id AS c0 FROM t WHERE {0} " + self.pick("<", "=", ">=") + " {1}", self.integer(1), scalar)
         return form("SELECT {0} FROM t{1}", self.named([self.column("id"), scalar]), self.where())
 
+    def top(self):
+        """Groups in the order of their key."""
+        key, way = self.pick("device", "site", "b", "x"), self.pick("ASC NULLS LAST", "DESC NULLS LAST", "ASC NULLS FIRST")
+        calls = [self.aggregate() for _ in range(2)]
+        limit = self.pick("", f" LIMIT {self.rng.randint(0, 5)}", f" LIMIT 3 OFFSET {self.rng.randint(0, 4)}")
+        return form(
+            "SELECT {0} FROM t{1} GROUP BY t." + key + " ORDER BY c0 " + way + limit,
+            self.named([self.column(key)] + calls), self.where(),
+        )
+
+    def newest(self):
+        """One row of each: DISTINCT ON, QUALIFY, a subquery with row_number."""
+        key = self.pick("device", "site", "b")
+        order = self.pick("t.id", "t.time DESC, t.id", "t.x NULLS LAST, t.id DESC", "t.i DESC NULLS LAST, t.id")
+        values = self.named([self.column("id"), self.value(1)])
+        kind = self.rng.randrange(3)
+        if kind == 0:
+            return form(f"SELECT DISTINCT ON (t.{key}) {{0}} FROM t{{1}} ORDER BY t.{key}, {order}", values, self.where())
+        rank = f"{self.pick('row_number', 'rank')}() OVER (PARTITION BY t.{key} ORDER BY {order})"
+        if kind == 1:
+            return form(f"SELECT {{0}} FROM t{{1}} QUALIFY {rank} <= 2", values, self.where())
+        return form(f"SELECT c0, c1 FROM (SELECT {{0}}, {rank} AS place FROM t{{1}}) AS q WHERE place < 3", values, self.where())
+
+    def chained(self):
+        """WITH upon WITH, joined with itself or in a union."""
+        values = self.named([self.column("id"), self.integer(1), self.text(1)])
+        first = form("SELECT {0}, t.device AS device FROM t{1}", values, self.where())
+        second = "SELECT device, count(*) AS n, max(c1) AS m, min(c2) AS l FROM q GROUP BY device"
+        last = self.pick(
+            "SELECT q.c0, r.n, r.l FROM q JOIN r USING (device) WHERE q.c1 = r.m",
+            "SELECT q.c0, r.n FROM q LEFT JOIN r ON q.device = r.device AND q.c1 < r.m AND r.n > 100",
+            "SELECT device, n FROM r UNION ALL SELECT c2, c1 FROM q WHERE c1 > 3",
+            "SELECT a.device, b.device AS other FROM r AS a JOIN r AS b ON a.m <= b.m AND a.n < b.n",
+            "SELECT device, m FROM r WHERE n >= (SELECT avg(n) FROM r) OR l IN (SELECT c2 FROM q WHERE c1 IS NULL)",
+            "SELECT count(*) AS n FROM q CROSS JOIN r WHERE q.c1 IS DISTINCT FROM r.m",
+            "SELECT device, sum(n) OVER (ORDER BY device) AS s FROM r",
+            "SELECT c0 FROM q WHERE EXISTS (SELECT 1 FROM r WHERE r.device = q.device AND r.m > q.c1)",
+            "SELECT c0 FROM q WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.device = q.device AND r.l = q.c2)",
+            "SELECT c1, c2 FROM q EXCEPT SELECT m, l FROM r", "SELECT c2 FROM q INTERSECT SELECT l FROM r",
+        )
+        return form("WITH q AS ({0}), r AS (" + second + ") " + last, first)
+
+    def grouped_windows(self):
+        """Windows over groups."""
+        call = self.pick("sum(count(*))", "max(sum(t.i))", "rank()", "lag(max(t.x))", "sum(max(t.id))", "count(min(t.f))")
+        parts = self.pick("", "PARTITION BY t.site ")
+        return form(
+            f"SELECT t.site AS c0, t.device AS c1, {call} OVER ({parts}ORDER BY t.device, t.site NULLS LAST) AS c2, {{0}} AS c3"
+            " FROM t{1} GROUP BY t.site, t.device", self.aggregate(), self.where(),
+        )
+
+    def combined_in_order(self):
+        word = self.pick("UNION", "UNION ALL", "EXCEPT", "INTERSECT")
+        sides = [form("SELECT t.id AS c0, {0} AS c1 FROM t{1}", self.integer(1), self.where()) for _ in range(2)]
+        way = self.pick("c0, c1 NULLS LAST", "c0 DESC, c1 NULLS FIRST", "c1 DESC NULLS LAST, c0")
+        return form("{0} " + word + " {1} ORDER BY " + way + f" LIMIT {self.rng.randint(1, 200)}", *sides)
+
     def unique(self):
         values = [self.value(1) for _ in range(self.rng.randint(1, 2))]
         return form("SELECT DISTINCT {0} FROM t{1}", self.named(values), self.where())
@@ -365,7 +597,8 @@ class Generator:
         self.loose = False
         shape = self.pick(
             self.plain, self.ordered, self.sorted_alone, self.grouped, self.grouped, self.windowed,
-            self.joined, self.combined, self.nested, self.unique, self.totals, self.correlated,
+            self.joined, self.combined, self.nested, self.unique, self.totals, self.correlated, self.top, self.newest,
+            self.chained, self.grouped_windows, self.combined_in_order,
         )
         sql = shape()
-        return sql, shape in (self.ordered, self.sorted_alone), self.loose
+        return sql, shape in (self.ordered, self.sorted_alone, self.top, self.combined_in_order), self.loose
