@@ -271,7 +271,11 @@ mod tests {
         );
         assert!(!path.exists());
         assert!(opened(&path).unwrap().is_new());
-        fs::create_dir(path.join(format!("log-{}", wal::LogId::random()))).unwrap();
+        let log = path.join(format!("log-{}", wal::LogId::random()));
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join(format!("{:020}.log", 0)), []).unwrap();
+        DataDir::open(&path, Create::Never).expect_err("no byte was ever written");
+        fs::write(log.join(format!("{:020}.log", 0)), [1]).unwrap();
         assert!(!DataDir::open(&path, Create::Never).unwrap().is_new());
     }
 
