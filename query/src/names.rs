@@ -1,5 +1,7 @@
-//! Suggestions for mistyped names. Owns the notion of "near"; must never decide what a name
-//! means.
+//! Names beside each other: suggestions for mistyped ones, and others for equal ones. Owns the notion
+//! of "near"; must never decide what a name means.
+
+use std::collections::HashSet;
 
 /// The known name nearest to `wanted`, if any shares at least half of its letters.
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -17,6 +19,17 @@ pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Op
         .filter(|(distance, longest, _)| distance * 2 <= *longest)
         .min_by_key(|(distance, _, _)| *distance)
         .map(|(_, _, name)| name)
+}
+
+/// `name`, or `name_2`, `name_3` … where it is taken; it is then.
+pub(crate) fn unlike(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 2;
+    while !taken.insert(candidate.clone()) {
+        candidate = format!("{name}_{number}");
+        number += 1;
+    }
+    candidate
 }
 
 #[cfg(test)]

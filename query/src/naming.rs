@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::columns::{folded, inferred};
+use crate::names::unlike;
 
 /// The forms in which the planner may be asked for `statement`, the one to prefer first: with
 /// PostgreSQL's names, with casts told apart by their names too, as it is.
@@ -320,17 +321,6 @@ fn identifiers<'a>(exprs: impl Iterator<Item = &'a Expr>) -> HashSet<String> {
         let _ = expr.visit(&mut search);
     }
     search.0
-}
-
-/// `name`, or `name_2`, `name_3` … where it is taken.
-fn unlike(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while !taken.insert(candidate.clone()) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    candidate
 }
 
 /// The function that is its first argument.

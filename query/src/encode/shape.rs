@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 
 use super::format::Format;
 use crate::at_zone::Zoneless;
+use crate::names::unlike;
 
 /// The shape in which the rows of one result leave.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Shape {
             .fields()
             .iter()
             .map(|field| {
-                let name = unique(field.name(), &mut taken);
+                let name = unlike(field.name(), &mut taken);
                 // Nullable, since planners are not strict about nulls in what they compute.
                 let left = outgoing(field.data_type(), format, zone, zoneless);
                 Field::new(name, left, true)
@@ -71,17 +72,6 @@ fn outgoing(data_type: &DataType, format: Format, zone: &str, zoneless: Zoneless
         DataType::BinaryView if format.is_typed() => DataType::Binary,
         other => other.clone(),
     }
-}
-
-/// `name`, or `name_2`, `name_3` … where two columns have the same name.
-fn unique(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while !taken.insert(candidate.clone()) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    candidate
 }
 
 /// The zone of times unless another is asked for.

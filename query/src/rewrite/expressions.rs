@@ -8,7 +8,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
@@ -134,10 +134,9 @@ fn checked(mut call: ScalarFunction) -> Transformed<Expr> {
 /// divides by is NULL where the left side decides.
 fn guarded(both: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     let BinaryExpr { left, op, right } = both;
-    let open = if right.exists(is_division).unwrap_or(false) {
-        open(&left, op)
-    } else {
-        None
+    let open = match divisions(&right) {
+        1..=MOST_GUARDED => open(&left, op),
+        _ => None,
     };
     let Some(open) = open else {
         return Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }));
@@ -171,7 +170,7 @@ fn guarded(both: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
 /// of a chain would carry all those before it, twice as much each time.
 fn open(left: &Expr, op: Operator) -> Option<Expr> {
     let mut rest = vec![left];
-    let mut parts = Vec::new();
+    let (mut parts, mut room) = (Vec::new(), GUARD_NODES);
     while let Some(part) = rest.pop() {
         match part {
             Expr::BinaryExpr(both) if both.op == op => {
@@ -180,10 +179,12 @@ fn open(left: &Expr, op: Operator) -> Option<Expr> {
             }
             Expr::Literal(..) => {}
             other if other.exists(is_costly).unwrap_or(true) => {}
-            other => parts.push(other),
-        }
-        if parts.len() == GUARDS {
-            break;
+            other => {
+                if let Some(left) = room.checked_sub(nodes(other)) {
+                    room = left;
+                    parts.push(other);
+                }
+            }
         }
     }
     let tests = parts.into_iter().map(|part| {
@@ -211,11 +212,35 @@ fn is_costly(part: &Expr) -> Result<bool> {
     })
 }
 
-fn is_division(part: &Expr) -> Result<bool> {
-    Ok(match part {
+fn is_division(part: &Expr) -> bool {
+    match part {
         Expr::BinaryExpr(BinaryExpr { op, right, .. }) => is_division_by(*op, right),
         _ => false,
-    })
+    }
+}
+
+/// How many divisions are in `expr`; more than are guarded where there are more.
+fn divisions(expr: &Expr) -> usize {
+    count(expr, MOST_GUARDED, is_division)
+}
+
+/// Of how many nodes `expr` is; more than a guard has where there are more.
+fn nodes(expr: &Expr) -> usize {
+    count(expr, GUARD_NODES, |_| true)
+}
+
+/// How many nodes are such, up to one more than `most`.
+fn count(expr: &Expr, most: usize, is_such: impl Fn(&Expr) -> bool) -> usize {
+    let mut found = 0;
+    let counted = expr.apply(|part| {
+        found += usize::from(is_such(part));
+        Ok(if found > most {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
+    });
+    counted.map_or(most + 1, |_| found)
 }
 
 /// By something else than a constant, which is not looked after already.
@@ -383,5 +408,7 @@ fn even(value: f64) -> f64 {
     }
 }
 
-/// Parts of a condition that a division after it is guarded by.
-const GUARDS: usize = 16;
+/// Of how many nodes the guard of a division is, and how many divisions have the same one: each has
+/// a copy.
+const GUARD_NODES: usize = 24;
+const MOST_GUARDED: usize = 1_000;

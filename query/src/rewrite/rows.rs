@@ -59,6 +59,32 @@ pub(super) fn spread(expr: &Expr) -> Result<Option<Expr>, &'static str> {
     }
 }
 
+/// Bytes of the copies of values that `spread` makes of `expr`.
+pub(super) fn copies(expr: &Expr) -> usize {
+    match expr {
+        Expr::BinaryOp { left, op, right } if is_ordering(op) && row(left).is_some() => {
+            2 * (text_len(left) + text_len(right))
+        }
+        Expr::InList { expr, list, .. } if row(expr).is_some() => {
+            text_len(expr).saturating_mul(list.len())
+        }
+        Expr::Between {
+            expr, low, high, ..
+        } if row(expr).is_some() => 4 * text_len(expr) + 2 * (text_len(low) + text_len(high)),
+        _ => 0,
+    }
+}
+
+/// How long `expr` is as text.
+pub(super) fn text_len(expr: &Expr) -> usize {
+    expr.to_string().len()
+}
+
+fn is_ordering(op: &BinaryOperator) -> bool {
+    use BinaryOperator::{Gt, GtEq, Lt, LtEq};
+    matches!(op, Lt | LtEq | Gt | GtEq)
+}
+
 /// Two values, which may be rows themselves.
 pub(super) fn pair(left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Expr, &'static str> {
     if row(left).is_some() || row(right).is_some() {

@@ -1,6 +1,6 @@
 //! Operators that DataFusion reads otherwise than standard SQL and PostgreSQL do, in a statement's
-//! text: SIMILAR TO, ANY and ALL of an array, rows of values, `^`. Owns what they are put as; must never hand on one
-//! that is read otherwise.
+//! text: SIMILAR TO, ANY and ALL of an array, rows of values, `^`. Owns what they are put as, and how
+//! much longer a statement may become by it; must never hand on one that is read otherwise.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use crate::error::QueryError;
 /// When one has none.
 pub(crate) fn standardize(statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
-        Statement::Statement(inner) => match inner.visit(&mut Standard) {
+        Statement::Statement(inner) => match inner.visit(&mut Standard { room: MAX_COPIES }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(refusal) => Err(QueryError::NotSupported(refusal.to_owned())),
         },
@@ -25,12 +25,20 @@ pub(crate) fn standardize(statement: &mut Statement) -> Result<(), QueryError> {
     }
 }
 
-struct Standard;
+struct Standard {
+    /// Bytes of text that copies of operands may have yet.
+    room: usize,
+}
 
 impl VisitorMut for Standard {
     type Break = &'static str;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        // Before they are made: what is in each other multiplies.
+        match self.room.checked_sub(copies(expr)) {
+            Some(room) => self.room = room,
+            None => return ControlFlow::Break(TOO_MANY),
+        }
         let made = match expr {
             Expr::SimilarTo {
                 negated,
@@ -88,6 +96,16 @@ impl VisitorMut for Standard {
         };
         *expr = made;
         ControlFlow::Continue(())
+    }
+}
+
+/// Bytes of the copies of operands that `expr` is put with.
+fn copies(expr: &Expr) -> usize {
+    match expr {
+        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+            elements(right).map_or(0, |items| rows::text_len(left).saturating_mul(items.len()))
+        }
+        _ => rows::copies(expr),
     }
 }
 
@@ -170,6 +188,11 @@ fn regex(pattern: &str, escape: Option<char>) -> Option<String> {
     Some(made)
 }
 
+/// Some times the longest statement.
+const MAX_COPIES: usize = 4 << 20;
+
+const TOO_MANY: &str = "so many comparisons in each other, of rows of values or with the elements of \
+                        arrays: type them as a join, or fewer of them";
 const SIMILAR: &str = "SIMILAR TO with a pattern that is no constant, or none: type ~ and a regular \
                        expression";
 const CARET: &str = "a ^ b is a power in PostgreSQL and DuckDB and an exclusive or elsewhere: type \

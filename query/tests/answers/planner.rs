@@ -138,6 +138,30 @@ async fn rows_of_values_are_compared_value_by_value() {
 }
 
 #[tokio::test]
+async fn comparisons_that_multiply_in_each_other_are_refused() {
+    let world = tail(&[]);
+    let rows = |depth: usize| {
+        (0..depth).fold("true".to_owned(), |in_it, _| {
+            format!("(({in_it}, 2) BETWEEN (false, 1) AND (true, 9))")
+        })
+    };
+    let any = |depth: usize| {
+        let items = vec!["true"; 100].join(", ");
+        (0..depth).fold("true".to_owned(), |in_it, _| {
+            format!("({in_it} = ANY (ARRAY[{items}]))")
+        })
+    };
+    for (small, large) in [(rows(3), rows(11)), (any(1), any(6))] {
+        ask(&world.engine, &format!("SELECT {small}"))
+            .await
+            .expect("a few");
+        let refused = ask(&world.engine, &format!("SELECT {large}")).await;
+        let refused = refused.expect_err("they would fill the memory").to_string();
+        assert!(refused.contains("fewer of them"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_chain_of_divisions_is_not_longer_with_its_guards() {
     let world = tail(&[]);
     let divisions: Vec<String> = (1..60).map(|n| format!("{n} / i >= 0")).collect();
