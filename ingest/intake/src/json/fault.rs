@@ -1,5 +1,5 @@
-//! What is wrong with a JSON text, in serde_json's words: where it is in the whole payload, and what
-//! to do where that can be seen there. Pure; must never decide what is taken.
+//! What is wrong with a JSON text, in serde_json's words: where in the whole payload, and what to do
+//! where that can be seen there. Pure; must never decide what is taken.
 
 use serde::de::IgnoredAny;
 use serde_json::Error;

@@ -14,3 +14,12 @@ mod roles;
 mod roundtrip;
 mod tables;
 mod types;
+
+/// Of a random test, from the environment to repeat it; printed.
+fn seed() -> u64 {
+    let given = std::env::var("SEED").ok();
+    let given = given.and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
+    seed
+}

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType
 
 use tempfile::TempDir;
 
+use super::seed;
 use crate::{
     Appender, Column, ColumnRole, ColumnType, Committer, Config, Dedup, Follower, FollowerConfig,
     Log, OsDisk, Row, Snapshot, TableDef, TableOptions, Value, Wanted, compact_now, merge_parts,
@@ -414,11 +415,7 @@ impl World {
 
 #[tokio::test]
 async fn whatever_was_written_is_read_once_before_and_after_compaction_on_every_node() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
+    let seed = seed();
     let mut world = World::new(seed);
     for number in 0..1_500 {
         world.write(number);

@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
 
+use super::seed;
 use crate::tests::model::{follow, open_copy};
 use crate::{
     AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, Log, OsDisk, Refusal,
@@ -235,12 +236,7 @@ async fn live(random: &mut fastrand::Rng) -> Option<ColumnType> {
 
 #[tokio::test]
 async fn what_is_taken_is_read_to_the_last_digit_and_what_would_be_rounded_is_refused() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..40 {
         let kind = live(&mut random).await;

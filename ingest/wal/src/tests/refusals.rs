@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::seed;
 use crate::{
     AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, DEAD_LETTERS,
     MAX_COLUMNS, MAX_TABLES, OsDisk, Refusal, Row, TableDef, Value, open_primary,
@@ -93,12 +94,7 @@ fn logged(committer: &Committer) -> Model {
 
 #[test]
 fn what_is_refused_leaves_no_trace_and_what_is_taken_leaves_all_of_it() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     let dir = tempfile::tempdir().expect("dir");
     let config = Config {
         tables: vec![strict()],

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
 
+use super::seed;
 use crate::tests::model::{follow, open_copy};
 use crate::{
     Appender, ColumnRole, Committer, Config, DEAD_LETTERS, Log, OsDisk, Row, Value, Wanted,
@@ -105,12 +106,7 @@ const NAMES: [&str; 6] = ["a", "b", "c", "device", "a (2)", "old"];
 /// Rows, renames, compaction and restarts in any order, against maps whose keys are renamed.
 #[tokio::test]
 async fn rows_have_the_names_of_today_in_blocks_and_files_on_every_node() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     for _ in 0..12 {
         let dirs = [(); 2].map(|()| tempfile::tempdir().expect("dir"));
         let (mut committer, mut appender) = open(&dirs[0]);

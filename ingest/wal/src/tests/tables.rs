@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::seed;
 use crate::tests::model::{follow, open_copy, read_table};
 use crate::{
     Appender, Committer, Config, DEAD_LETTERS, Log, OsDisk, Row, TableDef, Value, compact_now,
@@ -52,12 +53,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Rows, renames, compaction and restarts in any order, against a map whose keys are renamed.
 #[tokio::test]
 async fn tables_have_the_names_of_today_on_every_node() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     for _ in 0..4 {
         let dirs = [(); 2].map(|()| tempfile::tempdir().expect("dir"));
         let (mut committer, mut appender) = open(dirs[0].path(), Vec::new());

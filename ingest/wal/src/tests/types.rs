@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::seed;
 use crate::compact::merge::Keys;
 use crate::parquet::sort_columns;
 use crate::tests::model::{follow, open_copy};
@@ -274,12 +275,7 @@ impl Trial {
 /// Rows, changes, compaction and restarts in any order, against the values as they were sent.
 #[tokio::test]
 async fn rows_hold_what_was_sent_whatever_their_columns_become() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     for _ in 0..5 {
         let mut trial = Trial::new(random.fork());
         // What each column gets mostly.
