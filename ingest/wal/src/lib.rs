@@ -29,6 +29,7 @@ mod paths;
 mod quiet;
 mod read;
 mod replace;
+mod share;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -41,6 +42,9 @@ pub use paths::{find_log, holds_log};
 
 // What repeats.
 pub use quiet::{Due, Lasted, Quiet};
+
+// Memory.
+pub use share::{Held, Share};
 
 // Writing, on a primary.
 pub use config::Config;

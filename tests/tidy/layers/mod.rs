@@ -172,7 +172,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/wal",
         groups: &[
-            &["ids", "bytes", "clock", "local_time", "quiet"],
+            &["ids", "bytes", "clock", "local_time", "quiet", "share"],
             &["error", "disk"],
             &["durable", "paths", "damage"],
             &["format"],
