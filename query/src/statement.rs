@@ -90,6 +90,7 @@ impl Core {
         QueryStats {
             waiting: waiting as u64,
             paused: paused as u64,
+            memory_bytes: self.session.runtime_env().memory_pool.reserved() as u64,
             ..self.counters.stats()
         }
     }

@@ -90,6 +90,8 @@ pub struct QueryStats {
     pub blocks_pruned: u64,
     /// Likewise, of files that were looked into.
     pub row_groups_pruned: u64,
+    /// Bytes that running queries hold of `Config::memory_limit`.
+    pub memory_bytes: u64,
 }
 
 /// The counters themselves.
@@ -159,6 +161,7 @@ impl Counters {
             row_groups_read: load(&self.row_groups_read),
             blocks_pruned: load(&self.blocks_pruned),
             row_groups_pruned: load(&self.row_groups_pruned),
+            memory_bytes: 0,
         }
     }
 

@@ -25,3 +25,4 @@ pub use node::role::RoleError;
 pub use node::running::Running;
 pub use node::secondary::Secondary;
 pub use report::accounting::{Accounting, AtRisk, MessageCounts, RowCounts, Stages};
+pub use report::memory::{Memory, MemoryPart};

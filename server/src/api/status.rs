@@ -7,6 +7,7 @@ use wal::{BootstrapProgress, Damaged, ScrubStats, WaitingCut};
 
 use super::diverged::DivergedStatus;
 use crate::report::accounting::Accounting;
+use crate::report::memory::Memory;
 use crate::report::view::View;
 
 /// What a node tells of itself.
@@ -41,6 +42,9 @@ pub struct Status {
     /// Absent without a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounting: Option<Accounting>,
+    /// What the node and its parts hold of its memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
 }
 
 /// The log a node holds.
@@ -300,6 +304,7 @@ mod tests {
             upstream: None,
             certificate: Some(CertificateStatus::default()),
             accounting: Some(Accounting::default()),
+            memory: Some(Memory::default()),
         };
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["lsn"], 12);

@@ -60,7 +60,7 @@ pub(crate) async fn secondary(State(app): State<Arc<App>>) -> Result<&'static st
 
 /// The node as JSON.
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(app.node.status())
+    Json(app.node.status(&app.engine.stats()))
 }
 
 /// The node for Prometheus.

@@ -27,9 +27,9 @@ pub(crate) trait HttpNode: Node {
     }
     /// Why the node cannot serve, or `None` when it can.
     fn not_ready(&self) -> Option<String>;
-    /// Body of `/api/v1/status`.
-    fn status(&self) -> serde_json::Value;
-    /// Body of `/metrics`, in Prometheus text format; `queries` is what its engine has counted.
+    /// Body of `/api/v1/status`; `queries` is what its engine has counted.
+    fn status(&self, queries: &QueryStats) -> serde_json::Value;
+    /// Body of `/metrics`, in Prometheus text format; `queries` likewise.
     fn metrics(&self, queries: &QueryStats) -> String;
     /// Lets the cut of a table be made, which waits; false: none does; `None` where rows are not
     /// expired.

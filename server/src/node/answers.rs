@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use crate::api::status::{LogStatus, MqttStatus, Status};
 use crate::http::HttpNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::memory::Budget;
 use crate::node::primary_url::primary_url;
 use crate::node::slot::Slot;
 use crate::report::accounting::{Accounting, AtRisk, Copies, MessageCounts, RowCounts, Stages};
+use crate::report::memory::Memory;
 use crate::report::metrics::Exposition;
 use crate::report::view::View;
 use crate::report::who::{PRIMARY, SECONDARY, Who};
@@ -34,6 +36,7 @@ impl Who {
             upstream: None,
             certificate: None,
             accounting: None,
+            memory: None,
         }
     }
 
@@ -58,6 +61,8 @@ impl Who {
 /// The parts of a running primary that HTTP asks.
 pub(crate) struct PrimaryParts {
     pub(crate) who: Who,
+    pub(crate) budget: Budget,
+    pub(crate) appenders: wal::Appenders,
     pub(crate) log: wal::Log,
     /// It was begun by this process.
     pub(crate) is_new: bool,
@@ -74,6 +79,10 @@ pub(crate) struct PrimaryParts {
 impl PrimaryParts {
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
         self.registry.with(replica::Registry::secondaries)
+    }
+
+    fn memory(&self, queries: &QueryStats) -> Memory {
+        memory(&self.budget, queries, self.appenders.pending_bytes())
     }
 
     fn copies(&self) -> Copies {
@@ -178,7 +187,7 @@ impl HttpNode for PrimaryParts {
             .or_else(|| self.mqtt.with(|_| ()).is_none().then(closed))
     }
 
-    fn status(&self) -> serde_json::Value {
+    fn status(&self, queries: &QueryStats) -> serde_json::Value {
         let copies = self.copies();
         let view = View::of(self.log.clone());
         let (compaction, scrub) = (self.compaction.stats(), self.scrub.stats());
@@ -191,6 +200,7 @@ impl HttpNode for PrimaryParts {
             certificate: self.identity.with(replica::Identity::certificate),
             accounting: Some(accounting),
             secondaries,
+            memory: Some(self.memory(queries)),
             ..self.who.status(PRIMARY)
         };
         json(&status)
@@ -219,6 +229,7 @@ impl HttpNode for PrimaryParts {
             series::certificate(&mut text, &certificate, wal::clock::unix_nanos());
         }
         series::queries(&mut text, queries);
+        series::memory(&mut text, &self.memory(queries));
         text.finish()
     }
 
@@ -234,6 +245,7 @@ impl HttpNode for PrimaryParts {
 /// The parts of a running secondary that HTTP asks.
 pub(crate) struct SecondaryParts {
     pub(crate) who: Who,
+    pub(crate) budget: Budget,
     /// `host:port` of each upstream, as it is in the conf.
     pub(crate) upstreams: Vec<String>,
     pub(crate) follow_task: Slot<replica::FollowTask>,
@@ -254,6 +266,10 @@ impl SecondaryParts {
 
     fn secondaries(&self) -> Option<Vec<replica::SecondaryStatus>> {
         self.registry.with(replica::Registry::secondaries)
+    }
+
+    fn memory(&self, queries: &QueryStats) -> Memory {
+        memory(&self.budget, queries, 0)
     }
 
     /// Why it has nothing to answer from.
@@ -355,7 +371,7 @@ impl HttpNode for SecondaryParts {
         (empty && unmet).then(|| self.nothing("rows", follow.as_ref()))
     }
 
-    fn status(&self) -> serde_json::Value {
+    fn status(&self, queries: &QueryStats) -> serde_json::Value {
         let secondaries = self.secondaries();
         let view = self.log().map(View::of);
         let view = view.as_ref();
@@ -367,6 +383,7 @@ impl HttpNode for SecondaryParts {
             certificate: Some(self.identity.certificate()),
             accounting: view.map(|view| followed(view, secondaries.as_deref())),
             secondaries,
+            memory: Some(self.memory(queries)),
             ..self.who.status(SECONDARY)
         };
         json(&status)
@@ -388,12 +405,25 @@ impl HttpNode for SecondaryParts {
         let now_ns = wal::clock::unix_nanos();
         series::certificate(&mut text, &self.identity.certificate(), now_ns);
         series::queries(&mut text, queries);
+        series::memory(&mut text, &self.memory(queries));
         text.finish()
     }
 
     fn forget(&self, name_or_id: &str) -> Option<replica::Forgotten> {
         self.registry.with(|registry| registry.forget(name_or_id))
     }
+}
+
+/// What is held of the budget, together with what parts count by themselves.
+fn memory(budget: &Budget, queries: &QueryStats, ingest: usize) -> Memory {
+    let counted = [
+        ("ingest", Some(ingest as u64)),
+        ("queries", Some(queries.memory_bytes)),
+        ("tail", None),
+        ("compaction", None),
+        ("writes", None),
+    ];
+    Memory::of(budget.total, budget.shares.all(), &counted)
 }
 
 /// What a secondary knows of where rows are.

@@ -184,7 +184,7 @@ impl HttpNode for Waiting {
         Some(self.reason.clone())
     }
 
-    fn status(&self) -> serde_json::Value {
+    fn status(&self, _queries: &QueryStats) -> serde_json::Value {
         json(&Status {
             not_ready: self.not_ready(),
             certificate: Some(self.identity.certificate()),

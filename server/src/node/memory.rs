@@ -1,9 +1,12 @@
-//! How a node's memory is shared out between ingest, compaction and queries: decided once, from
-//! numbers, at start. Must never measure what a part uses; each part keeps to its own bound.
+//! How a node's memory is shared out between its parts: decided once, from numbers, at start. Must
+//! never measure what a part uses; each part keeps to its own bound, and counts in its share what
+//! it holds.
 
 use tracing::{info, warn};
+use wal::Share;
 
 use crate::conf;
+use crate::node::control_group::memory_of_process;
 
 /// Less memory than a node can work with.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +22,7 @@ pub struct MemoryError {
 }
 
 /// What the parts may take, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Budget {
     /// Rows that one MQTT worker, or HTTP, may gather while a commit runs.
     pub(crate) ingest_pending_per_appender: usize,
@@ -29,11 +32,55 @@ pub(crate) struct Budget {
     pub(crate) queries: u64,
     /// Everything together.
     pub(crate) total: u64,
+    /// For the parts that grow with what others send, and ask before they do.
+    pub(crate) shares: Shares,
+}
+
+/// The shares of a node's parts, one each: whoever holds memory of a part has a copy of its share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares {
+    /// Rows that wait for their commit, and the group that is being committed.
+    pub(crate) ingest: Share,
+    /// Bodies and rows of writes by HTTP.
+    pub(crate) writes: Share,
+    pub(crate) queries: Share,
+    /// The step of compaction under way.
+    pub(crate) compaction: Share,
+    /// Blocks of the active segment.
+    pub(crate) tail: Share,
+    /// Schemas, whoever refers to them.
+    pub(crate) schemas: Share,
+    /// Checked chunks of files.
+    pub(crate) cache: Share,
+    /// Connections of devices: buffers, aliases, what is in flight.
+    pub(crate) mqtt: Share,
+    /// Connections over HTTP: heads and bodies of requests, answers that are not read yet.
+    pub(crate) http: Share,
+    /// Frames to and from other nodes, and what they say of themselves.
+    pub(crate) replication: Share,
+}
+
+impl Shares {
+    /// Every share, as `/metrics` lists them.
+    pub(crate) fn all(&self) -> [&Share; 10] {
+        [
+            &self.ingest,
+            &self.writes,
+            &self.queries,
+            &self.compaction,
+            &self.tail,
+            &self.schemas,
+            &self.cache,
+            &self.mqtt,
+            &self.http,
+            &self.replication,
+        ]
+    }
 }
 
 impl Budget {
-    /// Shares `total` out: compaction, the tail and ingest first, the rest to queries, but at most
-    /// `http_limit`. Nothing is kept for writes by HTTP where there are no `appenders`.
+    /// Shares `total` out: queries get what the other parts leave, but at most `http_limit`.
+    /// Nothing is kept for writes by HTTP and for devices where there are no `appenders`.
     ///
     /// # Errors
     /// When queries would be left with too little.
@@ -43,26 +90,57 @@ impl Budget {
         http_limit: Option<u64>,
         segment_size: u64,
     ) -> Result<Self, MemoryError> {
-        let writes = match appenders {
-            0 => 0,
-            _ => (total / 16).clamp(LEAST_WRITES, MOST_WRITES),
-        };
+        let takes_rows = appenders > 0;
+        let of_primary = |bytes: u64| if takes_rows { bytes } else { 0 };
+        let writes = of_primary((total / 16).clamp(LEAST_WRITES, MOST_WRITES));
         let appenders = appenders.max(1) as u64;
         let compaction = COMPACTION.min(total / 4);
         let tail = TAIL.min(segment_size);
         let share = (total / 8).clamp(LEAST_INGEST, MOST_INGEST);
         let each = (share / appenders).clamp(LEAST_PENDING, MOST_PENDING);
-        let taken = compaction + tail + share.max(each.saturating_mul(appenders)) + writes;
+        let ingest = share.max(each.saturating_mul(appenders));
+        // What these need does not shrink with the node below its least memory.
+        let beyond = total.saturating_sub(conf::LEAST_MEMORY / 2);
+        let cache = (beyond / 8).clamp(LEAST_CACHE, MOST_CACHE);
+        let mqtt = of_primary((total / 16).clamp(LEAST_MQTT, MOST_MQTT));
+        let schemas = (total / 16).clamp(LEAST_SCHEMAS, MOST_SCHEMAS);
+        let http = (total / 32).clamp(LEAST_HTTP, MOST_HTTP);
+        let replication = (total / 32).clamp(LEAST_REPLICATION, MOST_REPLICATION);
+        let taken = [
+            ingest,
+            writes,
+            compaction,
+            tail,
+            schemas,
+            cache,
+            mqtt,
+            http,
+            replication,
+        ];
+        let taken = taken.into_iter().fold(0, u64::saturating_add);
         let needed = taken.saturating_add(LEAST_QUERIES).max(conf::LEAST_MEMORY);
         if total < needed {
             return Err(MemoryError { total, needed });
         }
         let left = total - taken;
+        let queries = http_limit.map_or(left, |limit| limit.min(left));
         Ok(Self {
             ingest_pending_per_appender: usize::try_from(each).unwrap_or(usize::MAX),
             writes,
-            queries: http_limit.map_or(left, |limit| limit.min(left)),
+            queries,
             total,
+            shares: Shares {
+                ingest: Share::new("ingest", ingest),
+                writes: Share::new("writes", writes),
+                queries: Share::new("queries", queries),
+                compaction: Share::new("compaction", compaction),
+                tail: Share::new("tail", tail),
+                schemas: Share::new("schemas", schemas),
+                cache: Share::new("cache", cache),
+                mqtt: Share::new("mqtt", mqtt),
+                http: Share::new("http", http),
+                replication: Share::new("replication", replication),
+            },
         })
     }
 }
@@ -88,8 +166,8 @@ pub(crate) fn share_out(
         warn!(
             total_mib,
             machine_mib,
-            "node.memory_limit is more than this machine or its control group has: the system may \
-             kill the node"
+            "node.memory_limit is more than this machine, its control group, one above it or the \
+             limits of this process let it have: the system may kill the node"
         );
     }
     if let Some(limit) = limit.filter(|limit| *limit > budget.queries) {
@@ -101,30 +179,9 @@ pub(crate) fn share_out(
     Ok(budget)
 }
 
-/// Half of what this machine, or the control group that this process is in, has.
+/// Half of what this process may have: of the machine, its control groups, its own limits.
 pub(crate) fn half_of_machine() -> u64 {
-    let read = |path| std::fs::read_to_string(path).ok();
-    let total = read("/proc/meminfo").and_then(|text| mem_total(&text));
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| group_limit(&text));
-    half_of(total, group)
-}
-
-fn half_of(total: Option<u64>, group: Option<u64>) -> u64 {
-    total.into_iter().chain(group).min().unwrap_or(UNKNOWN) / 2
-}
-
-/// `MemTotal` of `/proc/meminfo`, in bytes.
-fn mem_total(text: &str) -> Option<u64> {
-    let rest = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = rest.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    kib.checked_mul(1 << 10)
-}
-
-/// A control group's limit in bytes; `max` is none.
-fn group_limit(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
+    memory_of_process().unwrap_or(UNKNOWN) / 2
 }
 
 const MIB: u64 = 1 << 20;
@@ -141,6 +198,16 @@ const LEAST_PENDING: u64 = MIB;
 const MOST_PENDING: u64 = 8 * MIB;
 const LEAST_WRITES: u64 = 4 * MIB;
 const MOST_WRITES: u64 = 256 * MIB;
+const LEAST_SCHEMAS: u64 = 8 * MIB;
+const MOST_SCHEMAS: u64 = 128 * MIB;
+const LEAST_CACHE: u64 = 8 * MIB;
+const MOST_CACHE: u64 = 1024 * MIB;
+const LEAST_MQTT: u64 = 8 * MIB;
+const MOST_MQTT: u64 = 512 * MIB;
+const LEAST_HTTP: u64 = 4 * MIB;
+const MOST_HTTP: u64 = 128 * MIB;
+const LEAST_REPLICATION: u64 = 4 * MIB;
+const MOST_REPLICATION: u64 = 64 * MIB;
 const LEAST_QUERIES: u64 = 16 * MIB;
 
 /// Memory of a machine that does not tell.
@@ -157,18 +224,20 @@ mod tests {
     fn a_small_node_gives_most_to_queries() {
         let budget = Budget::of(512 * MIB, 2, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 8 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 16 - 64 - 32) * MIB);
+        let taken = 96 + 16 + 64 + 32 + 32 + 56 + 32 + 16 + 16;
+        assert_eq!(budget.queries, (512 - taken) * MIB);
 
         let budget = Budget::of(512 * MIB, 32, None, MIB).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 2 << 20);
-        assert_eq!(budget.queries, (512 - 96 - 1 - 64 - 32) * MIB);
+        assert_eq!(budget.queries, (512 + 15 - taken) * MIB);
     }
 
     #[test]
     fn a_big_node_has_bounded_buffers() {
         let budget = Budget::of(64 * GIB, 64, None, SEGMENT).unwrap();
         assert_eq!(budget.ingest_pending_per_appender, 4 << 20);
-        assert_eq!(budget.queries, 64 * GIB - (96 + 16 + 256 + 256) * MIB);
+        let taken = 96 + 16 + 256 + 256 + 128 + 1024 + 512 + 128 + 64;
+        assert_eq!(budget.queries, 64 * GIB - taken * MIB);
     }
 
     #[test]
@@ -179,9 +248,25 @@ mod tests {
                 .queries
         };
         assert_eq!(queries(64 * MIB), 64 * MIB);
-        assert_eq!(queries(GIB), 304 * MIB);
+        assert_eq!(queries(GIB), 152 * MIB);
         let none = Budget::of(512 * MIB, 0, None, SEGMENT).unwrap();
-        assert_eq!((none.writes, none.queries), (0, 336 * MIB));
+        assert_eq!((none.writes, none.queries), (0, (152 + 32 + 32) * MIB));
+        assert_eq!(none.shares.mqtt.limit(), 0);
+    }
+
+    #[test]
+    fn the_parts_of_a_node_never_have_more_than_it_has() {
+        for mib in [128, 129, 200, 256, 400, 1_000, 5_000, 50_000, 500_000] {
+            for appenders in [0, 1, 4] {
+                let budget = Budget::of(mib * MIB, appenders, None, SEGMENT).unwrap();
+                let shares = budget.shares.all();
+                let sum: u64 = shares.iter().map(|share| share.limit()).sum();
+                assert_eq!(sum, mib * MIB, "{mib} {appenders}");
+                let all_have = shares.iter().all(|share| share.limit() >= 4 * MIB);
+                assert!(all_have || appenders == 0, "{mib} {shares:?}");
+                assert!(budget.queries >= (mib * MIB / 6), "{mib} {budget:?}");
+            }
+        }
     }
 
     #[test]
@@ -195,20 +280,7 @@ mod tests {
              node.memory_limit (empty: half of this machine's memory)"
         );
         let error = Budget::of(256 * MIB, 1024, None, SEGMENT).unwrap_err();
-        assert_eq!(error.needed, (64 + 16 + 1024 + 16 + 16) * MIB);
-    }
-
-    #[test]
-    fn the_smaller_of_machine_and_group_counts() {
-        let meminfo = "MemTotal:       16303428 kB\nMemFree:         1000000 kB\n";
-        let total = mem_total(meminfo);
-        assert_eq!(total, Some(16_303_428 << 10));
-        assert_eq!(mem_total("MemFree: 1 kB\n"), None);
-        assert_eq!(mem_total("MemTotal: many kB\n"), None);
-        assert_eq!(group_limit("max\n"), None);
-        assert_eq!(group_limit("1073741824\n"), Some(GIB));
-        assert_eq!(half_of(total, Some(GIB)), GIB / 2);
-        assert_eq!(half_of(total, None), 16_303_428 << 9);
-        assert_eq!(half_of(None, None), GIB);
+        let taken = 64 + 16 + 1024 + 16 + 16 + 24 + 16 + 8 + 8;
+        assert_eq!(error.needed, (taken + 16) * MIB);
     }
 }

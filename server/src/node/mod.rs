@@ -3,6 +3,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod background;
+pub(crate) mod control_group;
 pub(crate) mod cut_teller;
 pub(crate) mod data_dir;
 pub(crate) mod descriptors;

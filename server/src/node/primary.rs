@@ -83,6 +83,8 @@ impl Primary {
         let (_, log_in_force) = watch::channel(Some(committer.log().clone()));
         let parts = Arc::new(PrimaryParts {
             who,
+            budget: budget.clone(),
+            appenders: committer.appenders(),
             log: committer.log().clone(),
             is_new: data_dir.is_new(),
             intake: Arc::new(Intake::new(

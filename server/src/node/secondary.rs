@@ -73,6 +73,7 @@ impl Secondary {
         let follow_task = replica::FollowTask::start(config, identity.clone(), store, existing);
         let parts = Arc::new(SecondaryParts {
             who,
+            budget: budget.clone(),
             upstreams: conf.following.upstreams.clone(),
             log: follow_task.log(),
             damage: DamageWatch::new(0),

@@ -2,6 +2,7 @@
 //! `/metrics`. Must never keep a number from one answer to the next.
 
 pub(crate) mod accounting;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod replication_rows;
 pub(crate) mod series;

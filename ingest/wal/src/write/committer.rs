@@ -78,6 +78,13 @@ impl Appenders {
         inboxes.push(Arc::clone(&inbox));
         Appender::new(inbox, Arc::clone(&self.registry), self.pending_bytes)
     }
+
+    /// Bytes of rows, roughly, that all producers have handed over and that wait for their commit.
+    pub fn pending_bytes(&self) -> usize {
+        let inboxes = self.shared.inboxes.lock();
+        let inboxes = inboxes.unwrap_or_else(PoisonError::into_inner);
+        inboxes.iter().map(|inbox| inbox.pending_bytes()).sum()
+    }
 }
 
 impl Committer {

@@ -89,6 +89,11 @@ impl Inbox {
         Ok(Some((group, std::mem::take(&mut pending.batch))))
     }
 
+    /// Bytes of rows, roughly, that wait for their commit.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        lock(&self.pending).batch.bytes()
+    }
+
     pub(crate) fn complete(&self, durable: Durable) {
         lock(&self.done).durable = Some(durable);
         self.woken.notify_all();

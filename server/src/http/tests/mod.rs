@@ -75,7 +75,7 @@ impl HttpNode for Fake {
         self.log.is_none().then(|| "no log yet".to_owned())
     }
 
-    fn status(&self) -> Value {
+    fn status(&self, _queries: &QueryStats) -> Value {
         json!({})
     }
 

@@ -2,6 +2,7 @@
 //! number from one scrape to the next.
 
 mod ingest;
+mod memory;
 mod queries;
 mod replication;
 mod retention;
@@ -10,6 +11,7 @@ use crate::report::accounting::{Accounting, AtRisk, RowCounts, Stages};
 use crate::report::metrics::{Exposition, seconds};
 use crate::report::view::View;
 pub(crate) use ingest::{intake, mqtt};
+pub(crate) use memory::memory;
 pub(crate) use queries::queries;
 pub(crate) use replication::{certificate, follow, secondaries};
 use retention::retention;

@@ -84,6 +84,7 @@ mod tests {
             blocks_read: 3,
             row_groups_read: 4,
             blocks_pruned: 5,
+            memory_bytes: 0,
             row_groups_pruned: 6,
         };
         let mut text = Exposition::default();
