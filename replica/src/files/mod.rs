@@ -31,8 +31,11 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     /// The blocks from this place until one ends at the other or beyond, or the log does, if they are
     /// held intact. Blocks on the disk.
     fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes>;
-    /// Checks a damaged file's right bytes and puts them in its place. Blocks on the disk.
-    fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError>;
+    /// How long a file is, where that is known.
+    fn length(&self, name: &str) -> Option<u64>;
+    /// Checks a damaged file's right bytes and puts them in its place; whether a fingerprint that
+    /// cannot be forged vouches for them. Blocks on the disk.
+    fn replace(&self, name: &str, bytes: Bytes) -> Result<bool, WalError>;
 }
 
 impl Files for Log {
@@ -64,7 +67,11 @@ impl Files for Log {
         self.export_blocks(from, to, MAX_BLOCKS_BYTES)
     }
 
-    fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
+    fn length(&self, name: &str) -> Option<u64> {
+        self.length_of(name)
+    }
+
+    fn replace(&self, name: &str, bytes: Bytes) -> Result<bool, WalError> {
         self.install(name, bytes)
     }
 }

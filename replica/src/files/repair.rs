@@ -107,7 +107,8 @@ impl<F: Files> Repair<F> {
             let link = &links[self.asked % links.len()];
             self.asked = self.asked.wrapping_add(1);
             let peer = link.peer().to_owned();
-            match fetch::ask(link, self.files.log_id(), name).await {
+            let length = self.files.length(name);
+            match fetch::ask(link, self.files.log_id(), name, length).await {
                 Ok(bytes) => return Ok(Found { bytes, peer }),
                 Err(reason) => {
                     tracing::debug!(file = %name, %peer, %reason, "a peer did not help");
@@ -130,8 +131,13 @@ impl<F: Files> Repair<F> {
         }
         let (files, file, length) = (self.files.clone(), name.to_owned(), bytes.len());
         match spawn_blocking(move || files.replace(&file, bytes)).await? {
-            Ok(()) => {
+            Ok(true) => {
                 tracing::info!(file = %name, bytes = length, %peer, "a damaged file was repaired");
+                Ok(())
+            }
+            Ok(false) => {
+                tracing::warn!(file = %name, bytes = length, %peer,
+                    "a damaged file was repaired; this node had no fingerprint of it, so nothing but the log's checksums vouches for the copy of that peer");
                 Ok(())
             }
             Err(error) => Err(RepairError::Install { peer, error }),

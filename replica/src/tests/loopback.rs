@@ -125,11 +125,15 @@ impl Files for Shelf {
         self.read(&blocks_name(from, to))
     }
 
-    fn replace(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
+    fn length(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn replace(&self, name: &str, bytes: Bytes) -> Result<bool, WalError> {
         self.put(name, bytes);
         self.damaged
             .send_modify(|all| all.retain(|damaged| damaged.name != name));
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::compact::fingerprint::Fingerprinting;
 use crate::compact::step::{self, Job, StepTotals, Stepper};
 use crate::error::{Operation, WalError};
 use crate::ids::{Boundary, Lsn};
@@ -110,6 +111,8 @@ pub fn compact_now(log: &Log) -> Result<CompactionStats, WalError> {
         shared.step(log.state(), &throttle, &work)?;
         retire(log.state())?;
     }
+    let mut fingerprinting = Fingerprinting::default();
+    while fingerprinting.turn(log.state(), &throttle)? {}
     Ok(shared.stats(log.state()))
 }
 
@@ -185,8 +188,9 @@ fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
     let _living = state.maintenance.compacting();
     let ending = || shared.stopping() || state.maintenance.is_dismissed();
     let mut retry = RETRY;
+    let mut fingerprinting = Fingerprinting::default();
     while !ending() {
-        match turn(state, shared, throttle) {
+        match turn(state, shared, throttle, &mut fingerprinting) {
             Ok(true) => retry = RETRY,
             Ok(false) => thread::park_timeout(LOOK),
             Err(_) if ending() => return,
@@ -202,9 +206,17 @@ fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
     }
 }
 
-/// One step, if there is one to do.
-fn turn(state: &LogState, shared: &Shared, throttle: &Throttle) -> Result<bool, WalError> {
+/// One step, if there is one to do. Segments have their fingerprints before their rows are in files.
+fn turn(
+    state: &LogState,
+    shared: &Shared,
+    throttle: &Throttle,
+    fingerprinting: &mut Fingerprinting,
+) -> Result<bool, WalError> {
     retire(state)?;
+    if fingerprinting.turn(state, throttle)? {
+        return Ok(true);
+    }
     let Some(work) = step::next(state) else {
         return Ok(false);
     };

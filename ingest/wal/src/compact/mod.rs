@@ -4,6 +4,7 @@
 
 mod compactor;
 mod distribute;
+mod fingerprint;
 pub(crate) mod merge;
 mod part;
 mod plan;

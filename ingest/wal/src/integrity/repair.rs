@@ -10,6 +10,7 @@ use crate::error::WalError;
 use crate::ids::{Boundary, Lsn};
 use crate::parquet::{CHUNK_LEN, DataFile};
 use crate::paths::{FETCHED_NEW, segment_first};
+use crate::read::fingerprints::Fingerprint;
 use crate::read::log::{Log, LogState};
 use crate::read::sealed::Sealed;
 use crate::read::segment_starts::PAST;
@@ -57,6 +58,19 @@ impl Log {
         Some(segment.bytes.clone())
     }
 
+    /// How long a sealed segment or Parquet file of this log is; `None` when that is not known, as
+    /// of a segment of which nothing can be read.
+    pub fn length_of(&self, name: &str) -> Option<u64> {
+        let snapshot = self.snapshot();
+        if segment_first(name).is_none() {
+            return snapshot.files.find(name).map(|file| file.meta.bytes);
+        }
+        let mut sealed = snapshot.sealed.iter();
+        let held = sealed.find(|segment| segment.name() == name)?;
+        let known = self.state().fingerprints.of_segment(held);
+        known.map(|known| known.bytes)
+    }
+
     /// Checks the segments around `at` and puts what is damaged on the list: a peer says that it
     /// cannot go on there. Reads them whole, unless they are on the list already.
     pub fn suspect(&self, at: Lsn) {
@@ -73,26 +87,36 @@ impl Log {
     }
 
     /// Puts a whole file in the place of a damaged one. `name` must be on the list of
-    /// [`Log::damage`]. Reads and writes the whole file.
+    /// [`Log::damage`]. Reads and writes the whole file. True: they are byte for byte what this node
+    /// had, by a fingerprint that nobody can forge. False: it had made none, and nothing but the
+    /// log's own checksums vouches for them.
     ///
     /// # Errors
     /// `Corrupt` or `WrongLog` when the bytes are not that file, `NotHeld` when it is not damaged.
-    pub fn install(&self, name: &str, bytes: Bytes) -> Result<(), WalError> {
+    pub fn install(&self, name: &str, bytes: Bytes) -> Result<bool, WalError> {
         let state = self.state();
         let _exchange = state.maintenance.exchange();
         if !state.damage.holds(name) || state.maintenance.is_dismissed() {
             return Err(WalError::NotHeld(self.end()));
         }
-        match segment_first(name) {
+        let vouched = match segment_first(name) {
             Some(_) => install_segment(state, name, bytes),
             None => install_file(state, name, &bytes),
         }?;
         state.damage.clear(name, true);
-        Ok(())
+        Ok(vouched)
     }
 }
 
-fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), WalError> {
+/// Whether a fingerprint vouches for these bytes; an error when it speaks against them.
+fn vouched(name: &str, known: Option<Fingerprint>, bytes: &[u8]) -> Result<bool, WalError> {
+    match known {
+        Some(known) if !known.is_of(bytes) => Err(WalError::corrupt(name, 0, FORGED)),
+        known => Ok(known.is_some()),
+    }
+}
+
+fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, WalError> {
     let path = state.dir.join(name);
     let snapshot = state.snapshot();
     let at = snapshot.sealed.iter().position(|held| held.name() == name);
@@ -118,6 +142,7 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
         let reason = format!("{} to {} is another history", found.start(), found.end);
         return Err(WalError::corrupt(name, 0, reason));
     }
+    let vouched = vouched(name, state.fingerprints.of_segment(held), &bytes)?;
     state
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &path, &bytes)?;
@@ -132,13 +157,14 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<(), Wal
             *place = segment;
         }
     });
-    Ok(())
+    Ok(vouched)
 }
 
-fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalError> {
+fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<bool, WalError> {
     let snapshot = state.snapshot();
     let not_here = || WalError::corrupt(name, 0, "is no file of this log");
-    let meta = snapshot.files.find(name).ok_or_else(not_here)?.meta.clone();
+    let held = snapshot.files.find(name).ok_or_else(not_here)?;
+    let meta = held.meta.clone();
     if !meta.is(bytes) {
         return Err(WalError::corrupt(
             name,
@@ -146,6 +172,7 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalEr
             "the bytes are those of another file",
         ));
     }
+    let vouched = vouched(name, state.fingerprints.of_file(held), bytes)?;
     state
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &state.dir.join(name), bytes)?;
@@ -154,8 +181,11 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<(), WalEr
     let mut set = crate::parquet::FileSet::clone(&state.snapshot().files);
     set.exchange(&[ordinal], vec![Arc::new(file)]);
     state.set_files(Arc::new(set));
-    Ok(())
+    Ok(vouched)
 }
+
+const FORGED: &str = "has the log's checksums and is not what this node had: it was forged, or \
+                      written by another version";
 
 #[cfg(test)]
 mod tests {

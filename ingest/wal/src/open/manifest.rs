@@ -9,12 +9,14 @@ use crate::ids::{LogId, Lsn};
 use crate::parquet::FILES_DIR;
 use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 use crate::paths::FETCHED_NEW;
+use crate::read::fingerprints::FINGERPRINTS_NEW;
 use crate::read::segment_starts::PAST_NEW;
 
 /// Half-written files: what they were for is made again.
 pub(super) fn remove_drafts(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     for name in disk.list_names(dir)? {
-        if [MANIFEST_NEW, FETCHED_NEW, PAST_NEW].contains(&name.as_str()) {
+        let drafts = [MANIFEST_NEW, FETCHED_NEW, PAST_NEW, FINGERPRINTS_NEW];
+        if drafts.contains(&name.as_str()) {
             let path = dir.join(name);
             disk.remove_file(&path)?;
         }

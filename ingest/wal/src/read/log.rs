@@ -14,6 +14,7 @@ use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, Position};
 use crate::parquet::FileSet;
 use crate::read::counters::{Counters, LogStats};
 use crate::read::file_history::{FileHistory, FilesMark};
+use crate::read::fingerprints::Fingerprints;
 use crate::read::kept_files::KeptFiles;
 use crate::read::maintenance::Maintenance;
 use crate::read::published::Published;
@@ -52,6 +53,7 @@ pub(crate) struct LogState {
     pub(crate) published: Published,
     pub(crate) kept: KeptFiles,
     pub(crate) starts: SegmentStarts,
+    pub(crate) fingerprints: Fingerprints,
     pub(crate) maintenance: Maintenance,
     pub(crate) waiting_cuts: WaitingCuts,
     pub(crate) counters: Counters,
@@ -217,6 +219,7 @@ impl LogState {
             id: snapshot.log,
             epoch: snapshot.epoch,
             dir_identity: disk.identity(&dir).ok().flatten(),
+            fingerprints: Fingerprints::load(disk.as_ref(), &dir, snapshot.log),
             disk,
             dir,
             damage: opened.damage,

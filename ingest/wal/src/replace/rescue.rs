@@ -21,7 +21,7 @@ use crate::open::flipped::flipped_headers;
 use crate::open::recovery::{OnDamage, scan_active};
 use crate::open::settle::settle;
 use crate::paths::{FETCHED_NEW, find_log, log_dir, segment_name, segments};
-use crate::read::segment_starts;
+use crate::read::{fingerprints, segment_starts};
 use crate::replace::diverged::shelf;
 
 /// Blocks of the newest segment that cannot be read, and what lies behind them.
@@ -89,6 +89,7 @@ pub fn cut_unreadable(
     )?;
     // Nothing may ever vouch for what is cut off.
     segment_starts::truncate(disk, &newest.dir, newest.log, found.from)?;
+    fingerprints::remove(disk, &newest.dir)?;
     let end = usize::try_from(found.offset).unwrap_or(usize::MAX);
     let sound = newest.bytes.slice(..end.min(newest.bytes.len()));
     disk.replace(&newest.dir.join(FETCHED_NEW), &newest.path, &sound)?;

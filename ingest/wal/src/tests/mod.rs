@@ -3,6 +3,7 @@
 
 mod as_of;
 mod digests;
+mod forged;
 mod model;
 mod numbers;
 mod old_ints;

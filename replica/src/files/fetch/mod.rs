@@ -47,8 +47,14 @@ pub(crate) trait Sink: Send {
     fn take(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), FetchError>> + Send;
 }
 
-/// Asks a peer for a file; its bytes are not checked beyond their number.
-pub(crate) async fn ask(link: &Link, log: LogId, name: &str) -> Result<Bytes, FetchError> {
+/// Asks a peer for a file of this length, where that is known; its bytes are not checked beyond
+/// their number.
+pub(crate) async fn ask(
+    link: &Link,
+    log: LogId,
+    name: &str,
+    length: Option<u64>,
+) -> Result<Bytes, FetchError> {
     if !is_name(name) {
         return Err(FetchError::Name);
     }
@@ -56,7 +62,7 @@ pub(crate) async fn ask(link: &Link, log: LogId, name: &str) -> Result<Bytes, Fe
         log: log.0,
         name: name.to_owned(),
     });
-    let mut whole = Whole::of(MAX_FILE_BYTES);
+    let mut whole = Whole::of(length.unwrap_or(MAX_UNKNOWN_BYTES));
     exchange(link, question, &mut whole).await?;
     Ok(whole.bytes.freeze())
 }
@@ -92,7 +98,7 @@ pub(crate) async fn ask_blocks(
     from: Position,
     to: Lsn,
 ) -> Result<Bytes, FetchError> {
-    let mut whole = Whole::of(MAX_FILE_BYTES);
+    let mut whole = Whole::of(MAX_UNKNOWN_BYTES);
     exchange(link, rest_of(log, &blocks_name(from, to), 0), &mut whole).await?;
     Ok(whole.bytes.freeze())
 }
@@ -419,6 +425,9 @@ async fn in_time<T>(step: impl Future<Output = Result<T, LinkError>>) -> Result<
 
 /// Longest file that is asked for or answered.
 const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// Longest file that is taken whose length is not known: a segment of which nothing can be read.
+const MAX_UNKNOWN_BYTES: u64 = 5 << 28;
 
 /// Longest manifest that is asked for.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;

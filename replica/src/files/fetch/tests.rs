@@ -8,7 +8,7 @@ use crate::tests::loopback::{LOG, Pair, Shelf, segment};
 async fn ask_far(pair: &Pair, far: &Shelf, log: LogId, name: &str) -> Result<Bytes, FetchError> {
     let (giving, places) = (Giving::of(far), Places::new());
     tokio::select! {
-        answer = ask(&pair.secondary, log, name) => answer,
+        answer = ask(&pair.secondary, log, name, None) => answer,
         error = serve(&pair.primary, &giving, &places) => panic!("serving ended: {error}"),
     }
 }
@@ -31,7 +31,7 @@ async fn a_primary_asks_its_secondary_the_same_way() {
     let far = Shelf::holding("parquet/a.parquet".to_owned(), file.clone());
     let (giving, places) = (Giving::of(&far), Places::new());
     let got = tokio::select! {
-        answer = ask(&pair.primary, LOG, "parquet/a.parquet") => answer.expect("comes"),
+        answer = ask(&pair.primary, LOG, "parquet/a.parquet", None) => answer.expect("comes"),
         error = serve(&pair.secondary, &giving, &places) => panic!("serving ended: {error}"),
     };
     assert!(got == file, "{} bytes", got.len());
@@ -223,7 +223,7 @@ async fn ask_liar(answer: File, bytes: &'static [u8]) -> FetchError {
         sender.finish();
     };
     let wanted = segment(7);
-    let (answer, ()) = tokio::join!(ask(&pair.secondary, LOG, &wanted), lie);
+    let (answer, ()) = tokio::join!(ask(&pair.secondary, LOG, &wanted, None), lie);
     answer.expect_err("must not be taken")
 }
 
@@ -240,6 +240,8 @@ async fn too_few_too_many_and_absurdly_many_bytes_are_errors() {
     assert!(matches!(error, FetchError::Protocol(_)), "{error}");
     let error = ask_liar(announced(MAX_FILE_BYTES + 1), b"x").await;
     assert!(matches!(error, FetchError::Protocol(_)), "{error}");
-    let error = ask_liar(announced(MAX_FILE_BYTES), b"little").await;
+    let error = ask_liar(announced(MAX_UNKNOWN_BYTES + 1), b"x").await;
+    assert!(matches!(error, FetchError::Protocol(_)), "{error}");
+    let error = ask_liar(announced(MAX_UNKNOWN_BYTES), b"little").await;
     assert!(matches!(error, FetchError::Link(_)), "{error}");
 }

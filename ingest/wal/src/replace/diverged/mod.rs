@@ -19,7 +19,7 @@ use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::paths::{DIVERGED, DRAFT, FETCHED_NEW, LOG_PREFIX, log_dir, segment_name};
 use crate::read::block_ref::BlockRef;
 use crate::read::sealed::Sealed;
-use crate::read::segment_starts;
+use crate::read::{fingerprints, segment_starts};
 
 /// A part of another history that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,7 @@ pub fn save_diverged(
     };
     // What was retired lies below; but nothing may ever vouch for what is cut off.
     segment_starts::truncate(disk, &dir, log, at)?;
+    fingerprints::remove(disk, &dir)?;
     truncate(disk, &dir, &segment_files, at)?;
     Ok(diverged)
 }

@@ -29,7 +29,7 @@ use crate::open::settle::{remove_staged, settle};
 use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 use crate::parquet::{FILES_DIR, FileSet};
 use crate::paths::{INCOMING, LOG_PREFIX, log_dir, logs_among, segment_name, segments};
-use crate::read::segment_starts;
+use crate::read::{fingerprints, segment_starts};
 use crate::replace::parts::{BootstrapProgress, Missing, Parts, Trust};
 use crate::write::follower::Follower;
 
@@ -95,6 +95,7 @@ impl Staging {
         remove_segments(disk.as_ref(), &dir)?;
         // It may be of a history that this manifest does not go on.
         segment_starts::remove(disk.as_ref(), &dir)?;
+        fingerprints::remove(disk.as_ref(), &dir)?;
         let staging = Self::load(disk, data_dir, dir, manifest, &trust)?;
         put_manifest(disk.as_ref(), &staging.dir, &staging.manifest)?;
         Ok(staging)
