@@ -238,8 +238,8 @@ mod tests {
     async fn certificates_are_taken_up_from_their_files_and_sessions_go_on() {
         let dir = tempfile::tempdir().expect("a directory");
         certs::init(dir.path()).expect("a CA");
-        let home = certs::node(dir.path(), "a", &[]).expect("a node");
-        certs::node(dir.path(), "b", &[]).expect("a node");
+        let home = certs::node(dir.path(), "a", certs::CertRole::Primary, &[]).expect("a node");
+        certs::node(dir.path(), "b", certs::CertRole::Primary, &[]).expect("a node");
         let identity = Identity::load(&home).expect("an identity");
         let dialer = Identity::load(&dir.path().join("b")).expect("an identity");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -256,7 +256,7 @@ mod tests {
         let next = tempfile::tempdir().expect("a directory");
         let moved = next.path().join("old");
         std::fs::rename(&home, &moved).expect("moves");
-        certs::node(dir.path(), "a", &[]).expect("a new certificate");
+        certs::node(dir.path(), "a", certs::CertRole::Primary, &[]).expect("a new certificate");
         let mut renewals = identity.renewals();
         let taken = timeout(WITHIN, renewals.changed()).await;
         taken.expect("in time").expect("taken up");

@@ -66,6 +66,8 @@ impl ListenConfig {
 pub struct FollowConfig {
     /// `host:port` of each upstream, the best first; resolved at every attempt.
     pub upstreams: Vec<String>,
+    /// Common names, one of which the certificate of an upstream must have; none: any.
+    pub upstream_names: Vec<String>,
     /// Name of this node, for the upstream's log.
     pub node: String,
     /// Identity of this node's data directory: a newer connection under the same id ends the older.
@@ -103,6 +105,7 @@ impl FollowConfig {
     ) -> Self {
         Self {
             upstreams,
+            upstream_names: Vec::new(),
             node: node.into(),
             node_id: node_id.into(),
             versions: Versions::OWN,

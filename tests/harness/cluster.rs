@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use replica::certs::CertRole;
 use tempfile::TempDir;
 
 use crate::http::Http;
@@ -35,7 +36,7 @@ impl Cluster {
         let certs = dir.path().join("certs");
         replica::certs::init(&certs).expect("a CA");
         for name in ["primary", "secondary", "other"] {
-            replica::certs::node(&certs, name, &[]).expect("a certificate");
+            replica::certs::node(&certs, name, CertRole::Primary, &[]).expect("a certificate");
         }
         let any = "127.0.0.1:0".to_owned();
         Self {
@@ -52,7 +53,7 @@ impl Cluster {
     /// A certificate for one more node.
     pub fn certify(&self, name: &str) {
         let certs = self.path("certs");
-        replica::certs::node(&certs, name, &[]).expect("a certificate");
+        replica::certs::node(&certs, name, CertRole::Primary, &[]).expect("a certificate");
     }
 
     /// Where the node of this name runs from its next start on.

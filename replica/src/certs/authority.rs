@@ -20,6 +20,7 @@ use crate::certs::files::{
     refuse_existing, write_new,
 };
 use crate::certs::identity::Identity;
+use crate::certs::role::CertRole;
 use crate::certs::tls::{SERVER_NAME, provider};
 
 /// Makes a cluster CA in `dir`: `ca.pem` for everyone and `ca-key.pem`, which signs nodes and is
@@ -36,12 +37,18 @@ pub fn init(dir: &Path) -> Result<(), CertsError> {
     write_new(&ca, &authority.ca_pem, PUBLIC)
 }
 
-/// Makes a node's certificate, signed by the CA in `dir`: `dir/name/{ca.pem, cert.pem, key.pem}`,
-/// and `crl.pem` if the CA has revoked any. Returns that directory.
+/// Makes a certificate for a node of this role, signed by the CA in `dir`:
+/// `dir/name/{ca.pem, cert.pem, key.pem}`, and `crl.pem` if the CA has revoked any. Returns that
+/// directory.
 ///
 /// # Errors
 /// When the name or one of `sans` cannot be, a file is there already, or `dir` holds no CA.
-pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsError> {
+pub fn node(
+    dir: &Path,
+    name: &str,
+    role: CertRole,
+    sans: &[String],
+) -> Result<PathBuf, CertsError> {
     check_name(name)?;
     let home = dir.join(name);
     let (ca, cert, key) = (
@@ -51,7 +58,7 @@ pub fn node(dir: &Path, name: &str, sans: &[String]) -> Result<PathBuf, CertsErr
     );
     refuse_existing(&[&ca, &cert, &key])?;
     let authority = Authority::load(dir)?;
-    let issued = authority.sign(name, sans)?;
+    let issued = authority.sign(name, role, sans)?;
     // Nothing is written that could not be loaded, for instance because the CA's key is another's.
     authority.identity(&issued)?;
     create_dir(&home)?;
@@ -122,8 +129,22 @@ impl Authority {
     ///
     /// # Errors
     /// When the name or one of `sans` cannot be.
-    pub fn issue(&self, name: &str, sans: &[String]) -> Result<Identity, CertsError> {
-        self.identity(&self.sign(name, sans)?)
+    pub fn issue(
+        &self,
+        name: &str,
+        role: CertRole,
+        sans: &[String],
+    ) -> Result<Identity, CertsError> {
+        self.identity(&self.sign(name, role, sans)?)
+    }
+
+    /// One that says nothing of what its node may do, as earlier versions made them.
+    #[cfg(test)]
+    pub(crate) fn issue_without_role(&self, name: &str) -> Result<Identity, CertsError> {
+        let key = KeyPair::generate().map_err(make)?;
+        let params = node_params(name, None, &[])?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
+        self.identity(&Issued { certificate, key })
     }
 
     /// One that is good from `from_s` to `until_s` seconds after now.
@@ -138,7 +159,7 @@ impl Authority {
             let s = u64::try_from(clock::unix_nanos() / 1_000_000_000 + s).unwrap_or(0);
             rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(s)
         };
-        let mut params = node_params(name, &[])?;
+        let mut params = node_params(name, Some(CertRole::Primary), &[])?;
         (params.not_before, params.not_after) = (at(from_s), at(until_s));
         let key = KeyPair::generate().map_err(make)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
@@ -160,9 +181,9 @@ impl Authority {
         Identity::from_parts(chain, key, vec![self.ca_der.clone()]).map_err(CertsError::Make)
     }
 
-    fn sign(&self, name: &str, sans: &[String]) -> Result<Issued, CertsError> {
+    fn sign(&self, name: &str, role: CertRole, sans: &[String]) -> Result<Issued, CertsError> {
         check_name(name)?;
-        let mut params = node_params(name, sans)?;
+        let mut params = node_params(name, Some(role), sans)?;
         params.serial_number = Some(random_serial()?);
         let key = KeyPair::generate().map_err(make)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
@@ -191,8 +212,17 @@ fn ca_params() -> CertificateParams {
     params
 }
 
-fn node_params(name: &str, sans: &[String]) -> Result<CertificateParams, CertsError> {
+fn node_params(
+    name: &str,
+    role: Option<CertRole>,
+    sans: &[String],
+) -> Result<CertificateParams, CertsError> {
     let mut params = dated(name, NODE_YEARS);
+    if let Some(role) = role {
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, role.unit());
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -306,7 +336,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         init(dir.path()).expect("a CA");
         let sans = ["10.0.0.7".to_owned(), "db.example".to_owned()];
-        let home = node(dir.path(), "secondary-1", &sans).expect("a node");
+        let home = node(dir.path(), "secondary-1", CertRole::Primary, &sans).expect("a node");
         assert_eq!(home, dir.path().join("secondary-1"));
         let identity = Identity::load(&home).expect("an identity");
         assert_eq!(identity.name(), "secondary-1");
@@ -316,7 +346,7 @@ mod tests {
     fn keys_are_for_their_owner_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         init(dir.path()).expect("a CA");
-        let home = node(dir.path(), "n1", &[]).expect("a node");
+        let home = node(dir.path(), "n1", CertRole::Primary, &[]).expect("a node");
         for path in [dir.path().join(CA_KEY_FILE), home.join(KEY_FILE)] {
             let mode = fs::metadata(&path).expect("a file").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());
@@ -335,11 +365,11 @@ mod tests {
         );
         assert_eq!(fs::read(dir.path().join(CA_FILE)).expect("the CA"), before);
 
-        let home = node(dir.path(), "n1", &[]).expect("a node");
+        let home = node(dir.path(), "n1", CertRole::Primary, &[]).expect("a node");
         for file in [CA_FILE, CERT_FILE] {
             fs::remove_file(home.join(file)).expect("removed");
         }
-        let error = node(dir.path(), "n1", &[]).expect_err("a second n1");
+        let error = node(dir.path(), "n1", CertRole::Primary, &[]).expect_err("a second n1");
         assert!(
             matches!(&error, CertsError::Exists { path } if path.ends_with(KEY_FILE)),
             "{error}"
@@ -362,17 +392,28 @@ mod tests {
             "nö",
             long.as_str(),
         ] {
-            let error = authority.issue(name, &[]).expect_err(name);
+            let error = authority
+                .issue(name, CertRole::Primary, &[])
+                .expect_err(name);
             assert!(matches!(error, CertsError::Name { .. }), "{error}");
         }
         let error = authority
-            .issue("n1", &["not a name".to_owned()])
+            .issue("n1", CertRole::Primary, &["not a name".to_owned()])
             .expect_err("a bad san");
         assert!(matches!(error, CertsError::San { .. }), "{error}");
         let sans = ["::1".to_owned(), "localhost".to_owned(), "n1".to_owned()];
-        assert_eq!(authority.issue("n1", &sans).expect("a node").name(), "n1");
         assert_eq!(
-            authority.issue("node_7.a", &[]).expect("a node").name(),
+            authority
+                .issue("n1", CertRole::Primary, &sans)
+                .expect("a node")
+                .name(),
+            "n1"
+        );
+        assert_eq!(
+            authority
+                .issue("node_7.a", CertRole::Primary, &[])
+                .expect("a node")
+                .name(),
             "node_7.a"
         );
     }
@@ -385,7 +426,7 @@ mod tests {
         );
         init(one.path()).expect("a CA");
         init(two.path()).expect("a CA");
-        let home = node(one.path(), "n1", &[]).expect("a node");
+        let home = node(one.path(), "n1", CertRole::Primary, &[]).expect("a node");
         fs::copy(two.path().join(CA_FILE), home.join(CA_FILE)).expect("copied");
         let error = Identity::load(&home).expect_err("another CA");
         assert!(
@@ -394,7 +435,8 @@ mod tests {
         );
 
         fs::copy(two.path().join(CA_KEY_FILE), one.path().join(CA_KEY_FILE)).expect("copied");
-        let error = node(one.path(), "n2", &[]).expect_err("a CA with another's key");
+        let error =
+            node(one.path(), "n2", CertRole::Primary, &[]).expect_err("a CA with another's key");
         assert!(matches!(error, CertsError::Make(_)), "{error}");
         assert!(!one.path().join("n2").exists());
     }
@@ -403,20 +445,20 @@ mod tests {
     fn a_node_certificate_is_no_ca() {
         let dir = tempfile::tempdir().expect("a directory");
         init(dir.path()).expect("a CA");
-        let home = node(dir.path(), "n1", &[]).expect("a node");
+        let home = node(dir.path(), "n1", CertRole::Primary, &[]).expect("a node");
         fs::copy(home.join(CERT_FILE), home.join(CA_FILE)).expect("copied");
         fs::copy(home.join(KEY_FILE), home.join(CA_KEY_FILE)).expect("copied");
-        let error = node(&home, "n2", &[]).expect_err("no CA");
+        let error = node(&home, "n2", CertRole::Primary, &[]).expect_err("no CA");
         assert!(matches!(error, CertsError::Ca { .. }), "{error}");
     }
 
     #[test]
     fn missing_and_broken_files_are_named() {
         let dir = tempfile::tempdir().expect("a directory");
-        let error = node(dir.path(), "n1", &[]).expect_err("no CA there");
+        let error = node(dir.path(), "n1", CertRole::Primary, &[]).expect_err("no CA there");
         assert!(error.to_string().contains("ca.pem"), "{error}");
         init(dir.path()).expect("a CA");
-        let home = node(dir.path(), "n1", &[]).expect("a node");
+        let home = node(dir.path(), "n1", CertRole::Primary, &[]).expect("a node");
         fs::write(home.join(KEY_FILE), "nonsense").expect("written");
         let error = Identity::load(&home).expect_err("no key");
         assert!(error.to_string().contains("key.pem"), "{error}");

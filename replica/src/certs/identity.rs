@@ -22,6 +22,7 @@ use wal::clock;
 
 use crate::certs::files::{CA_FILE, CERT_FILE, CRL_FILE, KEY_FILE};
 use crate::certs::revocations::Revocations;
+use crate::certs::role::{self, CertRole, Duty};
 use crate::certs::tls::{SERVER_NAME, provider};
 use crate::certs::witness::{self, Noting, Witness};
 use crate::certs::x509;
@@ -73,6 +74,9 @@ pub struct CertificateStatus {
     pub until_unix_s: i64,
     /// When the first of the cluster CA's ends.
     pub ca_until_unix_s: i64,
+    /// What it lets its node do: "primary", "relay" or "secondary"; empty: it does not say.
+    #[serde(default)]
+    pub role: String,
 }
 
 impl Identity {
@@ -141,7 +145,35 @@ impl Identity {
             from_unix_s: held.validity.from,
             until_unix_s: held.validity.until,
             ca_until_unix_s: held.ca_until,
+            role: self
+                .role()
+                .map_or_else(String::new, |role| role.to_string()),
         }
+    }
+
+    /// What its certificate lets this node do; none: it is of an earlier version and does not say.
+    #[must_use]
+    pub fn role(&self) -> Option<CertRole> {
+        self.held().role()
+    }
+
+    /// Why nobody would follow this node, by its certificate: a sentence for people. `as_primary`:
+    /// it is to be the primary, else a relay.
+    #[must_use]
+    pub fn unfit(&self, as_primary: bool) -> Option<String> {
+        let duty = if as_primary {
+            Duty::Primary
+        } else {
+            Duty::Relay
+        };
+        // As those see it who have such a certificate themselves.
+        let why = role::refusal(self.role(), duty, self.role())?;
+        let wanted = if as_primary { "primary" } else { "relay" };
+        let name = &self.name;
+        Some(format!(
+            "{why}: nobody follows this node; make another one with `headwater certs node DIR \
+             {name} --role {wanted}`"
+        ))
     }
 
     /// What makes peers refuse its certificate, as far as this node knows: a sentence for people.
@@ -329,6 +361,10 @@ impl Held {
             .cert
             .first()
             .and_then(|leaf| x509::common_name(leaf))
+    }
+
+    fn role(&self) -> Option<CertRole> {
+        self.key.cert.first().and_then(|leaf| x509::role(leaf))
     }
 
     fn is_same(&self, other: &Self) -> bool {

@@ -208,7 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         certs::init(dir.path()).expect("a CA");
         for name in names {
-            certs::node(dir.path(), name, &[]).expect("a node");
+            certs::node(dir.path(), name, certs::CertRole::Primary, &[]).expect("a node");
         }
         dir
     }
@@ -271,7 +271,7 @@ mod tests {
         let old = revoke(dir.path(), "a").expect("revoked");
         let aside = dir.path().join("a.revoked");
         fs::rename(dir.path().join("a"), &aside).expect("moved");
-        let home = certs::node(dir.path(), "a", &[]).expect("a node");
+        let home = certs::node(dir.path(), "a", certs::CertRole::Primary, &[]).expect("a node");
         let identity = Identity::load(&home).expect("an identity");
         let pem = fs::read_to_string(home.join(CERT_FILE)).expect("a file");
         let new = x509::serial(&first_certificate(&pem).expect("a certificate"));

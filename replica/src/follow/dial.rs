@@ -9,7 +9,9 @@ use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use crate::certs::identity::Identity;
+use crate::certs::role::Duty;
 use crate::config::FollowConfig;
+use crate::error::{CloseCode, clip};
 use crate::follow::error::FollowError;
 use crate::quic::{self, Endpoint, Link};
 
@@ -88,15 +90,39 @@ async fn dial(
     quic::has_way(address).map_err(|source| FollowError::NoWay { address, source })?;
     let endpoint = Endpoint::dial(address, identity, config.receive_window_bytes)?;
     match timeout(within, endpoint.connect(address)).await {
-        Ok(link) => Ok(Reached {
-            link: link?,
-            endpoint,
-        }),
+        Ok(link) => {
+            let link = link?;
+            if let Err(error) = may_serve(&link, config) {
+                link.close(CloseCode::Done, &clip(&error.to_string()));
+                let _ = timeout(GOODBYE, endpoint.idle()).await;
+                return Err(error);
+            }
+            Ok(Reached { endpoint, link })
+        }
         Err(_) => {
             let address = address.to_string();
             Err(FollowError::Unanswered { address, within })
         }
     }
+}
+
+/// Whether this peer is one to follow, by its certificate: an address proves nothing.
+fn may_serve(link: &Link, config: &FollowConfig) -> Result<(), FollowError> {
+    let untrusted = |reason: String| FollowError::Untrusted {
+        peer: link.peer().to_owned(),
+        reason,
+    };
+    if let Some(reason) = link.refusal(Duty::Relay) {
+        return Err(untrusted(format!("{reason} ({ANOTHER})")));
+    }
+    let names = &config.upstream_names;
+    if !names.is_empty() && !names.iter().any(|name| name == link.peer()) {
+        let names = names.join(", ");
+        return Err(untrusted(format!(
+            "replication.upstream_name allows {names} alone"
+        )));
+    }
+    Ok(())
 }
 
 /// Waits until one of the upstreams before `at` answers again; for ever for the first. They are
@@ -122,6 +148,13 @@ pub(crate) async fn better(at: usize, config: &FollowConfig, identity: &Identity
         }
     }
 }
+
+/// What helps against a certificate that does not let its node serve.
+const ANOTHER: &str =
+    "`headwater certs node DIR NAME --role primary`, or relay, makes one that does";
+
+/// Time for the last packet to go out.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Addresses of one host name that are tried.
 const MAX_ADDRESSES: usize = 8;

@@ -60,6 +60,12 @@ pub(crate) enum FollowError {
     LocalLog(String),
     #[error("no manifest came: {0}")]
     NoManifest(FetchError),
+    #[error("{peer} is not followed: {reason}")]
+    Untrusted {
+        /// Common name of its certificate.
+        peer: String,
+        reason: String,
+    },
     #[error("a ring: {0}")]
     Ring(String),
     #[error(
@@ -94,7 +100,10 @@ impl FollowError {
             Self::Refused(refuse) if [NO_LOG_YET, DAMAGED].contains(&refuse.code) => {
                 FollowPhase::Connecting
             }
-            Self::Refused(_) | Self::Ring(_) | Self::OtherHistory { .. } => FollowPhase::Refused,
+            Self::Refused(_)
+            | Self::Ring(_)
+            | Self::OtherHistory { .. }
+            | Self::Untrusted { .. } => FollowPhase::Refused,
             Self::Link(error) if error.is_about_certificate() => FollowPhase::Refused,
             Self::LocalLog(_) => FollowPhase::Failed,
             _ => FollowPhase::Connecting,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use wal::{Follower, Log, Lsn, Position};
 
+use crate::certs::role::Duty;
 use crate::config::FollowConfig;
 use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
@@ -76,6 +77,7 @@ pub(crate) async fn stream(
         failed
     };
     let reader = ControlReader {
+        link,
         log: &log,
         state,
         config,
@@ -201,6 +203,7 @@ async fn append(
 
 /// Reads what the upstream says.
 struct ControlReader<'a> {
+    link: &'a Link,
     log: &'a Log,
     state: &'a FollowState,
     config: &'a FollowConfig,
@@ -237,7 +240,7 @@ impl ControlReader<'_> {
                     }
                 }
                 Message::Route(route) => {
-                    check_route(&route, &self.config.node_id)?;
+                    check_route(self.link, &route, &self.config.node_id)?;
                     self.check_history(&route)?;
                     self.state.routed(route);
                 }
@@ -250,8 +253,21 @@ impl ControlReader<'_> {
     }
 }
 
+/// Whether somebody with this route may be followed: who says that it is the primary must be
+/// allowed to be that, by its certificate.
+pub(crate) fn check_route(link: &Link, route: &Route, own: &str) -> Result<(), FollowError> {
+    let is_primary = route.rooted && route.hops.len() <= 1;
+    if let Some(reason) = link.refusal(Duty::Primary).filter(|_| is_primary) {
+        return Err(FollowError::Untrusted {
+            peer: link.peer().to_owned(),
+            reason: format!("{reason}, which it says it is"),
+        });
+    }
+    check_hops(route, own)
+}
+
 /// Following somebody with this route must not make a ring, nor a chain that is too long.
-pub(crate) fn check_route(route: &Route, own: &str) -> Result<(), FollowError> {
+fn check_hops(route: &Route, own: &str) -> Result<(), FollowError> {
     let is_primary = route.rooted && route.hops.last().is_some_and(|hop| hop.id == own);
     if is_primary {
         let reason = "the primary has the id of this node, whose data directory is a copy of it: \
@@ -293,15 +309,13 @@ mod tests {
                 .collect(),
             rooted: true,
         };
-        assert!(check_route(&route(3), "own").is_ok());
-        let error = check_route(&route(3), "i1")
-            .expect_err("a ring")
-            .to_string();
+        assert!(check_hops(&route(3), "own").is_ok());
+        let error = check_hops(&route(3), "i1").expect_err("a ring").to_string();
         assert!(error.contains("n1, which follows n2"), "{error}");
         // The primary follows nobody, so who has its id is a copy of it.
-        let error = check_route(&route(3), "i2").expect_err("a copy");
+        let error = check_hops(&route(3), "i2").expect_err("a copy");
         assert!(error.to_string().contains("a copy of it"), "{error}");
-        assert!(check_route(&route(MAX_HOPS - 1), "own").is_ok());
-        assert!(check_route(&route(MAX_HOPS), "own").is_err());
+        assert!(check_hops(&route(MAX_HOPS - 1), "own").is_ok());
+        assert!(check_hops(&route(MAX_HOPS), "own").is_err());
     }
 }

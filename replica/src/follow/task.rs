@@ -309,7 +309,7 @@ impl Task {
             error = link.closed() => return Err(error.into()),
             () = self.shutdown.cancelled() => return Ok(Ended::Stopping),
         };
-        stream::check_route(&meeting.route, &self.config.node_id)?;
+        stream::check_route(link, &meeting.route, &self.config.node_id)?;
         let upstreams = self.config.upstreams.len();
         let must_stay = self.state.must_stay(&meeting.route, epoch, upstreams);
         self.logs.reconcile(&meeting, must_stay).await?;

@@ -16,6 +16,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 
 use crate::certs::identity::{self, Identity, ServerTls};
+use crate::certs::role::{self, CertRole, Duty};
 use crate::certs::tls::SERVER_NAME;
 use crate::certs::witness::Witness;
 use crate::certs::x509;
@@ -217,6 +218,7 @@ pub(crate) struct Link {
     connection: quinn::Connection,
     peer: String,
     serial: Arc<[u8]>,
+    role: Option<CertRole>,
     identity: Identity,
 }
 
@@ -233,7 +235,7 @@ impl Taking {
 
 impl Link {
     fn new(connection: quinn::Connection, identity: Identity) -> Result<Self, LinkError> {
-        let Some((peer, serial)) = peer_identity(&connection) else {
+        let Some(seen) = PeerCertificate::of(&connection) else {
             let reason = "it has no common name";
             connection.close(CloseCode::Protocol.into(), reason.as_bytes());
             return Err(LinkError::PeerCertificate {
@@ -243,8 +245,9 @@ impl Link {
         };
         let link = Self {
             connection,
-            peer,
-            serial,
+            peer: seen.name,
+            serial: seen.serial,
+            role: seen.role,
             identity,
         };
         // It may have been revoked since the TLS handshake began.
@@ -252,6 +255,11 @@ impl Link {
             return Err(link.turn_away());
         }
         Ok(link)
+    }
+
+    /// Why the peer may not do this for the node here, by both certificates; none: it may.
+    pub(crate) fn refusal(&self, duty: Duty) -> Option<&'static str> {
+        role::refusal(self.role, duty, self.identity.role())
     }
 
     /// Serial number of the peer's certificate.
@@ -365,12 +373,24 @@ fn explained(error: LinkError, witness: &Witness, own: &Identity) -> LinkError {
     }
 }
 
-/// Common name and serial number of the peer's certificate.
-fn peer_identity(connection: &quinn::Connection) -> Option<(String, Arc<[u8]>)> {
-    let chain = connection
-        .peer_identity()?
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .ok()?;
-    let leaf = chain.first()?;
-    Some((x509::common_name(leaf)?, x509::serial(leaf)?.into()))
+/// What the certificate of a peer says.
+struct PeerCertificate {
+    name: String,
+    serial: Arc<[u8]>,
+    role: Option<CertRole>,
+}
+
+impl PeerCertificate {
+    fn of(connection: &quinn::Connection) -> Option<Self> {
+        let chain = connection
+            .peer_identity()?
+            .downcast::<Vec<CertificateDer<'static>>>()
+            .ok()?;
+        let leaf = chain.first()?;
+        Some(Self {
+            name: x509::common_name(leaf)?,
+            serial: x509::serial(leaf)?.into(),
+            role: x509::role(leaf),
+        })
+    }
 }

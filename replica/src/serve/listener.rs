@@ -61,7 +61,8 @@ impl Listener {
         let local = endpoint.local_addr().map_err(unbound)?;
         let shutdown = CancellationToken::new();
         let remembered = config.max_secondaries.max(REMEMBERED);
-        let repairs = source.log().filter(|_| source.lineage().is_primary());
+        let source_is_primary = source.lineage().is_primary();
+        let repairs = source.log().filter(|_| source_is_primary);
         let shipping = Arc::new(Shipping {
             registry: Registry::new(source.clone(), remembered, config.members),
             source,
@@ -105,6 +106,11 @@ impl Listener {
                 listener.shipping.shutdown.clone(),
             );
             listener.tasks.spawn(repair::run(log, peers, shutdown));
+        }
+        if let Some(reason) = identity.unfit(source_is_primary) {
+            tracing::warn!(node = %config.own.name, %reason, "this node's certificate does not let it serve secondaries");
+        } else if identity.role().is_none() {
+            tracing::warn!(node = %config.own.name, "this node's certificate does not say what it may do: who has one like it can play the primary; `headwater certs node` makes one that says it");
         }
         tracing::info!(node = %config.own.name, address = %local, "listening for secondaries");
         Ok(listener)

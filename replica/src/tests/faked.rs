@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use wal::{BLOCK_HEADER_LEN, BlockHeader, Log, LogId, Position};
 
-use super::{Cluster, any};
+use super::{Cluster, Identity, any};
 use crate::error::{CloseCode, LinkError};
 use crate::quic::{BlockReceiver, BlockSender, ControlReceiver, ControlSender, Endpoint, Link};
 use crate::wire::blocks::Unpacker;
@@ -241,7 +241,11 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn listen(cluster: &Cluster, name: &str) -> Self {
-        let endpoint = Endpoint::listen(any(), &cluster.identity(name), 1 << 20);
+        Self::listen_as(&cluster.identity(name))
+    }
+
+    pub(super) fn listen_as(identity: &Identity) -> Self {
+        let endpoint = Endpoint::listen(any(), identity, 1 << 20);
         Self::of(endpoint.expect("listens"))
     }
 

@@ -86,7 +86,9 @@ async fn both_ends_say_that_a_certificate_has_expired_or_is_not_valid_yet() {
 async fn a_primary_of_another_ca_is_named_by_who_does_not_accept_it() {
     let cluster = Cluster::new();
     let primary = cluster.primary("primary", None).await;
-    let other = Authority::new().expect("a CA").issue("s", &[]);
+    let other = Authority::new()
+        .expect("a CA")
+        .issue("s", crate::certs::CertRole::Primary, &[]);
     let other = other.expect("a certificate");
     let following = follow_as(&cluster, "s", other, "s", primary.address()).await;
     let reason = refused(&following).await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wal::{Damaged, LogId, Lsn, Position, WalError};
 
-use crate::certs::Authority;
+use crate::certs::{Authority, CertRole};
 use crate::files::leases::Leases;
 use crate::files::{Files, blocks_name};
 use crate::quic::{Endpoint, Link};
@@ -39,8 +39,12 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn connect() -> Self {
         let authority = Authority::new().expect("a CA");
-        let ours = authority.issue("primary", &[]).expect("a certificate");
-        let theirs = authority.issue("secondary", &[]).expect("a certificate");
+        let ours = authority
+            .issue("primary", CertRole::Primary, &[])
+            .expect("a certificate");
+        let theirs = authority
+            .issue("secondary", CertRole::Secondary, &[])
+            .expect("a certificate");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listening = Endpoint::listen(any, &ours, 1 << 20).expect("listens");
         let address = listening.local_addr().expect("an address");

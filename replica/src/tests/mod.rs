@@ -12,6 +12,7 @@ pub(crate) mod loopback;
 mod lying;
 mod members;
 mod relay;
+mod roles;
 mod skew;
 
 use std::borrow::Cow;
@@ -27,7 +28,7 @@ use wal::{
     compact_now, open_primary,
 };
 
-use crate::certs::Authority;
+use crate::certs::{Authority, CertRole};
 use crate::status::{FollowPhase, SecondaryState};
 use crate::{
     Compression, FollowConfig, FollowStatus, FollowTask, Hop, Identity, ListenConfig, Listener,
@@ -52,8 +53,20 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
+    /// One with which anything may be done.
     pub(crate) fn identity(&self, name: &str) -> Identity {
-        self.authority.issue(name, &[]).expect("a certificate")
+        self.identity_for(name, CertRole::Primary)
+    }
+
+    pub(crate) fn identity_for(&self, name: &str, role: CertRole) -> Identity {
+        let issued = self.authority.issue(name, role, &[]);
+        issued.expect("a certificate")
+    }
+
+    /// One of an earlier version.
+    pub(crate) fn identity_without_role(&self, name: &str) -> Identity {
+        let issued = self.authority.issue_without_role(name);
+        issued.expect("a certificate")
     }
 
     /// A primary over `name`'s directory, at this address or any.
@@ -145,11 +158,22 @@ impl Cluster {
 
     /// Follows from `name`'s directory with these settings.
     pub(crate) async fn follow(&self, name: &str, config: FollowConfig) -> FollowTask {
+        let identity = self.identity(name);
+        self.follow_as(name, identity, config).await
+    }
+
+    /// The same with this certificate.
+    pub(crate) async fn follow_as(
+        &self,
+        name: &str,
+        identity: Identity,
+        config: FollowConfig,
+    ) -> FollowTask {
         let store = self.store(name);
         let opening = store.clone();
         let existing = spawn_blocking(move || opening.open_existing()).await;
         let existing = existing.expect("runs").expect("opens");
-        FollowTask::start(config, self.identity(name), store, existing)
+        FollowTask::start(config, identity, store, existing)
     }
 }
 

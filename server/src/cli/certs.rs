@@ -3,14 +3,16 @@
 
 use std::path::Path;
 
-use replica::certs::{self, CertsError};
+use replica::certs::{self, CertRole, CertsError};
 
 /// Makes the authority.
 pub(super) fn init(dir: &Path) -> Result<(), CertsError> {
     certs::init(dir)?;
     println!(
         "{} holds a new cluster authority; keep its key safe and off the nodes.\n\
-         Next, for each node: headwater certs node {} NAME --san HOST_OR_IP",
+         Next, for each node: headwater certs node {} NAME --san HOST_OR_IP\n\
+         A node whose NAME begins with primary may be the primary, one whose NAME begins with relay\n\
+         may relay, and all others follow; --role says otherwise.",
         dir.display(),
         dir.display()
     );
@@ -18,11 +20,24 @@ pub(super) fn init(dir: &Path) -> Result<(), CertsError> {
 }
 
 /// Makes one node's certificate.
-pub(super) fn node(dir: &Path, name: &str, sans: &[String]) -> Result<(), CertsError> {
-    let made = certs::node(dir, name, sans)?;
+pub(super) fn node(
+    dir: &Path,
+    name: &str,
+    role: Option<CertRole>,
+    sans: &[String],
+) -> Result<(), CertsError> {
+    let granted = role.unwrap_or_else(|| CertRole::of_name(name));
+    let made = certs::node(dir, name, granted, sans)?;
     println!(
-        "{} holds ca.pem, cert.pem and key.pem; set replication.certs to it on {name}.",
-        made.display()
+        "{} holds ca.pem, cert.pem and key.pem; set replication.certs to it on {name}.\n\
+         Its role is {granted}{}: {}.",
+        made.display(),
+        if role.is_some() {
+            ""
+        } else {
+            ", by its name (--role says otherwise)"
+        },
+        granted.allows()
     );
     Ok(())
 }

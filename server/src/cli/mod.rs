@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
+use replica::certs::CertRole;
 
 use crate::telemetry::LogFormat;
 use client::DEFAULT_URL;
@@ -106,6 +107,10 @@ enum CertsCommand {
     Node {
         dir: PathBuf,
         name: String,
+        /// What the node may do: be the primary; relay; or follow only. Unless it is given, NAME
+        /// says it: it begins with primary, with relay, or with neither
+        #[arg(long, value_name = "primary|relay|secondary")]
+        role: Option<CertRole>,
         /// Host name or IP address that others reach the node by; may be given more than once
         #[arg(long, value_name = "HOST_OR_IP")]
         san: Vec<String>,
@@ -203,9 +208,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Quickstart(options) => quietly(|| quickstart::run(&options)),
         Command::Certs(CertsCommand::Init { dir }) => quietly(|| certs::init(&dir)),
-        Command::Certs(CertsCommand::Node { dir, name, san }) => {
-            quietly(|| certs::node(&dir, &name, &san))
-        }
+        Command::Certs(CertsCommand::Node {
+            dir,
+            name,
+            role,
+            san,
+        }) => quietly(|| certs::node(&dir, &name, role, &san)),
         Command::Certs(CertsCommand::Revoke { dir, name }) => {
             quietly(|| certs::revoke(&dir, &name))
         }

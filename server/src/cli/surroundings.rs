@@ -34,8 +34,12 @@ pub(super) fn look(conf: &Conf) -> Found {
         Role::Primary(primary) => primary.replication.as_ref().map(|shipping| &shipping.certs),
         Role::Secondary(secondary) => Some(&secondary.following.certs),
     };
+    let serves_as_primary = match &conf.role {
+        Role::Primary(_) => Some(true),
+        Role::Secondary(secondary) => secondary.following.relay.as_ref().map(|_| false),
+    };
     if let Some(certs) = certs {
-        certificates(certs, &mut found);
+        certificates(certs, serves_as_primary, &mut found);
     }
     if let Role::Secondary(secondary) = &conf.role {
         let following = &secondary.following;
@@ -178,7 +182,8 @@ fn can_write(dir: &Path) -> io::Result<()> {
     std::fs::remove_file(&path)
 }
 
-fn certificates(dir: &Path, found: &mut Found) {
+/// `serves_as_primary`: whether the node is the primary, or else a relay; none: nobody follows it.
+fn certificates(dir: &Path, serves_as_primary: Option<bool>, found: &mut Found) {
     let shown = dir.display();
     let identity = match replica::Identity::load(dir) {
         Ok(identity) => identity,
@@ -195,6 +200,23 @@ fn certificates(dir: &Path, found: &mut Found) {
         ));
         return;
     }
+    if let Some(unfit) = serves_as_primary.and_then(|primary| identity.unfit(primary)) {
+        found
+            .problems
+            .push(format!("replication.certs = {shown}: {unfit}"));
+    }
+    found.notes.push(match identity.role() {
+        Some(role) => format!(
+            "certificate of {:?}: role {role}: {}",
+            identity.name(),
+            role.allows()
+        ),
+        None => format!(
+            "certificate of {:?}: NO ROLE: who has one like it can play the primary; make others \
+             with `headwater certs node`",
+            identity.name()
+        ),
+    });
     let certificate = identity.certificate();
     let now = wal::clock::unix_ms();
     let whose = format!("certificate of {:?}", certificate.name);
@@ -222,6 +244,8 @@ const SOON_MS: u64 = 30 * 86_400_000;
 
 #[cfg(test)]
 mod tests {
+    use replica::certs::CertRole;
+
     use super::*;
     use crate::conf::parse;
 
@@ -307,7 +331,7 @@ mod tests {
     fn certificates_are_opened() {
         let dir = tempfile::tempdir().unwrap();
         replica::certs::init(dir.path()).unwrap();
-        let home = replica::certs::node(dir.path(), "s", &[]).unwrap();
+        let home = replica::certs::node(dir.path(), "s", CertRole::Secondary, &[]).unwrap();
         let data = dir.path().join("data");
         let text = |certs: &Path| {
             format!(
@@ -318,12 +342,17 @@ mod tests {
         };
         let seen = found(&text(&home));
         assert!(
-            seen.notes[1].starts_with("certificate of \"s\": until 20"),
+            seen.notes[1].starts_with("certificate of \"s\": role secondary: it may follow"),
             "{seen:?}"
         );
-        assert_eq!(seen.problems.len(), 1, "{seen:?}");
         assert!(
-            seen.problems[0].contains("cannot follow itself"),
+            seen.notes[2].starts_with("certificate of \"s\": until 20"),
+            "{seen:?}"
+        );
+        assert_eq!(seen.problems.len(), 2, "{seen:?}");
+        assert!(seen.problems[0].contains("--role relay"), "{seen:?}");
+        assert!(
+            seen.problems[1].contains("cannot follow itself"),
             "{seen:?}"
         );
         let nowhere = found(&text(&dir.path().join("nowhere")));
@@ -331,7 +360,7 @@ mod tests {
             nowhere.problems[0].contains("nowhere/ca.pem"),
             "{nowhere:?}"
         );
-        replica::certs::node(dir.path(), "other", &[]).unwrap();
+        replica::certs::node(dir.path(), "other", CertRole::Relay, &[]).unwrap();
         std::fs::copy(dir.path().join("other/key.pem"), home.join("key.pem")).unwrap();
         let mixed = found(&text(&home));
         assert!(mixed.problems[0].contains("not the key of"), "{mixed:?}");

@@ -188,6 +188,31 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// One or more different names of certificates; an empty text counts as not written.
+    pub(super) fn cert_names(&mut self, key: &'static str, most: usize) -> Vec<String> {
+        let rule = || {
+            format!(
+                "must be a name that `headwater certs node` was given, such as \"primary-1\", a list \
+                 of up to {most} of them, or empty"
+            )
+        };
+        let names = self.value(key, rule, |entry| {
+            let texts = entry.some_texts()?;
+            if texts == [""] {
+                return Some(Vec::new());
+            }
+            let different: BTreeSet<&str> = texts.iter().copied().collect();
+            let odd = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-');
+            let good = (1..=most).contains(&texts.len())
+                && different.len() == texts.len()
+                && texts
+                    .iter()
+                    .all(|name| (1..=64).contains(&name.len()) && !name.contains(odd));
+            good.then(|| texts.into_iter().map(str::to_owned).collect())
+        });
+        names.unwrap_or_default()
+    }
+
     /// A path; an empty one counts as not written.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key)?;

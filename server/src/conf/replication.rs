@@ -48,6 +48,8 @@ impl Serving {
 pub struct Following {
     /// `host:port` each, tried in order and resolved at every attempt.
     pub upstreams: Vec<String>,
+    /// Names, one of which an upstream's certificate must have; none: any that may serve.
+    pub upstream_names: Vec<String>,
     /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub certs: PathBuf,
     /// None: it relays to nobody.
@@ -62,6 +64,7 @@ impl Following {
     pub fn new(upstreams: Vec<String>, certs: PathBuf) -> Self {
         Self {
             upstreams,
+            upstream_names: Vec::new(),
             certs,
             relay: None,
             return_after: RETURN_AFTER,
@@ -109,6 +112,7 @@ pub(super) fn following(reader: &mut Reader<'_>) -> Option<Following> {
         let rule = "a secondary needs its primary's host:port, such as \"primary.example:7441\"";
         reader.missing("replication.upstream", rule);
     }
+    let upstream_names = reader.cert_names("replication.upstream_name", MAX_UPSTREAMS);
     let certs = reader.path("replication.certs");
     if certs.is_none() {
         let rule = "a secondary needs the directory that `headwater certs node` made for it";
@@ -124,6 +128,7 @@ pub(super) fn following(reader: &mut Reader<'_>) -> Option<Following> {
     );
     Some(Following {
         upstreams: upstreams?,
+        upstream_names,
         certs: certs?,
         relay: listen.map(|_| serving),
         return_after,
@@ -223,6 +228,44 @@ mod tests {
             assert_eq!(
                 refusal(&format!("{SECONDARY}upstream = {value}\n")),
                 [format!("node.toml: replication.upstream = {value}: {rule}")]
+            );
+        }
+    }
+
+    #[test]
+    fn an_upstream_may_be_known_by_the_name_in_its_certificate() {
+        let up = "upstream = \"a:1\"\n";
+        let names = |lines: &str| {
+            let followed = followed(&format!("{up}{lines}"), &[]);
+            followed.map(|following| following.upstream_names)
+        };
+        assert_eq!(names("").unwrap(), Vec::<String>::new());
+        assert_eq!(
+            names("upstream_name = \"\"\n").unwrap(),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            names("upstream_name = \"primary-1\"\n").unwrap(),
+            ["primary-1"]
+        );
+        let two = names("upstream_name = [\"p\", \"relay_2.x\"]\n");
+        assert_eq!(two.unwrap(), ["p", "relay_2.x"]);
+        let rule = "must be a name that `headwater certs node` was given, such as \"primary-1\", a \
+                    list of up to 8 of them, or empty";
+        let long = format!("\"{}\"", "a".repeat(65));
+        for value in [
+            "[]",
+            "7",
+            "\"a b\"",
+            "[\"a\", \"\"]",
+            "[\"a\", \"a\"]",
+            &long,
+        ] {
+            assert_eq!(
+                refusal(&format!("{SECONDARY}{up}upstream_name = {value}\n")),
+                [format!(
+                    "node.toml: replication.upstream_name = {value}: {rule}"
+                )]
             );
         }
     }

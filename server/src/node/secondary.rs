@@ -253,6 +253,7 @@ async fn open_existing(
 fn follow_config(following: &conf::Following, who: &Who) -> replica::FollowConfig {
     let relay = following.relay.as_ref();
     replica::FollowConfig {
+        upstream_names: following.upstream_names.clone(),
         return_after: following.return_after,
         serves: relay.map_or_else(String::new, |serving| serving.listen.to_string()),
         ..replica::FollowConfig::new(following.upstreams.clone(), &who.name, &who.id)

@@ -26,7 +26,7 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         certs::init(dir.path()).expect("a CA");
         for name in names {
-            certs::node(dir.path(), name, &[]).expect("a node");
+            certs::node(dir.path(), name, certs::CertRole::Primary, &[]).expect("a node");
         }
         Self(dir)
     }
@@ -338,7 +338,9 @@ async fn a_list_past_its_end_still_revokes_and_locks_nobody_out() {
 #[tokio::test]
 async fn an_identity_in_memory_knows_of_no_revocations() {
     let authority = Authority::new().expect("a CA");
-    let identity = authority.issue("a", &[]).expect("a node");
+    let identity = authority
+        .issue("a", certs::CertRole::Primary, &[])
+        .expect("a node");
     identity
         .revocations()
         .watch_task(CancellationToken::new())

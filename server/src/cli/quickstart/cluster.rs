@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use replica::certs::Authority;
+use replica::certs::{Authority, CertRole};
 use tempfile::TempDir;
 
 use super::error::QuickstartError;
@@ -55,7 +55,7 @@ impl Cluster {
             storage: storage(),
             ..conf::Primary::default()
         };
-        let identity = authority.issue("primary", &sans)?;
+        let identity = authority.issue("primary", CertRole::Primary, &sans)?;
         let primary = Primary::start(&node(&dir, "primary", memory), &conf, Some(identity)).await?;
         let mut cluster = Self {
             mqtt_addr: primary.mqtt_addr(),
@@ -142,7 +142,7 @@ impl Cluster {
         authority: &Authority,
     ) -> Result<(), QuickstartError> {
         let name = format!("secondary-{number}");
-        let identity = authority.issue(&name, &[LOCALHOST.to_string()])?;
+        let identity = authority.issue(&name, CertRole::Secondary, &[LOCALHOST.to_string()])?;
         let listen = free(SECONDARY_HTTP_PORT + number - 1)?;
         let upstream = self.primary.replication_addr().unwrap_or(any_port());
         let conf = conf::Secondary {

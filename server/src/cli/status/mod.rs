@@ -218,6 +218,10 @@ fn certificate_lines(certificate: &CertificateStatus) -> Vec<String> {
     let (now, name) = (wal::clock::unix_ms(), &certificate.name);
     let (from, until) = (ms(certificate.from_unix_s), ms(certificate.until_unix_s));
     let ca_until = ms(certificate.ca_until_unix_s);
+    let role = match certificate.role.as_str() {
+        "" => String::new(),
+        role => format!(", role {role}"),
+    };
     let own = match until.saturating_sub(now) {
         0 => format!(
             "CERTIFICATE OF {name:?} HAS EXPIRED: {}",
@@ -228,7 +232,7 @@ fn certificate_lines(certificate: &CertificateStatus) -> Vec<String> {
             show_moment(from)
         ),
         left => format!(
-            "certificate of {name:?}: until {}, {} left",
+            "certificate of {name:?}: until {}, {} left{role}",
             show_moment(until),
             show_time(left)
         ),

@@ -408,13 +408,23 @@ fn a_certificate_tells_what_is_wrong_with_it_and_the_ca_what_its_end_means() {
             from_unix_s,
             until_unix_s,
             ca_until_unix_s,
+            role: "relay".to_owned(),
         })
     };
     for (from, until, ca, parts) in [
         (-2, 400, 900, &["certificate of \"p\": until"][..]),
         (-2, -1, 900, &["CERTIFICATE OF \"p\" HAS EXPIRED"]),
         (3, 400, 900, &["IS NOT VALID YET: only from"]),
-        (-2, 400, 50, &["400 days 0 h left", "ONLY 50 days 0 h left"]),
+        (
+            -2,
+            400,
+            50,
+            &[
+                "400 days 0 h left",
+                "ONLY 50 days 0 h left",
+                "left, role relay",
+            ],
+        ),
         (
             -2,
             400,
