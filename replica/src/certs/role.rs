@@ -17,18 +17,18 @@ pub enum CertRole {
 }
 
 impl CertRole {
-    /// The role of a node of this name where nobody has said another: a primary's name begins with
-    /// "primary", a relay's with "relay".
+    /// The role of a node of this name where nobody has said another: what the name begins with. A
+    /// secondary may relay, since any may be given a `replication.listen` later; a name that says
+    /// nothing keeps no node from anything.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let begins = |word: &str| {
             let beginning = name.get(..word.len());
             beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(word))
         };
-        match (begins("primary"), begins("relay")) {
-            (true, _) => Self::Primary,
-            (false, true) => Self::Relay,
-            (false, false) => Self::Secondary,
+        match begins("relay") || begins("secondary") {
+            true => Self::Relay,
+            false => Self::Primary,
         }
     }
 
@@ -126,10 +126,10 @@ mod tests {
             ("primary", CertRole::Primary),
             ("Primary-1", CertRole::Primary),
             ("relay-2", CertRole::Relay),
-            ("secondary-1", CertRole::Secondary),
-            ("my-primary", CertRole::Secondary),
-            ("prim", CertRole::Secondary),
-            ("n1", CertRole::Secondary),
+            ("secondary-1", CertRole::Relay),
+            ("my-secondary", CertRole::Primary),
+            ("second", CertRole::Primary),
+            ("n1", CertRole::Primary),
         ] {
             assert_eq!(CertRole::of_name(name), role, "{name}");
         }

@@ -11,8 +11,8 @@ pub(super) fn init(dir: &Path) -> Result<(), CertsError> {
     println!(
         "{} holds a new cluster authority; keep its key safe and off the nodes.\n\
          Next, for each node: headwater certs node {} NAME --san HOST_OR_IP\n\
-         A node whose NAME begins with primary may be the primary, one whose NAME begins with relay\n\
-         may relay, and all others follow; --role says otherwise.",
+         A node whose NAME begins with secondary or relay may follow and relay, any other may be the\n\
+         primary too; --role says otherwise.",
         dir.display(),
         dir.display()
     );

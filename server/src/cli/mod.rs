@@ -107,8 +107,8 @@ enum CertsCommand {
     Node {
         dir: PathBuf,
         name: String,
-        /// What the node may do: be the primary; relay; or follow only. Unless it is given, NAME
-        /// says it: it begins with primary, with relay, or with neither
+        /// What the node may do: be the primary; relay; or follow only. Unless it is given, a NAME
+        /// that begins with secondary or relay may relay, and any other be the primary
         #[arg(long, value_name = "primary|relay|secondary")]
         role: Option<CertRole>,
         /// Host name or IP address that others reach the node by; may be given more than once
