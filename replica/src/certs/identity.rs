@@ -23,12 +23,13 @@ use wal::clock;
 use crate::certs::files::{CA_FILE, CERT_FILE, CRL_FILE, KEY_FILE};
 use crate::certs::revocations::Revocations;
 use crate::certs::role::{self, CertRole, Duty};
-use crate::certs::tls::{SERVER_NAME, provider};
+use crate::certs::tls::{SCHEMES, SERVER_NAME, provider};
 use crate::certs::witness::{self, Noting, Witness};
 use crate::certs::x509;
 use crate::error::ReplicaError;
 use crate::fault::{CertFault, Validity};
 use crate::wire::ALPN;
+use crate::wire::statement::{MAX_CERTIFICATE, MAX_SIGNATURE};
 
 /// A node's certificate and key, and the CA whose nodes it trusts. All clones share them, and take
 /// up together what is read anew.
@@ -155,6 +156,19 @@ impl Identity {
     #[must_use]
     pub fn role(&self) -> Option<CertRole> {
         self.held().role()
+    }
+
+    /// Its certificate, as others are shown it.
+    pub(crate) fn certificate_der(&self) -> Option<Vec<u8>> {
+        let leaf = self.held().key.cert.first().map(|leaf| leaf.to_vec());
+        leaf.filter(|leaf| leaf.len() <= MAX_CERTIFICATE)
+    }
+
+    /// Signs these bytes with the certificate's key; how, and the signature.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
+        let signer = self.held().key.key.choose_scheme(SCHEMES)?;
+        let signature = signer.sign(bytes).ok()?;
+        (signature.len() <= MAX_SIGNATURE).then(|| (signer.scheme().into(), signature))
     }
 
     /// Why nobody would follow this node, by its certificate: a sentence for people. `as_primary`:
@@ -394,6 +408,11 @@ pub(crate) struct ServerTls {
 }
 
 impl ServerTls {
+    /// What judges certificates of those who connect.
+    pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
     /// For one connection; what is not accepted is told to `witness`.
     pub(crate) fn config(&self, witness: &Witness) -> Result<rustls::ServerConfig, ReplicaError> {
         let noting = Noting {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 /// The one crypto provider of this crate; AES-128-GCM first, which modern CPUs encrypt fastest.
@@ -18,3 +19,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// The DNS name in every node certificate, under which a secondary checks its primary: a
 /// certificate of the cluster is good at whatever address the node happens to live.
 pub(crate) const SERVER_NAME: &str = "headwater-node";
+
+/// How nodes sign, the best first.
+pub(crate) const SCHEMES: &[SignatureScheme] = &[
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PSS_SHA256,
+];

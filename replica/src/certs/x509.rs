@@ -25,6 +25,12 @@ pub(crate) fn role(der: &[u8]) -> Option<CertRole> {
     roles.take(1).next()
 }
 
+/// The public key in a DER certificate, as it is encoded there.
+pub(crate) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(certificate.public_key().subject_public_key.data.to_vec())
+}
+
 /// The serial number in a DER certificate, as it is encoded there.
 pub(crate) fn serial(der: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;

@@ -15,3 +15,4 @@ pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod stream;
 pub(crate) mod task;
+pub(crate) mod vouching;

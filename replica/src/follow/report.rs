@@ -9,12 +9,15 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use wal::{Log, Position};
 
+use crate::certs::identity::Identity;
 use crate::config::FollowConfig;
 use crate::follow::error::FollowError;
 use crate::follow::state::FollowState;
+use crate::follow::vouching::Vouching;
 use crate::quic::ControlSender;
 use crate::serve::registry::Summaries;
 use crate::wire::message::MAX_SUMMARIES;
+use crate::wire::version::VOUCHES;
 use crate::wire::{Descendants, Disk, MAX_MESSAGE_LEN, Message, Report};
 
 /// Tells the upstream how far this node is, and who follows it.
@@ -23,6 +26,9 @@ pub(crate) struct Reporter<'a> {
     pub(crate) state: &'a FollowState,
     pub(crate) config: &'a FollowConfig,
     pub(crate) bootstrapping: bool,
+    pub(crate) protocol: u16,
+    /// Who this node is to the upstream.
+    pub(crate) identity: &'a Identity,
     pub(crate) summaries: watch::Receiver<Option<Summaries>>,
 }
 
@@ -32,6 +38,7 @@ impl Reporter<'_> {
     pub(crate) async fn run(&self, mut sender: ControlSender) -> Result<Infallible, FollowError> {
         let (mut durable, mut replicated) = (self.log.durable(), self.log.replicated());
         let (mut reported, mut reported_at) = (Descendants::default(), None);
+        let mut vouching = Vouching::new(self.identity);
         loop {
             let flushed = *durable.borrow_and_update();
             replicated.borrow_and_update();
@@ -44,6 +51,18 @@ impl Reporter<'_> {
                     sender.send(&Message::Descendants(descendants)).await?;
                 }
             }
+            let mut pause = REPORT_EVERY;
+            if self.protocol >= VOUCHES {
+                let own = (!self.bootstrapping).then_some(flushed);
+                let below = self.summaries.borrow().clone();
+                let below = below.map_or_else(Vec::new, |below| below.vouched());
+                let lineage = self.state.lineage().borrow().clone();
+                let now = Instant::now();
+                for message in vouching.due(self.log.id(), own, &below, &lineage, now) {
+                    sender.send(&message).await?;
+                }
+                pause = vouching.pause(now).unwrap_or(pause);
+            }
             sleep(REPORT_GAP).await;
             tokio::select! {
                 changed = durable.changed() => if changed.is_err() {
@@ -52,7 +71,7 @@ impl Reporter<'_> {
                 changed = replicated.changed() => if changed.is_err() {
                     return Err(closed());
                 },
-                () = sleep(REPORT_EVERY) => {}
+                () = sleep(pause) => {}
             }
         }
     }
@@ -72,13 +91,17 @@ impl Reporter<'_> {
             flushed: flushed.lsn.0,
             applied: applied.0,
             chain: flushed.chain.0,
-            descendants: self
-                .log
-                .replicated()
-                .borrow()
-                .top()
-                .map(Disk::from)
-                .collect(),
+            // Nobody believes it from this version on.
+            descendants: if self.protocol < VOUCHES {
+                self.log
+                    .replicated()
+                    .borrow()
+                    .top()
+                    .map(Disk::from)
+                    .collect()
+            } else {
+                Vec::new()
+            },
             ..Report::default()
         };
         // The files of a log that is being brought in are not all here yet.

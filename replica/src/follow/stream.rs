@@ -89,6 +89,8 @@ pub(crate) async fn stream(
         state,
         config,
         bootstrapping,
+        protocol: agreement.protocol,
+        identity: link.identity(),
         summaries,
     };
     let giving = Giving::of(&served);

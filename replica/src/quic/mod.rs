@@ -16,6 +16,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 
 use crate::certs::identity::{self, Identity, ServerTls};
+use crate::certs::member;
 use crate::certs::role::{self, CertRole, Duty};
 use crate::certs::tls::SERVER_NAME;
 use crate::certs::witness::Witness;
@@ -219,6 +220,7 @@ pub(crate) struct Link {
     peer: String,
     serial: Arc<[u8]>,
     role: Option<CertRole>,
+    key: u64,
     identity: Identity,
 }
 
@@ -248,6 +250,7 @@ impl Link {
             peer: seen.name,
             serial: seen.serial,
             role: seen.role,
+            key: seen.key,
             identity,
         };
         // It may have been revoked since the TLS handshake began.
@@ -255,6 +258,16 @@ impl Link {
             return Err(link.turn_away());
         }
         Ok(link)
+    }
+
+    /// Tells the peer from every other node, by its certificate's key.
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Who this node is on this connection.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Why the peer may not do this for the node here, by both certificates; none: it may.
@@ -378,6 +391,7 @@ struct PeerCertificate {
     name: String,
     serial: Arc<[u8]>,
     role: Option<CertRole>,
+    key: u64,
 }
 
 impl PeerCertificate {
@@ -391,6 +405,7 @@ impl PeerCertificate {
             name: x509::common_name(leaf)?,
             serial: x509::serial(leaf)?.into(),
             role: x509::role(leaf),
+            key: member::key_of(leaf)?,
         })
     }
 }

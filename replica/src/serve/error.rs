@@ -79,6 +79,8 @@ pub(crate) fn unexpected(message: &Message) -> ShipError {
         Message::Descendants(_) => "Descendants",
         Message::CutOff(_) => "CutOff",
         Message::PrimaryHttp(_) => "PrimaryHttp",
+        Message::NodeCertificate(_) => "NodeCertificate",
+        Message::Statements(_) => "Statements",
     };
     ShipError::Protocol(format!("an unexpected {name}"))
 }

@@ -249,6 +249,7 @@ fn welcome(shipping: &Shipping, log: &Log, protocol: u16, plan: WirePlan) -> Mes
 fn peer(link: &Link, hello: &Hello, protocol: u16) -> Peer {
     Peer {
         name: link.peer().to_owned(),
+        key: link.key(),
         id: hello.node_id.clone(),
         address: link.remote(),
         protocol,

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use wal::{Log, LogId, Lsn, Position, Replicated, clock};
 
 use crate::lag::bytes_between;
-use crate::serve::entries::{Contest, Entries, Entry, ForeignLog, Forgotten, Live, Peer, Reach};
+use crate::serve::entries::{
+    Contest, Entries, Entry, ForeignLog, Forgotten, Live, Peer, Reach, Vouched,
+};
 use crate::serve::source::Source;
 use crate::status::{Member, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
@@ -195,6 +197,15 @@ impl Registry {
         self.changed(changed);
     }
 
+    /// The primary's clock, as far as it is known here.
+    fn primary_ns(&self) -> Option<i64> {
+        let lineage = self.inner.source.lineage();
+        if lineage.is_primary() {
+            return Some(clock::unix_nanos());
+        }
+        lineage.primary_clock.map(|clock| clock.now_unix_ns)
+    }
+
     fn changed(&self, really: bool) {
         if really {
             self.inner.changes.send_modify(|changes| *changes += 1);
@@ -232,6 +243,11 @@ impl fmt::Debug for Registry {
 pub struct Summaries(Registry);
 
 impl Summaries {
+    /// What they and those below them vouch for.
+    pub(crate) fn vouched(&self) -> Vec<Vouched> {
+        self.0.entries().vouched()
+    }
+
     /// All of them, those below them included; `via` is the id of this node.
     pub(crate) fn list(&self, via: &str) -> Vec<NodeSummary> {
         self.0.entries().summaries(via)
@@ -274,12 +290,29 @@ impl Registration {
     /// The secondary reported.
     pub(crate) fn report(&self, report: &Report, caught_up: bool) {
         let now = clock::unix_ms();
-        let moved = self.update(|entry| entry.report(report, caught_up, now));
+        let primary_ns = self.registry.primary_ns();
+        let moved = self.update(|entry| {
+            let mut moved = entry.report(report, caught_up, now);
+            moved.flushed |= entry.count_vouched(primary_ns);
+            moved
+        });
         let moved = moved.unwrap_or_default();
         if moved.flushed {
             self.registry.tell_log();
         }
         self.registry.changed(moved.noteworthy);
+    }
+
+    /// Those behind the secondary vouch for this.
+    pub(crate) fn vouched(&self, vouched: Vec<Vouched>) {
+        let primary_ns = self.registry.primary_ns();
+        let changed = self.update(|entry| {
+            entry.vouched = vouched;
+            entry.count_vouched(primary_ns)
+        });
+        if changed.unwrap_or_default() {
+            self.registry.tell_log();
+        }
     }
 
     /// A block of `log` ends there, where one on the secondary's disk does.
@@ -317,6 +350,7 @@ impl Drop for Registration {
             entry.state = SecondaryState::Disconnected;
             entry.live = None;
             entry.descendants.clear();
+            entry.vouched.clear();
         });
         if ended.is_some() {
             self.registry.tell_log();

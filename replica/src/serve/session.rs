@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use wal::{Chain, Cursor, Due, Log, Lsn, Position, WalError};
 
+use crate::certs::identity::Identity;
 use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
 use crate::files::limit::Limit;
@@ -21,12 +22,14 @@ use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, handshake};
+use crate::serve::pace::Pace;
 use crate::serve::registry::Registration;
+use crate::serve::reports;
 use crate::serve::shared::{Said, Shipping};
+use crate::serve::vouchers::Vouchers;
 use crate::wire::blocks::{self, Packer};
-use crate::wire::message::MAX_SUMMARIES;
-use crate::wire::version::{TELLS_CUT_OFF, TELLS_PRIMARY_HTTP};
-use crate::wire::{CaughtUp, CutOff, Descendants, End, Message, NodeSummary, PrimaryHttp, Report};
+use crate::wire::version::{TELLS_CUT_OFF, TELLS_PRIMARY_HTTP, VOUCHES};
+use crate::wire::{CaughtUp, CutOff, End, Message, PrimaryHttp, Report};
 
 /// Serves one secondary until its connection ends; how it ended, where there was no session.
 pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<SessionResult> {
@@ -107,6 +110,7 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Se
     }
     let session = Session {
         shipping,
+        identity: link.identity(),
         log: &log,
         registration: &registration,
         protocol,
@@ -156,6 +160,7 @@ async fn swapped(shipping: &Shipping, log: &Log) {
 /// What the loops over one connection share.
 struct Session<'a> {
     shipping: &'a Shipping,
+    identity: &'a Identity,
     log: &'a Log,
     registration: &'a Registration,
     protocol: u16,
@@ -298,25 +303,36 @@ impl Session<'_> {
 
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<Infallible, ShipError> {
         let silence = self.shipping.contact_timeout;
+        let (mut vouchers, mut pace) = (Vouchers::default(), Pace::new(Instant::now()));
         loop {
+            // Who says too much is heard later: its own window fills, and nobody else waits.
+            if let Some(pause) = pace.next(Instant::now()) {
+                sleep(pause).await;
+            }
             let received = timeout(silence, receiver.receive()).await;
             let received = received.map_err(|_| ShipError::Silent(silence))?;
             let report = match received? {
                 Some(Message::Report(report)) => report,
                 Some(Message::Descendants(descendants)) => {
-                    check_summaries(&descendants)?;
+                    reports::check_summaries(&descendants)?;
                     self.registration.descendants(descendants.nodes);
+                    continue;
+                }
+                Some(Message::NodeCertificate(shown)) if self.protocol >= VOUCHES => {
+                    vouchers.admit(&shown.der, self.identity)?;
+                    continue;
+                }
+                Some(Message::Statements(statements)) if self.protocol >= VOUCHES => {
+                    let vouched = vouchers.check(statements, self.log, self.identity)?;
+                    self.registration.vouched(vouched);
                     continue;
                 }
                 Some(other) => return Err(unexpected(&other)),
                 None => return Err(LinkError::Finished.into()),
             };
-            if report.descendants.len() > MAX_DISKS {
-                return Err(ShipError::Protocol("it reports too many disks".to_owned()));
-            }
             let (flushed, chain) = (Lsn(report.flushed), Chain(report.chain));
             let own = self.log.chain_at(flushed);
-            check(&report, self.sent.load(Ordering::Relaxed), |_| own)?;
+            reports::check(&report, self.sent.load(Ordering::Relaxed), |_| own)?;
             if own == Some(chain) {
                 let lsn = flushed;
                 self.registration.confirm(self.log, Position { lsn, chain });
@@ -373,42 +389,6 @@ impl Load {
     }
 }
 
-/// A list of those below must be as short as any node may send it.
-fn check_summaries(descendants: &Descendants) -> Result<(), ShipError> {
-    let nodes = &descendants.nodes;
-    if nodes.len() > MAX_SUMMARIES || !nodes.iter().all(NodeSummary::is_short) {
-        let reason = "it lists more nodes, or longer names, than there may be";
-        return Err(ShipError::Protocol(reason.to_owned()));
-    }
-    Ok(())
-}
-
-/// A report must be possible: in order, of what was sent, and of the same blocks.
-fn check(
-    report: &Report,
-    sent: u64,
-    chain_at: impl Fn(Lsn) -> Option<Chain>,
-) -> Result<(), ShipError> {
-    let Report {
-        received,
-        flushed,
-        applied,
-        chain,
-        ..
-    } = *report;
-    if applied > flushed || flushed > received || received > sent {
-        return Err(ShipError::Protocol(format!(
-            "it reports received {received}, flushed {flushed}, applied {applied} of {sent} sent"
-        )));
-    }
-    if chain_at(Lsn(flushed)).is_some_and(|own| own != Chain(chain)) {
-        return Err(ShipError::Protocol(format!(
-            "its log differs from this node's before {flushed}"
-        )));
-    }
-    Ok(())
-}
-
 /// Ends the connection so that the secondary learns why.
 pub(crate) async fn close(link: &Link, ended: &SessionResult) {
     if matches!(ended, Ok(SessionEnd::Stopping) | Err(ShipError::Refused(_))) {
@@ -430,9 +410,6 @@ const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 /// Time for a secondary that needs a snapshot to take the manifest and go.
 const MANIFEST_TIME: Duration = Duration::from_secs(120);
 
-/// Disks of descendants in one report.
-const MAX_DISKS: usize = 8;
-
 /// Bit of Hello's `compressions`.
 const ZSTD: u8 = 1;
 
@@ -441,44 +418,3 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Time for a peer to close after the last message.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chain_at(lsn: Lsn) -> Option<Chain> {
-        (lsn == Lsn(100)).then_some(Chain(7))
-    }
-
-    fn report(received: u64, flushed: u64, applied: u64, chain: u64) -> Report {
-        Report {
-            received,
-            flushed,
-            applied,
-            chain,
-            ..Report::default()
-        }
-    }
-
-    #[test]
-    fn a_report_must_be_possible() {
-        assert!(check(&report(90, 80, 70, 1), 90, chain_at).is_ok());
-        assert!(check(&report(100, 100, 100, 7), 100, chain_at).is_ok());
-        for impossible in [
-            report(91, 80, 70, 1),
-            report(80, 90, 70, 1),
-            report(90, 70, 80, 1),
-        ] {
-            assert!(matches!(
-                check(&impossible, 90, chain_at),
-                Err(ShipError::Protocol(_))
-            ));
-        }
-    }
-
-    #[test]
-    fn a_report_with_another_chain_at_the_same_end_is_divergence() {
-        let error = check(&report(100, 100, 100, 8), 100, chain_at).expect_err("diverged");
-        assert!(error.to_string().contains("differs"), "{error}");
-    }
-}

@@ -151,7 +151,12 @@ impl Caller {
         upstream: SocketAddr,
         window: u32,
     ) -> Self {
-        let endpoint = Endpoint::dial(upstream, &cluster.identity(name), window).expect("dials");
+        Self::connect_as(&cluster.identity(name), upstream, window).await
+    }
+
+    /// The same with this certificate.
+    pub(super) async fn connect_as(identity: &Identity, upstream: SocketAddr, window: u32) -> Self {
+        let endpoint = Endpoint::dial(upstream, identity, window).expect("dials");
         let link = soon("an answer", endpoint.connect(upstream)).await;
         Self {
             link: link.expect("a connection"),

@@ -228,7 +228,9 @@ async fn a_report_that_goes_back_counts_for_less_and_nobody_below_for_more_than_
         ..report_of(half)
     };
     control.say(&Message::Report(boast)).await;
-    copies_become(&primary, (9, half.lsn)).await;
+    control.say(&report(end)).await;
+    // Nobody counts by the word of another.
+    copies_become(&primary, (1, end.lsn)).await;
     node.leave();
     primary.stop().await;
 }

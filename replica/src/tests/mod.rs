@@ -14,6 +14,7 @@ mod members;
 mod relay;
 mod roles;
 mod skew;
+mod vouching;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

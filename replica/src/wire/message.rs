@@ -8,6 +8,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use wal::{Chain, Epoch, LogId, Lsn, NodeCopy, Position};
 
+use crate::wire::statement::{NodeCertificate, Statements};
 use crate::wire::version::Versions;
 
 /// Everything that is ever said: on the control stream, and fetches on a stream for each file.
@@ -47,6 +48,10 @@ pub enum Message {
     CutOff(CutOff),
     /// Upstream, from version 4 on: where the primary takes rows over HTTP.
     PrimaryHttp(PrimaryHttp),
+    /// Secondary, from version 5 on: the certificate of a node whose statements follow.
+    NodeCertificate(NodeCertificate),
+    /// Secondary, from version 5 on: what nodes vouch for, itself and those behind it.
+    Statements(Statements),
 }
 
 /// What a secondary is and has. The fields behind `node_id` came with version 3: all of them are
@@ -357,7 +362,8 @@ pub struct Report {
     pub applied: u64,
     /// Chain value at `flushed`.
     pub chain: u64,
-    /// What is on the disks of those who follow it, furthest first; at most 8.
+    /// What is on the disks of those who follow it, furthest first; at most 8. From version 5 on
+    /// empty, and never believed: see [`Statements`].
     pub descendants: Vec<Disk>,
     /// Everything below is in its files.
     pub compacted: u64,

@@ -19,6 +19,7 @@ pub mod common_point;
 pub mod message;
 pub mod plan;
 pub mod refusal;
+pub mod statement;
 pub mod version;
 
 pub use codec::{ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN};
@@ -27,4 +28,5 @@ pub use message::{
     Message, NodeSummary, Point, PrimaryHttp, Probe, Refuse, Report, Route, Welcome, WireHop,
     WirePlan,
 };
+pub use statement::{NodeCertificate, Statement, Statements};
 pub use version::{PROTOCOL_MAX, PROTOCOL_MIN, Versions};

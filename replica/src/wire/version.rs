@@ -37,13 +37,16 @@ impl fmt::Display for Versions {
 pub const PROTOCOL_MIN: u16 = 3;
 
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u16 = 4;
+pub const PROTOCOL_MAX: u16 = 5;
 
 /// From this version on a relay says why it has no way to the primary.
 pub const TELLS_CUT_OFF: u16 = 4;
 
 /// From this version on an upstream says where the primary takes rows.
 pub const TELLS_PRIMARY_HTTP: u16 = 4;
+
+/// From this version on a node counts as a copy by its own signature, and by nobody else's word.
+pub const VOUCHES: u16 = 5;
 
 #[cfg(test)]
 mod tests {

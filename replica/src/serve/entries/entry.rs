@@ -2,25 +2,46 @@
 //! it must never lock, wait, or know of any other secondary but one that claims to be it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use wal::{Chain, LogId, Lsn, NodeCopy, Position};
 
+use crate::certs::member::Member;
 use crate::lag::Freshness;
 use crate::status::{Descendant, SecondaryState, SecondaryStatus};
 use crate::wire::refusal::RefuseReason;
-use crate::wire::{Heartbeat, NodeSummary, Report};
+use crate::wire::{Heartbeat, NodeSummary, Report, Statement};
 
 /// Who connected, from where, and what it said of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Common name of the certificate.
     pub(crate) name: String,
+    /// Tells its certificate's key from others.
+    pub(crate) key: u64,
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
     pub(crate) protocol: u16,
     pub(crate) serves: String,
+}
+
+/// What a node vouches for, and which one.
+#[derive(Clone, Debug)]
+pub(crate) struct Vouched {
+    pub(crate) member: Arc<Member>,
+    pub(crate) statement: Statement,
+}
+
+impl Vouched {
+    /// Whether it was said lately, by the primary's clock: a node that is gone vouches for nothing.
+    pub(crate) fn is_fresh(&self, primary_ns: Option<i64>) -> bool {
+        let heard = self.statement.heard_ns;
+        primary_ns.is_none_or(|now| {
+            (now.saturating_sub(FRESH_NS)..=now.saturating_add(AHEAD_NS)).contains(&heard)
+        })
+    }
 }
 
 /// How far the log reaches that secondaries are measured against.
@@ -72,6 +93,7 @@ pub(crate) struct Entry {
     pub(crate) live: Option<Live>,
     /// Who follows it, and what is on their disks.
     pub(crate) descendants: Vec<NodeSummary>,
+    pub(crate) vouched: Vec<Vouched>,
     pub(super) descendant_disks: Vec<NodeCopy>,
     pub(crate) files_differ: bool,
     /// Whether this connection has said what is on its disk.
@@ -110,6 +132,7 @@ impl Entry {
             reason: None,
             live: None,
             descendants: Vec::new(),
+            vouched: Vec::new(),
             descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
@@ -143,18 +166,12 @@ impl Entry {
             lsn: Lsn(report.flushed),
             chain: Chain(report.chain),
         };
-        // Nobody below has more of this log than the node itself.
-        let disks = report.descendants.iter().map(|disk| NodeCopy {
-            node: disk.node,
-            flushed: Lsn(disk.flushed).min(flushed.lsn),
-        });
-        let disks: Vec<NodeCopy> = disks.collect();
         let moved = Moved {
-            flushed: !self.reported || self.flushed != flushed || self.descendant_disks != disks,
+            flushed: !self.reported || self.flushed != flushed,
             noteworthy: now_ms.saturating_sub(self.noted_unix_ms) >= NOTE_EVERY_MS,
         };
         self.received = Lsn(report.received);
-        (self.flushed, self.descendant_disks) = (flushed, disks);
+        self.flushed = flushed;
         self.reported = true;
         self.applied = Lsn(report.applied);
         self.freshness.apply(self.applied, 0);
@@ -167,6 +184,21 @@ impl Entry {
             self.state = SecondaryState::Streaming;
         }
         moved
+    }
+
+    /// What those behind it vouch for now, while the primary's clock shows this; whether that is
+    /// something else than before. Nobody below has more of this log than the node itself.
+    pub(crate) fn count_vouched(&mut self, primary_ns: Option<i64>) -> bool {
+        let fresh = self.vouched.iter();
+        let fresh = fresh.filter(|vouched| vouched.is_fresh(primary_ns));
+        let disks = fresh.map(|vouched| NodeCopy {
+            node: vouched.member.key(),
+            flushed: vouched.statement.lsn().min(self.flushed.lsn),
+        });
+        let disks: Vec<NodeCopy> = disks.collect();
+        let changed = self.descendant_disks != disks;
+        self.descendant_disks = disks;
+        changed
     }
 
     /// A heartbeat went out. What only repeats is no word of the primary: a relay says again what
@@ -233,6 +265,10 @@ impl Entry {
         }
     }
 }
+
+/// How old a statement may be, by the primary's clock, and how far ahead of it.
+const FRESH_NS: i64 = 30_000_000_000;
+const AHEAD_NS: i64 = 5_000_000_000;
 
 /// How often the last word of a connected secondary is worth keeping for the next start.
 pub(super) const NOTE_EVERY_MS: u64 = 60_000;

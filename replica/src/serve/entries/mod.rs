@@ -18,7 +18,7 @@ use crate::wire::NodeSummary;
 use crate::wire::refusal::RefuseReason;
 
 use entry::Twin;
-pub(crate) use entry::{Entry, Live, Peer, Reach};
+pub(crate) use entry::{Entry, Live, Peer, Reach, Vouched};
 
 /// What became of the wish to forget a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,7 @@ impl Entries {
         }
         let peer = Peer {
             name: member.name,
+            key: 0,
             id: member.id.clone(),
             address: member.address,
             protocol: 0,
@@ -230,6 +231,7 @@ impl Entries {
             reason: None,
             live: Some(live.clone()),
             descendants: Vec::new(),
+            vouched: Vec::new(),
             descendant_disks: Vec::new(),
             files_differ: false,
             reported: false,
@@ -311,15 +313,15 @@ impl Entries {
         Some(now_ms.saturating_sub(entry.last_seen_unix_ms))
     }
 
-    /// What is on the disks of connected nodes and of those behind them, by their own word on this
-    /// connection. A node that bootstraps does not count: it may have to start over.
+    /// What is on the disks of connected nodes, by their own word on this connection, and of those
+    /// behind them, by their own signature: each certificate's key counts once. A node that bootstraps does not count: it may have to start over.
     pub(crate) fn copies(&self) -> Vec<NodeCopy> {
         let counts = |entry: &&Entry| {
             let bootstrapping = entry.state == SecondaryState::Bootstrapping;
             entry.live.is_some() && entry.reported && !bootstrapping
         };
         let own = |entry: &Entry| NodeCopy {
-            node: fnv(&entry.peer.id),
+            node: entry.peer.key,
             flushed: entry.flushed.lsn,
         };
         let live = self.by_id.values().filter(counts);
@@ -356,6 +358,13 @@ impl Entries {
         shown.map(|entry| entry.view(end, at)).collect()
     }
 
+    /// What those who are connected and those behind them vouch for.
+    pub(crate) fn vouched(&self) -> Vec<Vouched> {
+        let live = self.by_id.values().filter(|entry| entry.live.is_some());
+        live.flat_map(|entry| entry.vouched.iter().cloned())
+            .collect()
+    }
+
     /// Connected ones and those behind them.
     pub(crate) fn summaries(&self, via: &str) -> Vec<NodeSummary> {
         let live = self.by_id.values().filter(|entry| entry.live.is_some());
@@ -367,12 +376,6 @@ impl Entries {
         summaries.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         summaries
     }
-}
-
-/// FNV-1a, 64 bits: tells nodes apart by eight bytes, alike on every node.
-fn fnv(id: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    id.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// A secondary that is turned away comes again within this.

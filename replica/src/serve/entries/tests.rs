@@ -3,12 +3,19 @@
 
 use super::entry::{NOTE_EVERY_MS, TWIN_TOLD};
 use super::*;
-use crate::wire::{Disk, Heartbeat, Report};
+use crate::certs::member::Member;
+use crate::wire::statement::fnv;
+use crate::wire::{Disk, Heartbeat, Report, Statement};
+use std::sync::Arc;
 use wal::Lsn;
+
+/// What the primary's clock shows.
+const NOW: i64 = 1_700_000_000_000_000_000;
 
 fn peer(id: &str) -> Peer {
     Peer {
         name: format!("name-{id}"),
+        key: fnv(id.as_bytes()),
         id: id.to_owned(),
         address: SocketAddr::from(([127, 0, 0, 1], 4000)),
         protocol: 3,
@@ -33,13 +40,21 @@ fn report(lsn: u64) -> Report {
     }
 }
 
-fn disk(id: &str, flushed: u64) -> Disk {
-    let node = fnv(id);
-    Disk { node, flushed }
+/// What a node behind another vouches for, having heard the primary at that time.
+fn vouched(id: &str, flushed: u64, heard_ns: i64) -> Vouched {
+    let member = Arc::new(Member::made_up(fnv(id.as_bytes())));
+    let statement = Statement {
+        flushed,
+        heard_ns,
+        ..Statement::default()
+    };
+    Vouched { member, statement }
 }
 
 fn copy(id: &str, flushed: u64) -> NodeCopy {
-    disk(id, flushed).into()
+    let flushed = Lsn(flushed);
+    let node = fnv(id.as_bytes());
+    NodeCopy { node, flushed }
 }
 
 fn disconnect(entries: &mut Entries, id: &str) {
@@ -221,15 +236,36 @@ fn copies_behind_a_relay_count() {
     let mut entries = Entries::new(4);
     entries.register(peer("a"), at(10), false, 1).expect("room");
     let entry = entries.by_id.get_mut("a").expect("an entry");
-    let below = Report {
-        descendants: vec![disk("b", 50), disk("c", 70)],
+    let boast = Report {
+        descendants: vec![Disk {
+            node: 7,
+            flushed: 60,
+        }],
         ..report(60)
     };
-    let moved = entry.report(&below, true, 2);
+    let moved = entry.report(&boast, true, 2);
     assert!(moved.flushed && !moved.noteworthy);
+    let entry = entries.by_id.get_mut("a").expect("an entry");
+    entry.vouched = vec![vouched("b", 50, NOW), vouched("c", 70, NOW)];
+    assert!(entry.count_vouched(Some(NOW + 1)));
+    assert!(!entry.count_vouched(Some(NOW + 2)));
     // Nobody below has more than the relay itself.
     let all = [copy("a", 60), copy("b", 50), copy("c", 60)];
     assert_eq!(entries.copies(), all);
+    // Who has not been heard for long is not there, and nobody knows what the primary will say.
+    for (primary_ns, counted) in [
+        (Some(NOW + 29_000_000_000), 3),
+        (Some(NOW + 31_000_000_000), 1),
+        (Some(NOW - 4_000_000_000), 3),
+        (Some(NOW - 6_000_000_000), 1),
+        (Some(i64::MAX), 1),
+        (Some(i64::MIN), 1),
+        (None, 3),
+    ] {
+        let entry = entries.by_id.get_mut("a").expect("an entry");
+        entry.count_vouched(primary_ns);
+        assert_eq!(entries.copies().len(), counted, "{primary_ns:?}");
+    }
     disconnect(&mut entries, "a");
     assert!(entries.copies().is_empty());
 }
@@ -241,11 +277,9 @@ fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
         entries.register(peer(id), at(10), false, 1).expect("room");
     }
     let entry = entries.by_id.get_mut("relay").expect("an entry");
-    let stale = Report {
-        descendants: vec![disk("leaf", 50)],
-        ..report(60)
-    };
-    entry.report(&stale, true, 2);
+    entry.report(&report(60), true, 2);
+    entry.vouched = vec![vouched("leaf", 50, NOW)];
+    entry.count_vouched(None);
     entry.descendants = vec![NodeSummary {
         id: "leaf".to_owned(),
         ..NodeSummary::default()

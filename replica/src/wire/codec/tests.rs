@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::wire::message::*;
+use crate::wire::{NodeCertificate, Statement, Statements};
 
 /// Every message and its frame, byte for byte, made by another program.
 fn golden() -> Vec<(Message, &'static str)> {
@@ -12,6 +13,7 @@ fn golden() -> Vec<(Message, &'static str)> {
         words_since_2(),
         words_since_3(),
         words_since_4(),
+        words_since_5(),
     ]
     .concat()
 }
@@ -134,6 +136,29 @@ fn words_since_4() -> Vec<(Message, &'static str)> {
                 address: "http://a:1".to_owned(),
             }),
             "0c000000100a687474703a2f2f613a31",
+        ),
+    ]
+}
+
+fn words_since_5() -> Vec<(Message, &'static str)> {
+    let statement = Statement {
+        node: 251,
+        flushed: 300,
+        chain: CHAIN,
+        heard_ns: -1,
+        scheme: 0x0403,
+        signature: vec![9, 8],
+    };
+    vec![
+        (
+            Message::NodeCertificate(NodeCertificate { der: vec![1, 2, 3] }),
+            "050000001103010203",
+        ),
+        (
+            Message::Statements(Statements {
+                nodes: vec![statement],
+            }),
+            "180000001201fbfb00fb2c01fdefcdab896745230101fb0304020908",
         ),
     ]
 }
