@@ -199,6 +199,7 @@ pub(crate) fn as_of(lsn: Lsn, refused: &AsOf) -> QueryError {
             lsn: lsn.0,
             oldest: oldest.0,
         },
+        AsOf::Unread => QueryError::Storage(refused.to_string()),
     }
 }
 

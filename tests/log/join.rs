@@ -92,7 +92,7 @@ async fn join(disk: &CrashDisk, log: &Log) -> Result<(), WalError> {
     follow(log, &mut follower).await?;
     follower.stop().await?;
     fill(log, &mut staging)?;
-    staging.swap_in(OldLog::Remove).map(|_| ())
+    staging.swap_in(OldLog::Remove, None).map(|_| ())
 }
 
 /// What is under one directory, by the rest of its path.
@@ -204,7 +204,7 @@ async fn crash_swap(ready: &Ready, old: OldLog, stop: u64, random: &mut fastrand
     let disk = ready.disk.copy();
     let staging = find(&disk).expect("reads").expect("is there");
     disk.stop_at(disk.operations() + stop);
-    let _ = staging.swap_in(old);
+    let _ = staging.swap_in(old, None);
     let mut disk = disk.after_crash(random);
     for _ in 0..random.u8(0..3) {
         disk.stop_at(random.u64(0..5));
@@ -219,7 +219,7 @@ async fn crash_swap(ready: &Ready, old: OldLog, stop: u64, random: &mut fastrand
         let staging = find(&disk).expect("reads");
         let staging = staging.unwrap_or_else(|| panic!("stop {stop}: the new log is gone"));
         assert!(staging.is_complete(), "stop {stop}: {:?}", staging.wanted());
-        staging.swap_in(old).expect("swaps");
+        staging.swap_in(old, None).expect("swaps");
     }
     let found = rows(&disk, ready.id).await.expect("opens");
     assert!(found == ready.new, "stop {stop}: {found:?}");
@@ -250,7 +250,7 @@ async fn a_swap_that_crashes_anywhere_leaves_one_whole_log() {
         let disk = ready.disk.copy();
         let staging = find(&disk).expect("reads").expect("is there");
         let before = disk.operations();
-        staging.swap_in(old).expect("swaps");
+        staging.swap_in(old, None).expect("swaps");
         let operations = disk.operations() - before;
         assert!(operations >= 6, "{operations} operations");
         for stop in 0..operations {

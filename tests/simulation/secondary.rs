@@ -190,7 +190,7 @@ impl Secondary {
             (Some(old), Some(new)) => self.retire(&old, &new)?,
             _ => (OldLog::Remove, "swapped in"),
         };
-        let swapped = self.store.swap_in(staging, fate);
+        let swapped = self.store.swap_in(staging, fate, None);
         swapped.map_err(|error| self.fault(&error))?;
         self.open()?;
         self.check_seen().await?;

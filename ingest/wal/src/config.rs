@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::format::options::TableDef;
+use crate::stored::Cache;
 
 /// Tuning of one open log.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub reserve_disk: u64,
     /// How often the primary looks whether the log needs cuts, retirements or a seal.
     pub upkeep_every: Duration,
+    /// What is kept in memory of files that are read.
+    pub cache: Cache,
     /// Tables with columns, options or rules of their own; all others have none.
     pub tables: Vec<TableDef>,
 }
@@ -29,6 +32,8 @@ pub struct Config {
 pub struct FollowerConfig {
     /// While less than this is free, nothing is written.
     pub reserve_disk: u64,
+    /// What is kept in memory of files that are read.
+    pub cache: Cache,
 }
 
 impl Default for Config {
@@ -40,6 +45,7 @@ impl Default for Config {
             keep_segments: 1 << 30,
             reserve_disk: 0,
             upkeep_every: Duration::from_secs(1),
+            cache: Cache::default(),
             tables: Vec::new(),
         }
     }

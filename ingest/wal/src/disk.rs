@@ -8,9 +8,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Directories and whole files. Every method fails with what the operating system says.
@@ -28,6 +30,9 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file for reading. What was opened can be read for as long as it is held, whatever
+    /// becomes of its name.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>>;
     /// Removes a file. The removal survives a crash after `sync_dir`.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all in it, if it is there. A crash leaves any part of it; the
@@ -45,10 +50,13 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     }
     /// Makes the names in a directory survive a crash.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// The content of a file that will no longer change, without copying it where possible.
-    fn map(&self, path: &Path) -> io::Result<Bytes>;
-    /// The content of a file that may still grow.
+    /// All that is in a file now.
     fn read(&self, path: &Path) -> io::Result<Bytes>;
+    /// Differs between two runs of whoever uses the disk: what one keeps for its readers the next
+    /// has no use for.
+    fn run(&self) -> u64 {
+        *RUN
+    }
 }
 
 /// What a name leads to.
@@ -80,6 +88,21 @@ pub trait DiskFile: Send + fmt::Debug {
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Returns once everything written so far survives a crash. Never retried after a failure.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// One file open for reading.
+pub trait ReadFile: Send + Sync + fmt::Debug {
+    /// Appends at most `len` bytes from `offset` on; fewer only where the file ends or the
+    /// operating system gives fewer, none only at the end.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn read_at(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize>;
+    /// Bytes of the file now.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn size(&self) -> io::Result<u64>;
 }
 
 /// The operating system's file system.
@@ -185,17 +208,8 @@ impl Disk for OsDisk {
         File::open(dir)?.sync_all()
     }
 
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
-            return Ok(Bytes::new());
-        }
-        #[expect(
-            unsafe_code,
-            reason = "a mapping is sound while nobody cuts the file; sealed segments never change and the data directory is locked"
-        )]
-        let mapping = unsafe { memmap2::Mmap::map(&file) }?;
-        Ok(Bytes::from_owner(mapping))
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        Ok(Arc::new(OsReadFile(File::open(path)?)))
     }
 
     fn read(&self, path: &Path) -> io::Result<Bytes> {
@@ -206,12 +220,64 @@ impl Disk for OsDisk {
 #[derive(Debug)]
 struct OsFile(File);
 
+#[derive(Debug)]
+struct OsReadFile(File);
+
 /// Whether an error says that there is no room left, which may pass.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether an error says that the machine or the process has run out of something, which may pass.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    let passing = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        Errno::NOBUFS,
+    ];
+    matches!(
+        error.kind(),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock
+    ) || Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
+}
+
+/// Whether an error of reading says that what was written is not there any more.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    let damage = [Errno::IO, Errno::BADMSG, Errno::UCLEAN];
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    ) || Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
+}
+
+impl ReadFile for OsReadFile {
+    fn read_at(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        let before = into.len();
+        if len == 0 {
+            return Ok(0);
+        }
+        into.try_reserve_exact(len)
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // More than was asked for may fit, and is read then.
+        let read = loop {
+            match rustix::io::pread(&self.0, spare_capacity(into), offset) {
+                Err(Errno::INTR) => {}
+                read => break read?,
+            }
+        };
+        let read = read.min(len);
+        into.truncate(before + read);
+        Ok(read)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
 }
 
 impl DiskFile for OsFile {
@@ -227,3 +293,6 @@ impl DiskFile for OsFile {
         self.0.sync_data()
     }
 }
+
+/// Of this process; another one of the same machine has another.
+static RUN: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));

@@ -50,18 +50,68 @@ impl dyn Disk + '_ {
         self.read(path).map_err(WalError::io(Operation::Read, path))
     }
 
-    /// The content of a file that may still grow; none when there is no such file.
+    /// All that is in a file; none when there is no such file.
     pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Bytes>, WalError> {
         if_there(self.read(path)).map_err(WalError::io(Operation::Read, path))
     }
 
-    pub(crate) fn map_file(&self, path: &Path) -> Result<Bytes, WalError> {
-        self.map(path).map_err(WalError::io(Operation::Map, path))
+    /// Size of a file; none when there is no such file.
+    pub(crate) fn size_if_there(&self, path: &Path) -> Result<Option<u64>, WalError> {
+        let size = self.open_read(path).and_then(|file| file.size());
+        if_there(size).map_err(WalError::io(Operation::Read, path))
     }
 
-    /// The content of a file that will no longer change; none when there is no such file.
-    pub(crate) fn map_if_there(&self, path: &Path) -> Result<Option<Bytes>, WalError> {
-        if_there(self.map(path)).map_err(WalError::io(Operation::Map, path))
+    pub(crate) fn size_of(&self, path: &Path) -> Result<u64, WalError> {
+        let size = self.open_read(path).and_then(|file| file.size());
+        size.map_err(WalError::io(Operation::Read, path))
+    }
+
+    /// These bytes of a file that nobody else has open for long.
+    pub(crate) fn read_part(
+        &self,
+        path: &Path,
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, WalError> {
+        let failed = |error| WalError::io(Operation::Read, path)(error);
+        let file = self.open_read(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            let read = file.read_at(at, len - bytes.len(), &mut bytes);
+            if read.map_err(failed)? == 0 {
+                let reason = "the file is cut short";
+                return Err(WalError::corrupt(&path.display().to_string(), at, reason));
+            }
+        }
+        Ok(bytes.into())
+    }
+
+    /// A file from its beginning on, in pieces of `len` bytes, until `take` says no. False: there is
+    /// no such file.
+    pub(crate) fn read_pieces(
+        &self,
+        path: &Path,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<bool, WalError> {
+        let failed = |error| WalError::io(Operation::Read, path)(error);
+        let Some(file) = if_there(self.open_read(path)).map_err(failed)? else {
+            return Ok(false);
+        };
+        let (mut at, mut piece) = (0, Vec::new());
+        loop {
+            let read = file.read_at(at, len - piece.len(), &mut piece);
+            let read = read.map_err(failed)?;
+            at += read as u64;
+            if piece.len() < len && read > 0 {
+                continue;
+            }
+            if piece.is_empty() || !take(&piece) || read == 0 {
+                return Ok(true);
+            }
+            piece.clear();
+        }
     }
 
     pub(crate) fn remove_file(&self, path: &Path) -> Result<(), WalError> {

@@ -58,6 +58,9 @@ pub enum WalError {
         .path.display()
     )]
     Gone { path: PathBuf, reason: &'static str },
+    /// A file that is not in force any more was still read, and its room was needed.
+    #[error("{file} was replaced and has been given up for want of room on the disk")]
+    GivenUp { file: String },
     /// An earlier write or fsync failed; nothing more is accepted or acknowledged.
     #[error("the log has failed and accepts nothing more: {0}")]
     Poisoned(String),
@@ -75,6 +78,12 @@ impl WalError {
             } => crate::disk::is_full(source) && !operation.is_sync(),
             _ => false,
         }
+    }
+
+    /// Whether the machine or the process had run out of something, such as descriptors: nothing is
+    /// known to be wrong, and the same may be asked again.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::disk::is_exhausted(source))
     }
 
     pub(crate) fn io(operation: Operation, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
@@ -111,7 +120,6 @@ pub enum Operation {
     Fsync,
     FsyncDir,
     List,
-    Map,
     Open,
     Read,
     Remove,
@@ -145,7 +153,6 @@ impl fmt::Display for Operation {
             Self::Fsync => f.write_str("fsync"),
             Self::FsyncDir => f.write_str("fsync directory"),
             Self::List => f.write_str("list"),
-            Self::Map => f.write_str("map"),
             Self::Open => f.write_str("open"),
             Self::Read => f.write_str("read"),
             Self::Remove => f.write_str("remove"),

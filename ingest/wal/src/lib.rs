@@ -30,12 +30,13 @@ mod quiet;
 mod read;
 mod replace;
 mod share;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod write;
 
 // The names of places, errors, the disk.
-pub use disk::{Disk, DiskFile, FileIdentity, OsDisk};
+pub use disk::{Disk, DiskFile, FileIdentity, OsDisk, ReadFile};
 pub use error::{Operation, WalError};
 pub use ids::{Boundary, Chain, Epoch, LogId, Lsn, Position, TableId};
 pub use paths::{find_log, holds_log};
@@ -52,6 +53,7 @@ pub use format::options::{Dedup, TableDef, TableOptions};
 pub use format::row::{Refusal, Row, Value};
 pub use open::open_primary;
 pub use open::recovery::{Recovery, TornTail};
+pub use stored::Cache;
 pub use write::appender::{AppendError, Appender};
 pub use write::committer::{Appenders, Committer};
 pub use write::inbox::{Durable, GroupId};
@@ -90,6 +92,7 @@ pub use write::follower::Follower;
 // Maintenance.
 pub use compact::{CompactionStats, Compactor, CompactorConfig, compact_now};
 pub use integrity::digest::{Digest, DigestError, PartitionDigest, RangeDigest};
+pub use integrity::repair::Export;
 pub use integrity::scrub::{ScrubConfig, ScrubStats, Scrubber};
 pub use integrity::verify::{Fault, VerifyReport, verify_dir};
 

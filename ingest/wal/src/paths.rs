@@ -17,6 +17,16 @@ pub(crate) fn replaced_name(id: LogId) -> String {
     format!("{REPLACED_PREFIX}{id}")
 }
 
+/// The directory name of files that are not in force and are still read, in this run.
+pub(crate) fn kept_name(disk: &dyn Disk) -> String {
+    format!("{READ_PREFIX}{:016x}", disk.run())
+}
+
+/// The directory name of a log that has been replaced and is still read, in this run.
+pub(crate) fn unnamed_dir(disk: &dyn Disk, id: LogId) -> String {
+    format!("{}-{id}", kept_name(disk))
+}
+
 /// The directory name of a log that has all it needs to be put in force.
 pub(crate) fn ready_name(id: LogId) -> String {
     format!("{READY_PREFIX}{id}")
@@ -100,14 +110,15 @@ fn holds_bytes(disk: &dyn Disk, dir: &Path) -> Result<bool, WalError> {
     let mut segments = names.iter().filter(|name| segment_first(name).is_some());
     // One that cannot be looked at is there.
     let is_empty = |name: &String| {
-        disk.map(&dir.join(name))
-            .is_ok_and(|bytes| bytes.is_empty())
+        let size = disk.open_read(&dir.join(name)).and_then(|file| file.size());
+        size.is_ok_and(|size| size == 0)
     };
     Ok(names.iter().any(|name| name == MANIFEST) || segments.any(|name| !is_empty(name)))
 }
 
 pub(crate) const LOG_PREFIX: &str = "log-";
 pub(crate) const REPLACED_PREFIX: &str = "replaced-";
+pub(crate) const READ_PREFIX: &str = "read-";
 pub(crate) const READY_PREFIX: &str = "ready-";
 /// Name of the manifest in the log's directory.
 pub(crate) const MANIFEST: &str = "manifest";

@@ -10,7 +10,7 @@ pub(crate) mod repair;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wal::{Chain, Damaged, Log, LogId, Lsn, Position, WalError};
+use wal::{CHUNK_LEN, Chain, Damaged, Export, Log, LogId, Lsn, Position, WalError};
 
 use crate::files::leases::Leases;
 
@@ -20,10 +20,9 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn log_id(&self) -> LogId;
     /// What is known to be damaged and not yet repaired.
     fn damaged(&self) -> watch::Receiver<Vec<Damaged>>;
-    /// A file's bytes, if it is held intact. Blocks on the disk.
-    fn read(&self, name: &str) -> Option<Bytes>;
-    /// The same from this byte on, which is a multiple of [`wal::CHUNK_LEN`]. Blocks on the disk.
-    fn read_from(&self, name: &str, from: u64) -> Option<Bytes>;
+    /// A file from this byte on, which is a multiple of [`wal::CHUNK_LEN`], if it is held intact.
+    /// Blocks on the disk.
+    fn read_from(&self, name: &str, from: u64) -> Option<Given>;
     /// Where segments began, and this end of a block. May block.
     fn segment_starts(&self, also: Option<Position>) -> Option<Bytes>;
     /// The manifest in force; the files that it names are held for this node. May block.
@@ -38,6 +37,34 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn replace(&self, name: &str, bytes: Bytes) -> Result<bool, WalError>;
 }
 
+/// What a peer is given.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// In memory already.
+    Bytes(Bytes),
+    /// On the disk, to be read piece by piece.
+    File(Export),
+}
+
+impl Given {
+    /// Bytes that are still to come.
+    pub(crate) fn left(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) => file.left(),
+        }
+    }
+
+    /// The next bytes, at most [`wal::CHUNK_LEN`]; none at the end. Blocks on the disk.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Bytes>, WalError> {
+        match self {
+            Self::Bytes(bytes) if bytes.is_empty() => Ok(None),
+            Self::Bytes(bytes) => Ok(Some(bytes.split_to(bytes.len().min(CHUNK_LEN)))),
+            Self::File(file) => file.next_piece(),
+        }
+    }
+}
+
 impl Files for Log {
     fn log_id(&self) -> LogId {
         self.id()
@@ -47,12 +74,8 @@ impl Files for Log {
         self.damage()
     }
 
-    fn read(&self, name: &str) -> Option<Bytes> {
-        self.export(name)
-    }
-
-    fn read_from(&self, name: &str, from: u64) -> Option<Bytes> {
-        self.export_from(name, from)
+    fn read_from(&self, name: &str, from: u64) -> Option<Given> {
+        self.export_pieces(name, from).map(Given::File)
     }
 
     fn segment_starts(&self, also: Option<Position>) -> Option<Bytes> {

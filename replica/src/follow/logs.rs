@@ -264,13 +264,15 @@ impl LocalLogs {
         let new = bootstrapping.follower.log().clone();
         self.state.staged(None);
         let staging = bootstrapping.close().await.map_err(local)?;
+        let readers = self.log();
         let old = match self.follower.take() {
             Some(follower) => self.retire(follower, &new).await?,
             // No writer is no proof that nothing is there; where nothing is, nothing is kept.
             None => OldLog::Keep,
         };
         let store = self.store.clone();
-        let kept = blocking(move || store.swap_in(staging, old)).await?;
+        let swap = move || store.swap_in(staging, old, readers.as_ref());
+        let kept = blocking(swap).await?;
         self.must_replace = false;
         self.reopen(new.id(), new.epoch()).await?;
         self.state.bootstrapped();

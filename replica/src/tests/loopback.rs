@@ -11,7 +11,7 @@ use wal::{Damaged, LogId, Lsn, Position, WalError};
 
 use crate::certs::{Authority, CertRole};
 use crate::files::leases::Leases;
-use crate::files::{Files, blocks_name};
+use crate::files::{Files, Given, blocks_name};
 use crate::quic::{Endpoint, Link};
 
 /// The name of the segment that begins at `lsn`.
@@ -91,6 +91,11 @@ impl Shelf {
         self.held().insert(name.to_owned(), bytes);
     }
 
+    /// A file's bytes.
+    pub(crate) fn read(&self, name: &str) -> Option<Bytes> {
+        self.held().get(name).cloned()
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<String, Bytes>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,16 +110,12 @@ impl Files for Shelf {
         self.damaged.subscribe()
     }
 
-    fn read(&self, name: &str) -> Option<Bytes> {
-        self.held().get(name).cloned()
-    }
-
-    fn read_from(&self, name: &str, from: u64) -> Option<Bytes> {
+    fn read_from(&self, name: &str, from: u64) -> Option<Given> {
         let file = self.read(name)?;
         let from = usize::try_from(from)
             .ok()
             .filter(|from| *from <= file.len())?;
-        Some(file.slice(from..))
+        Some(Given::Bytes(file.slice(from..)))
     }
 
     fn segment_starts(&self, _: Option<Position>) -> Option<Bytes> {

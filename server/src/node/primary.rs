@@ -267,6 +267,7 @@ fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::
         pending_bytes: budget.ingest_pending_per_appender,
         keep_segments: conf.log.keep_segments,
         reserve_disk,
+        cache: wal::Cache::new(budget.shares.cache.clone()),
         tables: conf.tables.clone(),
         ..wal::Config::default()
     }

@@ -61,7 +61,8 @@ impl Secondary {
             None => replica::Identity::load(&conf.following.certs)?,
         };
         role::claim(&mut data_dir, RoleName::Secondary)?;
-        let (store, existing) = open_existing(&data_dir, &conf.storage).await?;
+        let (store, existing) =
+            open_existing(&data_dir, &conf.storage, &budget.shares.cache).await?;
         let held = existing.as_ref().map(wal::Follower::log);
         report_storage(&data_dir, held, budget.total);
         let who = Who {
@@ -236,9 +237,11 @@ async fn note_role(followed: impl Future<Output = ()>, data_dir: PathBuf) {
 async fn open_existing(
     data_dir: &DataDir,
     storage: &conf::Storage,
+    cache: &wal::Share,
 ) -> Result<(replica::Store, Option<wal::Follower>), wal::WalError> {
     let config = wal::FollowerConfig {
         reserve_disk: reserve_disk(data_dir.path(), storage),
+        cache: wal::Cache::new(cache.clone()),
     };
     let path = data_dir.path().to_owned();
     let store = replica::Store::new(wal::OsDisk::new(), path, config, report);

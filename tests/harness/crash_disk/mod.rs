@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use wal::{Disk, DiskFile};
+use wal::{Disk, DiskFile, ReadFile};
 
 use state::{Change, FileState, Moved, Rename, State, survive};
 
@@ -84,6 +84,8 @@ impl CrashDisk {
         }
         let state = State {
             files,
+            next: state.next,
+            run: random.u64(..),
             ..State::default()
         };
         Self {
@@ -95,6 +97,7 @@ impl CrashDisk {
     pub fn copy(&self) -> Self {
         let mut state = self.lock().clone();
         (state.operations, state.stop_at, state.stopped) = (0, None, false);
+        state.run = state.run.wrapping_add(1);
         Self {
             state: Arc::new(Mutex::new(state)),
         }
@@ -171,7 +174,12 @@ impl Disk for CrashDisk {
                 return Err(io::Error::from(io::ErrorKind::AlreadyExists));
             }
             if !last {
-                state.files.insert(path.to_owned(), FileState::default());
+                state.next += 1;
+                let new = FileState {
+                    number: state.next,
+                    ..FileState::default()
+                };
+                state.files.insert(path.to_owned(), new);
             }
             Ok(())
         })?;
@@ -196,6 +204,7 @@ impl Disk for CrashDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step(|state, _| {
             let file = state.files.remove(path).ok_or_else(missing)?;
+            state.lose(&file);
             if file.name_synced {
                 state.removed.insert(path.to_owned(), file);
             }
@@ -208,8 +217,11 @@ impl Disk for CrashDisk {
             let inside = |path: &&PathBuf| path.starts_with(dir);
             let gone: Vec<PathBuf> = state.files.keys().filter(inside).cloned().collect();
             for path in gone {
-                if let Some(file) = state.files.remove(&path).filter(|file| file.name_synced) {
-                    state.removed.insert(path, file);
+                if let Some(file) = state.files.remove(&path) {
+                    state.lose(&file);
+                    if file.name_synced {
+                        state.removed.insert(path, file);
+                    }
                 }
             }
             state.removed_dirs.push(dir.to_owned());
@@ -239,6 +251,9 @@ impl Disk for CrashDisk {
             let mut moved = state.files.remove(from).ok_or_else(missing)?;
             let from_synced = std::mem::replace(&mut moved.name_synced, true);
             let replaced = state.files.insert(to.to_owned(), moved);
+            if let Some(replaced) = &replaced {
+                state.lose(replaced);
+            }
             state.renamed.push(Rename {
                 from: from.to_owned(),
                 to: to.to_owned(),
@@ -276,14 +291,48 @@ impl Disk for CrashDisk {
         })
     }
 
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.read(path)
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        let number = self.lock().files.get(path).map(|file| file.number);
+        Ok(Arc::new(CrashReadFile {
+            disk: self.clone(),
+            path: path.to_owned(),
+            number: number.ok_or_else(missing)?,
+        }))
+    }
+
+    fn run(&self) -> u64 {
+        self.lock().run
     }
 
     fn read(&self, path: &Path) -> io::Result<Bytes> {
         let state = self.lock();
         let file = state.files.get(path).ok_or_else(missing)?;
         Ok(Bytes::from(file.current.clone()))
+    }
+}
+
+/// A file open for reading: the one it was, whatever became of its name.
+#[derive(Debug)]
+struct CrashReadFile {
+    disk: CrashDisk,
+    path: PathBuf,
+    number: u64,
+}
+
+impl ReadFile for CrashReadFile {
+    fn read_at(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        let state = self.disk.lock();
+        let content = state.content(&self.path, self.number).ok_or_else(missing)?;
+        let from = usize::try_from(offset).expect("small").min(content.len());
+        let to = from.saturating_add(len).min(content.len());
+        into.extend_from_slice(&content[from..to]);
+        Ok(to - from)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.lock();
+        let content = state.content(&self.path, self.number).ok_or_else(missing)?;
+        Ok(content.len() as u64)
     }
 }
 

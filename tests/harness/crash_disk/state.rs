@@ -22,6 +22,12 @@ pub(super) struct State {
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
     pub(super) stopped: bool,
+    /// The number of the next new file.
+    pub(super) next: u64,
+    /// Of files without a name that somebody may have open still: what is in them.
+    pub(super) nameless: BTreeMap<u64, Vec<u8>>,
+    /// Which run of the machine this is.
+    pub(super) run: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +105,19 @@ impl State {
         }
     }
 
+    /// A file loses its name: who has it open goes on reading.
+    pub(super) fn lose(&mut self, file: &FileState) {
+        self.nameless.insert(file.number, file.current.clone());
+    }
+
+    /// What is in the file of this number.
+    pub(super) fn content(&self, path: &Path, number: u64) -> Option<&Vec<u8>> {
+        let here = self.files.get(path).filter(|file| file.number == number);
+        let elsewhere = || self.files.values().find(|file| file.number == number);
+        let named = here.or_else(elsewhere).map(|file| &file.current);
+        named.or_else(|| self.nameless.get(&number))
+    }
+
     pub(super) fn used(&self) -> u64 {
         let files = self.files.values();
         files.map(|file| file.current.len() as u64).sum()
@@ -107,6 +126,8 @@ impl State {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileState {
+    /// What it is, whatever its name.
+    pub(super) number: u64,
     pub(super) name_synced: bool,
     pub(super) synced: Vec<u8>,
     pub(super) current: Vec<u8>,
@@ -154,6 +175,7 @@ pub(super) fn survive(file: &FileState, random: &mut fastrand::Rng) -> FileState
         }
     }
     FileState {
+        number: file.number,
         name_synced: true,
         synced: content.clone(),
         current: content,

@@ -175,6 +175,7 @@ const LAYERS: [Layers; 7] = [
             &["ids", "bytes", "clock", "local_time", "quiet", "share"],
             &["error", "disk"],
             &["durable", "paths", "damage"],
+            &["stored"],
             &["format"],
             &["config"],
             &["parquet"],

@@ -157,10 +157,7 @@ impl Shared {
             bytes_in: read(&self.bytes_in),
             bytes_out: read(&self.bytes_out),
             busy_nanos: read(&self.busy_nanos),
-            backlog_bytes: snapshot
-                .pending()
-                .map(|segment| segment.bytes.len() as u64)
-                .sum(),
+            backlog_bytes: snapshot.pending().map(|segment| segment.len()).sum(),
             failures: read(&self.failures),
             last_error: error.clone(),
         }
@@ -243,8 +240,13 @@ fn retire(state: &LogState) -> Result<(), WalError> {
     // Each made to last before the next: what a crash leaves is a log without a gap.
     for segment in &gone {
         let path = state.dir.join(segment.name());
-        state.disk.remove_if_there(&path)?;
+        let kept = segment
+            .remove()
+            .map_err(WalError::io(Operation::Remove, &path))?;
         state.damage.clear(&segment.name(), false);
+        if kept {
+            state.home.sync_kept()?;
+        }
         state.disk.sync_names(&state.dir)?;
     }
     state.counters.count_retired(gone.len());

@@ -113,28 +113,35 @@ impl Due {
 }
 
 fn of_segment(segment: &Sealed, throttle: &Throttle) -> Result<Option<Fingerprint>, WalError> {
-    let end = segment.end.position();
-    let (Some(end), None) = (end, segment.check()) else {
+    match segment.check() {
+        Some(error @ WalError::Io { .. }) => return Err(error),
+        Some(_) => return Ok(None),
+        None => {}
+    }
+    let Some(end) = segment.end.position() else {
         return Ok(None);
     };
     let mut sha256 = Sha256::new();
-    for piece in segment.bytes.chunks(CHUNK_LEN) {
-        throttle.spend(piece.len()).map_err(|_| WalError::Closed)?;
-        sha256.update(piece);
+    let mut at = 0;
+    while at < segment.len() {
+        let left = usize::try_from(segment.len() - at).unwrap_or(usize::MAX);
+        let length = left.min(CHUNK_LEN);
+        throttle.spend(length).map_err(|_| WalError::Closed)?;
+        sha256.update(&segment.bytes(at, length)?);
+        at += length as u64;
     }
-    let bytes = segment.bytes.len() as u64;
-    Ok(Some(Fingerprint::new(bytes, end.chain.0, sha256.finish())))
+    Ok(Some(Fingerprint::new(at, end.chain.0, sha256.finish())))
 }
 
 fn of_file(file: &DataFile, throttle: &Throttle) -> Result<Fingerprint, WalError> {
     let mut sha256 = Sha256::new();
-    let mut at = 0;
-    while at < file.meta.bytes {
-        let left = usize::try_from(file.meta.bytes - at).unwrap_or(usize::MAX);
-        let length = left.min(CHUNK_LEN);
-        throttle.spend(length).map_err(|_| WalError::Closed)?;
-        sha256.update(&file.get(at, length)?);
-        at += length as u64;
+    let whole = file.chunks_from(0, &mut |chunk| {
+        let go_on = throttle.spend(chunk.len()).is_ok();
+        sha256.update(chunk);
+        go_on
+    })?;
+    if !whole {
+        return Err(WalError::Closed);
     }
     let of = file.meta.hash();
     Ok(Fingerprint::new(file.meta.bytes, of, sha256.finish()))

@@ -2,7 +2,7 @@
 //! manifest that says so. Files are durable before the manifest names them, and are deleted only
 //! after one that does not. It must never name a file before it is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -227,7 +227,7 @@ impl Stepper<'_> {
         let mut inputs: Vec<FileRef> = set
             .of(table)
             .filter(chosen)
-            .map(|file| FileRef::new(Arc::clone(file), cut))
+            .map(|file| FileRef::straight(Arc::clone(file), cut))
             .collect();
         inputs.sort_by_key(|file| (file.meta().first, file.meta().ordinal));
         let Some(schema) = set.catalog.newest(table) else {
@@ -350,8 +350,7 @@ impl Stepper<'_> {
             .filter(|file| out.contains(&file.meta.ordinal))
             .map(Arc::clone)
             .collect();
-        let disk = state.disk.as_ref();
-        let open = |meta| Arc::new(DataFile::open(disk, &state.dir, meta, &state.damage));
+        let open = |meta| Arc::new(DataFile::open(&state.home, meta, &state.damage));
         set.exchange(out, new.into_iter().map(open).collect());
         if let Err(error) = write_manifest(state, &set) {
             state.maintenance.manifest_failed(&error);
@@ -360,11 +359,9 @@ impl Stepper<'_> {
         state.set_files(Arc::new(set));
         drop(exchange);
         for file in &gone {
-            file.leave();
-            let name = file.meta.name();
             // One that stays is deleted when the log is opened next.
-            let _ = disk.remove(&state.dir.join(&name));
-            state.damage.clear(&name, false);
+            let _ = file.remove();
+            state.damage.clear(&file.meta.name(), false);
         }
         state.kept.keep_replaced(gone);
         Ok(done)
@@ -392,9 +389,9 @@ pub(crate) fn remove_unnamed(
     set: &FileSet,
 ) -> Result<(), WalError> {
     let files = dir.join(FILES_DIR);
-    let names = disk.list_names(&files)?;
-    for name in names {
-        if set.find(&format!("{FILES_DIR}/{name}")).is_none() {
+    let named: HashSet<String> = set.all().map(|file| file.meta.name()).collect();
+    for name in disk.list_names(&files)? {
+        if !named.contains(&format!("{FILES_DIR}/{name}")) {
             let path = files.join(name);
             disk.remove_file(&path)?;
         }

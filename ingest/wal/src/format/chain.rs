@@ -9,6 +9,7 @@ use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
 use crate::ids::Position;
+use crate::stored::Straight;
 
 /// A block's header, its offset in the run and its body.
 pub(crate) type Found<'a> = (BlockHeader, usize, &'a [u8]);
@@ -92,47 +93,62 @@ pub(crate) struct Walked {
     pub(crate) tip: Position,
     /// Offset and reason of the first that is not.
     pub(crate) fault: Option<(u64, String)>,
+    /// Why it could not go on, where that says nothing of the bytes.
+    pub(crate) unread: Option<WalError>,
     /// It was told to stop before it was done.
     pub(crate) stopped: bool,
 }
 
-/// Checks the blocks of an index in the bytes of their file. `go_on` hears of the bytes of each
-/// before they are read, and says whether to read them.
+impl Walked {
+    /// Nothing but this end.
+    pub(crate) fn upto(tip: Position) -> Self {
+        Self {
+            tip,
+            fault: None,
+            unread: None,
+            stopped: false,
+        }
+    }
+}
+
+/// Checks the blocks of an index in their file. `go_on` hears of the bytes of each before they are
+/// read, and says whether to read them.
 pub(crate) fn walk_index<'a>(
-    file: &[u8],
+    file: &mut Straight<'_>,
     entries: impl Iterator<Item = &'a BlockEntry>,
     start: Position,
     go_on: &mut dyn FnMut(usize) -> bool,
 ) -> Walked {
-    let mut tip = start;
-    let walked = |tip, fault, stopped| Walked {
-        tip,
-        fault,
-        stopped,
-    };
+    let mut walked = Walked::upto(start);
     for entry in entries {
         if !go_on(entry.len as usize) {
-            return walked(tip, None, true);
+            walked.stopped = true;
+            return walked;
         }
-        match check_entry(file, entry, tip) {
-            Ok(end) => tip = end,
-            Err(reason) => return walked(tip, Some((entry.offset, reason)), false),
+        let checked = match file.get(entry.offset, entry.len as usize) {
+            Ok(block) => check_entry(block, entry, walked.tip),
+            Err(WalError::Corrupt { reason, .. }) => Err(reason),
+            Err(error) => {
+                walked.unread = Some(error);
+                return walked;
+            }
+        };
+        match checked {
+            Ok(end) => walked.tip = end,
+            Err(reason) => {
+                walked.fault = Some((entry.offset, reason));
+                return walked;
+            }
         }
     }
-    walked(tip, None, false)
+    walked
 }
 
 /// Where the log ends after the block of this entry, when it is right and continues `tip`.
-fn check_entry(file: &[u8], entry: &BlockEntry, tip: Position) -> Result<Position, String> {
-    let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
-    let block = file.get(from..from.saturating_add(entry.len as usize));
-    let block = block.ok_or_else(|| "the file is cut short".to_owned())?;
-    let (header, _) = BlockHeader::decode_block(block).map_err(|error| error.to_string())?;
+fn check_entry(block: &[u8], entry: &BlockEntry, tip: Position) -> Result<Position, String> {
+    let header = entry.check(block)?;
     if header.start() != tip {
         return Err(format!("continues {}, not {tip}", header.start()));
-    }
-    if BlockEntry::of(&header, entry.offset) != *entry {
-        return Err("the block is not the one in the index".to_owned());
     }
     Ok(header.end())
 }

@@ -47,6 +47,14 @@ impl SegmentHeader {
         out
     }
 
+    /// How long the header at the start of a file claims to be.
+    pub(crate) fn claimed_len(bytes: &[u8]) -> usize {
+        if bytes.len() < HEADER_FIXED || u64_at(bytes, 0) != HEADER_MAGIC {
+            return 0;
+        }
+        u32_at(bytes, 12) as usize
+    }
+
     /// Reads a header at the start of `bytes`; also returns its length.
     ///
     /// # Errors
@@ -195,6 +203,15 @@ impl BlockEntry {
         }
     }
 
+    /// Whether these bytes are this block, whole and right.
+    pub(crate) fn check(&self, block: &[u8]) -> Result<BlockHeader, String> {
+        let (header, _) = BlockHeader::decode_block(block).map_err(|error| error.to_string())?;
+        if Self::of(&header, self.offset) != *self {
+            return Err("the block is not the one in the index".to_owned());
+        }
+        Ok(header)
+    }
+
     /// The LSN after this block.
     pub(crate) fn end_lsn(&self) -> Lsn {
         let advance = if self.kind == BlockKind::Data {
@@ -269,7 +286,17 @@ impl SegmentFooter {
     /// # Errors
     /// `Corrupt` naming `file` and the footer's offset.
     pub fn decode(file: &str, bytes: &[u8]) -> Result<Self, WalError> {
-        let end = bytes.len() as u64;
+        Self::decode_end(file, 0, bytes)
+    }
+
+    /// Where the footer begins of which `bytes` are the end, as far as it says so.
+    pub(crate) fn claimed_start(bytes: &[u8]) -> Option<u64> {
+        Self::is_claimed(bytes).then(|| u64_at(bytes, bytes.len() - TRAILER_LEN))
+    }
+
+    /// Reads the footer at the end of `bytes`, a file from `base` on.
+    pub(crate) fn decode_end(file: &str, base: u64, bytes: &[u8]) -> Result<Self, WalError> {
+        let end = base + bytes.len() as u64;
         if !Self::is_claimed(bytes) {
             let at = end.saturating_sub(TRAILER_LEN as u64);
             return Err(WalError::corrupt(
@@ -279,8 +306,11 @@ impl SegmentFooter {
             ));
         }
         let trailer = bytes.len() - TRAILER_LEN;
-        let corrupt = |reason: &str| WalError::corrupt(file, trailer as u64, reason);
-        let offset = usize::try_from(u64_at(bytes, trailer)).unwrap_or(usize::MAX);
+        let corrupt = |reason: &str| WalError::corrupt(file, base + trailer as u64, reason);
+        // In `bytes`; what begins before them contradicts itself.
+        let offset = u64_at(bytes, trailer).checked_sub(base);
+        let offset = offset.and_then(|at| usize::try_from(at).ok());
+        let offset = offset.unwrap_or(usize::MAX);
         let count = usize::try_from(u64_at(bytes, trailer + 8)).unwrap_or(usize::MAX);
         if count
             .checked_mul(ENTRY_LEN)
@@ -299,7 +329,11 @@ impl SegmentFooter {
             .chunks_exact(ENTRY_LEN)
             .map(BlockEntry::decode)
             .collect::<Option<Vec<_>>>()
-            .filter(|entries| entries.iter().all(|entry| inside(entry, offset)))
+            .filter(|entries| {
+                entries
+                    .iter()
+                    .all(|entry| inside(entry, base + offset as u64))
+            })
             .ok_or_else(|| corrupt("malformed entry in the block index"))?;
         let lsn = Lsn(u64_at(bytes, trailer + 16));
         let chain = Chain(u64_at(bytes, trailer + 24));
@@ -312,11 +346,11 @@ impl SegmentFooter {
     }
 }
 
-fn inside(entry: &BlockEntry, limit: usize) -> bool {
+fn inside(entry: &BlockEntry, limit: u64) -> bool {
     entry
         .offset
         .checked_add(u64::from(entry.len))
-        .is_some_and(|end| end <= limit as u64)
+        .is_some_and(|end| end <= limit)
         && entry.len as usize >= crate::format::block::BLOCK_HEADER_LEN
 }
 

@@ -3,13 +3,11 @@
 //! [`Log::damage`]. It must never change a byte.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bytes::checksum;
 use crate::damage::DamageList;
-use crate::disk::Disk;
 use crate::format::chain::walk_index;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, TableId};
@@ -106,8 +104,7 @@ impl Log {
                 ranges.extend(digest_segment(state, segment, upto));
             }
         }
-        let disk = state.disk.as_ref();
-        if let Some(found) = check_tail(&snapshot, upto, disk, &mut |_| true) {
+        if let Some(found) = check_tail(&snapshot, upto, &mut |_| true) {
             found.report(&state.damage);
             ranges.push(found.range);
         }
@@ -143,7 +140,7 @@ fn digest_segment(state: &LogState, segment: &Arc<Sealed>, upto: Lsn) -> Option<
     if let Some(fault) = &fault
         && state.published.shows(segment)
     {
-        segment.report(&fault.to_string());
+        segment.blame(fault);
     }
     Some(RangeDigest {
         first,
@@ -179,7 +176,6 @@ impl TailCheck {
 pub(crate) fn check_tail(
     snapshot: &Snapshot,
     upto: Lsn,
-    disk: &dyn Disk,
     go_on: &mut dyn FnMut(usize) -> bool,
 ) -> Option<TailCheck> {
     let view = snapshot.tail();
@@ -187,14 +183,15 @@ pub(crate) fn check_tail(
     let entries: Vec<BlockEntry> = within.take_while(|entry| entry.end_lsn() <= upto).collect();
     let end = entries.last()?.end_lsn();
     let (path, start) = (&snapshot.tail.path, snapshot.tail.start);
-    let (chain, fault, unread) = match disk.map(Path::new(path)) {
-        Err(error) => (None, Some(format!("cannot map {path}: {error}")), true),
-        Ok(bytes) => {
-            let walked = walk_index(&bytes, entries.iter(), start, go_on);
-            if walked.stopped {
-                return None;
-            }
-            let fault = walked.fault.map(|(offset, reason)| {
+    let content = snapshot.tail.content(snapshot.tail_bytes)?;
+    let walked = walk_index(&mut content.straight(), entries.iter(), start, go_on);
+    if walked.stopped {
+        return None;
+    }
+    let (chain, fault, unread) = match (walked.unread, walked.fault) {
+        (Some(error), _) => (None, Some(error.to_string()), true),
+        (None, fault) => {
+            let fault = fault.map(|(offset, reason)| {
                 crate::error::WalError::corrupt(path, offset, reason).to_string()
             });
             (Some(walked.tip.chain), fault, false)

@@ -15,6 +15,50 @@ use crate::read::log::{Log, LogState};
 use crate::read::sealed::Sealed;
 use crate::read::segment_starts::PAST;
 
+/// A file on its way out of this node.
+#[derive(Debug)]
+pub struct Export {
+    source: Source,
+    at: u64,
+    len: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Bytes(Bytes),
+    File(Arc<DataFile>),
+    Segment(Arc<Sealed>),
+}
+
+impl Export {
+    /// Bytes that are still to come.
+    pub fn left(&self) -> u64 {
+        self.len - self.at
+    }
+
+    /// The next [`CHUNK_LEN`] bytes, fewer at the end; none behind it.
+    ///
+    /// # Errors
+    /// When they cannot be read any more, or are not what they were.
+    pub fn next_piece(&mut self) -> Result<Option<Bytes>, WalError> {
+        if self.left() == 0 {
+            return Ok(None);
+        }
+        let chunk = CHUNK_LEN as u64;
+        let len = usize::try_from(self.left().min(chunk)).unwrap_or(CHUNK_LEN);
+        let piece = match &self.source {
+            Source::Bytes(bytes) => {
+                let from = usize::try_from(self.at).unwrap_or(usize::MAX);
+                bytes.slice(from..from + len)
+            }
+            Source::File(file) => file.chunk_now(self.at / chunk)?,
+            Source::Segment(segment) => segment.bytes(self.at, len)?,
+        };
+        self.at += piece.len() as u64;
+        Ok(Some(piece))
+    }
+}
+
 impl Log {
     /// The bytes of a sealed segment or Parquet file, every one checked; `None` when it is not here
     /// or damaged. `name` is relative to the log's directory; `past` is what
@@ -26,36 +70,63 @@ impl Log {
 
     /// The same, of the bytes from `from` on: a multiple of [`CHUNK_LEN`], and not behind the end.
     pub fn export_from(&self, name: &str, from: u64) -> Option<Bytes> {
-        let from = usize::try_from(from).ok()?;
-        if !from.is_multiple_of(CHUNK_LEN) {
+        let mut pieces = self.export_pieces(name, from)?;
+        let mut whole = Vec::with_capacity(usize::try_from(pieces.left()).ok()?);
+        while let Some(piece) = pieces.next_piece().ok()? {
+            whole.extend_from_slice(&piece);
+        }
+        Some(whole.into())
+    }
+
+    /// The same, to be read piece by piece. All of it is right as it is now.
+    pub fn export_pieces(&self, name: &str, from: u64) -> Option<Export> {
+        if !from.is_multiple_of(CHUNK_LEN as u64) {
             return None;
         }
-        let whole = match segment_first(name) {
-            Some(first) => self.export_segment(first)?,
-            None if name == PAST => self.segment_starts(),
-            None => return self.export_file(name, from),
+        let (source, len) = match segment_first(name) {
+            Some(first) => {
+                let segment = self.whole_segment(first)?;
+                let len = segment.len();
+                (Source::Segment(segment), len)
+            }
+            None if name == PAST => {
+                let bytes = self.segment_starts();
+                let len = bytes.len() as u64;
+                (Source::Bytes(bytes), len)
+            }
+            None => {
+                let file = self.known_file(name)?;
+                let len = file.meta.bytes;
+                if from <= len {
+                    file.chunks_from(from, &mut |_| true).ok()?;
+                }
+                (Source::File(file), len)
+            }
         };
-        (from <= whole.len()).then(|| whole.slice(from..))
+        (from <= len).then_some(Export {
+            source,
+            at: from,
+            len,
+        })
     }
 
     /// A file in force, one replaced lately, or one that a [`Bundle`](crate::Bundle) holds.
-    fn export_file(&self, name: &str, from: usize) -> Option<Bytes> {
+    fn known_file(&self, name: &str) -> Option<Arc<DataFile>> {
         let in_force = self.snapshot().files.find(name).map(Arc::clone);
-        let found = in_force
+        in_force
             .or_else(|| self.state().kept.replaced(name))
-            .or_else(|| self.state().kept.bundled(name))?;
-        found.rest(from).ok()
+            .or_else(|| self.state().kept.bundled(name))
     }
 
-    fn export_segment(&self, first: Lsn) -> Option<Bytes> {
+    fn whole_segment(&self, first: Lsn) -> Option<Arc<Sealed>> {
         let snapshot = self.snapshot();
         let mut sealed = snapshot.sealed.iter();
         let segment = sealed.find(|segment| segment.start().lsn == first)?;
         if let Some(fault) = segment.check() {
-            segment.report(&fault.to_string());
+            segment.blame(&fault);
             return None;
         }
-        Some(segment.bytes.clone())
+        Some(Arc::clone(segment))
     }
 
     /// How long a sealed segment or Parquet file of this log is; `None` when that is not known, as
@@ -81,7 +152,7 @@ impl Log {
                 continue;
             }
             if let Some(fault) = segment.check() {
-                segment.report(&fault.to_string());
+                segment.blame(&fault);
             }
         }
     }
@@ -122,7 +193,8 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
     let at = snapshot.sealed.iter().position(|held| held.name() == name);
     let not_here = || WalError::corrupt(name, 0, "is no sealed segment of this log");
     let at = at.ok_or_else(not_here)?;
-    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &state.damage)?;
+    let unlisted = Arc::default();
+    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &unlisted)?;
     if let Some(fault) = found.check() {
         return Err(fault);
     }
@@ -146,12 +218,9 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
     state
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &path, &bytes)?;
-    let segment = Arc::new(Sealed::open(
-        state.disk.as_ref(),
-        &path,
-        snapshot.log,
-        &state.damage,
-    )?);
+    let first = held.start().lsn;
+    let segment = Sealed::open(&state.home, first, snapshot.log, &state.damage)?;
+    let segment = Arc::new(segment);
     state.published.change_sealed(|sealed| {
         if let Some(place) = sealed.iter_mut().find(|held| held.name() == name) {
             *place = segment;
@@ -177,7 +246,7 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<bool, Wal
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &state.dir.join(name), bytes)?;
     let ordinal = meta.ordinal;
-    let file = DataFile::open(state.disk.as_ref(), &state.dir, meta, &state.damage);
+    let file = DataFile::open(&state.home, meta, &state.damage);
     let mut set = crate::parquet::FileSet::clone(&state.snapshot().files);
     set.exchange(&[ordinal], vec![Arc::new(file)]);
     state.set_files(Arc::new(set));

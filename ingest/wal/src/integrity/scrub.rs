@@ -223,17 +223,17 @@ impl Pass<'_> {
             return !self.shared.stopping();
         };
         let (walked, fault) = segment.walk(segment.end.lsn, &mut |bytes| self.pace.spend(bytes));
-        if let Some(fault) = fault.filter(|_| self.state.published.shows(&segment)) {
-            self.found(&segment.name(), || segment.report(&fault.to_string()));
+        let damage = fault.filter(|fault| matches!(fault, WalError::Corrupt { .. }));
+        if let Some(fault) = damage.filter(|_| self.state.published.shows(&segment)) {
+            self.found(&segment.name(), || segment.blame(&fault));
         }
         !walked.stopped
     }
 
     fn tail(&mut self) -> bool {
         let snapshot = self.state.snapshot();
-        let disk = self.state.disk.as_ref();
         let upto = snapshot.end().lsn;
-        let checked = check_tail(&snapshot, upto, disk, &mut |bytes| self.pace.spend(bytes));
+        let checked = check_tail(&snapshot, upto, &mut |bytes| self.pace.spend(bytes));
         if let Some(checked) = checked.filter(|checked| checked.damaged()) {
             let name = crate::paths::segment_name(checked.range.first);
             self.found(&name, || checked.report(&self.state.damage));
@@ -248,14 +248,14 @@ impl Pass<'_> {
         };
         let known = self.state.damage.holds(name);
         let scanned = file.scan(&mut |bytes| self.pace.spend(bytes));
-        if let (Some((_, Some(_))), false) = (&scanned, known) {
+        if let (Some((_, Some(WalError::Corrupt { .. }))), false) = (&scanned, known) {
             // It has put itself on the list.
             self.shared.faults.fetch_add(1, Ordering::Relaxed);
         }
         scanned.is_some()
     }
 
-    /// Files that somebody has removed: their mappings would hide it until the next start.
+    /// Files that somebody has removed: what is open or in memory would hide it for long.
     fn missing(&self) {
         let state = self.state;
         // What is named stays while this is held.

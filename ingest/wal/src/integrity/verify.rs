@@ -17,6 +17,8 @@ use crate::parquet::{DataFile, FileMeta};
 use crate::paths::{find_log, log_dir, segment_name, segments};
 use crate::read::log::Log;
 use crate::read::sealed::Sealed;
+use crate::share::Share;
+use crate::stored::{Cache, Home};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +67,7 @@ impl Log {
         };
         for segment in snapshot.sealed.iter() {
             if let Some(error) = report.segment(segment) {
-                segment.report(&error.to_string());
+                segment.blame(&error);
             }
         }
         // The tail is in memory and was checked when it was read or written.
@@ -104,8 +106,11 @@ pub fn verify_dir(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<VerifyReport,
         report.segment_file(disk.as_ref(), &dir, id, *first, next)?;
     }
     let damage = Arc::default();
+    // Nothing is asked for twice.
+    let cache = Cache::new(Share::new("cache", 0));
+    let home = Home::new(disk, &dir, &cache);
     for meta in manifest.iter().flat_map(|manifest| &manifest.files) {
-        let file = DataFile::open(disk.as_ref(), &dir, meta.clone(), &damage);
+        let file = DataFile::open(&home, meta.clone(), &damage);
         let table = manifest
             .as_ref()
             .and_then(|manifest| manifest.catalog.newest(meta.table));
@@ -138,7 +143,7 @@ impl VerifyReport {
     /// A sealed segment; its first fault, if it has one.
     fn segment(&mut self, segment: &Sealed) -> Option<WalError> {
         self.segments += 1;
-        self.bytes += segment.bytes.len() as u64;
+        self.bytes += segment.len();
         self.blocks += segment.entries.len() as u64;
         self.rows += segment
             .entries
@@ -246,7 +251,7 @@ impl VerifyReport {
         self.files += 1;
         self.bytes += file.meta.bytes;
         self.file_rows += file.meta.rows;
-        if let Err(error) = file.all() {
+        if let Err(error) = file.check_all() {
             let info = file.meta.info(table);
             let covers = format!(
                 "{} rows of table {:?} in {}, of LSN {} to {}",

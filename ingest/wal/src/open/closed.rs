@@ -1,5 +1,6 @@
 //! The segments of a log that nobody has open, as they lie on the disk: whole, torn or unreadable.
-//! Reads only; what is to be done with them is the caller's. It must never write.
+//! Holds what is around the blocks, and reads these when asked. What is to be done with them is the
+//! caller's. It must never write.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +8,22 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{Lsn, Position};
 use crate::open::recovery::{OnDamage, holds_blocks, scan_active};
 use crate::paths::{segment_name, segments};
+use crate::read::frame::{read_footer, read_header};
 
 /// One segment file.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     pub(crate) path: PathBuf,
     pub(crate) first: Lsn,
-    pub(crate) bytes: Bytes,
+    /// Length of the file.
+    pub(crate) len: u64,
     /// None: it cannot be read.
     pub(crate) content: Option<SegmentContent>,
 }
@@ -57,50 +60,64 @@ pub(crate) fn end_of(disk: &dyn Disk, dir: &Path) -> Result<Option<Position>, Wa
 impl SegmentFile {
     /// Reads one segment file. What is torn off at its end is not seen.
     pub(crate) fn read(disk: &dyn Disk, path: &Path, first: Lsn) -> Result<Self, WalError> {
-        let bytes = disk.map_file(path)?;
-        let content = match SegmentContent::of(&path.display().to_string(), &bytes) {
+        let len = disk.size_of(path)?;
+        let content = match SegmentContent::read(disk, path, len) {
             Ok(content) => Some(content),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
+            Err(error) if error.is_exhausted() => return Err(error),
             Err(_) => None,
         };
         Ok(Self {
             path: path.to_owned(),
             first,
-            bytes,
+            len,
             content,
         })
     }
 
     /// Whether there is anything in it that a copy should keep.
-    pub(crate) fn holds_anything(&self) -> bool {
+    pub(crate) fn holds_anything(&self, disk: &dyn Disk) -> Result<bool, WalError> {
         match &self.content {
-            Some(content) => !content.footer.entries.is_empty(),
-            None => holds_blocks(&self.bytes),
+            Some(content) => Ok(!content.footer.entries.is_empty()),
+            None => Ok(holds_blocks(&disk.read_file(&self.path)?)),
         }
     }
 
     /// Where a new block would go if the log were cut at `at`, and how many blocks are before; none
     /// when no block starts there or it is another history.
-    pub(crate) fn place(&self, at: Position) -> Option<(u64, usize)> {
-        let content = self.content.as_ref()?;
+    pub(crate) fn place(
+        &self,
+        disk: &dyn Disk,
+        at: Position,
+    ) -> Result<Option<(u64, usize)>, WalError> {
+        let Some(content) = self.content.as_ref() else {
+            return Ok(None);
+        };
         let entries = &content.footer.entries;
         let found = entries.binary_search_by_key(&at.lsn, |entry| entry.first_lsn);
-        let index = found.ok()?;
+        let Ok(index) = found else {
+            return Ok(None);
+        };
         let entry = &entries[index];
-        let block = self.slice(entry.offset, entry.offset + u64::from(entry.len))?;
-        let header = BlockHeader::decode(&block).ok()?;
-        (header.start() == at).then_some((entry.offset, index))
+        let block = self.part(disk, entry.offset, entry.offset + BLOCK_HEADER_LEN as u64)?;
+        let header = BlockHeader::decode(&block).ok();
+        let is_there = header.is_some_and(|header| header.start() == at);
+        Ok(is_there.then_some((entry.offset, index)))
     }
 
     /// Bytes of the file.
-    pub(crate) fn slice(&self, from: u64, to: u64) -> Option<Bytes> {
-        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
-        (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    pub(crate) fn part(&self, disk: &dyn Disk, from: u64, to: u64) -> Result<Bytes, WalError> {
+        let len = to.checked_sub(from).filter(|_| to <= self.len);
+        let len = len.and_then(|len| usize::try_from(len).ok());
+        let file = || self.path.display().to_string();
+        let len = len.ok_or_else(|| WalError::corrupt(&file(), from, "the file is cut short"))?;
+        disk.read_part(&self.path, from, len)
     }
 
     /// What a segment begun behind the first `count` blocks would have in its header.
     pub(crate) fn header_after(
         &self,
+        disk: &dyn Disk,
         count: usize,
         at: Position,
     ) -> Result<SegmentHeader, WalError> {
@@ -113,7 +130,7 @@ impl SegmentFile {
         let entries = content.footer.entries.iter().take(count);
         for entry in entries.filter(|entry| entry.kind.controls()) {
             let end = entry.offset + u64::from(entry.len);
-            let block = self.slice(entry.offset, end).unwrap_or_default();
+            let block = self.part(disk, entry.offset, end)?;
             let (header, body) = BlockHeader::decode_block(&block)
                 .map_err(|error| WalError::corrupt(&file, entry.offset, error.to_string()))?;
             if let Some(control) = Control::of(&header, body)? {
@@ -130,18 +147,43 @@ impl SegmentFile {
 }
 
 impl SegmentContent {
+    /// Of a file that is `len` bytes long. Reads all of it only where it has no footer.
+    fn read(disk: &dyn Disk, path: &Path, len: u64) -> Result<Self, WalError> {
+        let file = path.display().to_string();
+        let read = |offset, len| disk.read_part(path, offset, len);
+        let (header, header_len) = read_header(&file, len, &read)?;
+        match read_footer(&file, len, &read) {
+            Err(error) if error.is_exhausted() => Err(error),
+            Err(_) => Self::scan(&file, &disk.read_file(path)?, header, header_len),
+            Ok(footer) => Ok(Self::whole(header, header_len, footer)),
+        }
+    }
+
     pub(crate) fn of(file: &str, bytes: &Bytes) -> Result<Self, WalError> {
         let (header, header_len) = SegmentHeader::decode(file, bytes)?;
-        if let Ok(footer) = SegmentFooter::decode(file, bytes) {
-            let end = |entry: &BlockEntry| entry.offset + u64::from(entry.len);
-            let blocks_end = footer.entries.last().map_or(header_len as u64, end);
-            return Ok(Self {
-                header,
-                footer,
-                sealed: true,
-                blocks_end,
-            });
+        match SegmentFooter::decode(file, bytes) {
+            Err(_) => Self::scan(file, bytes, header, header_len),
+            Ok(footer) => Ok(Self::whole(header, header_len, footer)),
         }
+    }
+
+    fn whole(header: SegmentHeader, header_len: usize, footer: SegmentFooter) -> Self {
+        let end = |entry: &BlockEntry| entry.offset + u64::from(entry.len);
+        let blocks_end = footer.entries.last().map_or(header_len as u64, end);
+        Self {
+            header,
+            footer,
+            sealed: true,
+            blocks_end,
+        }
+    }
+
+    fn scan(
+        file: &str,
+        bytes: &Bytes,
+        header: SegmentHeader,
+        header_len: usize,
+    ) -> Result<Self, WalError> {
         let mut catalog = Catalog::default();
         catalog.adopt(&header.schemas, &header.settings)?;
         let start = header.start;

@@ -15,8 +15,10 @@ use crate::open::recovery::{OnDamage, Recovery};
 use crate::parquet::manifest::Manifest;
 use crate::parquet::{FILES_DIR, FileSet};
 use crate::paths::{log_dir, segment_name, segments};
+use crate::read::frame::header_in;
 use crate::read::log::LogState;
 use crate::read::sealed::Sealed;
+use crate::stored::{Cache, Home};
 use crate::write::writer::Writer;
 
 /// How a log is opened.
@@ -46,6 +48,7 @@ impl OpenMode {
 pub(super) struct Loading {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
+    pub(super) home: Arc<Home>,
     pub(super) id: LogId,
     pub(super) epoch: Epoch,
     /// The Parquet files are not all here yet, and are not opened.
@@ -66,9 +69,9 @@ pub(super) type Opening = (Writer, Arc<LogState>, Recovery);
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     data_dir: &Path,
-    id: LogId,
-    epoch: Epoch,
+    (id, epoch): (LogId, Epoch),
     mode: OpenMode,
+    cache: &Cache,
 ) -> Result<Opening, WalError> {
     let dir = log_dir(data_dir, id);
     let files_dir = dir.join(FILES_DIR);
@@ -81,6 +84,7 @@ pub(super) fn open(
     let manifest = load_manifest(disk.as_ref(), &dir, id, firsts.first().copied())?;
     let mut loading = Loading {
         files: FileSet::empty(id.genesis()),
+        home: Home::new(&disk, &dir, cache),
         disk,
         dir,
         id,
@@ -126,23 +130,22 @@ impl Loading {
         if self.files_pending {
             return;
         }
-        let disk = self.disk.as_ref();
         self.files
-            .open_files(disk, &self.dir, manifest.files, &self.damage);
+            .open_files(&self.home, manifest.files, &self.damage);
     }
 
     /// A sealed segment, or a hole where one cannot be read; `next` is where the one after begins.
     pub(super) fn sealed(&mut self, first: Lsn, next: Boundary) -> Result<(), WalError> {
         let path = self.dir.join(segment_name(first));
-        let opened =
-            Sealed::open(self.disk.as_ref(), &path, self.id, &self.damage).and_then(|segment| {
-                if let Some(header) = &segment.header {
-                    self.check_start(&segment.path, header)?;
-                }
-                Ok(segment)
-            });
+        let opened = Sealed::open(&self.home, first, self.id, &self.damage).and_then(|segment| {
+            if let Some(header) = &segment.header {
+                self.check_start(&segment.path, header)?;
+            }
+            Ok(segment)
+        });
         let segment = match opened {
             Ok(segment) => segment,
+            Err(error) if error.is_exhausted() => return Err(error),
             Err(error @ (WalError::Corrupt { .. } | WalError::Io { .. })) => {
                 self.hole(&path, first, next, error.to_string())
             }
@@ -201,11 +204,9 @@ impl Loading {
     /// Where the segment at `first` says that it starts.
     fn start_of(&self, first: Lsn) -> Boundary {
         let path = self.dir.join(segment_name(first));
-        let header = self.disk.map(&path).ok().and_then(|bytes| {
-            let decoded = SegmentHeader::decode(&path.display().to_string(), &bytes);
-            decoded.ok().map(|(header, _)| header.start)
-        });
-        header
+        let header = header_in(self.disk.as_ref(), &path);
+        let start = header.ok().flatten().map(|header| header.start);
+        start
             .filter(|start| start.lsn == first)
             .map_or(Boundary::unproven(first), Boundary::of_segment)
     }

@@ -40,7 +40,13 @@ pub fn open_primary(
 ) -> Result<(Committer, Recovery), WalError> {
     settle(&disk, data_dir)?;
     let id = find_log(disk.as_ref(), data_dir)?.unwrap_or_else(LogId::random);
-    let (mut writer, state, recovery) = open(disk, data_dir, id, FIRST_EPOCH, OpenMode::PRIMARY)?;
+    let (mut writer, state, recovery) = open(
+        disk,
+        data_dir,
+        (id, FIRST_EPOCH),
+        OpenMode::PRIMARY,
+        &config.cache,
+    )?;
     if writer.active.has_hole {
         close_damaged(&mut writer, &state)?;
     }
@@ -76,7 +82,13 @@ pub fn open_follower(
     {
         return Err(WalError::foreign(data_dir, id, found));
     }
-    let (writer, state, recovery) = open(disk, data_dir, id, epoch, OpenMode::SECONDARY)?;
+    let (writer, state, recovery) = open(
+        disk,
+        data_dir,
+        (id, epoch),
+        OpenMode::SECONDARY,
+        &config.cache,
+    )?;
     Ok((Follower::start(writer, state, config)?, recovery))
 }
 
@@ -88,7 +100,8 @@ pub(crate) fn open_staged(
     epoch: Epoch,
     config: &FollowerConfig,
 ) -> Result<(Follower, Recovery), WalError> {
-    let (writer, state, recovery) = open(disk, incoming, id, epoch, OpenMode::STAGED)?;
+    let (writer, state, recovery) =
+        open(disk, incoming, (id, epoch), OpenMode::STAGED, &config.cache)?;
     Ok((Follower::start(writer, state, config)?, recovery))
 }
 

@@ -20,7 +20,7 @@ use crate::paths::segment_name;
 use crate::read::log::{LogState, Opened};
 use crate::read::segment_starts::SegmentStarts;
 use crate::read::snapshot::Snapshot;
-use crate::read::tail::Tail;
+use crate::read::tail::{Tail, TailBlock};
 use crate::write::writer::{Active, Writer};
 
 impl Loading {
@@ -28,9 +28,7 @@ impl Loading {
     pub(super) fn last(mut self, first: Lsn, on_damage: OnDamage) -> Result<Opening, WalError> {
         let path = self.dir.join(segment_name(first));
         let file = path.display().to_string();
-        // Mapped, not read: the tail is served from it. Cutting what is torn leaves all blocks in
-        // it.
-        let bytes = self.disk.map_file(&path)?;
+        let bytes = self.disk.read_file(&path)?;
         if SegmentFooter::is_claimed(&bytes)
             && let Ok(footer) = SegmentFooter::decode(&file, &bytes)
         {
@@ -63,7 +61,8 @@ impl Loading {
             &mut self.catalog,
             on_damage,
         )?;
-        self.resume(&path, start, scanned)
+        drop(bytes);
+        self.resume(&path, header, scanned)
     }
 
     /// Turns back the bits that have flipped in headers of blocks, in the file too.
@@ -85,7 +84,7 @@ impl Loading {
         }
         file.sync().map_err(WalError::io(Operation::Fsync, path))?;
         self.mended += flipped.len();
-        self.disk.map_file(path)
+        self.disk.read_file(path)
     }
 
     /// Writes the header of the newest segment again: it follows from the segments before it. None
@@ -146,7 +145,7 @@ impl Loading {
     /// Begins a new active segment at the tip.
     pub(super) fn begin(self, torn: Option<TornTail>) -> Result<Opening, WalError> {
         let header = self.next_header();
-        let active = Active::create(self.disk.as_ref(), &self.dir, &header)?;
+        let active = Active::create(&self.home, &self.dir, header)?;
         self.finish(active, torn)
     }
 
@@ -154,9 +153,12 @@ impl Loading {
     fn resume(
         mut self,
         path: &Path,
-        start: Position,
+        header: SegmentHeader,
         scanned: Scanned,
     ) -> Result<Opening, WalError> {
+        let start = header.start;
+        let mut catalog = Catalog::default();
+        catalog.adopt(&header.schemas, &header.settings)?;
         let mut file = self.disk.open_file(path)?;
         if scanned.torn.is_some() || scanned.sealed {
             file.truncate(scanned.end)
@@ -164,11 +166,24 @@ impl Loading {
         }
         // What is about to be served as durable may never have been fsynced.
         file.sync().map_err(WalError::io(Operation::Fsync, path))?;
-        let first = scanned.blocks.first();
-        let first = first.and_then(|block| BlockHeader::decode(&block.bytes).ok());
-        let tail = Arc::new(Tail::of_file(self.disk.as_ref(), path, start));
+        let tail = Arc::new(Tail::of_file(&self.home, start));
         let entries = scanned.blocks.iter().map(|block| block.entry).collect();
-        tail.push(scanned.blocks.into_iter());
+        let first = scanned.blocks.first().map(|block| tail.header(block));
+        let first = first.transpose()?;
+        for block in scanned
+            .blocks
+            .iter()
+            .filter(|block| block.entry.kind.controls())
+        {
+            if let Some(control) = tail.control(block)? {
+                catalog.apply(&control)?;
+            }
+        }
+        // They are in the file, which was read whole: nothing of it stays in memory.
+        tail.push(scanned.blocks.into_iter().map(|block| TailBlock {
+            bytes: None,
+            ..block
+        }));
         self.tip = scanned.tip.into();
         self.committed_at = scanned.committed_at.unwrap_or(self.committed_at);
         if scanned.hole {
@@ -182,7 +197,9 @@ impl Loading {
             tail,
             begun_at: first.map(|header| header.committed_at),
             has_hole: scanned.hole,
-            spilled: 0,
+            spilled: scanned.end,
+            header,
+            catalog,
         };
         let (mut writer, state, mut recovery) = self.finish(active, scanned.torn)?;
         if scanned.sealed {
@@ -230,10 +247,10 @@ impl Loading {
             damage: Arc::clone(&self.damage),
             torn_tails: u64::from(recovery.torn_tail.is_some()),
         };
-        let state = LogState::new(Arc::clone(&self.disk), self.dir.clone(), opened);
+        let state = LogState::new(&self.home, self.dir.clone(), opened);
         let writer = Writer {
-            disk: self.disk,
             dir: self.dir,
+            home: self.home,
             log: self.id,
             epoch: self.epoch,
             catalog: Arc::new(self.catalog),

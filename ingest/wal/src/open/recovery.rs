@@ -97,7 +97,10 @@ pub(crate) fn scan_active(
                 }
                 let entry = BlockEntry::of(&header, (header_len + offset) as u64);
                 let bytes = blocks_bytes.slice(offset..offset + header.total_len());
-                found.blocks.push(TailBlock { entry, bytes });
+                found.blocks.push(TailBlock {
+                    entry,
+                    bytes: Some(bytes),
+                });
                 found.end = entry.offset + u64::from(entry.len);
                 found.tip = header.end();
                 found.committed_at = Some(header.committed_at);

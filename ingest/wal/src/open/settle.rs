@@ -9,8 +9,8 @@ use crate::error::WalError;
 use crate::ids::LogId;
 use crate::parquet::manifest::MANIFEST;
 use crate::paths::{
-    DIVERGED, DRAFT, INCOMING, LOG_PREFIX, READY_PREFIX, REPLACED_PREFIX, find_log, log_dir,
-    logs_among, ready_name, replaced_name,
+    DIVERGED, DRAFT, INCOMING, LOG_PREFIX, READ_PREFIX, READY_PREFIX, REPLACED_PREFIX, find_log,
+    kept_name, log_dir, logs_among, ready_name, replaced_name,
 };
 
 /// At start, before anything is opened: finishes or undoes an interrupted swap and removes what is
@@ -25,6 +25,7 @@ pub fn settle(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<(), WalError> {
     let ready = logs_among(&disk.list_names(&incoming)?, READY_PREFIX);
     let held = !logs_among(&names, LOG_PREFIX).is_empty();
     let replaced = logs_among(&names, REPLACED_PREFIX);
+    remove_read(disk, data_dir, &names)?;
     match (ready.first(), held) {
         (Some(_), true) if !replaced.is_empty() => {
             // No step of a swap leaves this, and one of the two is not to be lost.
@@ -88,6 +89,16 @@ pub(crate) fn remove_replaced(disk: &dyn Disk, data_dir: &Path) -> Result<(), Wa
         return Ok(());
     }
     disk.sync_names(data_dir)
+}
+
+/// Removes what was in force no more and was still read when an earlier run ended.
+fn remove_read(disk: &dyn Disk, data_dir: &Path, names: &[String]) -> Result<(), WalError> {
+    let mine = kept_name(disk);
+    let of_logs = names.iter().filter(|name| name.starts_with(READ_PREFIX));
+    for name in of_logs.filter(|name| !name.starts_with(&mine)) {
+        disk.remove_tree(&data_dir.join(name))?;
+    }
+    Ok(())
 }
 
 /// Removes a staged log: its manifest first, so that what a crash leaves is not taken for one.

@@ -54,6 +54,13 @@ impl FileMeta {
         )
     }
 
+    /// Table and ordinal of the file of this name.
+    pub(crate) fn named(name: &str) -> Option<(TableId, u64)> {
+        let stem = name.strip_prefix(FILES_DIR)?.strip_prefix('/')?;
+        let (table, ordinal) = stem.strip_suffix(".parquet")?.split_once('-')?;
+        Some((TableId(table.parse().ok()?), ordinal.parse().ok()?))
+    }
+
     /// Covers every byte of the file.
     pub(crate) fn hash(&self) -> u64 {
         let bytes: Vec<u8> = self

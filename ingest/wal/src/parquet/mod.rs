@@ -2,6 +2,7 @@
 //! the same bytes on every node; a manifest names those in force. A file must never change once it
 //! has its name.
 
+mod chunks;
 mod data;
 mod decimal;
 mod layout;

@@ -2,12 +2,12 @@
 //! are gone, only the row groups and pages that can matter. It must never show a row that retention
 //! has cut.
 
+use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::SchemaRef;
-use bytes::buf::Reader;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
@@ -24,32 +24,55 @@ use crate::error::WalError;
 use crate::format::body::drop_cut;
 use crate::format::schema::TableSchema;
 use crate::ids::Lsn;
+use crate::parquet::chunks::{Chunks, Through};
 use crate::parquet::layout::{Form, Layout, restore};
 use crate::parquet::prune::{self, RowGroup, Test, Tests, Wanted};
 use crate::parquet::{DataFile, FileMeta};
 
 /// The checked bytes of a file, as the Parquet reader wants them.
 #[derive(Clone, Debug)]
-struct Checked(Arc<DataFile>);
+struct Checked(Arc<Chunks>);
 
 impl Length for Checked {
     fn len(&self) -> u64 {
-        self.0.meta.bytes
+        self.0.len()
+    }
+}
+
+/// Bytes from some place on, chunk by chunk as they are asked for.
+struct Onward {
+    chunks: Arc<Chunks>,
+    at: u64,
+    chunk: Bytes,
+}
+
+impl Read for Onward {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.chunk.is_empty() {
+            let next = self.chunks.rest_of_chunk(self.at);
+            self.chunk = next.map_err(|error| io::Error::other(self.chunks.failed(error)))?;
+            self.at += self.chunk.len() as u64;
+        }
+        let len = into.len().min(self.chunk.len());
+        into[..len].copy_from_slice(&self.chunk.split_to(len));
+        Ok(len)
     }
 }
 
 impl ChunkReader for Checked {
-    type T = Reader<Bytes>;
+    type T = Onward;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        let len = self.0.meta.bytes.saturating_sub(start);
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        self.get_bytes(start, len).map(Buf::reader)
+        Ok(Onward {
+            chunks: Arc::clone(&self.0),
+            at: start,
+            chunk: Bytes::new(),
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
         let bytes = self.0.get(start, length);
-        bytes.map_err(|error| ParquetError::External(Box::new(error)))
+        bytes.map_err(|error| ParquetError::General(self.0.failed(error)))
     }
 }
 
@@ -58,6 +81,7 @@ impl ChunkReader for Checked {
 pub struct FileRef {
     file: Arc<DataFile>,
     cut: Option<i64>,
+    through: Through,
     /// Read once per snapshot's use, not kept between queries: page indexes are large.
     metadata: Arc<OnceLock<Arc<ParquetMetaData>>>,
 }
@@ -67,8 +91,21 @@ impl FileRef {
         Self {
             file,
             cut,
+            through: Through::Cache,
             metadata: Arc::default(),
         }
+    }
+
+    /// The same file, for who reads all of it once.
+    pub(crate) fn straight(file: Arc<DataFile>, cut: Option<i64>) -> Self {
+        Self {
+            through: Through::Straight,
+            ..Self::new(file, cut)
+        }
+    }
+
+    fn chunks(&self) -> Arc<Chunks> {
+        Arc::new(Chunks::new(&self.file, self.through))
     }
 
     pub(crate) fn meta(&self) -> &FileMeta {
@@ -148,7 +185,7 @@ impl FileRef {
         for (index, group) in opened.metadata.row_groups().iter().enumerate() {
             let matches = prune::group_may_match(group, &tests)
                 && prune::bloom_may_match(&opened.builder, index, &tests)
-                    .map_err(|error| self.failed(error))?;
+                    .map_err(|error| self.failed(&opened.chunks, &error))?;
             if matches {
                 let rows = usize::try_from(group.num_rows()).unwrap_or(0);
                 found.push(RowGroup { index, rows });
@@ -196,13 +233,17 @@ impl FileRef {
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
-        let reader = builder.build().map_err(|error| self.failed(error))?;
+        let chunks = opened.chunks;
+        let reader = builder
+            .build()
+            .map_err(|error| self.failed(&chunks, &error))?;
         let arrow = schema.arrow();
         let wanted = arrow
             .project(&columns)
-            .map_err(|error| self.failed(error.into()))?;
+            .map_err(|error| self.file.corrupt(0, error.to_string()))?;
         Ok(FileReader {
             file: self.clone(),
+            chunks,
             reader,
             layout: opened.layout,
             schema: Arc::new(schema.clone()),
@@ -257,10 +298,11 @@ impl FileRef {
         if let Some(metadata) = self.metadata.get() {
             return Ok(Arc::clone(metadata));
         }
+        let chunks = self.chunks();
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = reader
-            .parse_and_finish(&Checked(Arc::clone(&self.file)))
-            .map_err(|error| self.failed(error))?;
+            .parse_and_finish(&Checked(Arc::clone(&chunks)))
+            .map_err(|error| self.failed(&chunks, &error))?;
         Ok(Arc::clone(self.metadata.get_or_init(|| Arc::new(metadata))))
     }
 
@@ -269,7 +311,8 @@ impl FileRef {
         metadata: &ParquetMetaData,
     ) -> Result<arrow::datatypes::Schema, WalError> {
         let descriptor = metadata.file_metadata().schema_descr();
-        parquet_to_arrow_schema(descriptor, None).map_err(|error| self.failed(error))
+        parquet_to_arrow_schema(descriptor, None)
+            .map_err(|error| self.file.corrupt(0, error.to_string()))
     }
 
     fn open(&self, schema: &TableSchema) -> Result<Opened, WalError> {
@@ -284,24 +327,21 @@ impl FileRef {
         }
         let options = ArrowReaderOptions::new().with_schema(typed);
         let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)
-            .map_err(|error| self.failed(error))?;
-        let input = Checked(Arc::clone(&self.file));
+            .map_err(|error| self.file.corrupt(0, error.to_string()))?;
+        let chunks = self.chunks();
+        let input = Checked(Arc::clone(&chunks));
         Ok(Opened {
+            chunks,
             metadata,
             layout,
             builder: ParquetRecordBatchReaderBuilder::new_with_metadata(input, arrow),
         })
     }
 
-    fn failed(&self, error: ParquetError) -> WalError {
-        match error {
-            ParquetError::External(inner) => match inner.downcast::<WalError>() {
-                Ok(error) => *error,
-                Err(other) => self.file.corrupt(0, other.to_string()),
-            },
-            ParquetError::ArrowError(text) => self.file.corrupt(0, text),
-            other => self.file.corrupt(0, other.to_string()),
-        }
+    /// What the Parquet reader's error means.
+    fn failed(&self, chunks: &Chunks, error: &ParquetError) -> WalError {
+        let reading = chunks.take_error();
+        reading.unwrap_or_else(|| self.file.corrupt(0, error.to_string()))
     }
 }
 
@@ -315,6 +355,7 @@ fn nothing_but_nulls(group: &RowGroupMetaData, place: usize) -> bool {
 
 /// A file ready to be read under one schema.
 struct Opened {
+    chunks: Arc<Chunks>,
     metadata: Arc<ParquetMetaData>,
     layout: Layout,
     builder: ParquetRecordBatchReaderBuilder<Checked>,
@@ -363,6 +404,7 @@ impl Opened {
 /// The rows of one file, batch by batch.
 pub struct FileReader {
     file: FileRef,
+    chunks: Arc<Chunks>,
     reader: ParquetRecordBatchReader,
     layout: Layout,
     schema: Arc<TableSchema>,
@@ -415,6 +457,6 @@ impl Iterator for FileReader {
         let brought = batch
             .map_err(ParquetError::from)
             .and_then(|batch| self.bring(&batch));
-        Some(brought.map_err(|error| self.file.failed(error)))
+        Some(brought.map_err(|error| self.file.failed(&self.chunks, &error)))
     }
 }

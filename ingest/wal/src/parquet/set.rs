@@ -1,15 +1,14 @@
 //! The Parquet files of a log up to one position: what a manifest names, opened. Immutable; what
 //! compaction does makes a new one. It must never open a file that the manifest does not name.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::damage::DamageList;
-use crate::disk::Disk;
 use crate::format::catalog::Catalog;
 use crate::ids::{Epoch, LogId, Position, TableId};
 use crate::parquet::manifest::Manifest;
 use crate::parquet::{DataFile, FileMeta};
+use crate::stored::Home;
 
 /// All Parquet files at one position.
 #[derive(Clone, Debug)]
@@ -52,7 +51,10 @@ impl FileSet {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<DataFile>> {
-        self.files.iter().find(|file| file.meta.name() == name)
+        let place = FileMeta::named(name)?;
+        let key = |file: &Arc<DataFile>| (file.meta.table, file.meta.ordinal);
+        let at = self.files.binary_search_by_key(&place, key).ok()?;
+        self.files.get(at).filter(|file| file.meta.name() == name)
     }
 
     /// What says on disk that these files are in force.
@@ -79,12 +81,11 @@ impl FileSet {
     /// Opens what a manifest names.
     pub(crate) fn open_files(
         &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
+        home: &Arc<Home>,
         metas: Vec<FileMeta>,
         damage: &Arc<DamageList>,
     ) {
-        let open = |meta| Arc::new(DataFile::open(disk, dir, meta, damage));
+        let open = |meta| Arc::new(DataFile::open(home, meta, damage));
         self.exchange(&[], metas.into_iter().map(open).collect());
     }
 }

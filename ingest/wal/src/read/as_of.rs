@@ -1,17 +1,16 @@
 //! A snapshot cut back to an earlier LSN: what a reader saw when the log ended there. Takes things
 //! away, and must never read more than headers and control blocks.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::disk::Disk;
+use crate::error::WalError;
 use crate::format::block::BlockHeader;
 use crate::format::catalog::Catalog;
-use crate::format::segment::SegmentHeader;
 use crate::ids::{Boundary, Lsn};
 use crate::parquet::FileSet;
 use crate::read::file_history::{AsOf, FilesMark};
+use crate::read::frame::read_header;
 use crate::read::log::Log;
 use crate::read::snapshot::Snapshot;
 use crate::read::tail::{Tail, TailBlock};
@@ -20,7 +19,8 @@ impl Log {
     /// The view at `lsn`: everything below it, and nothing else. The same rows on every node.
     ///
     /// # Errors
-    /// `Ahead` when the log does not reach that far, `Gone` when that view can no longer be had.
+    /// `Ahead` when the log does not reach that far, `Gone` when that view can no longer be had,
+    /// `Unread` when it cannot be had at the moment.
     pub fn snapshot_at(&self, lsn: Lsn) -> Result<Arc<Snapshot>, AsOf> {
         let now = self.snapshot();
         let at = now.end().lsn;
@@ -34,8 +34,8 @@ impl Log {
             let oldest = self.oldest_as_of();
             return Err(AsOf::Gone { oldest });
         };
-        let disk = self.state().disk.as_ref();
-        Ok(Arc::new(now.cut_back(lsn, files, disk)))
+        let view = now.cut_back(lsn, files);
+        view.map(Arc::new).map_err(|_| AsOf::Unread)
     }
 
     /// The oldest LSN of which [`Log::snapshot_at`] has a view.
@@ -88,8 +88,11 @@ impl Snapshot {
 
     /// This view cut back to `lsn`, over `files`, which end at or below it. What a damaged segment
     /// hides stays hidden: queries say so.
-    pub(crate) fn cut_back(&self, lsn: Lsn, files: Arc<FileSet>, disk: &dyn Disk) -> Self {
-        let last = self.last_block_below(lsn);
+    ///
+    /// # Errors
+    /// When something could not be read that is not known to be damaged.
+    pub(crate) fn cut_back(&self, lsn: Lsn, files: Arc<FileSet>) -> Result<Self, WalError> {
+        let last = self.last_block_below(lsn)?;
         let end = self.boundary(lsn, last.as_ref(), &files);
         let before = |count: usize| self.sealed.get(..count).unwrap_or_default();
         let sealed = before(self.sealed.partition_point(|held| held.start().lsn < lsn));
@@ -112,37 +115,38 @@ impl Snapshot {
             .checked_sub(1)
             .and_then(|at| self.tail.get(at))
             .map_or(0, |block| end_of(&block));
-        Self {
+        Ok(Self {
             log: self.log,
             epoch: self.epoch,
             end,
             committed_at,
-            catalog: self.catalog_at(lsn, &files, disk),
+            catalog: self.catalog_at(lsn, &files)?,
             sealed: Arc::new(sealed.to_vec()),
             files,
             tail,
             tail_len,
             tail_bytes,
-        }
+        })
     }
 
     /// The last block that lies wholly below `lsn`, in the segment that holds what is just below.
-    fn last_block_below(&self, lsn: Lsn) -> Option<BlockHeader> {
+    fn last_block_below(&self, lsn: Lsn) -> Result<Option<BlockHeader>, WalError> {
         if lsn > self.tail.start.lsn {
             let count = self.tail.below(lsn).min(self.tail_len);
             let mut nearest = (0..count).rev().take(2).filter_map(|at| self.tail.get(at));
-            let block = nearest.find(|block| block.entry.end_lsn() <= lsn)?;
-            return BlockHeader::decode(&block.bytes).ok();
+            let block = nearest.find(|block| block.entry.end_lsn() <= lsn);
+            return if_undamaged(block.map(|block| self.tail.header(&block)));
         }
         let at = self
             .sealed
             .partition_point(|segment| segment.start().lsn < lsn);
-        let segment = self.sealed.get(at.checked_sub(1)?)?;
-        let count = segment
-            .entries
-            .partition_point(|entry| entry.end_lsn() <= lsn);
-        let entry = segment.entries.get(count.checked_sub(1)?)?;
-        BlockHeader::decode(&segment.block(entry)).ok()
+        let segment = at.checked_sub(1).and_then(|at| self.sealed.get(at));
+        let header = segment.and_then(|segment| {
+            let entries = &segment.entries;
+            let count = entries.partition_point(|entry| entry.end_lsn() <= lsn);
+            Some(segment.block_header(entries.get(count.checked_sub(1)?)?))
+        });
+        if_undamaged(header)
     }
 
     /// The position at `lsn`; without a chain where that is inside a block.
@@ -164,60 +168,77 @@ impl Snapshot {
     }
 
     /// Schemas and settings at `lsn`.
-    fn catalog_at(&self, lsn: Lsn, files: &FileSet, disk: &dyn Disk) -> Arc<Catalog> {
+    fn catalog_at(&self, lsn: Lsn, files: &FileSet) -> Result<Arc<Catalog>, WalError> {
         if lsn >= self.tail.start.lsn {
-            return self.tail_catalog(lsn, files, disk);
+            return self.tail_catalog(lsn, files);
         }
         let at = self
             .sealed
             .partition_point(|segment| segment.end.lsn <= lsn);
-        let within = self
-            .sealed
-            .get(at)
-            .and_then(|segment| segment.catalog_at(lsn));
+        let within = self.sealed.get(at).map(|segment| segment.catalog_at(lsn));
+        if let Some(catalog) = within.transpose()?.flatten() {
+            return Ok(Arc::new(catalog));
+        }
         // The segment is damaged: the nearest that is known before it.
-        let before = || {
-            let held = self.sealed.get(..at).unwrap_or_default().iter().rev();
-            let mut held = held.take_while(|segment| segment.end.lsn > files.compacted.lsn);
-            held.find_map(|segment| segment.catalog_at(segment.end.lsn))
-        };
-        let known = within.or_else(before).map(Arc::new);
-        known.unwrap_or_else(|| Arc::clone(&files.catalog))
+        let held = self.sealed.get(..at).unwrap_or_default().iter().rev();
+        for segment in held.take_while(|segment| segment.end.lsn > files.compacted.lsn) {
+            if let Some(catalog) = segment.catalog_at(segment.end.lsn)? {
+                return Ok(Arc::new(catalog));
+            }
+        }
+        Ok(Arc::clone(&files.catalog))
     }
 
-    fn tail_catalog(&self, lsn: Lsn, files: &FileSet, disk: &dyn Disk) -> Arc<Catalog> {
+    fn tail_catalog(&self, lsn: Lsn, files: &FileSet) -> Result<Arc<Catalog>, WalError> {
         let view = self.tail();
         let controls = view.blocks().filter(|block| block.entry.kind.controls());
         let controls: Vec<&TailBlock> = controls.collect();
         if controls.iter().all(|block| block.entry.first_lsn < lsn) {
-            return Arc::clone(&self.catalog);
+            return Ok(Arc::clone(&self.catalog));
         }
-        let mut catalog = match self.sealed.last() {
-            None => Catalog::clone(&files.catalog),
-            Some(segment) => match segment.catalog_at(segment.end.lsn) {
-                Some(catalog) => catalog,
-                None => match self.tail_header(disk) {
-                    Some(catalog) => catalog,
-                    None => return Arc::clone(&self.catalog),
-                },
+        let before = match self.sealed.last() {
+            None => Some(Catalog::clone(&files.catalog)),
+            Some(segment) => match segment.catalog_at(segment.end.lsn)? {
+                Some(catalog) => Some(catalog),
+                None => self.tail_header()?,
             },
+        };
+        let Some(mut catalog) = before else {
+            return Ok(Arc::clone(&self.catalog));
         };
         for block in controls {
             if block.entry.first_lsn >= lsn {
                 break;
             }
-            // It was checked and taken in once already.
-            let _ = block.control().map(|control| catalog.apply(&control));
+            if let Some(control) = self.tail.control(block)? {
+                // It was taken in once already.
+                let _ = catalog.apply(&control);
+            }
         }
-        Arc::new(catalog)
+        Ok(Arc::new(catalog))
     }
 
     /// What the active segment's header says: needed behind a damaged segment only.
-    fn tail_header(&self, disk: &dyn Disk) -> Option<Catalog> {
-        let bytes = disk.map(Path::new(&self.tail.path)).ok()?;
-        let (header, _) = SegmentHeader::decode(&self.tail.path, &bytes).ok()?;
+    fn tail_header(&self) -> Result<Option<Catalog>, WalError> {
+        let Some(content) = self.tail.content(self.tail_bytes) else {
+            return Ok(None);
+        };
+        let read = |offset, len| content.read(offset, len);
+        let header = read_header(&self.tail.path, content.len(), &read);
+        let Some((header, _)) = if_undamaged(Some(header))? else {
+            return Ok(None);
+        };
         let mut catalog = Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings).ok()?;
-        Some(catalog)
+        let adopted = catalog.adopt(&header.schemas, &header.settings);
+        Ok(adopted.ok().map(|()| catalog))
+    }
+}
+
+/// What was found; none where it is damaged.
+fn if_undamaged<T>(found: Option<Result<T, WalError>>) -> Result<Option<T>, WalError> {
+    match found.transpose() {
+        Err(error @ (WalError::Io { .. } | WalError::GivenUp { .. })) => Err(error),
+        Err(_) => Ok(None),
+        Ok(found) => Ok(found),
     }
 }

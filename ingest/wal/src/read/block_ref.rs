@@ -7,19 +7,21 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use crate::error::WalError;
-use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader};
+use crate::format::block::BLOCK_HEADER_LEN;
 use crate::format::body::{self, drop_cut};
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
 use crate::ids::Lsn;
 use crate::read::sealed::Sealed;
-use crate::read::tail::Tail;
+use crate::read::tail::{Tail, TailBlock};
 
 /// Where a block's bytes are.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Sealed(Arc<Sealed>),
-    Tail(Arc<Tail>, Bytes),
+    /// The same for who reads its blocks once.
+    Once(Arc<Sealed>),
+    Tail(Arc<Tail>, Option<Bytes>),
 }
 
 /// A data block that a query may read.
@@ -34,7 +36,8 @@ pub struct BlockRef {
 }
 
 impl BlockRef {
-    /// A data block of a sealed segment; `schema` is the version it was written under.
+    /// A data block of a sealed segment, for who reads it once; `schema` is the version it was
+    /// written under.
     pub(crate) fn sealed(
         entry: BlockEntry,
         schema: &Arc<TableSchema>,
@@ -45,31 +48,42 @@ impl BlockRef {
             rows: entry.rows,
             entry,
             schema: Arc::clone(schema),
-            source: Source::Sealed(Arc::clone(segment)),
+            source: Source::Once(Arc::clone(segment)),
             cut,
         }
     }
 
     /// The columns it has, as indices into any later version of its schema. Checks the block.
     pub(crate) fn columns(&self) -> Result<Vec<usize>, WalError> {
-        let (bytes, file) = self.source();
-        let columns = BlockHeader::decode_block(&bytes)
-            .ok()
-            .and_then(|(_, body)| body::present_columns(body, &self.schema));
-        columns.ok_or_else(|| {
-            let reason = "the block is not what was written";
-            if let Source::Sealed(segment) = &self.source {
-                segment.report(reason);
-            }
-            WalError::corrupt(file, self.entry.offset, reason)
-        })
+        let bytes = self.load()?;
+        let body = bytes.get(BLOCK_HEADER_LEN..).unwrap_or_default();
+        let columns = body::present_columns(body, &self.schema);
+        columns.ok_or_else(|| self.malformed("the block's columns are not those of its schema"))
     }
 
-    fn source(&self) -> (Bytes, &str) {
+    /// Its bytes, checked.
+    fn load(&self) -> Result<Bytes, WalError> {
         match &self.source {
-            Source::Sealed(segment) => (segment.block(&self.entry), &segment.path),
-            Source::Tail(tail, bytes) => (bytes.clone(), &tail.path),
+            Source::Sealed(segment) => segment.block(&self.entry),
+            Source::Once(segment) => segment.block_once(&self.entry),
+            Source::Tail(tail, bytes) => tail.block(&TailBlock {
+                entry: self.entry,
+                bytes: bytes.clone(),
+            }),
         }
+    }
+
+    /// Its checksums are right and it makes no sense.
+    fn malformed(&self, reason: &str) -> WalError {
+        let path = match &self.source {
+            Source::Sealed(segment) | Source::Once(segment) => &segment.path,
+            Source::Tail(tail, _) => &tail.path,
+        };
+        let error = WalError::corrupt(path, self.entry.offset, reason);
+        if let Source::Sealed(segment) | Source::Once(segment) = &self.source {
+            segment.blame(&error);
+        }
+        error
     }
 
     /// Whether all its rows are seen: none is gone by retention, none lies behind the view's end.
@@ -130,30 +144,10 @@ impl BlockRef {
         schema: &TableSchema,
         projection: &[usize],
     ) -> Result<RecordBatch, WalError> {
-        let (bytes, file) = self.source();
-        let read = self.decode(&bytes, schema, projection);
-        read.map_err(|reason| {
-            if let Source::Sealed(segment) = &self.source {
-                segment.report(&reason);
-            }
-            WalError::corrupt(file, self.entry.offset, reason)
-        })
-    }
-
-    fn decode(
-        &self,
-        bytes: &Bytes,
-        schema: &TableSchema,
-        projection: &[usize],
-    ) -> Result<RecordBatch, String> {
-        let (header, _) = BlockHeader::decode_block(bytes).map_err(|error| error.to_string())?;
-        if BlockEntry::of(&header, self.entry.offset) != self.entry {
-            return Err("the block is not the one in the index".to_owned());
-        }
-        let body = bytes.slice(BLOCK_HEADER_LEN..);
+        let body = self.load()?.slice(BLOCK_HEADER_LEN..);
         let rows = self.entry.rows as usize;
         let batch = body::read(&body, rows, &self.schema, schema, projection)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| self.malformed(&error.to_string()))?;
         Ok(batch.slice(0, self.rows()))
     }
 }

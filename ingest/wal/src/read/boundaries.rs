@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::error::WalError;
 use crate::format::block::BlockHeader;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Boundary, Lsn, Position};
@@ -28,7 +29,7 @@ impl Log {
             let segment = &snapshot.sealed[run.segment];
             while let Some(at) = wanted.next_if(|at| *at < base + run.count) {
                 let entry = &segment.entries[run.first + at - base];
-                found.extend(start_of(&segment.block(entry)));
+                found.extend(start_of(segment.block_header(entry)));
             }
             base += run.count;
         }
@@ -36,7 +37,7 @@ impl Log {
         let inside = view.blocks().filter(|block| within(&block.entry, from, to));
         for (at, block) in inside.enumerate() {
             if wanted.next_if_eq(&(base + at)).is_some() {
-                found.extend(start_of(&block.bytes));
+                found.extend(start_of(snapshot.tail.header(block)));
             }
         }
         if wanted.next().is_some() {
@@ -136,8 +137,8 @@ fn spread(count: usize, most: usize) -> Vec<usize> {
 }
 
 /// Where the log stood before a block; none when its header is damaged.
-fn start_of(block: &[u8]) -> Option<Position> {
-    BlockHeader::decode(block).ok().map(|header| header.start())
+fn start_of(header: Result<BlockHeader, WalError>) -> Option<Position> {
+    header.ok().map(|header| header.start())
 }
 
 #[cfg(test)]

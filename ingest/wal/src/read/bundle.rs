@@ -1,20 +1,23 @@
 //! What a new secondary begins with: the manifest in force, and a hold on the files it names. Holds
-//! mappings, never copies; what it holds stays readable after a merge has replaced it. It must
-//! never copy a file.
+//! files, never copies; what it holds stays readable after a merge has replaced it, unless its room
+//! is needed. It must never copy a file.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::ids::Position;
-use crate::parquet::FileSet;
+use crate::read::kept_files::BundledSet;
 use crate::read::log::Log;
 
 /// A manifest and a hold on its files: while one lives, [`Log::export`] finds them.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     manifest: Bytes,
-    set: Arc<FileSet>,
+    compacted: Position,
+    files: u64,
+    bytes: u64,
+    _held: Arc<BundledSet>,
 }
 
 impl Log {
@@ -23,11 +26,14 @@ impl Log {
     pub fn bundle(&self) -> Bundle {
         let snapshot = self.snapshot();
         let set = Arc::clone(&snapshot.files);
-        self.state().kept.keep_bundled(&set);
+        let held = self.state().kept.keep_bundled(&set);
         let manifest = set.manifest(snapshot.log, snapshot.epoch);
         Bundle {
             manifest: manifest.encode().into(),
-            set,
+            compacted: set.compacted,
+            files: set.all().count() as u64,
+            bytes: set.all().map(|file| file.meta.bytes).sum(),
+            _held: held,
         }
     }
 }
@@ -40,16 +46,16 @@ impl Bundle {
 
     /// Everything below is in the files; the log goes on from there.
     pub fn compacted(&self) -> Position {
-        self.set.compacted
+        self.compacted
     }
 
     /// How many files it names.
     pub fn files(&self) -> u64 {
-        self.set.all().count() as u64
+        self.files
     }
 
     /// Their bytes.
     pub fn bytes(&self) -> u64 {
-        self.set.all().map(|file| file.meta.bytes).sum()
+        self.bytes
     }
 }

@@ -81,30 +81,33 @@ impl Cursor {
     /// The next blocks, about `max_bytes` of them but at least one; `None` at the durable end.
     ///
     /// # Errors
-    /// `NotHeld` when the position has been retired meanwhile.
+    /// `NotHeld` when the position has been retired meanwhile; `Corrupt`, `Io` when the blocks
+    /// cannot be read.
     pub fn next(&mut self, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
         let snapshot = self.log.snapshot();
         if self.position.lsn >= snapshot.end.lsn {
             return Ok(None);
         }
         let chunk = if self.position.lsn >= snapshot.tail.start.lsn {
-            self.read_tail(&snapshot, max_bytes)
+            self.read_tail(&snapshot, max_bytes)?
         } else {
             let at = snapshot
                 .sealed
                 .partition_point(|seg| seg.end.lsn <= self.position.lsn);
-            snapshot
-                .sealed
-                .get(at)
-                .and_then(|segment| self.read_sealed(segment, max_bytes))
+            match snapshot.sealed.get(at) {
+                Some(segment) => self.read_sealed(segment, max_bytes)?,
+                None => None,
+            }
         };
         let chunk = chunk.ok_or(WalError::NotHeld(self.position))?;
         self.position = chunk.end;
         Ok(Some(chunk))
     }
 
-    fn read_sealed(&self, segment: &Sealed, max_bytes: usize) -> Option<Chunk> {
-        let first = segment.block_at(self.position.lsn)?;
+    fn read_sealed(&self, segment: &Sealed, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
+        let Some(first) = segment.block_at(self.position.lsn) else {
+            return Ok(None);
+        };
         let from = segment.entries[first].offset;
         let fits = |at: &usize| {
             let entry = &segment.entries[*at];
@@ -118,25 +121,30 @@ impl Cursor {
             .last()
             .unwrap_or(first);
         let entry = &segment.entries[last];
-        let to = usize::try_from(entry.offset + u64::from(entry.len)).ok()?;
-        let bytes = segment.bytes.slice(usize::try_from(from).ok()?..to);
-        let end = end_of(entry, &segment.block(entry));
-        Some(Chunk {
-            end,
+        let len = entry.offset + u64::from(entry.len) - from;
+        let bytes = segment.bytes(from, usize::try_from(len).unwrap_or(usize::MAX))?;
+        let last = bytes.slice(bytes.len().saturating_sub(entry.len as usize)..);
+        Ok(Some(Chunk {
+            end: end_of(entry, &last),
             bytes: bytes.len(),
             parts: vec![bytes],
-        })
+        }))
     }
 
-    fn read_tail(&self, snapshot: &Snapshot, max_bytes: usize) -> Option<Chunk> {
-        let blocks = snapshot
-            .tail
-            .run(self.position.lsn, snapshot.tail_len, max_bytes)?;
-        let last = blocks.last()?;
-        let end = end_of(&last.entry, &last.bytes);
-        let bytes = blocks.iter().map(|block| block.bytes.len()).sum();
-        let parts = blocks.into_iter().map(|block| block.bytes).collect();
-        Some(Chunk { parts, end, bytes })
+    fn read_tail(&self, snapshot: &Snapshot, max_bytes: usize) -> Result<Option<Chunk>, WalError> {
+        let tail = &snapshot.tail;
+        let blocks = tail.run(self.position.lsn, snapshot.tail_len, max_bytes);
+        let Some((last, blocks)) = blocks.as_ref().and_then(|all| Some((all.last()?, all))) else {
+            return Ok(None);
+        };
+        let parts = tail.bytes_of(blocks)?;
+        let bytes = parts.iter().map(Bytes::len).sum();
+        let header = parts.last().and_then(|part| {
+            let from = part.len().checked_sub(last.entry.len as usize)?;
+            part.get(from..)
+        });
+        let end = end_of(&last.entry, header.unwrap_or_default());
+        Ok(Some(Chunk { parts, end, bytes }))
     }
 }
 

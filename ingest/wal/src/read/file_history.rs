@@ -31,6 +31,9 @@ pub enum AsOf {
     /// Rows have been merged, or the log's head retired, beyond it.
     #[error("the oldest LSN that can be read here is {oldest}")]
     Gone { oldest: Lsn },
+    /// A file could not be read, for want of descriptors or memory.
+    #[error("a file that this takes could not be read: ask again")]
+    Unread,
 }
 
 #[derive(Debug)]
@@ -142,10 +145,9 @@ impl FileHistory {
     }
 
     /// Lets go of all files that are not in force.
-    pub(crate) fn clear(&mut self) {
-        for entry in self.entries.iter_mut().rev().skip(1) {
-            entry.files = None;
-        }
+    pub(crate) fn clear(&mut self) -> Vec<Arc<FileSet>> {
+        let earlier = self.entries.iter_mut().rev().skip(1);
+        earlier.filter_map(|entry| entry.files.take()).collect()
     }
 
     /// The mark of the files in force.

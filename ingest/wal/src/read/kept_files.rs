@@ -8,13 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::parquet::{DataFile, FileSet};
 use crate::read::file_history::FileHistory;
 
+/// A set that somebody has a bundle of; none once its room was needed.
+#[derive(Debug)]
+pub(crate) struct BundledSet(Mutex<Option<Arc<FileSet>>>);
+
 /// Files that are kept at hand.
 #[derive(Debug)]
 pub(crate) struct KeptFiles {
     /// A merge has replaced them a while ago: a peer may still need one for its own merge.
     replaced: Mutex<VecDeque<Arc<DataFile>>>,
     /// Sets that a bundle may still hold.
-    bundled: Mutex<Vec<Weak<FileSet>>>,
+    bundled: Mutex<Vec<Weak<BundledSet>>>,
     history: Mutex<FileHistory>,
 }
 
@@ -32,8 +36,8 @@ impl KeptFiles {
         lock(&self.history)
     }
 
-    /// Keeps replaced files at hand, as long as they are few and small. They are deleted already;
-    /// their mappings hold them.
+    /// Keeps replaced files at hand, as long as they are few and small. They have no name in the
+    /// log any more, and go from the disk with their last reader.
     pub(crate) fn keep_replaced(&self, files: Vec<Arc<DataFile>>) {
         let mut held = lock(&self.replaced);
         held.extend(files);
@@ -46,13 +50,37 @@ impl KeptFiles {
         }
     }
 
-    /// From now on a file of this set is found for as long as somebody has the set.
-    pub(crate) fn keep_bundled(&self, set: &Arc<FileSet>) {
+    /// From now on a file of this set is found for as long as somebody has what this returns, or
+    /// until the room is needed.
+    pub(crate) fn keep_bundled(&self, set: &Arc<FileSet>) -> Arc<BundledSet> {
         let mut held = lock(&self.bundled);
         held.retain(|set| set.strong_count() > 0);
-        if !held.iter().any(|known| known.as_ptr() == Arc::as_ptr(set)) {
-            held.push(Arc::downgrade(set));
+        let known = held.iter().filter_map(Weak::upgrade).find(|known| {
+            let known = lock(&known.0);
+            known.as_ref().is_some_and(|known| Arc::ptr_eq(known, set))
+        });
+        known.unwrap_or_else(|| {
+            let new = Arc::new(BundledSet(Mutex::new(Some(Arc::clone(set)))));
+            held.push(Arc::downgrade(&new));
+            new
+        })
+    }
+
+    /// Lets go of every file that is not in force; bytes of those that nobody else has.
+    pub(crate) fn give_up(&self) -> u64 {
+        let mut gone: Vec<Arc<DataFile>> = lock(&self.replaced).drain(..).collect();
+        let bundled = lock(&self.bundled);
+        let sets = bundled.iter().filter_map(Weak::upgrade);
+        let mut sets: Vec<Arc<FileSet>> = sets.filter_map(|set| lock(&set.0).take()).collect();
+        drop(bundled);
+        sets.extend(self.history().clear());
+        for set in sets.drain(..) {
+            gone.extend(set.all().map(Arc::clone));
         }
+        gone.sort_by_key(Arc::as_ptr);
+        gone.dedup_by_key(|file| Arc::as_ptr(file));
+        let unread = gone.iter().filter(|file| Arc::strong_count(file) == 1);
+        unread.map(|file| file.meta.bytes).sum()
     }
 
     /// A file that has been replaced lately.
@@ -68,7 +96,7 @@ impl KeptFiles {
         lock(&self.bundled)
             .iter()
             .filter_map(Weak::upgrade)
-            .find_map(|set| set.find(name).map(Arc::clone))
+            .find_map(|set| lock(&set.0).as_ref()?.find(name).map(Arc::clone))
     }
 }
 

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use crate::damage::{DamageList, Damaged};
 use crate::disk::{Disk, FileIdentity};
-use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader};
 use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, Position};
 use crate::parquet::FileSet;
 use crate::read::counters::{Counters, LogStats};
@@ -23,6 +22,7 @@ use crate::read::sealed::Sealed;
 use crate::read::segment_starts::SegmentStarts;
 use crate::read::snapshot::Snapshot;
 use crate::read::waiting_cuts::{WaitingCut, WaitingCuts};
+use crate::stored::Home;
 
 /// Read handle of a log: cheap to clone, never writes.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct LogState {
     epoch: Epoch,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Where its files are read.
+    pub(crate) home: Arc<Home>,
     /// What the directory was when the log was opened.
     pub(crate) dir_identity: Option<FileIdentity>,
     pub(crate) damage: Arc<DamageList>,
@@ -72,6 +74,24 @@ impl Log {
     /// the disk; what is open can still be read. Blocks until nothing is written any more.
     pub fn dismiss(&self) {
         self.state.maintenance.dismiss();
+        // Where the log is cut, these are cut or go.
+        let snapshot = self.snapshot();
+        if let Some(file) = &snapshot.tail.file {
+            file.pin();
+        }
+        let newest = snapshot.sealed.iter().rev().take(PINNED);
+        newest.for_each(|segment| segment.pin());
+    }
+
+    /// Gives up the room of files that are not in force and are kept for others: reads at earlier
+    /// LSNs, nodes that compare theirs, nodes that are being brought in; and of those that running
+    /// queries still read, if `also_read`: they fail then. Bytes that are given up, about.
+    pub fn give_up_kept(&self, also_read: bool) -> u64 {
+        let bytes = self.state.kept.give_up();
+        if also_read {
+            return bytes.saturating_add(self.state.home.give_up_kept());
+        }
+        bytes
     }
 
     /// Whether both are handles of the same open log.
@@ -177,17 +197,15 @@ impl Log {
         }
         if lsn >= snapshot.tail.start.lsn {
             let blocks = snapshot.tail.run(lsn, snapshot.tail_len, 0)?;
-            let header = BlockHeader::decode(&blocks.first()?.bytes).ok()?;
+            let header = snapshot.tail.header(blocks.first()?).ok()?;
             return Some(header.prev);
         }
         let at = snapshot
             .sealed
             .partition_point(|segment| segment.end.lsn <= lsn);
         let segment = snapshot.sealed.get(at)?;
-        let bytes = segment.block(&segment.entries[segment.block_at(lsn)?]);
-        BlockHeader::decode(bytes.get(..BLOCK_HEADER_LEN)?)
-            .ok()
-            .map(|header| header.prev)
+        let entry = &segment.entries[segment.block_at(lsn)?];
+        segment.block_header(entry).ok().map(|header| header.prev)
     }
 
     /// Counters since the log was opened.
@@ -211,7 +229,8 @@ impl Log {
 }
 
 impl LogState {
-    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, opened: Opened) -> Arc<Self> {
+    pub(crate) fn new(home: &Arc<Home>, dir: PathBuf, opened: Opened) -> Arc<Self> {
+        let disk = Arc::clone(home.disk());
         let snapshot = opened.snapshot;
         let mark = FilesMark::of(&snapshot.files, snapshot.log, snapshot.epoch);
         let history = FileHistory::new(mark, Arc::clone(&snapshot.files));
@@ -222,6 +241,7 @@ impl LogState {
             fingerprints: Fingerprints::load(disk.as_ref(), &dir, snapshot.log),
             disk,
             dir,
+            home: Arc::clone(home),
             damage: opened.damage,
             published: Published::new(snapshot, opened.position),
             kept: KeptFiles::new(history),
@@ -250,8 +270,11 @@ impl LogState {
     pub(crate) fn stall(&self, reason: Option<String>) -> bool {
         if reason.is_some() {
             // The room of files that are not in force is needed.
-            self.kept.history().clear();
+            self.kept.give_up();
         }
         self.published.stall(reason)
     }
 }
+
+/// Segments that are kept open when a log is about to be cut.
+const PINNED: usize = 32;

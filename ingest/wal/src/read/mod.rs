@@ -9,6 +9,7 @@ pub(crate) mod counters;
 pub(crate) mod cursor;
 pub(crate) mod file_history;
 pub(crate) mod fingerprints;
+pub(crate) mod frame;
 pub(crate) mod kept_files;
 pub(crate) mod log;
 pub(crate) mod maintenance;

@@ -33,7 +33,7 @@ impl LogState {
             let disk = self.disk.as_ref();
             let checked = check(disk, &self.dir, self.dir_identity, 0).and_then(|()| {
                 let path = Path::new(&tail.path);
-                check(disk, path, tail.file, snapshot.tail_bytes)
+                check(disk, path, tail.identity, snapshot.tail_bytes)
             });
             if checked.is_ok() || self.maintenance.is_dismissed() {
                 return Ok(());

@@ -1,22 +1,24 @@
-//! A sealed segment: mapped bytes and their block index. Immutable. One that cannot be read stands
-//! as a hole between its neighbours until it is repaired. It must never serve a block that its
-//! index does not name.
+//! A sealed segment: its block index, and its blocks, which are read and checked when they are
+//! asked for. Immutable. One that cannot be read stands as a hole between its neighbours until it
+//! is repaired. It must never serve a block that its index does not name.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::damage::DamageList;
-use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::chain::{Walked, walk_index};
 use crate::format::control::Control;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{Boundary, LogId, Lsn, Position};
 use crate::paths::segment_name;
+use crate::read::frame::{read_footer, read_header};
+use crate::stored::{Content, Home, StoredFile};
 
 /// A segment that will not change any more.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Sealed {
     start: Boundary,
     pub(crate) end: Boundary,
     pub(crate) committed_at: i64,
-    pub(crate) bytes: Bytes,
+    content: Content,
     pub(crate) entries: Vec<BlockEntry>,
     /// After this segment: all that reading its blocks needs.
     pub(crate) catalog: Catalog,
@@ -37,15 +39,18 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    /// Maps and checks header and footer; blocks are checked when they are read.
+    /// Reads and checks header, footer and what its blocks follow; they are checked when they are
+    /// read.
     pub(crate) fn open(
-        disk: &dyn Disk,
-        path: &Path,
+        home: &Arc<Home>,
+        first: Lsn,
         log: LogId,
         damage: &Arc<DamageList>,
     ) -> Result<Self, WalError> {
-        let bytes = disk.map_file(path)?;
-        Self::of(bytes, path, log, damage)
+        let file = StoredFile::new(home, segment_name(first));
+        let len = file.size()?;
+        let content = Content::File(Arc::new(file), len);
+        Self::of_content(content, log, damage)
     }
 
     /// The segment in these bytes.
@@ -55,12 +60,22 @@ impl Sealed {
         log: LogId,
         damage: &Arc<DamageList>,
     ) -> Result<Self, WalError> {
-        let file = path.display().to_string();
-        let (header, header_len) = SegmentHeader::decode(&file, &bytes)?;
+        let content = Content::Bytes(bytes, path.display().to_string());
+        Self::of_content(content, log, damage)
+    }
+
+    fn of_content(
+        content: Content,
+        log: LogId,
+        damage: &Arc<DamageList>,
+    ) -> Result<Self, WalError> {
+        let (file, len) = (content.path(), content.len());
+        let read = |offset, len| content.read(offset, len);
+        let (header, header_len) = read_header(&file, len, &read)?;
         if header.log != log {
-            return Err(WalError::foreign(path, log, header.log));
+            return Err(WalError::foreign(Path::new(&file), log, header.log));
         }
-        let footer = SegmentFooter::decode(&file, &bytes)?;
+        let footer = read_footer(&file, len, &read)?;
         let first = footer.entries.first();
         let starts = first.is_none_or(|entry| {
             entry.offset >= header_len as u64 && entry.first_lsn >= header.start.lsn
@@ -83,25 +98,60 @@ impl Sealed {
             header: Some(header),
             end: end.into(),
             committed_at,
-            bytes,
+            content,
             entries,
             catalog: Catalog::default(),
             fault: None,
             damage: Arc::clone(damage),
         };
-        segment.fault = segment.load_catalog();
+        segment.fault = segment.load_catalog()?;
         if let Some(reason) = &segment.fault {
             segment.report(reason);
         }
         Ok(segment)
     }
 
+    /// One that has just been written to the end: nothing of it is read. `catalog` is what its
+    /// header and its control blocks say.
+    pub(crate) fn written(
+        file: &Arc<StoredFile>,
+        len: u64,
+        (header, footer): (SegmentHeader, SegmentFooter),
+        catalog: Catalog,
+        damage: &Arc<DamageList>,
+    ) -> Self {
+        let content = Content::File(Arc::clone(file), len);
+        let mut segment = Self {
+            path: content.path(),
+            start: Boundary::of_segment(header.start),
+            header: Some(header),
+            end: footer.end.into(),
+            committed_at: footer.committed_at,
+            content,
+            entries: footer.entries,
+            catalog,
+            fault: None,
+            damage: Arc::clone(damage),
+        };
+        segment.fault = segment.index_fault();
+        if let Some(reason) = &segment.fault {
+            segment.report(reason);
+        }
+        segment
+    }
+
     /// Reads what its blocks follow; why it cannot be served, if it cannot.
-    fn load_catalog(&mut self) -> Option<String> {
+    fn load_catalog(&mut self) -> Result<Option<String>, WalError> {
         match self.read_catalog() {
             Ok(catalog) => self.catalog = catalog,
-            Err(error) => return Some(error.to_string()),
+            Err(error) if error.is_exhausted() => return Err(error),
+            Err(error) => return Ok(Some(error.to_string())),
         }
+        Ok(self.index_fault())
+    }
+
+    /// What is missing in it.
+    fn index_fault(&self) -> Option<String> {
         let unknown = |entry: &&BlockEntry| {
             let version = self.catalog.version(entry.table, entry.schema_version);
             entry.kind == BlockKind::Data && version.is_none()
@@ -127,7 +177,7 @@ impl Sealed {
             start,
             end,
             committed_at: 0,
-            bytes: Bytes::new(),
+            content: Content::Bytes(Bytes::new(), path.display().to_string()),
             entries: Vec::new(),
             catalog: Catalog::default(),
             fault: Some(reason),
@@ -151,17 +201,54 @@ impl Sealed {
             .ok()
     }
 
-    /// The bytes of one block.
-    pub(crate) fn block(&self, entry: &BlockEntry) -> Bytes {
-        let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
-        self.bytes.slice(from..from + entry.len as usize)
+    /// Length of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    /// The bytes of one block, checked.
+    pub(crate) fn block(&self, entry: &BlockEntry) -> Result<Bytes, WalError> {
+        let len = entry.len as usize;
+        let check = |bytes: &Bytes| self.check_block(entry, bytes);
+        let found = self.content.piece(entry.offset, len, check);
+        found.inspect_err(|error| self.blame(error))
+    }
+
+    /// The same for who will not ask again.
+    pub(crate) fn block_once(&self, entry: &BlockEntry) -> Result<Bytes, WalError> {
+        let read = self.content.read(entry.offset, entry.len as usize);
+        let checked = read.and_then(|bytes| self.check_block(entry, &bytes).map(|()| bytes));
+        checked.inspect_err(|error| self.blame(error))
+    }
+
+    fn check_block(&self, entry: &BlockEntry, bytes: &[u8]) -> Result<(), WalError> {
+        let checked = entry.check(bytes).map(|_| ());
+        checked.map_err(|reason| WalError::corrupt(&self.path, entry.offset, reason))
+    }
+
+    /// The header of one block; its body is not looked at.
+    pub(crate) fn block_header(&self, entry: &BlockEntry) -> Result<BlockHeader, WalError> {
+        let bytes = self.content.read(entry.offset, BLOCK_HEADER_LEN)?;
+        BlockHeader::decode(&bytes)
+            .map_err(|error| WalError::corrupt(&self.path, entry.offset, error.to_string()))
+    }
+
+    /// Bytes of the file as they are, unchecked.
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> Result<Bytes, WalError> {
+        let found = self.content.read(offset, len);
+        found.inspect_err(|error| self.blame(error))
     }
 
     /// What its control blocks say, in order.
     pub(crate) fn controls(&self) -> Result<Vec<Control>, WalError> {
+        self.controls_before(self.end.lsn)
+    }
+
+    fn controls_before(&self, lsn: Lsn) -> Result<Vec<Control>, WalError> {
         let mut found = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.kind.controls()) {
-            let block = self.block(entry);
+        let controls = self.entries.iter().filter(|entry| entry.kind.controls());
+        for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
+            let block = self.content.read(entry.offset, entry.len as usize)?;
             let decoded = BlockHeader::decode_block(&block)
                 .and_then(|(header, body)| Control::of(&header, body));
             found.extend(
@@ -174,18 +261,22 @@ impl Sealed {
     }
 
     /// Schemas and settings at `lsn`, which lies in it; `None` when it is damaged.
-    pub(crate) fn catalog_at(&self, lsn: Lsn) -> Option<Catalog> {
-        let header = self.header.as_ref()?;
+    pub(crate) fn catalog_at(&self, lsn: Lsn) -> Result<Option<Catalog>, WalError> {
+        let Some(header) = self.header.as_ref() else {
+            return Ok(None);
+        };
+        let controls = match self.controls_before(lsn) {
+            Err(error) if error.is_exhausted() => return Err(error),
+            Err(_) => return Ok(None),
+            Ok(controls) => controls,
+        };
         let mut catalog = Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings).ok()?;
-        let controls = self.entries.iter().filter(|entry| entry.kind.controls());
-        for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
-            let block = self.block(entry);
-            let (header, body) = BlockHeader::decode_block(&block).ok()?;
-            let control = Control::of(&header, body).ok()?;
-            catalog.apply(&control?).ok()?;
-        }
-        Some(catalog)
+        let adopted = catalog.adopt(&header.schemas, &header.settings);
+        let applied = adopted.and_then(|()| {
+            let mut controls = controls.iter();
+            controls.try_for_each(|control| catalog.apply(control))
+        });
+        Ok(applied.ok().map(|()| catalog))
     }
 
     fn read_catalog(&self) -> Result<Catalog, WalError> {
@@ -215,46 +306,74 @@ impl Sealed {
         let whole = self.entries.iter();
         let entries = whole.take_while(|entry| entry.end_lsn() <= upto);
         let walked = match self.start.position() {
-            Some(start) if self.fault.is_none() => walk_index(&self.bytes, entries, start, go_on),
-            start => Walked {
-                tip: start.unwrap_or_default(),
-                fault: None,
-                stopped: false,
-            },
+            Some(start) if self.fault.is_none() => {
+                walk_index(&mut self.content.straight(), entries, start, go_on)
+            }
+            start => Walked::upto(start.unwrap_or_default()),
         };
-        let fault = match (&self.fault, &walked.fault) {
-            (Some(reason), _) => Some((0, reason.clone())),
-            (None, Some(fault)) => Some(fault.clone()),
+        let mut walked = walked;
+        if let Some(error) = walked.unread.take() {
+            return (walked, Some(error));
+        }
+        let error = match (&self.fault, &walked.fault) {
+            (Some(reason), _) => Some(WalError::corrupt(&self.path, 0, reason.clone())),
+            (None, Some((at, reason))) => Some(WalError::corrupt(&self.path, *at, reason.clone())),
             (None, None) if walked.stopped => None,
             (None, None) => self.frame_fault(upto, walked.tip),
         };
-        let error = fault.map(|(at, reason)| WalError::corrupt(&self.path, at, reason));
         (walked, error)
     }
 
     /// What is wrong around the blocks.
-    fn frame_fault(&self, upto: Lsn, tip: Position) -> Option<(u64, String)> {
-        match SegmentHeader::decode(&self.path, &self.bytes) {
+    fn frame_fault(&self, upto: Lsn, tip: Position) -> Option<WalError> {
+        let read = |offset, len| self.content.read(offset, len);
+        let wrong = |at, reason: &str| Some(WalError::corrupt(&self.path, at, reason));
+        match read_header(&self.path, self.len(), &read) {
             Ok((header, _)) if Some(&header) == self.header.as_ref() => {}
-            Ok(_) => return Some((0, "its header is another segment's".to_owned())),
-            Err(error) => return Some((0, error.to_string())),
+            Ok(_) => return wrong(0, "its header is another segment's"),
+            Err(error) => return Some(error),
         }
-        let end = self.bytes.len() as u64;
-        match SegmentFooter::decode(&self.path, &self.bytes) {
+        match read_footer(&self.path, self.len(), &read) {
             Ok(footer) if footer.entries == self.entries => {}
-            Ok(_) => return Some((end, "its block index has changed".to_owned())),
-            Err(error) => return Some((end, error.to_string())),
+            Ok(_) => return wrong(self.len(), "its block index has changed"),
+            Err(error) => return Some(error),
         }
         (upto >= self.end.lsn && !self.end.may_be(tip)).then(|| {
             let reason = format!("ends at {tip}, the footer says {}", self.end);
-            (end, reason)
+            WalError::corrupt(&self.path, self.len(), reason)
         })
+    }
+
+    /// It is not held any more: it goes from the disk, with its last reader. Whether it is kept for
+    /// readers, under another name.
+    pub(crate) fn remove(self: &Arc<Self>) -> io::Result<bool> {
+        let Content::File(file, _) = &self.content else {
+            return Ok(false);
+        };
+        match file.leave(Arc::strong_count(self) > 1) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            left => left,
+        }
+    }
+
+    /// Keeps its file open: its name is about to lead elsewhere.
+    pub(crate) fn pin(&self) {
+        if let Content::File(file, _) = &self.content {
+            file.pin();
+        }
+    }
+
+    /// Puts this segment on the list if that is what the error says; what only could not be read
+    /// for a while is no damage.
+    pub(crate) fn blame(&self, error: &WalError) {
+        if matches!(error, WalError::Corrupt { .. }) {
+            self.report(&error.to_string());
+        }
     }
 
     /// Puts this segment on the list of damaged files.
     pub(crate) fn report(&self, reason: &str) {
-        self.damage
-            .report(&self.name(), self.bytes.len() as u64, reason);
+        self.damage.report(&self.name(), self.len(), reason);
     }
 }
 

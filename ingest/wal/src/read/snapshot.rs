@@ -164,7 +164,7 @@ impl Snapshot {
             .sealed
             .iter()
             .map(|segment| {
-                let (path, bytes) = (segment.path.clone(), segment.bytes.len() as u64);
+                let (path, bytes) = (segment.path.clone(), segment.len());
                 info(
                     path,
                     segment.start().lsn,

@@ -1,22 +1,26 @@
-//! The blocks of the active segment, as readers meet them. Only the segment's writer appends; it
-//! must never change or take away a block that a snapshot may see.
+//! The blocks of the active segment, as readers meet them: the newest in memory, the others in its
+//! file. Only the segment's writer appends; it must never change or take away a block that a
+//! snapshot may see.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, FileIdentity};
-use crate::format::block::BlockHeader;
+use crate::disk::FileIdentity;
+use crate::error::WalError;
+use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader};
 use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Lsn, Position};
+use crate::paths::segment_name;
+use crate::stored::{Content, Home, StoredFile};
 
 /// One block of the active segment.
 #[derive(Clone, Debug)]
 pub(crate) struct TailBlock {
     pub(crate) entry: BlockEntry,
-    pub(crate) bytes: Bytes,
+    /// None: they are read from the file.
+    pub(crate) bytes: Option<Bytes>,
 }
 
 /// The active segment's blocks. Only its writer appends; snapshots look at a prefix.
@@ -25,38 +29,18 @@ pub(crate) struct Tail {
     pub(crate) path: String,
     pub(crate) start: Position,
     /// The file, where it can be told from others.
-    pub(crate) file: Option<FileIdentity>,
+    pub(crate) identity: Option<FileIdentity>,
+    /// None: nothing is in it.
+    pub(crate) file: Option<Arc<StoredFile>>,
     blocks: Mutex<TailBlocks>,
 }
 
 #[derive(Debug, Default)]
 struct TailBlocks {
     frozen: Vec<Arc<Vec<TailBlock>>>,
-    /// Frozen chunks that are read from a mapping.
+    /// Frozen chunks of which nothing is in memory.
     spilled: usize,
     current: Vec<TailBlock>,
-}
-
-impl TailBlock {
-    /// What it says about the log, if it is whole and says something.
-    pub(crate) fn control(&self) -> Option<Control> {
-        let (header, body) = BlockHeader::decode_block(&self.bytes).ok()?;
-        Control::of(&header, body).ok()?
-    }
-
-    fn mapped(&self, mapping: &Bytes) -> Self {
-        let from = usize::try_from(self.entry.offset).unwrap_or(usize::MAX);
-        let to = from.saturating_add(self.entry.len as usize);
-        let inside = to <= mapping.len();
-        Self {
-            entry: self.entry,
-            bytes: if inside {
-                mapping.slice(from..to)
-            } else {
-                self.bytes.clone()
-            },
-        }
-    }
 }
 
 impl Tail {
@@ -64,17 +48,81 @@ impl Tail {
         Self {
             path,
             start,
+            identity: None,
             file: None,
             blocks: Mutex::default(),
         }
     }
 
     /// The tail of a segment whose file is there.
-    pub(crate) fn of_file(disk: &dyn Disk, path: &Path, start: Position) -> Self {
+    pub(crate) fn of_file(home: &Arc<Home>, start: Position) -> Self {
+        let name = segment_name(start.lsn);
+        let path = home.path(&name);
         Self {
-            file: disk.identity(path).ok().flatten(),
+            identity: home.disk().identity(&path).ok().flatten(),
+            file: Some(Arc::new(StoredFile::new(home, name))),
             ..Self::new(path.display().to_string(), start)
         }
+    }
+
+    /// The bytes of one block.
+    pub(crate) fn block(&self, block: &TailBlock) -> Result<Bytes, WalError> {
+        if let Some(bytes) = &block.bytes {
+            return Ok(bytes.clone());
+        }
+        let (entry, file) = (&block.entry, self.stored()?);
+        file.piece(entry.offset, entry.len as usize, |bytes| {
+            let checked = entry.check(bytes).map(|_| ());
+            checked.map_err(|reason| WalError::corrupt(&self.path, entry.offset, reason))
+        })
+    }
+
+    /// The header of one block.
+    pub(crate) fn header(&self, block: &TailBlock) -> Result<BlockHeader, WalError> {
+        let bytes = match &block.bytes {
+            Some(bytes) => bytes.clone(),
+            None => self.stored()?.read(block.entry.offset, BLOCK_HEADER_LEN)?,
+        };
+        BlockHeader::decode(&bytes)
+            .map_err(|error| WalError::corrupt(&self.path, block.entry.offset, error.to_string()))
+    }
+
+    /// What a block says about the log, if it says something.
+    pub(crate) fn control(&self, block: &TailBlock) -> Result<Option<Control>, WalError> {
+        let bytes = self.block(block)?;
+        let (header, body) = BlockHeader::decode_block(&bytes)?;
+        Control::of(&header, body)
+    }
+
+    /// The bytes of blocks that follow each other, in pieces; those of the file are read past the
+    /// cache.
+    pub(crate) fn bytes_of(&self, blocks: &[TailBlock]) -> Result<Vec<Bytes>, WalError> {
+        let mut parts = Vec::new();
+        for run in blocks.chunk_by(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            if first.bytes.is_some() {
+                parts.extend(run.iter().filter_map(|block| block.bytes.clone()));
+                continue;
+            }
+            let from = first.entry.offset;
+            let len = last.entry.offset - from + u64::from(last.entry.len);
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            parts.push(self.stored()?.read(from, len)?);
+        }
+        Ok(parts)
+    }
+
+    /// The file as far as it is written.
+    pub(crate) fn content(&self, len: u64) -> Option<Content> {
+        let file = self.file.as_ref()?;
+        Some(Content::File(Arc::clone(file), len))
+    }
+
+    fn stored(&self) -> Result<&Arc<StoredFile>, WalError> {
+        let file = self.file.as_ref();
+        file.ok_or_else(|| WalError::corrupt(&self.path, 0, "no block is in it"))
     }
 
     pub(crate) fn push(&self, blocks: impl Iterator<Item = TailBlock>) {
@@ -88,14 +136,17 @@ impl Tail {
         }
     }
 
-    /// Lets go of the memory of whole chunks: from now on they are read from `mapping`, the
-    /// segment's file so far. What a snapshot has taken already stays as it is.
-    pub(crate) fn spill(&self, mapping: &Bytes) {
+    /// Lets go of the memory of whole chunks: from now on they are read from the segment's file.
+    /// What a snapshot has taken already stays as it is.
+    pub(crate) fn spill(&self) {
         let mut tail = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let from = tail.spilled;
         for chunk in tail.frozen.iter_mut().skip(from) {
-            let blocks = chunk.iter().map(|block| block.mapped(mapping)).collect();
-            *chunk = Arc::new(blocks);
+            let spilled = |block: &TailBlock| TailBlock {
+                entry: block.entry,
+                bytes: None,
+            };
+            *chunk = Arc::new(chunk.iter().map(spilled).collect());
         }
         tail.spilled = tail.frozen.len();
     }
@@ -108,7 +159,7 @@ impl Tail {
         let mut found: Vec<TailBlock> = Vec::new();
         let mut bytes = 0;
         for block in (first..count).map_while(|at| tail.get(at)) {
-            bytes += block.bytes.len();
+            bytes += block.entry.len as usize;
             if !found.is_empty() && bytes > max_bytes {
                 break;
             }

@@ -145,21 +145,19 @@ impl Parts {
     fn look(&self, meta: &FileMeta, was_checked: bool) -> Result<Part, WalError> {
         let name = meta.name();
         let path = self.dir.join(&name);
-        if let Some(bytes) = self.map(&path)? {
-            let right_length = bytes.len() as u64 == meta.bytes;
-            let whole = right_length && (was_checked || meta.is(&bytes));
-            if whole {
+        if let Some(len) = self.disk.size_if_there(&path)? {
+            let is_right = || -> Result<bool, WalError> {
+                Ok(was_checked || right_bytes(self.disk.as_ref(), &path, meta)? == meta.bytes)
+            };
+            if len == meta.bytes && is_right()? {
                 let draft = self.dir.join(part_name(&name));
-                if self.map(&draft)?.is_some() {
-                    self.remove(&draft)?;
-                }
+                self.disk.remove_if_there(&draft)?;
                 return Ok(Part {
                     meta: meta.clone(),
                     held: meta.bytes,
                     whole: true,
                 });
             }
-            drop(bytes);
             self.remove(&path)?;
         }
         let held = self.cut_back(meta)?;
@@ -179,23 +177,16 @@ impl Parts {
     fn cut_back(&self, meta: &FileMeta) -> Result<u64, WalError> {
         let name = meta.name();
         let path = self.dir.join(part_name(&name));
-        let Some(bytes) = self.map(&path)? else {
+        let Some(len) = self.disk.size_if_there(&path)? else {
             return Ok(0);
         };
-        let len = bytes.len() as u64;
-        let held = right_bytes(meta, &bytes);
-        // Nobody else has it mapped, and this mapping must go before the file is cut.
-        drop(bytes);
+        let held = right_bytes(self.disk.as_ref(), &path, meta)?;
         if held < len {
             let mut file = self.open_part(&name)?;
             file.truncate(held)
                 .map_err(WalError::io(Operation::Truncate, &path))?;
         }
         Ok(held)
-    }
-
-    fn map(&self, path: &Path) -> Result<Option<bytes::Bytes>, WalError> {
-        self.disk.map_if_there(path)
     }
 
     fn open_part(&self, name: &str) -> Result<Box<dyn DiskFile>, WalError> {
@@ -218,7 +209,10 @@ impl Parts {
 
     pub(super) fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
         let corrupt = |offset, reason: String| WalError::corrupt(name, offset, reason);
-        let found = self.files.iter().position(|part| part.meta.name() == name);
+        let ordinal = FileMeta::named(name).map_or(u64::MAX, |(_, ordinal)| ordinal);
+        let place = |part: &Part| part.meta.ordinal;
+        let found = self.files.binary_search_by_key(&ordinal, place).ok();
+        let found = found.filter(|at| self.files[*at].meta.name() == name);
         let index = found.ok_or_else(|| corrupt(0, "is no file of this log".to_owned()))?;
         let part = &self.files[index];
         if part.whole || at != part.held {
@@ -283,19 +277,22 @@ fn part_name(name: &str) -> String {
     format!("{name}{PART}")
 }
 
-/// How many bytes from the start on are whole chunks of this file.
-fn right_bytes(meta: &FileMeta, bytes: &[u8]) -> u64 {
-    let mut held = 0;
-    for (at, hash) in meta.chunks.iter().enumerate() {
-        let from = at * CHUNK_LEN;
-        let to = meta.bytes.min(from as u64 + CHUNK_LEN as u64);
-        let to = usize::try_from(to).unwrap_or(usize::MAX);
-        match bytes.get(from..to) {
-            Some(chunk) if checksum(chunk) == *hash => held = to as u64,
-            _ => break,
+/// How many bytes from the start on are whole chunks of this file. Reads them.
+fn right_bytes(disk: &dyn Disk, path: &Path, meta: &FileMeta) -> Result<u64, WalError> {
+    let (mut held, mut hashes) = (0, meta.chunks.iter());
+    disk.read_pieces(path, CHUNK_LEN, &mut |chunk| {
+        let end = meta.bytes.min(held + CHUNK_LEN as u64);
+        let chunk = usize::try_from(end - held)
+            .ok()
+            .and_then(|len| chunk.get(..len));
+        let right = chunk.zip(hashes.next());
+        let right = right.is_some_and(|(chunk, hash)| checksum(chunk) == *hash);
+        if right {
+            held = end;
         }
-    }
-    held
+        right
+    })?;
+    Ok(held)
 }
 
 /// Whether these are whole chunks of the file from `at` on.

@@ -148,12 +148,12 @@ fn blocks_in(disk: &dyn Disk, other: &Path, found: &Unreadable) -> Result<Bytes,
     let first = at.checked_sub(1).and_then(|at| firsts.get(at));
     let first = *first.ok_or_else(lacks)?;
     let theirs = SegmentFile::read(disk, &dir.join(segment_name(first)), first)?;
-    let (from, _) = theirs.place(found.from).ok_or_else(lacks)?;
+    let (from, _) = theirs.place(disk, found.from)?.ok_or_else(lacks)?;
     let until = theirs
         .content
         .as_ref()
         .map_or(0, |content| content.blocks_end);
-    theirs.slice(from, until).ok_or_else(lacks)
+    theirs.part(disk, from, until).map_err(|_| lacks())
 }
 
 fn newest(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<Newest>, WalError> {

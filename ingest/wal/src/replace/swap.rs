@@ -7,7 +7,7 @@
 //! | all files whole | `incoming/log-<id>` becomes `incoming/ready-<id>` |
 //! | the old log goes | `log-<old>` becomes `replaced-<old>`, or is kept under `diverged/` |
 //! | the new one comes | `incoming/ready-<id>` becomes `log-<id>` |
-//! | the old one is removed | `replaced-<old>` |
+//! | the old one is removed | `replaced-<old>`, or `read-<run>-<old>` while it is read |
 //!
 //! From the first rename of the old log on only going forward keeps what was brought in; before it,
 //! only going back keeps what was held. So there is always one whole log.
@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 use crate::error::WalError;
 use crate::open::settle::{put_in_force, remove_replaced};
-use crate::paths::{INCOMING, find_log, log_dir, ready_name, replaced_name};
+use crate::paths::{INCOMING, find_log, log_dir, ready_name, replaced_name, unnamed_dir};
+use crate::read::log::Log;
 use crate::replace::diverged::keep_as;
 use crate::replace::staging::Staging;
 
@@ -31,12 +32,17 @@ pub enum OldLog {
 
 impl Staging {
     /// With both logs closed and all files whole: puts the staged log in the place of the one held.
-    /// Returns where the old one was kept. After an error, and after a crash, [`settle`](crate::settle) must be
+    /// `readers` is a handle of the old one, if there may be readers of it: they go on, and what they
+    /// read goes with the last of them. Returns where the old one was kept. After an error, and after a crash, [`settle`](crate::settle) must be
     /// called before anything is opened.
     ///
     /// # Errors
     /// `WrongLog` when files are missing: nothing has changed. `Io`.
-    pub fn swap_in(mut self, old: OldLog) -> Result<Option<PathBuf>, WalError> {
+    pub fn swap_in(
+        mut self,
+        old: OldLog,
+        readers: Option<&Log>,
+    ) -> Result<Option<PathBuf>, WalError> {
         if !self.is_complete() {
             let (path, reason) = (self.dir.clone(), "files are still missing".to_owned());
             return Err(WalError::WrongLog { path, reason });
@@ -49,6 +55,8 @@ impl Staging {
         let incoming = self.data_dir.join(INCOMING);
         let ready = incoming.join(ready_name(self.log()));
         disk.move_to(&self.dir, &ready)?;
+        let home = readers.map(|log| &log.state().home);
+        let home = home.filter(|_| readers.map(Log::id) == held);
         let mut kept = None;
         if let Some(held) = held {
             let from = log_dir(&self.data_dir, held);
@@ -56,11 +64,21 @@ impl Staging {
                 OldLog::Remove => self.data_dir.join(replaced_name(held)),
                 OldLog::Keep => keep_as(disk, &self.data_dir, held)?,
             };
-            disk.move_to(&from, &to)?;
+            match home {
+                Some(home) => home.move_to(&to)?,
+                None => disk.move_to(&from, &to)?,
+            }
             disk.sync_names(&self.data_dir)?;
             kept = (old == OldLog::Keep).then_some(to);
         }
         put_in_force(disk, &self.data_dir, self.log())?;
+        if let (OldLog::Remove, Some(home), Some(held)) = (old, home, held)
+            && home
+                .move_to(&self.data_dir.join(unnamed_dir(disk, held)))
+                .is_ok()
+        {
+            home.leave();
+        }
         // The new log is in force: an old one that stays is removed at the next start.
         let _ = remove_replaced(disk, &self.data_dir);
         Ok(kept)

@@ -7,6 +7,7 @@ mod forged;
 mod model;
 mod numbers;
 mod old_ints;
+mod reading;
 mod refusals;
 pub(crate) mod refusing_disk;
 mod renames;

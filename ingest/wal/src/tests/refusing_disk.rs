@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, DiskFile, OsDisk};
+use crate::disk::{Disk, DiskFile, FileIdentity, OsDisk, ReadFile};
 
 /// The error of an operation on a path, if it is to have one.
 type Refuse = Box<dyn Fn(&str, &Path) -> Option<io::Error> + Send>;
@@ -17,7 +17,36 @@ type Refuse = Box<dyn Fn(&str, &Path) -> Option<io::Error> + Send>;
 #[derive(Default)]
 pub(crate) struct RefusingDisk {
     disk: OsDisk,
-    refuse: Mutex<Option<Refuse>>,
+    refuse: Arc<Mutex<Option<Refuse>>>,
+}
+
+/// A file of it. Reading is asked for by the operation `read_at` and, as its path, the file's path
+/// with the offset in bytes as one more component.
+struct RefusingFile {
+    file: Arc<dyn ReadFile>,
+    path: PathBuf,
+    refuse: Arc<Mutex<Option<Refuse>>>,
+}
+
+impl ReadFile for RefusingFile {
+    fn read_at(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        let path = self.path.join(offset.to_string());
+        let refuse = self.refuse.lock().unwrap_or_else(PoisonError::into_inner);
+        match refuse.as_ref().and_then(|refuse| refuse("read_at", &path)) {
+            Some(error) => Err(error),
+            None => self.file.read_at(offset, len, into),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+}
+
+impl fmt::Debug for RefusingFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusingFile").finish_non_exhaustive()
+    }
 }
 
 impl RefusingDisk {
@@ -86,8 +115,17 @@ impl Disk for RefusingDisk {
         self.ask("sync_dir", dir)?.sync_dir(dir)
     }
 
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.ask("map", path)?.map(path)
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        let file = self.ask("open_read", path)?.open_read(path)?;
+        Ok(Arc::new(RefusingFile {
+            file,
+            path: path.to_owned(),
+            refuse: Arc::clone(&self.refuse),
+        }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.ask("identity", path)?.identity(path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Bytes> {

@@ -112,7 +112,7 @@ pub(crate) fn retirement_due(snapshot: &Snapshot, keep_segments: u64) -> Option<
         .sealed
         .iter()
         .take_while(|segment| segment.end.lsn <= snapshot.compacted().lsn)
-        .map(|segment| (segment.end.lsn, segment.bytes.len() as u64))
+        .map(|segment| (segment.end.lsn, segment.len()))
         .collect::<Vec<_>>();
     let lsn = retirement(&segments, keep_segments)?;
     (lsn > snapshot.catalog.retired()).then_some(Control::Retire(lsn))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::damage::DamageList;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::DiskFile;
 use crate::error::{Operation, WalError};
 use crate::format::block::BlockKind;
 use crate::format::catalog::Catalog;
@@ -21,6 +21,7 @@ use crate::read::log::LogState;
 use crate::read::published::Committed;
 use crate::read::sealed::Sealed;
 use crate::read::tail::{Tail, TailBlock};
+use crate::stored::Home;
 use crate::write::group::Group;
 
 /// The active segment's file.
@@ -38,13 +39,16 @@ pub(crate) struct Active {
     pub(crate) has_hole: bool,
     /// Up to here the tail may be read from the file.
     pub(crate) spilled: u64,
+    pub(crate) header: SegmentHeader,
+    /// What the header and the control blocks so far say.
+    pub(crate) catalog: Catalog,
 }
 
 /// Owns the write side of a log's directory.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    pub(crate) home: Arc<Home>,
     pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
     pub(crate) catalog: Arc<Catalog>,
@@ -58,10 +62,13 @@ pub(crate) struct Writer {
 impl Active {
     /// Begins a segment whose name and header survive a crash once this returns.
     pub(crate) fn create(
-        disk: &dyn Disk,
+        home: &Arc<Home>,
         dir: &Path,
-        header: &SegmentHeader,
+        header: SegmentHeader,
     ) -> Result<Self, WalError> {
+        let mut catalog = Catalog::default();
+        catalog.adopt(&header.schemas, &header.settings)?;
+        let disk = home.disk().as_ref();
         let path = dir.join(segment_name(header.start.lsn));
         // An attempt that found no room may have left one; no block is in it yet.
         let mut file = disk.create_anew(&path)?;
@@ -70,7 +77,7 @@ impl Active {
             .map_err(WalError::io(Operation::Write, &path))?;
         file.sync().map_err(WalError::io(Operation::Fsync, &path))?;
         disk.sync_names(dir)?;
-        let tail = Arc::new(Tail::of_file(disk, &path, header.start));
+        let tail = Arc::new(Tail::of_file(home, header.start));
         Ok(Self {
             path,
             file,
@@ -80,23 +87,26 @@ impl Active {
             begun_at: None,
             has_hole: false,
             spilled: 0,
+            header,
+            catalog,
         })
     }
 
-    /// Writes the footer; durable once this returns.
-    fn seal(&mut self, end: Position, committed_at: i64) -> Result<(), WalError> {
+    /// Writes the footer; durable once this returns. It, and how long the file is then.
+    fn seal(&mut self, end: Position, committed_at: i64) -> Result<(SegmentFooter, u64), WalError> {
         let footer = SegmentFooter {
             end,
             committed_at,
             entries: self.entries.clone(),
-        }
-        .encode(self.offset);
+        };
+        let bytes = footer.encode(self.offset);
         self.file
-            .write_at(self.offset, &footer)
+            .write_at(self.offset, &bytes)
             .map_err(WalError::io(Operation::Write, &self.path))?;
         self.file
             .sync()
-            .map_err(WalError::io(Operation::Fsync, &self.path))
+            .map_err(WalError::io(Operation::Fsync, &self.path))?;
+        Ok((footer, self.offset + bytes.len() as u64))
     }
 
     /// Writes groups one after the other; durable after the next sync.
@@ -122,7 +132,7 @@ impl Active {
                     offset: base + entry.offset,
                     ..*entry
                 },
-                bytes,
+                bytes: Some(bytes),
             }
         });
         let blocks: Vec<TailBlock> = blocks.collect();
@@ -132,14 +142,11 @@ impl Active {
     }
 
     /// Lets the tail be read from the file once much of it is in memory.
-    fn spill(&mut self, disk: &dyn Disk) {
+    fn spill(&mut self) {
         if self.offset - self.spilled < SPILL_BYTES {
             return;
         }
-        // A mapping that fails costs memory, nothing else.
-        if let Ok(mapping) = disk.map(&self.path) {
-            self.tail.spill(&mapping);
-        }
+        self.tail.spill();
         self.spilled = self.offset;
     }
 
@@ -168,7 +175,7 @@ impl Writer {
             self.take_in(state, group)?;
         }
         assert_eq!(self.tip.lsn, end, "what is published is what was written");
-        self.active.spill(self.disk.as_ref());
+        self.active.spill();
         state.published.publish(self.committed(None));
         Ok(())
     }
@@ -194,16 +201,21 @@ impl Writer {
         }
         let catalog = Arc::make_mut(&mut self.catalog);
         let mut controls = group.controls.iter();
-        controls.try_for_each(|control| catalog.apply(control))
+        controls.try_for_each(|control| {
+            catalog.apply(control)?;
+            self.active.catalog.apply(control)
+        })
     }
 
     /// Seals the active segment, whose last block is a seal, and begins the next. An error that
     /// [`WalError::is_full`] leaves everything as it was.
     pub(crate) fn rotate(&mut self) -> Result<Arc<Sealed>, WalError> {
-        self.active.seal(self.tip, self.committed_at)?;
-        let disk = self.disk.as_ref();
-        let sealed = Sealed::open(disk, &self.active.path, self.log, &self.damage)?;
-        self.active = Active::create(disk, &self.dir, &self.header())?;
+        let (footer, len) = self.active.seal(self.tip, self.committed_at)?;
+        let next = Active::create(&self.home, &self.dir, self.header())?;
+        let full = std::mem::replace(&mut self.active, next);
+        let file = full.tail.file.as_ref().ok_or(WalError::Closed)?;
+        let frame = (full.header, footer);
+        let sealed = Sealed::written(file, len, frame, full.catalog, &self.damage);
         Ok(Arc::new(sealed))
     }
 

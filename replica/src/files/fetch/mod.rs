@@ -14,7 +14,7 @@ use wal::{CHUNK_LEN, LogId, Lsn, Position, WalError};
 use crate::error::{LinkError, clip};
 use crate::files::leases::Leases;
 use crate::files::limit::{Limit, Limits};
-use crate::files::{Files, blocks_name, blocks_named, is_name};
+use crate::files::{Files, Given, blocks_name, blocks_named, is_name};
 use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
 use crate::wire::{Fetch, FetchFrom, File, Message};
 
@@ -33,6 +33,8 @@ pub(crate) enum FetchError {
     Name,
     #[error("what came is not taken: {0}")]
     NotTaken(#[from] WalError),
+    #[error("it cannot be read any more: {0}")]
+    Unread(WalError),
     #[error("this node stops")]
     Stopping(#[from] AcquireError),
     #[error("a task failed: {0}")]
@@ -307,7 +309,7 @@ async fn answer<F: Files>(
     let (found, _place) = spawn_blocking(read).await?;
     let (answer, file) = match found {
         Ok(file) => (found_file(&file), file),
-        Err(reason) => (not_found(reason), Bytes::new()),
+        Err(reason) => (not_found(reason), Given::Bytes(Bytes::new())),
     };
     in_time(sender.send(&Message::File(answer))).await?;
     give(&mut sender, &mut receiver, file, giving).await?;
@@ -321,10 +323,10 @@ enum Question {
     Rest(FetchFrom),
 }
 
-fn found_file(file: &Bytes) -> File {
+fn found_file(file: &Given) -> File {
     File {
         found: true,
-        bytes: u64::try_from(file.len()).unwrap_or(u64::MAX),
+        bytes: file.left(),
         reason: String::new(),
     }
 }
@@ -342,7 +344,7 @@ fn find<F: Files>(
     leases: Option<&(Leases, String)>,
     confirmed: Option<Position>,
     question: &Question,
-) -> Result<Bytes, &'static str> {
+) -> Result<Given, &'static str> {
     let (log, name) = match question {
         Question::Whole(fetch) => (fetch.log, &fetch.name),
         Question::Rest(fetch) => (fetch.log, &fetch.name),
@@ -358,16 +360,16 @@ fn find<F: Files>(
         (Some(from), leases) if name == MANIFEST => {
             let (leases, id) = leases.ok_or("this node gives no snapshots")?;
             let manifest = files.manifest(leases, id).filter(|_| from == 0);
-            manifest.ok_or("this node has no manifest")?
+            Given::Bytes(manifest.ok_or("this node has no manifest")?)
         }
         (Some(0), _) if name == SEGMENT_STARTS => {
-            files.segment_starts(confirmed).ok_or(NOT_HELD)?
+            Given::Bytes(files.segment_starts(confirmed).ok_or(NOT_HELD)?)
         }
         (Some(0), _) if let Some((from, to)) = blocks_named(name) => {
-            files.blocks(from, to).ok_or(NOT_HELD)?
+            Given::Bytes(files.blocks(from, to).ok_or(NOT_HELD)?)
         }
         _ if !is_name(name) => return Err("a log's files have no such name"),
-        (None, _) => files.read(name).ok_or(NOT_HELD)?,
+        (None, _) => files.read_from(name, 0).ok_or(NOT_HELD)?,
         (Some(from), _) if !from.is_multiple_of(CHUNK_LEN as u64) => {
             return Err("a file is sent from the beginning of a chunk on");
         }
@@ -378,10 +380,10 @@ fn find<F: Files>(
             files.read_from(name, from).ok_or(NOT_HELD)?
         }
     };
-    match u64::try_from(file.len()) {
-        Ok(length) if length <= MAX_FILE_BYTES => Ok(file),
-        _ => Err("it is too long to be sent"),
+    if file.left() > MAX_FILE_BYTES {
+        return Err("it is too long to be sent");
     }
+    Ok(file)
 }
 
 /// Sends a file piece by piece, never more of it ahead than agreed: what waits here takes its part
@@ -389,13 +391,13 @@ fn find<F: Files>(
 async fn give<F>(
     sender: &mut ControlSender,
     receiver: &mut ControlReceiver,
-    mut file: Bytes,
+    mut file: Given,
     giving: &Giving<'_, F>,
 ) -> Result<(), FetchError> {
     let limit = &giving.limit;
     let step = if limit.is_none() { PIECE } else { LIMITED_STEP };
     let mut ahead = PIECES_AHEAD;
-    while !file.is_empty() {
+    while file.left() > 0 {
         if ahead == 0 {
             match in_time(receiver.receive_raw()).await? {
                 Some(taken) => ahead = taken.len().min(PIECES_AHEAD),
@@ -403,7 +405,14 @@ async fn give<F>(
             }
         }
         ahead -= 1;
-        let mut piece = file.split_to(file.len().min(PIECE));
+        let mut given = file;
+        let read = move || {
+            let piece = given.next_piece();
+            (given, piece)
+        };
+        let (rest, piece) = spawn_blocking(read).await?;
+        file = rest;
+        let mut piece = piece.map_err(FetchError::Unread)?.unwrap_or_default();
         while !piece.is_empty() {
             let part = piece.split_to(piece.len().min(step));
             limit.backfill(part.len()).await;
@@ -449,6 +458,7 @@ const PIECE: usize = 1 << 20;
 
 /// Pieces sent before the first is confirmed.
 const PIECES_AHEAD: usize = 2;
+const _: () = assert!(PIECE == CHUNK_LEN);
 const _: () = assert!(PIECE * PIECES_AHEAD == FETCH_AHEAD_BYTES as usize);
 
 /// Where a limit holds, a piece leaves in parts of this many bytes: something moves on the peer's

@@ -120,12 +120,17 @@ impl Store {
     }
 
     /// Puts a log that was brought in whole in the place of the one held, both being closed; where
-    /// the old one was kept.
+    /// the old one was kept. Who reads the old one through `readers` goes on.
     ///
     /// # Errors
     /// When the disk fails: the next [`Store::open_existing`] finishes or undoes it.
-    pub fn swap_in(&self, staging: Staging, old: OldLog) -> Result<Option<PathBuf>, WalError> {
-        staging.swap_in(old)
+    pub fn swap_in(
+        &self,
+        staging: Staging,
+        old: OldLog,
+        readers: Option<&Log>,
+    ) -> Result<Option<PathBuf>, WalError> {
+        staging.swap_in(old, readers)
     }
 
     /// Puts what lies behind `at` aside and cuts the log there; it must be closed.

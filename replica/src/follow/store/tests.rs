@@ -165,7 +165,7 @@ async fn a_node_without_a_log_joins_while_the_primary_goes_on() {
     let staging = line.fill(staging, &follower).await;
     assert!(staging.is_complete());
     follower.stop().await.expect("stops");
-    let kept = store.swap_in(staging, OldLog::Remove).expect("swaps");
+    let kept = store.swap_in(staging, OldLog::Remove, None).expect("swaps");
     assert_eq!(kept, None);
 
     let follower = store.open_existing().expect("opens").expect("a log");

@@ -410,7 +410,7 @@ async fn a_log_that_was_brought_in_knows_what_its_source_knows() {
     check(follower.log(), &starts, &known);
     follow(source.log(), &mut follower).await;
     follower.stop().await.expect("stops");
-    staging.swap_in(OldLog::Remove).expect("swaps");
+    staging.swap_in(OldLog::Remove, None).expect("swaps");
     let opened = open_follower(os(), here.path(), id, source.log().epoch(), &config);
     let (mut follower, recovery) = opened.expect("opens");
     assert_eq!(recovery.damaged, 0);

@@ -63,7 +63,7 @@ pub fn save_diverged(
             bytes: 0,
         });
     }
-    if at.lsn < compacted.lsn || !is_boundary(&segment_files, at) {
+    if at.lsn < compacted.lsn || !is_boundary(disk, &segment_files, at)? {
         return Err(WalError::NotHeld(at));
     }
     let diverged = match known_shelf(disk, &diverged, log, at, tip)? {
@@ -127,13 +127,19 @@ fn tip(segment_files: &[SegmentFile]) -> Option<Position> {
 }
 
 /// Whether the log can be cut here: a block, or a segment, starts or ends there.
-fn is_boundary(segment_files: &[SegmentFile], at: Position) -> bool {
-    segment_files.iter().any(|piece| {
-        let content = piece.content.as_ref();
-        let edge =
-            |content: &SegmentContent| content.header.start == at || content.footer.end == at;
-        content.is_some_and(edge) || piece.place(at).is_some()
-    })
+fn is_boundary(
+    disk: &dyn Disk,
+    segment_files: &[SegmentFile],
+    at: Position,
+) -> Result<bool, WalError> {
+    let edge = |content: &SegmentContent| content.header.start == at || content.footer.end == at;
+    for piece in segment_files {
+        let is_edge = piece.content.as_ref().is_some_and(edge);
+        if is_edge || piece.place(disk, at)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Copies what lies behind `at`; durable once this returns.
@@ -151,8 +157,11 @@ fn put_aside(
         disk.make_dir(dir)?;
     }
     let (mut rows, mut bytes) = (0, 0);
-    for piece in segment_files.iter().filter(|piece| piece.holds_anything()) {
-        let Some(copy) = copy_behind(piece, at)? else {
+    for piece in segment_files {
+        if !piece.holds_anything(disk)? {
+            continue;
+        }
+        let Some(copy) = copy_behind(disk, piece, at)? else {
             continue;
         };
         rows += copy.rows;
@@ -181,11 +190,18 @@ struct Copy {
 
 /// A segment of what a segment holds behind `at`; none when that is nothing. One that cannot be
 /// read is copied as it is.
-fn copy_behind(piece: &SegmentFile, at: Position) -> Result<Option<Copy>, WalError> {
+fn copy_behind(
+    disk: &dyn Disk,
+    piece: &SegmentFile,
+    at: Position,
+) -> Result<Option<Copy>, WalError> {
     let Some(content) = &piece.content else {
-        return Ok((piece.first >= at.lsn).then(|| Copy {
+        if piece.first < at.lsn {
+            return Ok(None);
+        }
+        return Ok(Some(Copy {
             first: piece.first,
-            parts: vec![piece.bytes.clone()],
+            parts: vec![disk.read_file(&piece.path)?],
             rows: 0,
         }));
     };
@@ -194,25 +210,27 @@ fn copy_behind(piece: &SegmentFile, at: Position) -> Result<Option<Copy>, WalErr
         return Ok(None);
     }
     if piece.first >= at.lsn {
-        let mut parts = vec![piece.bytes.clone()];
-        if !content.sealed {
-            let blocks = piece.slice(0, content.blocks_end).unwrap_or_default();
-            parts = vec![blocks, footer.encode(content.blocks_end).into()];
-        }
+        let parts = if content.sealed {
+            vec![piece.part(disk, 0, piece.len)?]
+        } else {
+            let blocks = piece.part(disk, 0, content.blocks_end)?;
+            vec![blocks, footer.encode(content.blocks_end).into()]
+        };
         return Ok(Some(Copy {
             first: piece.first,
             parts,
             rows: content.rows(),
         }));
     }
-    let (offset, index) = piece.place(at).ok_or(WalError::NotHeld(at))?;
-    let header = piece.header_after(index, at)?.encode();
+    let place = piece.place(disk, at)?;
+    let (offset, index) = place.ok_or(WalError::NotHeld(at))?;
+    let header = piece.header_after(disk, index, at)?.encode();
     let shift = |entry: &BlockEntry| BlockEntry {
         offset: entry.offset - offset + header.len() as u64,
         ..*entry
     };
     let entries: Vec<BlockEntry> = footer.entries.iter().skip(index).map(shift).collect();
-    let blocks = piece.slice(offset, content.blocks_end).unwrap_or_default();
+    let blocks = piece.part(disk, offset, content.blocks_end)?;
     let rows = rows_of(&entries);
     let footer = SegmentFooter {
         entries,
@@ -239,7 +257,7 @@ fn write_new(disk: &dyn Disk, path: &Path, parts: &[Bytes]) -> Result<(), WalErr
 
 /// Cuts the log at `at`: whole segments go newest first, each removal made to last before the next,
 /// so that a crash leaves a log without a gap. Files are replaced, never cut: a reader of before
-/// may have them mapped.
+/// may have them open.
 fn truncate(
     disk: &dyn Disk,
     dir: &Path,
@@ -255,10 +273,10 @@ fn truncate(
         disk.sync_names(dir)?;
     }
     for piece in segment_files.iter().filter(|piece| piece.first < at.lsn) {
-        let Some((offset, _)) = piece.place(at) else {
+        let Some((offset, _)) = piece.place(disk, at)? else {
             continue;
         };
-        let left = piece.slice(0, offset).unwrap_or_default();
+        let left = piece.part(disk, 0, offset)?;
         disk.replace(&dir.join(FETCHED_NEW), &piece.path, &left)?;
     }
     Ok(())
@@ -281,7 +299,7 @@ fn known_shelf(
         let copies = segment_files(disk, &path)?;
         let starts = copies.first().and_then(|copy| copy.content.as_ref());
         let starts = starts.is_some_and(|content| content.header.start == at);
-        if starts && is_boundary(&copies, tip) {
+        if starts && is_boundary(disk, &copies, tip)? {
             return Ok(Some(summary(path, &copies, at.lsn)));
         }
     }
@@ -333,10 +351,7 @@ fn summary(path: PathBuf, segment_files: &[SegmentFile], first: Lsn) -> Diverged
         from,
         to: tip(segment_files).map_or(from, Boundary::from),
         rows,
-        bytes: segment_files
-            .iter()
-            .map(|piece| piece.bytes.len() as u64)
-            .sum(),
+        bytes: segment_files.iter().map(|piece| piece.len).sum(),
     }
 }
 
@@ -400,7 +415,7 @@ pub fn segment_blocks(
     file: &Path,
 ) -> Result<Vec<(Arc<TableSchema>, BlockRef)>, WalError> {
     let name = file.display().to_string();
-    let mut bytes = disk.map_file(file)?;
+    let mut bytes = disk.read_file(file)?;
     let content = SegmentContent::of(&name, &bytes)?;
     if !content.sealed {
         let end = usize::try_from(content.blocks_end).unwrap_or(usize::MAX);

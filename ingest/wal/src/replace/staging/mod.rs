@@ -20,7 +20,6 @@ use std::sync::Arc;
 use crate::config::FollowerConfig;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::segment::SegmentHeader;
 use crate::ids::{Epoch, LogId, Position};
 use crate::open::closed::end_of;
 use crate::open::open_staged;
@@ -29,6 +28,7 @@ use crate::open::settle::{remove_staged, settle};
 use crate::parquet::manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 use crate::parquet::{FILES_DIR, FileSet};
 use crate::paths::{INCOMING, LOG_PREFIX, log_dir, logs_among, segment_name, segments};
+use crate::read::frame::header_in;
 use crate::read::{fingerprints, segment_starts};
 use crate::replace::parts::{BootstrapProgress, Missing, Parts, Trust};
 use crate::write::follower::Follower;
@@ -168,11 +168,12 @@ impl Staging {
         }
         // Files end where a segment does; the next one is there once that is durable.
         let path = self.dir.join(segment_name(compacted.lsn));
-        let Some(bytes) = self.disk.map_if_there(&path)? else {
-            return Ok(false);
-        };
-        let header = SegmentHeader::decode(&path.display().to_string(), &bytes);
-        Ok(header.is_ok_and(|(header, _)| header.start == compacted))
+        match header_in(self.disk.as_ref(), &path) {
+            Err(error @ WalError::Io { .. }) => Err(error),
+            header => {
+                Ok(header.is_ok_and(|found| found.is_some_and(|header| header.start == compacted)))
+            }
+        }
     }
 
     /// The log that a manifest is of; touches no disk.

@@ -165,7 +165,7 @@ async fn a_copy_built_while_the_primary_goes_on_has_the_same_files() {
     assert!(!staging.is_complete());
     // Nothing is in force yet, and nothing can be put in force.
     assert_eq!(find_log(disk().as_ref(), here.path()).expect("reads"), None);
-    let refused = staging.swap_in(OldLog::Remove);
+    let refused = staging.swap_in(OldLog::Remove, None);
     assert!(matches!(refused, Err(WalError::WrongLog { .. })));
     let staging = Staging::find(&disk(), here.path()).expect("reads");
     let staging = staging.expect("is there");
@@ -185,7 +185,7 @@ async fn a_copy_built_while_the_primary_goes_on_has_the_same_files() {
         (bundle.files(), bundle.bytes())
     );
     follower.stop().await.expect("stops");
-    assert_eq!(staging.swap_in(OldLog::Remove).expect("swaps"), None);
+    assert_eq!(staging.swap_in(OldLog::Remove, None).expect("swaps"), None);
     check_equal(&mut source, here.path()).await;
 }
 
@@ -202,7 +202,7 @@ async fn a_copy_of_a_log_that_was_never_compacted_begins_at_its_beginning() {
     let (mut follower, _) = staging.open_log(&FollowerConfig::default()).expect("opens");
     follow(source.log(), &mut follower).await;
     follower.stop().await.expect("stops");
-    staging.swap_in(OldLog::Keep).expect("swaps");
+    staging.swap_in(OldLog::Keep, None).expect("swaps");
     check_equal(&mut source, here.path()).await;
 }
 
@@ -239,7 +239,7 @@ async fn a_bundle_keeps_replaced_files_and_a_newer_manifest_needs_only_what_is_n
     assert!(!staging.is_complete());
     let staging = fill(source.log(), here.path(), staging);
     follower.stop().await.expect("stops");
-    staging.swap_in(OldLog::Remove).expect("swaps");
+    staging.swap_in(OldLog::Remove, None).expect("swaps");
     check_equal(&mut source, here.path()).await;
 }
 
@@ -286,7 +286,7 @@ async fn a_log_that_ends_before_its_files_begins_where_they_end() {
     follow(source.log(), &mut follower).await;
     let staging = fill(source.log(), here.path(), staging);
     follower.stop().await.expect("stops");
-    staging.swap_in(OldLog::Remove).expect("swaps");
+    staging.swap_in(OldLog::Remove, None).expect("swaps");
     check_equal(&mut source, here.path()).await;
 }
 
