@@ -92,9 +92,13 @@ async fn follow(disk: &CrashDisk, primary: &Log) -> Result<(), WalError> {
     compact_now(&log).map(|_| ())
 }
 
+/// The files that are in force: what was is elsewhere while it is read.
 fn parquet(disk: &CrashDisk) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = disk.contents();
-    all.retain(|(path, _)| path.extension().is_some_and(|kind| kind == "parquet"));
+    all.retain(|(path, _)| {
+        let folder = path.parent().and_then(std::path::Path::file_name);
+        folder.is_some_and(|folder| folder == "parquet")
+    });
     all
 }
 

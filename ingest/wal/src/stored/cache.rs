@@ -59,10 +59,10 @@ struct Part {
 
 enum Slot {
     Reading(Arc<Reading>),
-    Kept(Kept),
+    Loaded(Loaded),
 }
 
-struct Kept {
+struct Loaded {
     bytes: Bytes,
     is_young: bool,
     uses: u8,
@@ -227,7 +227,7 @@ impl Part {
         match self.slots.entry(piece) {
             MapEntry::Occupied(mut slot) => match slot.get_mut() {
                 Slot::Reading(reading) => Looked::Wait(Arc::clone(reading)),
-                Slot::Kept(kept) => {
+                Slot::Loaded(kept) => {
                     if !kept.is_young && kept.used_at != now {
                         kept.uses = MOST_USES.min(kept.uses + 1);
                         kept.used_at = now;
@@ -266,13 +266,13 @@ impl Part {
         } else {
             self.old.push_back(piece);
         }
-        let kept = Kept {
+        let kept = Loaded {
             bytes,
             is_young,
             uses: 0,
             used_at: self.now(),
         };
-        self.slots.insert(piece, Slot::Kept(kept));
+        self.slots.insert(piece, Slot::Loaded(kept));
     }
 
     fn make_room(&mut self, cost: u64) {
@@ -316,7 +316,7 @@ impl Part {
         let Some(piece) = self.old.pop_front() else {
             return false;
         };
-        if let Some(Slot::Kept(kept)) = self.slots.get_mut(&piece)
+        if let Some(Slot::Loaded(kept)) = self.slots.get_mut(&piece)
             && kept.uses > 0
         {
             kept.uses -= 1;
@@ -329,7 +329,7 @@ impl Part {
     /// Lets go of a piece; what it took.
     fn forget(&mut self, piece: Piece) -> Option<u64> {
         match self.slots.remove(&piece) {
-            Some(Slot::Kept(kept)) => {
+            Some(Slot::Loaded(kept)) => {
                 let cost = cost(&kept.bytes);
                 self.held.shrink(cost);
                 Some(cost)
