@@ -54,7 +54,7 @@ pub(crate) enum FollowError {
     BadBlock(WalError),
     #[error("the local log stands at {found}, not at {wanted}")]
     Moved { wanted: Position, found: Position },
-    #[error("the disk is too full for what is to be done: {0}")]
+    #[error("the system lacks what is needed, which is tried again: {0}")]
     NoRoom(WalError),
     #[error("the local log has failed: {0}")]
     LocalLog(String),
@@ -145,6 +145,13 @@ impl FollowError {
             other => Self::LocalLog(other.to_string()),
         }
     }
+}
+
+/// Whether the system lacked something that it may have again: room, descriptors, memory. What an
+/// fsync lacked is lost, and not meant.
+pub(crate) fn passes(error: &WalError) -> bool {
+    let is_sync = matches!(error, WalError::Io { operation, .. } if operation.is_sync());
+    error.is_full() || (error.is_exhausted() && !is_sync)
 }
 
 #[cfg(test)]

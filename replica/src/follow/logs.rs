@@ -14,7 +14,7 @@ use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging,
 use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::follow::bootstrap::{Bootstrap, Completion};
-use crate::follow::error::FollowError;
+use crate::follow::error::{FollowError, passes};
 use crate::follow::reconcile::{self, Before, Decision, Fate, LANDMARKS, Meeting};
 use crate::follow::state::FollowState;
 use crate::follow::store::Store;
@@ -398,11 +398,59 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A full disk passes; anything else is the end of the local log.
+/// What the system lacks passes; anything else is the end of the local log.
 fn local(error: WalError) -> FollowError {
-    if error.is_full() {
+    if passes(&error) {
         FollowError::NoRoom(error)
     } else {
         FollowError::LocalLog(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use wal::Operation;
+
+    use super::*;
+    use crate::status::FollowPhase;
+
+    fn failed(operation: Operation, code: i32) -> FollowPhase {
+        let error = WalError::Io {
+            operation,
+            path: PathBuf::from("a"),
+            source: io::Error::from_raw_os_error(code),
+        };
+        local(error).phase()
+    }
+
+    #[test]
+    fn what_the_system_lacks_for_a_moment_does_not_end_following() {
+        // ENOMEM, ENFILE, EMFILE, ENOSPC, EDQUOT.
+        for code in [12, 23, 24, 28, 122] {
+            for operation in [
+                Operation::Open,
+                Operation::Create,
+                Operation::Read,
+                Operation::Write,
+            ] {
+                assert_eq!(failed(operation, code), FollowPhase::Connecting, "{code}");
+            }
+            // Nobody knows what is on the disk then.
+            assert_eq!(
+                failed(Operation::Fsync, code),
+                FollowPhase::Failed,
+                "{code}"
+            );
+        }
+        // EIO, EROFS.
+        for code in [5, 30] {
+            assert_eq!(
+                failed(Operation::Write, code),
+                FollowPhase::Failed,
+                "{code}"
+            );
+        }
     }
 }
