@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use wal::Share;
+
 use crate::status::{Hop, Member};
 use crate::wire::blocks::Compression;
 use crate::wire::version::Versions;
 
 /// How a primary listens for secondaries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ListenConfig {
     /// UDP address.
     pub listen: SocketAddr,
@@ -38,6 +40,8 @@ pub struct ListenConfig {
     pub compression: Compression,
     /// Secondaries seen before this node started.
     pub members: Vec<Member>,
+    /// What connections of secondaries may hold of the node's memory.
+    pub memory: Share,
 }
 
 impl ListenConfig {
@@ -57,6 +61,7 @@ impl ListenConfig {
             versions: Versions::OWN,
             compression: Compression::None,
             members: Vec::new(),
+            memory: Share::unlimited("replication"),
         }
     }
 }

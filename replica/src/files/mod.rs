@@ -6,6 +6,7 @@ pub(crate) mod fetch;
 pub(crate) mod leases;
 pub(crate) mod limit;
 pub(crate) mod peers;
+pub(crate) mod places;
 pub(crate) mod repair;
 
 use bytes::Bytes;

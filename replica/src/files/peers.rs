@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use crate::error::LinkError;
 use crate::files::Files;
-use crate::files::fetch::{self, Giving, Places};
+use crate::files::fetch::{self, Giving};
+use crate::files::places::Places;
 use crate::quic::Link;
 
 /// Connected peers. Cheap to clone.

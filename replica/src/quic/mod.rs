@@ -24,7 +24,7 @@ use crate::certs::x509;
 use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::fault::CertFault;
 use crate::quic::streams::{CONTROL_PRIORITY, FETCH_PRIORITY, control, lost};
-use crate::quic::transport::{downstream_transport, endpoint, server_config};
+use crate::quic::transport::{FETCH_WINDOW, downstream_transport, endpoint, server_config};
 
 pub(crate) use crate::quic::streams::{BlockReceiver, BlockSender, ControlReceiver, ControlSender};
 pub(crate) use crate::quic::transport::{FETCH_AHEAD_BYTES, has_way};
@@ -299,6 +299,15 @@ impl Link {
             },
             other => other,
         }
+    }
+
+    /// How much may be under way on this connection from now on.
+    pub(crate) fn set_windows(&self, send: u64, receive: u32) {
+        // What a file is sent from is bounded elsewhere, and must not keep blocks from going.
+        let beside = u64::from(FETCH_WINDOW).min(send);
+        self.connection.set_send_window(send.saturating_add(beside));
+        self.connection
+            .set_receive_window(VarInt::from_u32(receive));
     }
 
     /// Common name of the peer's certificate.

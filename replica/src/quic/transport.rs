@@ -95,9 +95,9 @@ pub(super) fn upstream_transport(send_window_bytes: u64) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1 + FETCHES))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(CONTROL_WINDOW))
-        // The control stream, the fetches of the secondary and the answer to one fetch of its own.
-        .receive_window(VarInt::from_u32(CONTROL_WINDOW * (2 + FETCHES)))
-        .send_window(send_window_bytes.saturating_add(u64::from(FETCH_WINDOW)))
+        // Until it is known who comes; then as much as there is memory for.
+        .receive_window(VarInt::from_u32(FIRST_WINDOW))
+        .send_window(send_window_bytes.min(u64::from(FIRST_WINDOW)))
         .ack_frequency_config(Some(acks));
     transport
 }
@@ -124,13 +124,16 @@ const _: () = assert!(MAX_DATAGRAM as usize * 10 < 64 * 1024);
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 const CONTROL_WINDOW: u32 = 256 << 10;
 
+/// What may be under way to and from who has just connected.
+const FIRST_WINDOW: u32 = 16 << 10;
+
 /// Fetches that one side may have open at once on a connection.
 const FETCHES: u32 = 3;
 
 /// Bytes of one fetched file that may be under way. Windows have room for them beside what they are
 /// for, so that a fetch takes nothing from blocks and messages.
 pub(crate) const FETCH_AHEAD_BYTES: u32 = 2 << 20;
-const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
+pub(super) const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
 const IDLE_TIMEOUT_MS: u32 = 20_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const INITIAL_RTT: Duration = Duration::from_millis(10);

@@ -149,6 +149,7 @@ async fn ask(
         Ok(link) => link?,
         Err(_) => return Err(ShipError::Silent(config.handshake_timeout)),
     };
+    link.set_windows(ASKING_BYTES.into(), ASKING_BYTES);
     let lent = tokio::select! {
         lent = borrow(&link, config, lacking) => lent,
         error = link.closed() => Err(error.into()),
@@ -257,6 +258,9 @@ const LENT: &str = "this node had blocks of its log from a secondary and opens i
 
 /// Secondaries that are asked at once.
 const AT_ONCE: usize = 64;
+
+/// What may be under way on each connection.
+const ASKING_BYTES: u32 = 1 << 20;
 
 /// Time for the last packets to go out, and for the address to be free.
 const GOODBYE: Duration = Duration::from_secs(5);

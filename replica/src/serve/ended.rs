@@ -65,7 +65,9 @@ pub(crate) fn close_code(ended: &SessionResult) -> CloseCode {
         Err(ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_)) => CloseCode::Protocol,
         Err(ShipError::Link(_)) => CloseCode::Done,
         Err(ShipError::Silent(_)) => CloseCode::Silent,
-        Err(ShipError::Refused(_)) => CloseCode::Refused,
+        Err(ShipError::Refused(_) | ShipError::NoPlace(_) | ShipError::NoMemory(_)) => {
+            CloseCode::Refused
+        }
         Err(ShipError::Log(_) | ShipError::LogClosed | ShipError::Task(_)) => CloseCode::Internal,
     }
 }

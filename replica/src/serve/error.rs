@@ -21,6 +21,13 @@ pub(crate) enum ShipError {
     Protocol(String),
     #[error("refused: {}", .0.message)]
     Refused(Refuse),
+    #[error("all places for secondaries are taken: {0} has none")]
+    NoPlace(String),
+    #[error(
+        "there is no memory left for another secondary: {0} gets no connection until there is, or \
+         node.memory_limit is raised here"
+    )]
+    NoMemory(String),
     #[error("the log cannot be read: {0}")]
     Log(#[from] WalError),
     #[error("the log is closed")]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,8 +25,10 @@ use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::quic::{Endpoint, Incoming};
+use crate::serve::admission::{self, Admission, Admitted};
 use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::ShipError;
+use crate::serve::memory::Memory;
 use crate::serve::registry::Registry;
 use crate::serve::session;
 use crate::serve::shared::{Said, Shipping};
@@ -69,6 +71,8 @@ impl Listener {
             peers: Peers::new(),
             leases: Leases::new(),
             limits: Limits::new(config.max_rate, config.max_rate_per_secondary),
+            memory: Memory::new(config.memory),
+            send_window: config.send_window_bytes,
             packer: Arc::new(Packer::new(config.compression)),
             versions: config.versions,
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
@@ -89,9 +93,8 @@ impl Listener {
             endpoint: Arc::clone(&listener.endpoint),
             shipping: Arc::clone(&listener.shipping),
             tasks: listener.tasks.clone(),
-            places: Arc::new(Semaphore::new(
-                config.max_secondaries.min(Semaphore::MAX_PERMITS),
-            )),
+            handshakes: Admission::new(HANDSHAKES, HANDSHAKES / 4),
+            connections: Admission::new(config.max_secondaries, config.max_secondaries),
         };
         listener.tasks.spawn(acceptor.run());
         let listening = Some(Arc::clone(&listener.endpoint));
@@ -156,7 +159,10 @@ struct Acceptor {
     endpoint: Arc<Endpoint>,
     shipping: Arc<Shipping>,
     tasks: TaskTracker,
-    places: Arc<Semaphore>,
+    /// Those whose TLS handshake is not done, by their networks.
+    handshakes: Admission<IpAddr>,
+    /// All others, by their certificates.
+    connections: Admission<u64>,
 }
 
 impl Acceptor {
@@ -167,15 +173,15 @@ impl Acceptor {
                 () = self.shipping.shutdown.cancelled() => return,
             };
             let Some(incoming) = incoming else { return };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let network = admission::network(incoming.remote().ip());
+            let Ok(handshake) = self.handshakes.take(network, 0) else {
                 incoming.refuse();
                 continue;
             };
-            let shipping = Arc::clone(&self.shipping);
+            let (shipping, connections) = (Arc::clone(&self.shipping), self.connections.clone());
             self.tasks.spawn(async move {
                 let address = incoming.remote();
-                let ended = handle(incoming, &shipping).await;
-                drop(place);
+                let ended = handle(incoming, handshake, &connections, &shipping).await;
                 if let Some(ended) = ended {
                     turned_away(address, &ended, &shipping);
                 }
@@ -185,13 +191,35 @@ impl Acceptor {
 }
 
 /// How it ended, where no session came about.
-async fn handle(incoming: Incoming, shipping: &Arc<Shipping>) -> Option<SessionResult> {
+async fn handle(
+    incoming: Incoming,
+    handshake: Admitted<IpAddr>,
+    connections: &Admission<u64>,
+    shipping: &Arc<Shipping>,
+) -> Option<SessionResult> {
     let accepted = tokio::select! {
         accepted = timeout(TLS_TIMEOUT, incoming.accept()) => accepted,
         () = shipping.shutdown.cancelled() => return Some(Ok(SessionEnd::Stopping)),
     };
+    drop(handshake);
     match accepted {
-        Ok(Ok(link)) => session::serve(link, Arc::clone(shipping)).await,
+        Ok(Ok(link)) => {
+            // Some are kept for those who have been here before.
+            let kept = KEPT + shipping.registry.absent();
+            let place = connections.take(link.key(), kept).ok();
+            let memory = place.as_ref().and_then(|_| shipping.memory.admit());
+            let peer = || link.peer().to_owned();
+            let error = match (place, memory) {
+                (Some(_place), Some(memory)) => {
+                    return session::serve(link, memory, Arc::clone(shipping)).await;
+                }
+                (Some(_), None) => ShipError::NoMemory(peer()),
+                (None, _) => ShipError::NoPlace(peer()),
+            };
+            let ended = Err(error);
+            link.close(ended::close_code(&ended), &ended::reason(&ended));
+            Some(ended)
+        }
         Ok(Err(error)) => Some(Err(error.into())),
         Err(_) => Some(Err(ShipError::Silent(TLS_TIMEOUT))),
     }
@@ -225,8 +253,15 @@ const REMEMBERED: usize = 1024;
 /// Secondaries give a primary up after a few seconds of silence.
 const SLOWEST_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Time for a TLS handshake.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a TLS handshake: secondaries give one up after 3 s.
+const TLS_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// TLS handshakes under way at once; one network has a quarter of them. Each proves first that it
+/// lives at its address.
+const HANDSHAKES: usize = 256;
+
+/// Places kept beside those of secondaries that are known and not connected.
+const KEPT: usize = 16;
 
 /// Time for all secondaries to take leave.
 const STOP_LIMIT: Duration = Duration::from_millis(1_700);

@@ -143,6 +143,11 @@ impl Registry {
         })
     }
 
+    /// Certificates' names that are known of which nobody is connected.
+    pub(crate) fn absent(&self) -> usize {
+        self.entries().absent()
+    }
+
     /// Whether this node, which came at `arrived`, may take its place.
     pub(crate) fn contest(&self, peer: &Peer, arrived: Instant) -> Contest {
         self.entries().contest(peer, arrived, Instant::now())

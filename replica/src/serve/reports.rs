@@ -17,6 +17,19 @@ pub(crate) fn check_summaries(descendants: &Descendants) -> Result<(), ShipError
     Ok(())
 }
 
+/// What a list of those below takes of the memory while it is kept.
+pub(crate) fn bytes_of(descendants: &Descendants) -> u64 {
+    let texts = |node: &NodeSummary| {
+        let texts = [&node.id, &node.name, &node.address, &node.state, &node.via];
+        texts.iter().map(|text| text.len()).sum::<usize>()
+    };
+    let nodes = descendants.nodes.iter();
+    let bytes: usize = nodes
+        .map(|node| texts(node) + size_of::<NodeSummary>())
+        .sum();
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// A report must be possible: in order, of what was sent, and of the same blocks.
 pub(crate) fn check(
     report: &Report,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use wal::{Chain, Cursor, Due, Log, Lsn, Position, WalError};
+use wal::{Chain, Cursor, Due, Held, Log, Lsn, Position, WalError};
 
 use crate::certs::identity::Identity;
 use crate::error::{LinkError, clip};
@@ -22,6 +22,7 @@ use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
 use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, handshake};
+use crate::serve::memory::ConnectionMemory;
 use crate::serve::pace::Pace;
 use crate::serve::registry::Registration;
 use crate::serve::reports;
@@ -32,7 +33,12 @@ use crate::wire::version::{TELLS_CUT_OFF, TELLS_PRIMARY_HTTP, VOUCHES};
 use crate::wire::{CaughtUp, CutOff, End, Message, PrimaryHttp, Report};
 
 /// Serves one secondary until its connection ends; how it ended, where there was no session.
-pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<SessionResult> {
+pub(crate) async fn serve(
+    link: Link,
+    mut memory: ConnectionMemory,
+    shipping: Arc<Shipping>,
+) -> Option<SessionResult> {
+    fit(&link, &mut memory, &shipping);
     let accepted = tokio::select! {
         accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
@@ -41,7 +47,10 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<Session
     let ended = match accepted {
         Ok(ControlFlow::Continue(accepted)) => {
             let registration = Arc::clone(&accepted.registration);
-            let ended = run_session(&link, accepted, &shipping).await;
+            let ended = tokio::select! {
+                ended = run_session(&link, accepted, &shipping) => ended,
+                never = fit_always(&link, &mut memory, &shipping) => match never {},
+            };
             let ended = explained(ended, &link);
             registration.ended(ended::reason(&ended));
             say_ended(&link, registration.id(), &ended, &shipping);
@@ -53,6 +62,20 @@ pub(crate) async fn serve(link: Link, shipping: Arc<Shipping>) -> Option<Session
     };
     close(&link, &ended).await;
     Some(ended)
+}
+
+/// Lets no more be under way than there is memory for.
+fn fit(link: &Link, memory: &mut ConnectionMemory, shipping: &Shipping) {
+    let windows = memory.windows(shipping.send_window);
+    link.set_windows(windows.send, windows.receive);
+}
+
+/// The same from time to time: others come and go.
+async fn fit_always(link: &Link, memory: &mut ConnectionMemory, shipping: &Shipping) -> Infallible {
+    loop {
+        sleep(FIT_EVERY).await;
+        fit(link, memory, shipping);
+    }
 }
 
 fn explained(ended: SessionResult, link: &Link) -> SessionResult {
@@ -304,6 +327,7 @@ impl Session<'_> {
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<Infallible, ShipError> {
         let silence = self.shipping.contact_timeout;
         let (mut vouchers, mut pace) = (Vouchers::default(), Pace::new(Instant::now()));
+        let mut told: Option<Held> = None;
         loop {
             // Who says too much is heard later: its own window fills, and nobody else waits.
             if let Some(pause) = pace.next(Instant::now()) {
@@ -315,11 +339,16 @@ impl Session<'_> {
                 Some(Message::Report(report)) => report,
                 Some(Message::Descendants(descendants)) => {
                     reports::check_summaries(&descendants)?;
-                    self.registration.descendants(descendants.nodes);
+                    let bytes = reports::bytes_of(&descendants);
+                    drop(told.take());
+                    told = self.shipping.memory.share().try_take(bytes);
+                    // Without room for it the list is as if none had come.
+                    let nodes = told.as_ref().map_or_else(Vec::new, |_| descendants.nodes);
+                    self.registration.descendants(nodes);
                     continue;
                 }
                 Some(Message::NodeCertificate(shown)) if self.protocol >= VOUCHES => {
-                    vouchers.admit(&shown.der, self.identity)?;
+                    vouchers.admit(&shown.der, self.identity, self.shipping.memory.share())?;
                     continue;
                 }
                 Some(Message::Statements(statements)) if self.protocol >= VOUCHES => {
@@ -403,6 +432,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Rows behind the durable end from which blocks are taken to be on disk.
 const COLD_ROWS: u64 = 65_536;
+
+/// How often a connection's share of the memory is looked at.
+const FIT_EVERY: Duration = Duration::from_millis(500);
 
 /// Shortest time between heartbeats.
 const HEARTBEAT_GAP: Duration = Duration::from_millis(20);

@@ -13,6 +13,7 @@ use crate::files::leases::Leases;
 use crate::files::limit::Limits;
 use crate::files::peers::Peers;
 use crate::serve::ended::EndKind;
+use crate::serve::memory::Memory;
 use crate::serve::registry::Registry;
 use crate::serve::source::Source;
 use crate::wire::blocks::Packer;
@@ -29,6 +30,10 @@ pub(crate) struct Shipping {
     pub(crate) limits: Limits,
     /// Protocol versions of this node.
     pub(crate) versions: Versions,
+    /// What connections may hold of it.
+    pub(crate) memory: Memory,
+    /// Most that one may have under way.
+    pub(crate) send_window: u64,
     /// For secondaries that can undo it.
     pub(crate) packer: Arc<Packer>,
     pub(crate) heartbeat: Duration,

@@ -5,33 +5,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wal::{Chain, Log};
+use wal::{Chain, Held, Log, Share};
 
 use crate::certs::identity::Identity;
 use crate::certs::member::Member;
 use crate::serve::entries::Vouched;
 use crate::serve::error::ShipError;
-use crate::wire::statement::{MAX_CERTIFICATES, MAX_STATEMENTS, Statement, Statements};
+use crate::wire::statement::{
+    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_SIGNATURE, MAX_STATEMENTS, Statement, Statements, fnv,
+};
 
 /// Of one connection.
 #[derive(Default)]
 pub(crate) struct Vouchers {
     /// By the hash of their certificates; none: it is not let in here.
-    members: HashMap<u64, Option<Arc<Member>>>,
+    members: HashMap<u64, Option<(Arc<Member>, Held)>>,
     /// What was found to be signed, so that it is not looked at again.
     signed: HashMap<u64, Statement>,
 }
 
 impl Vouchers {
     /// Another node's certificate came.
-    pub(crate) fn admit(&mut self, der: &[u8], here: &Identity) -> Result<(), ShipError> {
+    pub(crate) fn admit(
+        &mut self,
+        der: &[u8],
+        here: &Identity,
+        memory: &Share,
+    ) -> Result<(), ShipError> {
         if self.members.len() >= MAX_CERTIFICATES {
             let reason = "it shows more certificates than nodes may be behind it";
             return Err(ShipError::Protocol(reason.to_owned()));
         }
+        let held = memory.try_take(MEMBER_BYTES);
         let member = Member::admit(der, here).map(Arc::new);
-        let handle = crate::wire::statement::fnv(der);
-        self.members.insert(handle, member);
+        self.members.insert(fnv(der), member.zip(held));
         Ok(())
     }
 
@@ -48,7 +55,8 @@ impl Vouchers {
             return Err(ShipError::Protocol(reason.to_owned()));
         }
         let believed = nodes.into_iter().filter_map(|statement| {
-            let member = self.members.get(&statement.node)?.clone()?;
+            let member = self.members.get(&statement.node)?.as_ref();
+            let member = member.map(|(member, _)| Arc::clone(member))?;
             let theirs = Chain(statement.chain);
             let is_ours = log
                 .chain_at(statement.lsn())
@@ -73,3 +81,6 @@ impl Vouchers {
         is_signed
     }
 }
+
+/// What a node takes of the memory while its certificate and its last word are kept.
+const MEMBER_BYTES: u64 = (MAX_CERTIFICATE + 2 * MAX_SIGNATURE) as u64;

@@ -268,7 +268,9 @@ impl Host {
     pub(super) async fn incoming(&self) -> Link {
         let incoming = soon("an incoming connection", self.endpoint.accept()).await;
         let incoming = incoming.expect("an open endpoint");
-        soon("a connection", incoming.accept()).await.expect("TLS")
+        let link = soon("a connection", incoming.accept()).await.expect("TLS");
+        link.set_windows(1 << 20, 1 << 20);
+        link
     }
 
     /// The next secondary that comes and says Hello.
@@ -379,6 +381,51 @@ impl Wire {
         // It ends with the test's runtime.
         tokio::spawn(carry(front, back, Arc::clone(&wire.cut)));
         wire
+    }
+
+    /// One that carries what proves the address `from` of a handshake and the answer to that, and
+    /// nothing more: two packets there.
+    pub(super) async fn half(upstream: SocketAddr, from: SocketAddr) -> Self {
+        let front = UdpSocket::bind(any()).await.expect("a socket");
+        let back = UdpSocket::bind(from).await.expect("a socket");
+        back.connect(upstream).await.expect("an address");
+        let wire = Self {
+            address: front.local_addr().expect("an address"),
+            cut: Arc::default(),
+        };
+        let cut = Arc::clone(&wire.cut);
+        tokio::spawn(async move {
+            let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
+            let (mut node, mut carried) = (None, 0);
+            loop {
+                tokio::select! {
+                    came = front.recv_from(&mut there) => if let Ok((length, from)) = came {
+                        node = Some(from);
+                        if carried < 2 {
+                            carried += 1;
+                            let _ = back.send(&there[..length]).await;
+                        }
+                    },
+                    came = back.recv(&mut here) => if let (Ok(length), Some(node)) = (came, node) {
+                        let _ = front.send_to(&here[..length], node).await;
+                        cut.store(carried == 2, Ordering::Relaxed);
+                    },
+                }
+            }
+        });
+        wire
+    }
+
+    /// Waits until such a handshake has come as far as it will, or was refused.
+    pub(super) async fn is_half(&self) {
+        super::eventually("half a handshake", || {
+            if self.cut.load(Ordering::Relaxed) {
+                Ok(())
+            } else {
+                Err("not answered")
+            }
+        })
+        .await;
     }
 
     pub(super) fn cut(&self) {

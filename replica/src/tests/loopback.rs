@@ -51,7 +51,9 @@ impl Pair {
         let dialing = Endpoint::dial(address, &theirs, 1 << 20).expect("dials");
         let accepting = async {
             let incoming = listening.accept().await.expect("an incoming connection");
-            incoming.accept().await.expect("a connection")
+            let link = incoming.accept().await.expect("a connection");
+            link.set_windows(1 << 20, 1 << 20);
+            link
         };
         let (primary, secondary) = tokio::join!(accepting, dialing.connect(address));
         Self {

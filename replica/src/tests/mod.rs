@@ -3,6 +3,7 @@
 //! must never be compiled into a node; what they promise is in the files beside it.
 
 mod bootstrap;
+mod crowds;
 mod diverge;
 mod faked;
 mod forged;

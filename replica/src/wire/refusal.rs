@@ -214,6 +214,6 @@ mod tests {
         let (theirs, ours) = (Versions { min: 7, max: 8 }, Versions::OWN);
         let refuse = Refuse::from(&RefuseReason::Protocol { theirs, ours });
         assert!(refuse.message.contains("7 to 8"), "{}", refuse.message);
-        assert_eq!(refuse.detail, "min=3 max=4");
+        assert_eq!(refuse.detail, "min=3 max=5");
     }
 }

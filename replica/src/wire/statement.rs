@@ -76,7 +76,7 @@ pub(crate) fn fnv(bytes: &[u8]) -> u64 {
 const WHAT: &[u8] = b"headwater: this much of the log is on my disk\0";
 
 /// Longest certificate and signature that are taken, in bytes.
-pub const MAX_CERTIFICATE: usize = 4_096;
+pub const MAX_CERTIFICATE: usize = 2_048;
 
 /// See [`MAX_CERTIFICATE`].
 pub const MAX_SIGNATURE: usize = 512;
@@ -85,4 +85,4 @@ pub const MAX_SIGNATURE: usize = 512;
 pub const MAX_STATEMENTS: usize = 8;
 
 /// Most certificates on one connection.
-pub const MAX_CERTIFICATES: usize = 256;
+pub const MAX_CERTIFICATES: usize = 64;

@@ -56,7 +56,7 @@ impl Opening<'_> {
             Some(identity) => identity.clone(),
             None => replica::Identity::load(&shipping.certs)?,
         };
-        let config = listen_config(&shipping.serving, self.who.hop(), Vec::new());
+        let config = listen_config(&shipping.serving, self.who.hop(), Vec::new(), self.budget);
         let borrower = replica::Borrower::bind(config, &identity)?;
         let waiting = Arc::new(Waiting {
             who: self.who.clone(),

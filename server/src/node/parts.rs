@@ -182,8 +182,10 @@ pub(crate) fn listen_config(
     serving: &conf::Serving,
     own: replica::Hop,
     members: Vec<replica::Member>,
+    budget: &Budget,
 ) -> replica::ListenConfig {
     replica::ListenConfig {
+        memory: budget.shares.replication.clone(),
         max_rate: serving.max_rate,
         max_rate_per_secondary: serving.max_rate_per_secondary,
         compression: serving.compression,

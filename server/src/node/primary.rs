@@ -226,7 +226,7 @@ impl Primary {
         let members = blocking(move || members::load(&data_dir)).await;
         members::warn_of_lost(&members, self.log().end().lsn);
         let own = self.parts.who.hop();
-        let config = listen_config(&shipping.serving, own.clone(), members);
+        let config = listen_config(&shipping.serving, own.clone(), members, &self.parts.budget);
         self.parts.identity.put(identity.clone());
         let source = replica::Source::primary(self.committer.log().clone(), own, http);
         let listener = replica::Listener::bind(config, &identity, source)?;

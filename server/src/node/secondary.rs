@@ -70,7 +70,7 @@ impl Secondary {
             id: data_dir.node_id().to_owned(),
             started: Instant::now(),
         };
-        let config = follow_config(&conf.following, &who);
+        let config = follow_config(&conf.following, &who, &budget);
         let follow_task = replica::FollowTask::start(config, identity.clone(), store, existing);
         let parts = Arc::new(SecondaryParts {
             who,
@@ -190,7 +190,7 @@ impl Secondary {
     ) -> Result<(), StartError> {
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
-        let config = listen_config(serving, self.parts.who.hop(), members);
+        let config = listen_config(serving, self.parts.who.hop(), members, &self.parts.budget);
         let relay = replica::Listener::bind(config, identity, source)?;
         let registry = relay.registry();
         self.parts
@@ -253,12 +253,19 @@ async fn open_existing(
     .await
 }
 
-fn follow_config(following: &conf::Following, who: &Who) -> replica::FollowConfig {
+fn follow_config(following: &conf::Following, who: &Who, budget: &Budget) -> replica::FollowConfig {
     let relay = following.relay.as_ref();
+    // A relay's own secondaries have the other half.
+    let window = (budget.shares.replication.limit() / 2).clamp(LEAST_WINDOW, MOST_WINDOW);
     replica::FollowConfig {
         upstream_names: following.upstream_names.clone(),
+        receive_window_bytes: u32::try_from(window).unwrap_or(u32::MAX),
         return_after: following.return_after,
         serves: relay.map_or_else(String::new, |serving| serving.listen.to_string()),
         ..replica::FollowConfig::new(following.upstreams.clone(), &who.name, &who.id)
     }
 }
+
+/// Bytes that an upstream may send ahead of what the log has taken.
+const LEAST_WINDOW: u64 = 1 << 20;
+const MOST_WINDOW: u64 = 16 << 20;

@@ -2,18 +2,18 @@
 //! the order of the exchange and its bounds; it must never judge a file's bytes and never end the
 //! connection: blocks go on whatever happens to a fetch.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{AcquireError, Semaphore};
+use tokio::sync::AcquireError;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wal::{CHUNK_LEN, LogId, Lsn, Position, WalError};
 
 use crate::error::{LinkError, clip};
 use crate::files::leases::Leases;
 use crate::files::limit::{Limit, Limits};
+use crate::files::places::{Kind, Own, Places};
 use crate::files::{Files, Given, blocks_name, blocks_named, is_name};
 use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
 use crate::wire::{Fetch, FetchFrom, File, Message};
@@ -235,25 +235,6 @@ impl<'a, F> Giving<'a, F> {
     }
 }
 
-/// How many files are under way to peers at once, over all connections; further ones wait for their
-/// turn. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Places {
-    /// Of files for repair, which must not wait for bootstrapping nodes.
-    whole: Arc<Semaphore>,
-    /// Of files for bootstrapping nodes.
-    rest: Arc<Semaphore>,
-}
-
-impl Places {
-    pub(crate) fn new() -> Self {
-        Self {
-            whole: Arc::new(Semaphore::new(PLACES)),
-            rest: Arc::new(Semaphore::new(BOOTSTRAP_PLACES)),
-        }
-    }
-}
-
 /// Answers a peer's fetches, two at a time, until the connection ends. What goes wrong with one
 /// ends only that one.
 pub(crate) async fn serve<F: Files>(
@@ -261,9 +242,10 @@ pub(crate) async fn serve<F: Files>(
     giving: &Giving<'_, F>,
     places: &Places,
 ) -> LinkError {
+    let own = places.own(link.key());
     tokio::select! {
-        error = serve_in_turn(link, giving, places) => error,
-        error = serve_in_turn(link, giving, places) => error,
+        error = serve_in_turn(link, giving, places, &own) => error,
+        error = serve_in_turn(link, giving, places, &own) => error,
     }
 }
 
@@ -271,14 +253,18 @@ async fn serve_in_turn<F: Files>(
     link: &Link,
     giving: &Giving<'_, F>,
     places: &Places,
+    own: &Own,
 ) -> LinkError {
     loop {
         let (sender, receiver) = match link.accept_fetch().await {
             Ok(stream) => stream,
             Err(error) => return error,
         };
-        if let Err(error) = answer(sender, receiver, giving, places).await {
+        let mut spent = Duration::ZERO;
+        if let Err(error) = answer(sender, receiver, giving, (places, own), &mut spent).await {
             tracing::debug!(peer = link.peer(), %error, "a fetch was not served");
+            // Who asks for what it does not take has the disk for a part of the time.
+            sleep(spent * PAUSE_FACTOR).await;
         }
     }
 }
@@ -287,15 +273,16 @@ async fn answer<F: Files>(
     mut sender: ControlSender,
     mut receiver: ControlReceiver,
     giving: &Giving<'_, F>,
-    places: &Places,
+    (places, own): (&Places, &Own),
+    spent: &mut Duration,
 ) -> Result<(), FetchError> {
-    let (places, question) = match in_time(receiver.receive()).await? {
-        Some(Message::Fetch(fetch)) => (&places.whole, Question::Whole(fetch)),
-        Some(Message::FetchFrom(fetch)) => (&places.rest, Question::Rest(fetch)),
+    let (kind, question) = match in_time(receiver.receive()).await? {
+        Some(Message::Fetch(fetch)) => (Kind::Repair, Question::Whole(fetch)),
+        Some(Message::FetchFrom(fetch)) => (Kind::Bootstrap, Question::Rest(fetch)),
         Some(_) => return Err(FetchError::Protocol("no Fetch on a stream of its own")),
         None => return Err(LinkError::Finished.into()),
     };
-    let place = Arc::clone(places).acquire_owned().await?;
+    let place = places.take(own, kind).await?;
     let files = giving.files.clone();
     let leases = giving
         .leases
@@ -306,7 +293,9 @@ async fn answer<F: Files>(
         let found = find(&files, leases.as_ref(), confirmed, &question);
         (found, place)
     };
+    let begun = Instant::now();
     let (found, _place) = spawn_blocking(read).await?;
+    *spent = begun.elapsed();
     let (answer, file) = match found {
         Ok(file) => (found_file(&file), file),
         Err(reason) => (not_found(reason), Given::Bytes(Bytes::new())),
@@ -449,9 +438,8 @@ const SEGMENT_STARTS: &str = "past";
 const MAX_SEGMENT_STARTS_BYTES: u64 = 64 << 20;
 const NOT_HELD: &str = "this node does not hold it intact";
 
-/// Files under way to peers at once, for repair and for bootstrapping nodes.
-const PLACES: usize = 4;
-const BOOTSTRAP_PLACES: usize = 16;
+/// After an answer that was not taken a node waits for so many times what it took to read it.
+const PAUSE_FACTOR: u32 = 4;
 
 /// A file is sent, and memory for it taken, in pieces of this many bytes.
 const PIECE: usize = 1 << 20;

@@ -198,7 +198,7 @@ impl Entries {
         if let Some(reason) = self.other_name(&peer) {
             return Err(reason);
         }
-        if !self.make_room(&peer.id) {
+        if !self.make_room(&peer) {
             return Err(RefuseReason::Full { limit: self.limit });
         }
         self.connections += 1;
@@ -276,7 +276,7 @@ impl Entries {
             .get(&peer.id)
             .is_some_and(|entry| entry.live.is_some());
         // A live connection of that id is not to be hidden by another node that claims to be it.
-        if connected || !self.make_room(&peer.id) {
+        if connected || !self.make_room(&peer) {
             return;
         }
         let known = self.by_id.remove(&peer.id);
@@ -307,6 +307,17 @@ impl Entries {
         changed
     }
 
+    /// Certificates' names that are known of which nobody is connected.
+    pub(crate) fn absent(&self) -> usize {
+        let named = |is_live: bool| -> HashSet<&str> {
+            let entries = self.by_id.values();
+            let meant = entries.filter(|entry| entry.live.is_some() == is_live);
+            meant.map(|entry| entry.peer.name.as_str()).collect()
+        };
+        let there = named(true);
+        named(false).difference(&there).count()
+    }
+
     /// How long this node, which is not connected, was not heard.
     pub(crate) fn away_ms(&self, id: &str, now_ms: u64) -> Option<u64> {
         let entry = self.by_id.get(id).filter(|entry| entry.live.is_none())?;
@@ -331,12 +342,20 @@ impl Entries {
         .collect()
     }
 
-    /// Whether `id` is known or fits, once the one not connected for longest is forgotten.
-    fn make_room(&mut self, id: &str) -> bool {
-        if self.by_id.contains_key(id) || self.by_id.len() < self.limit {
+    /// Whether this node is known or fits, once the one not connected for longest is forgotten: of
+    /// those of the same name, where these have a quarter of all places. So nobody makes others
+    /// forgotten by making up ids.
+    fn make_room(&mut self, peer: &Peer) -> bool {
+        let has_name = |entry: &Entry| entry.peer.name == peer.name;
+        let of_name = self.by_id.values().filter(|entry| has_name(entry)).count();
+        let has_many = of_name >= (self.limit / 4).max(1);
+        if self.by_id.contains_key(&peer.id) || self.by_id.len() < self.limit {
             return true;
         }
-        let gone = self.by_id.iter().filter(|(_, entry)| entry.live.is_none());
+        let gone = self
+            .by_id
+            .iter()
+            .filter(|(_, entry)| entry.live.is_none() && (!has_many || has_name(entry)));
         let oldest = gone.min_by_key(|(_, entry)| entry.last_seen_unix_ms);
         match oldest.map(|(id, _)| id.clone()) {
             Some(oldest) => self.by_id.remove(&oldest).is_some(),

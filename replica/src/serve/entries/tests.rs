@@ -296,6 +296,50 @@ fn a_node_that_left_a_relay_is_one_copy_and_one_entry() {
 }
 
 #[test]
+fn ids_that_are_made_up_make_nobody_else_forgotten() {
+    let mut entries = Entries::new(8);
+    for id in ["a", "b", "c"] {
+        entries.register(peer(id), at(10), false, 1).expect("room");
+        disconnect(&mut entries, id);
+    }
+    for nth in 0..100 {
+        let id = format!("made-up-{nth}");
+        let one = Peer {
+            name: "thief".to_owned(),
+            ..peer(&id)
+        };
+        if nth % 2 == 0 {
+            entries.refused(one, at(0), ("no".to_owned(), None), 100 + nth);
+        } else if entries.register(one, at(0), false, 100 + nth).is_ok() {
+            disconnect(&mut entries, &id);
+        }
+    }
+    assert_eq!(entries.by_id.len(), 8);
+    for id in ["a", "b", "c"] {
+        assert!(entries.by_id.contains_key(id), "{id}");
+    }
+    assert_eq!(entries.absent(), 4);
+    // While none of that name can go, nobody goes for it.
+    for entry in entries.by_id.values_mut() {
+        if entry.peer.name == "thief" {
+            entry.live = Some(Live {
+                number: 0,
+                superseded: CancellationToken::new(),
+            });
+        }
+    }
+    let one = Peer {
+        name: "thief".to_owned(),
+        ..peer("one more")
+    };
+    let refused = entries.register(one, at(0), false, 1_000);
+    assert!(matches!(refused, Err(RefuseReason::Full { .. })));
+    entries
+        .register(peer("honest"), at(0), false, 1_000)
+        .expect("the oldest goes");
+}
+
+#[test]
 fn a_copied_directory_does_not_take_over_a_live_connection() {
     let mut entries = Entries::new(4);
     entries.register(peer("a"), at(10), false, 1).expect("room");
