@@ -255,16 +255,22 @@ fn broken() -> QueryError {
 /// Rows from `start` on that make one item.
 fn piece_rows(batch: &RecordBatch, start: usize) -> usize {
     let most = PIECE_ROWS.min(batch.num_rows() - start);
-    let columns = batch.columns().iter();
-    let long: Vec<_> = columns
-        .filter(|column| column.data_type().primitive_width().is_none())
-        .collect();
+    let schema = batch.schema_ref();
+    let mut long = Vec::new();
+    // Texts of numbers, and what stands around each value; JSON repeats the names.
+    let mut each = 0_u64;
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        each += field.name().len() as u64 + VALUE_BYTES;
+        if column.data_type().primitive_width().is_none() {
+            long.push(column);
+        }
+    }
     let mut bytes = 0_u64;
     for rows in 0..most {
         let row = long
             .iter()
             .map(|column| value_bytes(column.as_ref(), start + rows));
-        bytes = bytes.saturating_add(row.sum());
+        bytes = bytes.saturating_add(row.sum()).saturating_add(each);
         if bytes > PIECE_BYTES {
             return rows.max(1);
         }
@@ -274,10 +280,12 @@ fn piece_rows(batch: &RecordBatch, start: usize) -> usize {
 
 /// Rows per item, so that an item stays small however large a batch is.
 const PIECE_ROWS: usize = 8_192;
-/// Bytes of texts and lists per item, but for a single row.
-const PIECE_BYTES: u64 = 4 << 20;
+/// Bytes per item as they are written, about, but for a single row.
+const PIECE_BYTES: u64 = 512 << 10;
+/// What a value takes beside its text and its column's name.
+const VALUE_BYTES: u64 = 24;
 /// Items that wait for a slow reader.
-const EVENTS_IN_FLIGHT: usize = 4;
+const EVENTS_IN_FLIGHT: usize = 2;
 /// How long a failure waits for a slow reader.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -295,6 +303,24 @@ mod tests {
             AbortOnDropHandle::new(tokio::spawn(async {})),
             Stop::default(),
         )
+    }
+
+    #[test]
+    fn an_item_is_small_however_wide_its_rows_are() {
+        use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+        let batch = |columns: usize, column: &ArrayRef| {
+            let named = (0..columns).map(|n| (format!("column_{n:04}"), Arc::clone(column)));
+            RecordBatch::try_from_iter(named).expect("a batch")
+        };
+        assert_eq!(piece_rows(&batch(1, &numbers), 0), PIECE_ROWS);
+        assert_eq!(piece_rows(&batch(1, &numbers), 9_990), 10);
+        let wide = piece_rows(&batch(1_600, &numbers), 0) as u64;
+        assert!((1..=PIECE_BYTES / (1_600 * 24)).contains(&wide), "{wide}");
+        let text = "x".repeat(1 << 20);
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values([&text, &text]));
+        assert_eq!(piece_rows(&batch(1, &texts), 0), 1);
     }
 
     #[tokio::test]
