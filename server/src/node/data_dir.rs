@@ -1,10 +1,12 @@
 //! A node's data directory: locked for one process, and the home of the node's own id. Must never
 //! let two processes write one log.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
 
 use crate::conf::Create;
 
@@ -93,10 +95,18 @@ impl DataDir {
             let path = absolute(path);
             return Err(DataDirError::NoLog { path });
         }
-        fs::create_dir_all(path).map_err(io_error("make", path))?;
+        make(path).map_err(io_error("make", path))?;
         let lock = lock(path)?;
         let node_id = node_id(path)?;
         let dir = fs::metadata(path).map_err(io_error("look at", path))?;
+        if dir.mode() & OTHERS_WRITE != 0 {
+            warn!(
+                data_dir = %absolute(path).display(),
+                mode = %format_args!("{:o}", dir.mode() & 0o7777),
+                "anybody on this machine can write to the data directory, and so put anything in the \
+                 place of its files: chmod o-w"
+            );
+        }
         let held = lock.metadata().map_err(io_error("look at", path))?;
         Ok(Self {
             path: path.to_owned(),
@@ -164,6 +174,17 @@ fn identity(found: &Metadata) -> (u64, u64) {
 /// Where a path leads, whatever directory the process was started in.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Makes the directory if it is not there, for its owner alone.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(OWNER_ONLY).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, DataDirError> {
@@ -244,6 +265,10 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> D
     }
 }
 
+/// Permissions of a new data directory.
+const OWNER_ONLY: u32 = 0o700;
+const OTHERS_WRITE: u32 = 0o002;
+
 const NODE_ID: &str = "node-id";
 /// Name of the file that is locked.
 const LOCK: &str = "lock";
@@ -305,6 +330,27 @@ mod tests {
             let gone = place.check().unwrap_err();
             assert!(matches!(gone, DataDirError::Gone { .. }), "{gone}");
         }
+    }
+
+    #[test]
+    fn a_new_directory_is_its_owners_alone_and_one_that_is_there_is_left_as_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let path = dir.path().join("a/b");
+        opened(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        let other = dir.path().join("c");
+        fs::create_dir(&other).unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+        opened(&other).unwrap();
+        assert_eq!(mode(&other), 0o755);
+        let link = dir.path().join("d");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        opened(&link).unwrap();
+        fs::write(dir.path().join("e"), "").unwrap();
+        opened(&dir.path().join("e")).unwrap_err();
     }
 
     #[test]
