@@ -232,7 +232,8 @@ fn a_query_whose_client_goes_away_is_cancelled() {
     let http = Http::of(&pair.secondary);
     let mut stream = TcpStream::connect(pair.secondary.address("http")).expect("connects");
     let sql = "SELECT+value+FROM+generate_series(1,100000000000)";
-    let request = format!("GET /api/v3/query_sql?format=csv&q={sql} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request =
+        format!("GET /api/v3/query_sql?format=csv&q={sql} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sends");
     stream.read_exact(&mut [0; 1000]).expect("an answer begins");
     // This one and itself.
@@ -251,7 +252,8 @@ fn readers_that_stop_reading_keep_nobody_waiting() {
     let pair = pair(3);
     let http = Http::of(&pair.secondary);
     let sql = "SELECT+value+FROM+generate_series(1,100000000000)";
-    let request = format!("GET /api/v3/query_sql?format=csv&q={sql} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request =
+        format!("GET /api/v3/query_sql?format=csv&q={sql} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let unread: Vec<TcpStream> = (0..12)
         .map(|_| {
             let stream = TcpStream::connect(pair.secondary.address("http"));

@@ -14,6 +14,7 @@ pub mod node;
 pub mod proxy;
 pub mod publisher;
 pub mod raw;
+pub mod raw_http;
 pub mod trial;
 pub mod workload;
 

@@ -2,6 +2,7 @@
 //! A secondary *has no* MQTT section. Must never hand out a value that was not checked.
 
 mod foreign;
+mod http;
 mod item;
 mod problem;
 mod reader;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use foreign::Ignored;
+pub use http::Http;
+use http::http;
 pub use problem::{ConfError, Origin, Problem, RoleName};
 use reader::{Reader, loopback};
 pub use replication::{Following, Serving, Shipping};
@@ -170,36 +173,6 @@ impl Default for Log {
             segment_size: 64 << 20,
             max_group_delay: Duration::ZERO,
             keep_segments: 1 << 30,
-        }
-    }
-}
-
-/// Where SQL is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    pub listen: SocketAddr,
-    /// Bytes that all running queries may use together; None: what the node's other parts leave.
-    pub memory_limit: Option<u64>,
-    pub query_timeout: Duration,
-    pub max_concurrent_queries: usize,
-    /// Queries that may wait for their turn.
-    pub max_queued_queries: usize,
-    /// Longest wait for a turn.
-    pub query_queue_timeout: Duration,
-    /// How long a reader may take nothing of its answer where others need its place.
-    pub reader_timeout: Duration,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: loopback(7440),
-            memory_limit: None,
-            query_timeout: Duration::from_secs(60),
-            max_concurrent_queries: 8,
-            max_queued_queries: 256,
-            query_queue_timeout: Duration::from_secs(5),
-            reader_timeout: Duration::from_secs(3),
         }
     }
 }
@@ -426,46 +399,6 @@ fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
         reader.refuse("mqtt.listen", rule);
     }
     mqtt
-}
-
-fn http(reader: &mut Reader<'_>) -> Http {
-    let default = Http::default();
-    let http = Http {
-        listen: reader.addr("http.listen", default.listen),
-        memory_limit: reader.size_if_any("http.memory_limit", 16 << 20..=1 << 40),
-        query_timeout: reader.duration(
-            "http.query_timeout",
-            default.query_timeout,
-            Duration::from_millis(1)..=Duration::from_secs(3_600),
-        ),
-        max_concurrent_queries: reader.int(
-            "http.max_concurrent_queries",
-            default.max_concurrent_queries,
-            1..=1024,
-        ),
-        max_queued_queries: reader.int(
-            "http.max_queued_queries",
-            default.max_queued_queries,
-            0..=10_000,
-        ),
-        query_queue_timeout: reader.duration(
-            "http.query_queue_timeout",
-            default.query_queue_timeout,
-            Duration::ZERO..=Duration::from_secs(600),
-        ),
-        reader_timeout: reader.duration(
-            "http.reader_timeout",
-            default.reader_timeout,
-            Duration::from_millis(100)..=Duration::from_secs(3_600),
-        ),
-    };
-    let insecure = reader.flag("http.insecure_anonymous", false);
-    if !insecure && !http.listen.ip().to_canonical().is_loopback() {
-        let rule = "listening beyond loopback lets anyone who reaches the port read everything; \
-                    set http.insecure_anonymous = true if that is meant";
-        reader.refuse("http.listen", rule);
-    }
-    http
 }
 
 fn time_zone(reader: &mut Reader<'_>) -> Option<intake::Zone> {

@@ -213,6 +213,27 @@ impl<'a> Reader<'a> {
         names.unwrap_or_default()
     }
 
+    /// A list of texts that are all `good`; it may be empty.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        rule: &str,
+        good: fn(&str) -> bool,
+    ) -> Vec<String> {
+        let texts = self.value(
+            key,
+            || rule.to_owned(),
+            |entry| {
+                let mut texts = entry.some_texts()?;
+                // An empty text of the environment is an empty list.
+                texts.retain(|text| !text.is_empty());
+                let all = texts.iter().all(|text| good(text)) && texts.len() <= MOST_TEXTS;
+                all.then(|| texts.into_iter().map(str::to_owned).collect())
+            },
+        );
+        texts.unwrap_or_default()
+    }
+
     /// A path; an empty one counts as not written.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key)?;
@@ -426,6 +447,9 @@ fn likeness(key: &str, known: &str) -> f64 {
     let to = |name: &str| strsim::normalized_damerau_levenshtein(key, name);
     to(section).max(to(name))
 }
+
+/// Most texts of one list.
+const MOST_TEXTS: usize = 1_024;
 
 const PATH_RULE: &str =
     "must be a path as it is: ~ and variables are not expanded here, and NUL is in none";

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use query::QueryError;
 use serde_json::{Value, json};
@@ -22,14 +22,15 @@ use super::request::{self, DigestRequest};
 pub(crate) async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
     let DigestRequest { upto, mark } = request::parse_digest(uri.query())?;
     if let Some(lsn) = upto {
-        freshness::await_lsn(app.node.as_ref(), lsn, freshness::MAX_WAIT).await?;
+        freshness::await_lsn(app.node.as_ref(), &app.seats, lsn, freshness::MAX_WAIT).await?;
     }
     let log = app.node.log().ok_or(QueryError::NoLog)?;
     let upto = upto.map_or_else(|| log.snapshot().end().lsn, Lsn);
     let mark = mark.map(|(compacted, next)| (Lsn(compacted), next));
     let read = app.verifier.run(move || log.digest(upto, mark)).await?;
     let digest = read.map_err(|refused| failure(refused, upto))?;
-    let mut response = Json(body(&digest)).into_response();
+    let text = app.hidden.hide(body(&digest).to_string());
+    let mut response = ([(CONTENT_TYPE, "application/json")], text).into_response();
     headers::set_position(response.headers_mut(), digest.upto.lsn, digest.epoch);
     Ok(response)
 }

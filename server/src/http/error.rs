@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use wal::{FilesMark, Refusal};
 
 use super::failures::{Failures, Stage};
+use super::hidden::Hidden;
 use super::node::HttpNode;
 
 /// Why a request failed.
@@ -68,6 +69,26 @@ pub(crate) enum ApiError {
     /// A role check asked for the other role.
     #[error("this node is a {role}")]
     WrongRole { role: &'static str },
+    /// The node is called by a name that nobody told it of.
+    #[error(
+        "this node is not known as {0}: a web page may have made that name lead here. If it is one \
+         of the node's, name it in http.allowed_hosts (or ask by an address)"
+    )]
+    UnknownHost(String),
+    /// A page of another site makes a browser ask.
+    #[error(
+        "a web page of another site asks ({0}): pages of others are refused. If it may, name its \
+         origin in http.allowed_origins; a program that is no page sends neither Origin nor \
+         Sec-Fetch-Site nor Referer, and no form in the name of a browser"
+    )]
+    OtherSite(String),
+    /// All connections that there may be are at work.
+    #[error(
+        "all places of HTTP connections are taken, and their requests still at work: ask again in \
+         a moment, over one connection that is kept open; /health, /ready, /metrics and \
+         /api/v1/status answer as ever"
+    )]
+    NoPlace,
     /// Something that runs alone is running already.
     #[error("{0}")]
     Busy(&'static str),
@@ -109,12 +130,14 @@ impl Failure {
         request_id: &str,
         node: &dyn HttpNode,
         failures: &Failures,
+        hidden: &Hidden,
     ) -> Response {
         // Refusals are the client's business; only our own faults belong in our log.
         if status(&self.0) == StatusCode::INTERNAL_SERVER_ERROR {
             failures.tell(Stage::Whole, code(&self.0), request_id, &self.0);
         }
         let body = body(&self.0, request_id, primary(&self.0, node)).to_string();
+        let body = hidden.hide(body);
         let (mut parts, _) = response.into_parts();
         parts
             .headers
@@ -230,6 +253,9 @@ fn kind(error: &ApiError) -> (StatusCode, &'static str) {
         ApiError::Connected { .. } => (StatusCode::CONFLICT, "connected"),
         ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         ApiError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        ApiError::UnknownHost(_) => (StatusCode::FORBIDDEN, "unknown_host"),
+        ApiError::OtherSite(_) => (StatusCode::FORBIDDEN, "other_site"),
+        ApiError::NoPlace => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
         ApiError::Lagging(_) => (StatusCode::SERVICE_UNAVAILABLE, "lagging"),
         ApiError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         ApiError::WrongRole { .. } => (StatusCode::SERVICE_UNAVAILABLE, "role"),
@@ -291,6 +317,7 @@ fn is_temporary(error: &ApiError) -> bool {
     matches!(
         error,
         ApiError::Busy(_)
+            | ApiError::NoPlace
             | ApiError::Lagging(_)
             | ApiError::NotReady(_)
             | ApiError::Query(

@@ -6,15 +6,24 @@ use std::time::{Duration, Instant};
 use query::QueryError;
 use wal::Lsn;
 
+use super::door::Seats;
 use super::error::ApiError;
 use super::node::HttpNode;
 
 /// Waits until the node has a log and that includes everything below `min_lsn`.
 pub(crate) async fn await_lsn(
     node: &dyn HttpNode,
+    seats: &Seats,
     min_lsn: u64,
     limit: Duration,
 ) -> Result<(), ApiError> {
+    let is_there = |log: wal::Log| log.durable().borrow().lsn.0 >= min_lsn;
+    if node.log().is_some_and(is_there) {
+        return Ok(());
+    }
+    let _waits = seats.wait().ok_or(ApiError::Busy(
+        "too many requests wait for this node to reach an LSN: ask again in a moment",
+    ))?;
     let begun = Instant::now();
     let log = loop {
         match node.log() {

@@ -58,7 +58,8 @@ pub(crate) async fn set_headers(
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        response = failure.render(response, id.as_str(), app.node.as_ref(), &app.failures);
+        let node = app.node.as_ref();
+        response = failure.render(response, id.as_str(), node, &app.failures, &app.hidden);
     }
     let headers = response.headers_mut();
     set(headers, REQUEST_ID, id.as_str());

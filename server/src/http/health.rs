@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::app::App;
 use super::error::{ApiError, Failure};
@@ -16,6 +16,7 @@ use super::freshness;
 use super::headers;
 use super::influx;
 use super::request;
+use super::series;
 
 /// The process lives.
 pub(crate) async fn alive(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
@@ -59,16 +60,23 @@ pub(crate) async fn secondary(State(app): State<Arc<App>>) -> Result<&'static st
 }
 
 /// The node as JSON.
-pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(app.node.status(&app.engine.stats()))
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let asked = Arc::clone(&app);
+    let make = move || {
+        asked
+            .hidden
+            .hide(asked.node.status(&asked.engine.stats()).to_string())
+    };
+    let text = app.status.get(make).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 /// The node for Prometheus.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        app.node.metrics(&app.engine.stats()),
-    )
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let asked = Arc::clone(&app);
+    let make = move || asked.node.metrics(&asked.engine.stats()) + &series::of(&asked);
+    let text = app.metrics.get(make).await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 fn has_role(app: &App, wanted: &str) -> Result<&'static str, Failure> {

@@ -5,57 +5,71 @@ mod accept;
 mod app;
 mod body;
 mod digest;
+mod door;
 mod error;
 mod failures;
 mod freshness;
+mod gate;
 mod headers;
 mod health;
+mod hidden;
 mod influx;
 mod ingest;
 mod node;
 mod request;
 mod secondaries;
-mod serve;
+mod series;
+mod site;
 mod sql;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verifier;
 mod verify;
 mod write_memory;
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use query::{Engine, QueryError};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wal::Share;
 
 use app::App;
+use door::{Acceptor, Seats};
 use error::{ApiError, Failure};
+pub(crate) use hidden::Hidden;
 pub(crate) use node::HttpNode;
+pub(crate) use site::Sites;
+use told::Told;
 use verifier::Verifier;
 use write_memory::WriteMemory;
 
 /// What the HTTP server is told at start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct HttpConfig {
     /// Port 0 takes any free port.
     pub(crate) listen: SocketAddr,
-    /// Connections at one time; newcomers wait.
+    /// Connections at one time; a few more are answered once.
     pub(crate) max_connections: usize,
-    /// Bytes that rows on their way in may take together, where the node takes any.
-    pub(crate) write_memory: u64,
+    /// For rows on their way in, where the node takes any.
+    pub(crate) writes: Share,
+    /// For requests that are being read or answered.
+    pub(crate) memory: Share,
+    /// What it is called, and whose pages may ask it.
+    pub(crate) sites: Sites,
+    /// What its answers do not tell.
+    pub(crate) hidden: Hidden,
     /// For its engine.
     pub(crate) query: query::Config,
 }
@@ -86,25 +100,35 @@ impl HttpServer {
     /// When the address cannot be used, or the engine cannot start.
     pub(crate) fn start(config: &HttpConfig, node: Arc<dyn HttpNode>) -> Result<Self, HttpError> {
         let runtime = Handle::try_current().map_err(|e| QueryError::Start(e.to_string()))?;
-        let listener = bind(config.listen)?;
-        let address = listener
-            .local_addr()
-            .map_err(|e| cannot_listen(config.listen, &e))?;
+        let cannot = |error| cannot_listen(config.listen, &error);
+        let listener = door::listen(config.listen).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
         let asked: Arc<dyn query::Node> = Arc::<dyn HttpNode>::clone(&node);
         let engine = Engine::new(&config.query, asked)?;
-        let router = router(Arc::new(App {
+        let seats = Seats::new(
+            config.max_connections,
+            config.query.reader_timeout,
+            &config.memory,
+        );
+        let app = Arc::new(App {
             failures: Arc::default(),
-            memory: WriteMemory::new(config.write_memory),
+            memory: WriteMemory::new(config.writes.clone()),
             node,
             engine,
             verifier: Verifier::default(),
-        }));
+            seats: seats.clone(),
+            sites: config.sites.clone(),
+            hidden: config.hidden.clone(),
+            metrics: Told::default(),
+            status: Told::default(),
+        });
         let (stopping, killed) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
-        let accepting = runtime.spawn(serve::accept(serve::Acceptor {
+        let accepting = runtime.spawn(door::accept(Acceptor {
             listener,
-            max_connections: config.max_connections,
-            router,
+            seats,
+            router: router(Arc::clone(&app)),
+            spare_router: spare_router(app),
             connections: connections.clone(),
             stopping: stopping.clone(),
             killed: killed.clone(),
@@ -151,13 +175,11 @@ impl fmt::Debug for HttpServer {
 }
 
 fn router(app: Arc<App>) -> Router {
-    let taking = ingest::routes(app.memory.max_body());
     Router::new()
         .route(
             "/api/v3/query_sql",
             get(sql::query_sql).post(sql::query_sql),
         )
-        .route("/api/v1/status", get(health::status))
         .route("/api/v1/verify", get(verify::verify))
         .route("/api/v1/digest", get(digest::digest))
         .route(
@@ -178,18 +200,39 @@ fn router(app: Arc<App>) -> Router {
             "/api/v1/tables/{table}/rename-column",
             post(tables::rename_column),
         )
+        .merge(probes())
+        .merge(influx::routes())
+        .merge(ingest::routes())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), gate::check))
+        .layer(from_fn_with_state(Arc::clone(&app), headers::set_headers))
+        .with_state(app)
+}
+
+/// What tells whether the node lives, can serve, and how it is.
+fn probes() -> Router<Arc<App>> {
+    Router::new()
         .route("/health", get(health::alive))
         .route("/health/primary", get(health::primary))
         .route("/health/secondary", get(health::secondary))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .merge(influx::routes())
-        .merge(taking)
-        .fallback(unknown_path)
+        .route("/api/v1/status", get(health::status))
+}
+
+/// For those who have no place.
+fn spare_router(app: Arc<App>) -> Router {
+    probes()
+        .fallback(no_place)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(request::MAX_BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&app), gate::check))
         .layer(from_fn_with_state(Arc::clone(&app), headers::set_headers))
         .with_state(app)
+}
+
+async fn no_place() -> Failure {
+    Failure::from(ApiError::NoPlace)
 }
 
 async fn unknown_path(uri: Uri) -> Failure {
@@ -201,13 +244,6 @@ async fn wrong_method(method: Method, uri: Uri) -> Failure {
         method: method.to_string(),
         path: uri.path().to_owned(),
     })
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
-    StdListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .and_then(TcpListener::from_std)
-        .map_err(|error| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> HttpError {

@@ -23,6 +23,7 @@ use super::error::{self, ApiError, Failure};
 use super::failures::{Failures, Stage};
 use super::freshness;
 use super::headers::{self, RequestId};
+use super::hidden::Hidden;
 use super::request::{self, Given, QueryRequest};
 
 /// Answers one statement.
@@ -39,7 +40,8 @@ pub(crate) async fn query_sql(
 }
 
 async fn answered(app: &App, id: RequestId, request: Request) -> Result<Response, Failure> {
-    let query = read(request).await?;
+    let limit = request::MAX_BODY_BYTES.min(app.seats.largest_body());
+    let query = read(request, limit).await?;
     let limit = app.engine.limit(query.timeout);
     let left = settle(app, &query, limit).await?;
     let statement = Statement {
@@ -67,6 +69,7 @@ async fn answered(app: &App, id: RequestId, request: Request) -> Result<Response
             coded: head.coding.is_some(),
             id,
             failures: Arc::clone(&app.failures),
+            hidden: app.hidden.clone(),
             closed: false,
         },
     ))
@@ -78,7 +81,7 @@ async fn settle(app: &App, query: &QueryRequest, limit: Duration) -> Result<Dura
     if let Some(lsn) = query.as_of_lsn.max(query.min_lsn) {
         let begun = Instant::now();
         let wait = limit.min(freshness::MAX_WAIT);
-        freshness::await_lsn(app.node.as_ref(), lsn, wait).await?;
+        freshness::await_lsn(app.node.as_ref(), &app.seats, lsn, wait).await?;
         left = limit.saturating_sub(begun.elapsed());
     }
     // The lag that counts comes with the snapshot; this spares a query that is refused anyway.
@@ -104,14 +107,14 @@ fn answer(head: &Head, notices: &[String], download: Download) -> Response {
     response
 }
 
-async fn read(request: Request) -> Result<QueryRequest, ApiError> {
+async fn read(request: Request, limit: usize) -> Result<QueryRequest, ApiError> {
     let query = request.uri().query().map(str::to_owned);
     let accept = header(request.headers(), &ACCEPT);
     let accept_encoding = header(request.headers(), &ACCEPT_ENCODING);
     let time_zone = header(request.headers(), &headers::TIME_ZONE);
     let content_type = header(request.headers(), &CONTENT_TYPE);
     let body = if request.method() == Method::POST {
-        body::read(request, request::MAX_BODY_BYTES).await?
+        body::read(request, limit).await?
     } else {
         Bytes::new()
     };
@@ -139,6 +142,7 @@ struct Download {
     coded: bool,
     id: RequestId,
     failures: Arc<Failures>,
+    hidden: Hidden,
     closed: bool,
 }
 
@@ -161,7 +165,8 @@ impl Stream for Download {
         Poll::Ready(Some(if this.format == Format::JsonLines && !this.coded {
             // Plain lines can say it in-band; every other answer is cut off, so that no client
             // takes a part for the whole.
-            Ok(Bytes::from(format!("{}\n", error::body(&error, id, None))))
+            let body = error::body(&error, id, None).to_string();
+            Ok(Bytes::from(this.hidden.hide(body) + "\n"))
         } else {
             Err(failure)
         }))

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use serde_json::json;
 use wal::{ColumnRole, ColumnType, Lsn};
 
 use super::app::App;
+use super::body;
 use super::error::{ApiError, Failure};
 use super::headers;
 
@@ -28,11 +29,10 @@ pub(crate) struct RenameColumn {
 pub(crate) async fn rename_column(
     State(app): State<Arc<App>>,
     table: Result<Path<String>, PathRejection>,
-    names: Result<Json<RenameColumn>, JsonRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
-    let Json(RenameColumn { from, to }) =
-        names.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let RenameColumn { from, to } = body::json(request).await?;
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let changed = intake.rename_column(&table, &from, &to).await;
     let lsn = changed.map_err(ApiError::from)?;
@@ -51,11 +51,10 @@ pub(crate) struct Rename {
 pub(crate) async fn rename(
     State(app): State<Arc<App>>,
     table: Result<Path<String>, PathRejection>,
-    name: Result<Json<Rename>, JsonRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
-    let Json(Rename { to }) =
-        name.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let Rename { to } = body::json(request).await?;
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let changed = intake.rename_table(&table, &to).await;
     let lsn = changed.map_err(ApiError::from)?;
@@ -99,11 +98,10 @@ impl From<Kind> for ColumnType {
 pub(crate) async fn change_type(
     State(app): State<Arc<App>>,
     table: Result<Path<String>, PathRejection>,
-    wanted: Result<Json<ChangeType>, JsonRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
-    let Json(ChangeType { column, kind }) =
-        wanted.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let ChangeType { column, kind } = body::json(request).await?;
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let changed = intake.change_type(&table, &column, kind.into()).await;
     let lsn = changed.map_err(ApiError::from)?;
@@ -140,11 +138,10 @@ impl From<Role> for ColumnRole {
 pub(crate) async fn change_role(
     State(app): State<Arc<App>>,
     table: Result<Path<String>, PathRejection>,
-    wanted: Result<Json<ChangeRole>, JsonRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
-    let Json(ChangeRole { column, role }) =
-        wanted.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let ChangeRole { column, role } = body::json(request).await?;
     let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
     let changed = intake.change_role(&table, &column, role.into()).await;
     let lsn = changed.map_err(ApiError::from)?;

@@ -3,19 +3,22 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use query::QueryError;
 use wal::VerifyReport;
 
 use super::app::App;
-use super::error::Failure;
+use super::error::{ApiError, Failure};
 
 /// The state of all that is stored. Damage is an answer, not a failure.
-pub(crate) async fn verify(State(app): State<Arc<App>>) -> Result<Json<VerifyReport>, Failure> {
+pub(crate) async fn verify(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let log = app.node.log().ok_or(QueryError::NoLog)?;
-    let report = app.verifier.run(move || log.verify()).await?;
-    Ok(Json(report))
+    let report: VerifyReport = app.verifier.run(move || log.verify()).await?;
+    let text = serde_json::to_string(&report);
+    let text = text.map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/json")], app.hidden.hide(text)).into_response())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Memory for rows on their way in. Owns how much all writes together may take; must never let a
-//! body be read that has no place.
+//! body be parsed that has no place.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use intake::Encoding;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wal::{Held, Share};
 
 use super::body;
 use super::error::ApiError;
@@ -13,22 +14,30 @@ use super::error::ApiError;
 /// Places for bodies, in KiB.
 #[derive(Debug)]
 pub(crate) struct WriteMemory {
+    /// In order of arrival.
     places: Arc<Semaphore>,
-    /// For bodies of unknown length, which have no place while they are read.
-    streams: Arc<Semaphore>,
+    /// What is told of them.
+    share: Share,
     max_body: usize,
     patience: Duration,
 }
 
+/// Memory for the rows of one write.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _place: OwnedSemaphorePermit,
+    _held: Held,
+}
+
 impl WriteMemory {
-    /// All writes together take at most `bytes`.
-    pub(crate) fn new(bytes: u64) -> Self {
-        let bytes = usize::try_from(bytes)
+    /// All writes together take at most what `share` has.
+    pub(crate) fn new(share: Share) -> Self {
+        let bytes = usize::try_from(share.limit())
             .unwrap_or(usize::MAX)
             .max(WEIGHT << 10);
         Self {
             places: Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS))),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            share,
             max_body: (bytes / WEIGHT).min(MAX_BODY_BYTES),
             patience: PATIENCE,
         }
@@ -47,27 +56,16 @@ impl WriteMemory {
         Ok(encoding.room(length).min(self.max_body))
     }
 
-    /// The right to read a body of unknown length: only a few at a time, since it may be the
-    /// largest.
-    pub(crate) async fn stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.wait(&self.streams, 1).await
-    }
-
     /// Memory for so many bytes of text, as long as it is held.
-    pub(crate) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(crate) async fn take(&self, bytes: usize) -> Result<Room, ApiError> {
         let kib = (bytes.saturating_mul(WEIGHT) >> 10).max(1);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        self.wait(&self.places, kib).await
-    }
-
-    async fn wait(
-        &self,
-        places: &Arc<Semaphore>,
-        count: u32,
-    ) -> Result<OwnedSemaphorePermit, ApiError> {
-        let place = Arc::clone(places).acquire_many_owned(count);
+        let place = Arc::clone(&self.places).acquire_many_owned(kib);
         match tokio::time::timeout(self.patience, place).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(place)) => Ok(Room {
+                _place: place,
+                _held: self.share.take_beyond(u64::from(kib) << 10),
+            }),
             _ => Err(ApiError::Busy(
                 "too many rows are on their way in: send again in a moment",
             )),
@@ -81,9 +79,6 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 /// Parsed rows take several times the memory of their text; small ones most.
 const WEIGHT: usize = 16;
 
-/// Bodies of unknown length that are read at once: together a quarter of all the memory.
-const MAX_STREAMS: usize = 4;
-
 /// How long a write waits for its place.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -93,21 +88,26 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_have_a_place_or_are_refused() {
-        let mut memory = WriteMemory::new(4 << 20);
+        let mut memory = WriteMemory::new(Share::new("writes", 4 << 20));
         memory.patience = Duration::from_millis(20);
         assert_eq!(memory.max_body(), 256 << 10);
         let small = memory.take(10).await.expect("a place");
         let half = memory.take(128 << 10).await.expect("a place");
         let full = memory.take(memory.max_body()).await.expect_err("no place");
         assert!(matches!(full, ApiError::Busy(_)));
+        assert_eq!(memory.share.used(), (1 << 10) + (2 << 20));
         drop((small, half));
+        assert_eq!(memory.share.used(), 0);
         drop(memory.take(memory.max_body()).await.expect("a place"));
-        assert_eq!(WriteMemory::new(u64::MAX).max_body(), MAX_BODY_BYTES);
+        assert_eq!(
+            WriteMemory::new(Share::unlimited("writes")).max_body(),
+            MAX_BODY_BYTES
+        );
     }
 
     #[test]
     fn a_body_is_given_room_for_what_it_may_hold() {
-        let memory = WriteMemory::new(256 << 20);
+        let memory = WriteMemory::new(Share::new("writes", 256 << 20));
         let place = |length, encoding| memory.place(length, encoding);
         assert_eq!(place(7, Encoding::Plain), Ok(7));
         assert_eq!(place(7, Encoding::Gzip), Ok(1 << 20));

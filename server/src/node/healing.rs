@@ -17,7 +17,7 @@ use crate::http::{HttpNode, HttpServer};
 use crate::node::answers::json;
 use crate::node::error::StartError;
 use crate::node::memory::Budget;
-use crate::node::parts::{blocking, http_config, listen_config};
+use crate::node::parts::{Own, blocking, http_config, listen_config};
 use crate::report::who::{PRIMARY, Who};
 
 /// What a primary is opened with.
@@ -66,10 +66,14 @@ impl Opening<'_> {
         });
         let http = self.conf.http.as_ref();
         let http = http.map(|http| {
-            HttpServer::start(
-                &http_config(http, self.budget),
-                Arc::<Waiting>::clone(&waiting),
-            )
+            let own = Own {
+                name: &self.who.name,
+                advertised: self.conf.advertise_http.as_deref(),
+                data_dir: self.data_dir,
+                certs: Some(&shipping.certs),
+            };
+            let config = http_config(http, self.budget, own);
+            HttpServer::start(&config, Arc::<Waiting>::clone(&waiting))
         });
         let http = http.transpose()?;
         warn!(

@@ -26,8 +26,6 @@ pub struct MemoryError {
 pub(crate) struct Budget {
     /// Rows that one MQTT worker, or HTTP, may gather while a commit runs.
     pub(crate) ingest_pending_per_appender: usize,
-    /// Rows on their way in by HTTP.
-    pub(crate) writes: u64,
     /// All running queries together.
     pub(crate) queries: u64,
     /// Everything together.
@@ -126,7 +124,6 @@ impl Budget {
         let queries = http_limit.map_or(left, |limit| limit.min(left));
         Ok(Self {
             ingest_pending_per_appender: usize::try_from(each).unwrap_or(usize::MAX),
-            writes,
             queries,
             total,
             shares: Shares {
@@ -250,7 +247,10 @@ mod tests {
         assert_eq!(queries(64 * MIB), 64 * MIB);
         assert_eq!(queries(GIB), 152 * MIB);
         let none = Budget::of(512 * MIB, 0, None, SEGMENT).unwrap();
-        assert_eq!((none.writes, none.queries), (0, (152 + 32 + 32) * MIB));
+        assert_eq!(
+            (none.shares.writes.limit(), none.queries),
+            (0, (152 + 32 + 32) * MIB)
+        );
         assert_eq!(none.shares.mqtt.limit(), 0);
     }
 

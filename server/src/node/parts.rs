@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::conf;
-use crate::http::HttpConfig;
+use crate::http::{Hidden, HttpConfig, Sites};
 use crate::node::data_dir::{DataDir, absolute};
 use crate::node::descriptors::Descriptors;
 use crate::node::memory::Budget;
+use crate::node::primary_url::host_of;
 use crate::telemetry::NEW_LOG;
 
 /// The runtime of everything that waits. Queries and MQTT workers have their own threads.
@@ -194,11 +195,33 @@ pub(crate) fn listen_config(
     }
 }
 
-pub(crate) fn http_config(http: &conf::Http, budget: &Budget) -> HttpConfig {
+/// What HTTP tells of its node, and what it does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own<'a> {
+    pub(crate) name: &'a str,
+    /// The URL at which it says it is reached.
+    pub(crate) advertised: Option<&'a str>,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) certs: Option<&'a Path>,
+}
+
+/// HTTP as the conf wants it.
+pub(crate) fn http_config(http: &conf::Http, budget: &Budget, own: Own<'_>) -> HttpConfig {
+    let host_name = gethostname::gethostname().to_string_lossy().into_owned();
+    let names = [own.name.to_owned(), host_name].into_iter();
+    let names = names.chain(own.advertised.and_then(host_of).map(str::to_owned));
+    let hosts = names.chain(http.allowed_hosts.iter().cloned());
     HttpConfig {
+        hidden: Hidden::new(
+            [(own.data_dir, "node.data_dir")]
+                .into_iter()
+                .chain(own.certs.map(|certs| (certs, "replication.certs"))),
+        ),
+        sites: Sites::new(hosts, http.allowed_origins.iter().cloned()),
         listen: http.listen,
         max_connections: Descriptors::raise().for_http(),
-        write_memory: budget.writes,
+        writes: budget.shares.writes.clone(),
+        memory: budget.shares.http.clone(),
         query: query::Config {
             memory_limit: budget.queries,
             query_timeout: http.query_timeout,

@@ -22,8 +22,8 @@ use crate::node::healing::Opening;
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
-    blocking, cores, http_config, listen_config, opening, report, report_storage, reserve_disk,
-    step, warn_of_new,
+    Own, blocking, cores, http_config, listen_config, opening, report, report_storage,
+    reserve_disk, step, warn_of_new,
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
@@ -193,7 +193,14 @@ impl Primary {
         self.parts.scrub.start(self.parts.log.clone()).await?;
         if let Some(http) = &conf.http {
             let parts = Arc::clone(&self.parts);
-            self.http = Some(HttpServer::start(&http_config(http, budget), parts)?);
+            let own = Own {
+                name: &self.parts.who.name,
+                advertised: conf.advertise_http.as_deref(),
+                data_dir: self.data_dir.path(),
+                certs: conf.replication.as_ref().map(|ship| ship.certs.as_path()),
+            };
+            let config = http_config(http, budget, own);
+            self.http = Some(HttpServer::start(&config, parts)?);
         }
         // After HTTP: secondaries are told where it listens.
         if let Some(shipping) = &conf.replication {

@@ -20,6 +20,18 @@ pub(crate) fn primary_url(told: &str, upstream: &str, is_primary: bool) -> Optio
     is_primary.then(|| format!("http://{host}:{}", listens.port()))
 }
 
+/// The host that a URL names.
+pub(crate) fn host_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host_port = rest[..end].rsplit('@').next()?;
+    let host = match host_port.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => host_port,
+    };
+    (!host.is_empty()).then_some(host)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +81,20 @@ mod tests {
         ] {
             let found = primary_url(told, upstream, is_primary);
             assert_eq!(found.as_deref(), url, "{told} {upstream}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_url_is_what_clients_call_it_by() {
+        for (url, host) in [
+            ("https://a.example", Some("a.example")),
+            ("http://a.example:7440/x?y=z:1", Some("a.example")),
+            ("http://[fd00::1]:7440", Some("[fd00::1]")),
+            ("http://[fd00::1]", Some("[fd00::1]")),
+            ("https://", None),
+            ("10.0.0.1:7440", None),
+        ] {
+            assert_eq!(host_of(url), host, "{url}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::node::error::{StartError, StopError};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
-    blocking, http_config, listen_config, opening, report, report_storage, reserve_disk, step,
+    Own, blocking, http_config, listen_config, opening, report, report_storage, reserve_disk, step,
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
@@ -176,7 +176,16 @@ impl Secondary {
             self.serve(serving, identity, source).await?;
         }
         let asked = Arc::clone(&self.parts);
-        let config = http_config(&conf.http, budget);
+        let config = http_config(
+            &conf.http,
+            budget,
+            Own {
+                name: &self.parts.who.name,
+                advertised: None,
+                data_dir: self.data_dir.path(),
+                certs: Some(&conf.following.certs),
+            },
+        );
         self.http = Some(HttpServer::start(&config, asked)?);
         Ok(())
     }

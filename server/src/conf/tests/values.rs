@@ -189,3 +189,30 @@ fn upstream_without_port_is_refused() {
         );
     }
 }
+
+#[test]
+fn hosts_and_origins_are_lists_of_what_browsers_call_them() {
+    let http = |keys: &str| {
+        let conf = parse_text(&format!("{PRIMARY}[http]\n{keys}\n"));
+        conf.map(|conf| primary_of(conf).http.expect("a section"))
+    };
+    let keys = "allowed_hosts = [\"a.example\", \"*.b.example\", \"*\"]\n\
+                allowed_origins = [\"https://c.example:3000\", \"http://[::1]:3000\"]";
+    let both = http(keys).unwrap();
+    assert_eq!(both.allowed_hosts, ["a.example", "*.b.example", "*"]);
+    let origins = ["https://c.example:3000", "http://[::1]:3000"];
+    assert_eq!(both.allowed_origins, origins);
+    assert_eq!(http("allowed_hosts = []").unwrap(), Http::default());
+    for odd in ["a b", "http://a", "a:80", "a/b", "*.", "a.*"] {
+        http(&format!("allowed_hosts = [{odd:?}]")).expect_err(odd);
+    }
+    for odd in [
+        "a.example",
+        "https://",
+        "https://a/",
+        "ftp://a",
+        "https://a b",
+    ] {
+        http(&format!("allowed_origins = [{odd:?}]")).expect_err(odd);
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
 /// The body of `/health` as these clients read it.
 pub(crate) fn health(app: &App) -> Response {
     let (status, message) = match app.node.not_ready() {
-        Some(reason) => ("fail", reason),
+        Some(reason) => ("fail", app.hidden.hide(reason)),
         None if app.node.intake().is_some() => ("pass", "ready for queries and writes".to_owned()),
         None => (
             "pass",
@@ -71,10 +71,11 @@ async fn ping(uri: Uri) -> Response {
 }
 
 /// `InfluxQL`, as far as it is about databases: every name means the one there is.
-async fn query(request: Request) -> Result<Response, Failure> {
+async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let mut pairs = form_pairs(request.uri().query().unwrap_or_default().as_bytes());
     if request.method() == Method::POST {
-        let body = body::read(request, MAX_BODY_BYTES).await?;
+        let limit = MAX_BODY_BYTES.min(app.seats.largest_body());
+        let body = body::read(request, limit).await?;
         pairs.extend(form_pairs(&body));
     }
     let given = |wanted: &str| {

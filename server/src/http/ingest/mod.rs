@@ -9,8 +9,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use axum::{Json, Router};
-use axum::{extract::DefaultBodyLimit, routing::post};
 use intake::{Encoding, Write, Written};
 use serde_json::json;
 
@@ -19,14 +19,13 @@ use super::error::{ApiError, Failure};
 use super::{body, headers};
 use request::Ask;
 
-/// The paths, with bodies of at most `max_body` bytes.
-pub(crate) fn routes(max_body: usize) -> Router<Arc<App>> {
+/// The paths.
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/ingest/{table}", post(table))
         .route("/api/v3/write_lp", post(write_lp))
         .route("/api/v2/write", post(write_v2))
         .route("/write", post(write_v1))
-        .layer(DefaultBodyLimit::max(max_body))
 }
 
 /// Rows of one table: all of them or none.
@@ -76,31 +75,17 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
             _ => ApiError::NotPrimary,
         })?;
     let encoding = request::encoding(request.headers())?;
-    let max_body = app.memory.max_body();
-    let (body, mut max_bytes, mut held) = match request::length(request.headers()) {
-        Some(length) => {
-            let place = app.memory.place(length, encoding)?;
-            let held = app.memory.take(place).await?;
-            (body::read(request, max_body).await?, place, held)
-        }
-        None => {
-            let stream = app.memory.stream().await?;
-            let body = body::read(request, max_body).await?;
-            let place = app.memory.place(body.len(), encoding)?;
-            let held = app.memory.take(place).await?;
-            drop(stream);
-            (body, place, held)
-        }
+    let max_body = app.memory.max_body().min(app.seats.largest_body());
+    // Bytes have their memory as they come; rows get theirs once all of these are there, so that
+    // who sends slowly holds no more than was sent.
+    let body = body::read(request, max_body).await?;
+    // Packed, though nobody said so, it is unpacked all the same.
+    let packed = match encoding {
+        Encoding::Plain => Encoding::of(&body),
+        named => named,
     };
-    // Packed, and nobody said so before it was there.
-    let packed = Encoding::of(&body);
-    if encoding == Encoding::Plain && packed != Encoding::Plain {
-        let stream = app.memory.stream().await?;
-        drop(held);
-        max_bytes = app.memory.place(body.len(), packed)?;
-        held = app.memory.take(max_bytes).await?;
-        drop(stream);
-    }
+    let max_bytes = app.memory.place(body.len(), packed)?;
+    let held = app.memory.take(max_bytes).await?;
     let write = Write {
         target: ask.target,
         unit: ask.unit,

@@ -2,7 +2,7 @@
 //! unknown name or a malformed value pass as a default.
 
 use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName};
 use intake::{Encoding, Format, Target, Unit};
 
@@ -83,11 +83,6 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
             "Content-Encoding {other} is not known: use gzip, zstd or none"
         ))),
     }
-}
-
-/// Bytes of the body, where they are told before.
-pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
-    header(headers, &CONTENT_LENGTH)?.parse().ok()
 }
 
 fn pairs(query: Option<&str>, known: &[&str]) -> Result<Pairs, ApiError> {

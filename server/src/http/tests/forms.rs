@@ -15,7 +15,9 @@ async fn paths(dir: &Path) -> (Committer, Router) {
 }
 
 async fn asked(paths: &Router, query: &str, headers: &[(&str, &str)]) -> (HeaderMap, u16, Vec<u8>) {
-    let mut request = Request::builder().uri(format!("/api/v3/query_sql?{query}"));
+    let mut request = Request::builder()
+        .uri(format!("/api/v3/query_sql?{query}"))
+        .header(HOST, "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

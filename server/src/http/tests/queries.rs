@@ -24,8 +24,8 @@ fn two_at_once(log: wal::Log, queued: usize) -> Router {
 
 async fn begun(paths: &Router, sql: &str) -> (u16, Body) {
     let path = format!("/api/v3/query_sql?format=csv&q={sql}");
-    let request = Request::builder().uri(path).body(Body::empty());
-    let request = request.expect("a request");
+    let request = Request::builder().uri(path).header(HOST, "localhost");
+    let request = request.body(Body::empty()).expect("a request");
     let answered = TowerToHyperService::new(paths.clone()).call(request).await;
     let (parts, body) = answered.expect("an answer").into_parts();
     (parts.status.as_u16(), body)
@@ -108,5 +108,29 @@ async fn a_value_that_would_be_too_large_is_refused_before_it_is_made() {
         assert_eq!(answer.status, 413, "{sql}: {}", answer.body);
         assert_eq!(answer.body["code"], "value_too_large", "{sql}");
     }
+    committer.stop().expect("a clean stop");
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_rows_to_come_keep_a_quarter_of_the_places_at_most() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, ends) = filled(dir.path(), 1);
+    let paths = two_at_once(committer.log().clone(), 8);
+    let query = "/api/v3/query_sql?q=SELECT+1&min_lsn";
+    let (there, ahead) = (ends[0].0, ends[0].0 + 1);
+    let ahead = format!("{query}={ahead}");
+    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(get_from(&paths, &ahead))).collect();
+    for wait in &mut waiting {
+        assert!(futures::poll!(wait).is_pending());
+    }
+    let refused = get_from(&paths, &ahead).await;
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (429, &json!("busy"))
+    );
+    // Who asks for what is there does not wait.
+    let answer = get_from(&paths, &format!("{query}={there}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    drop(waiting);
     committer.stop().expect("a clean stop");
 }
