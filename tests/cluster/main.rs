@@ -14,6 +14,7 @@ mod identical;
 mod ingest;
 mod input;
 mod load;
+mod log_lines;
 mod network;
 mod refusals;
 mod relays;

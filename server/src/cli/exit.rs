@@ -34,7 +34,7 @@ pub(super) fn fail(error: &impl Display, code: u8) -> ExitCode {
     error
         .to_string()
         .lines()
-        .for_each(|line| eprintln!("headwater: {line}"));
+        .for_each(|line| telemetry::tell(&format!("headwater: {line}")));
     ExitCode::from(code)
 }
 

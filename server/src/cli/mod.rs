@@ -28,7 +28,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use replica::certs::CertRole;
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 use client::DEFAULT_URL;
 use exit::{BAD_INPUT, NOT_COMPARED, fail, judged, judged_or, quietly};
 
@@ -200,7 +200,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { BAD_INPUT } else { 0 });
         }
     };
-    match cli.command {
+    let code = carry_out(cli.command);
+    telemetry::flush();
+    code
+}
+
+fn carry_out(command: Command) -> ExitCode {
+    match command {
         Command::Serve(args) => serve::run(&args.conf, &args.set, args.log),
         Command::CheckConf(args) => {
             let message = args.topic.zip(args.payload);

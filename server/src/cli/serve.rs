@@ -26,6 +26,7 @@ pub(super) fn run(file: &Path, overrides: &[String], format: LogFormat) -> ExitC
     if let Err(error) = telemetry::init(format, telemetry::NODE_FILTER) {
         return fail(&error, BAD_INPUT);
     }
+    telemetry::tell_of_panics();
     for ignored in &conf.ignored {
         warn!("{ignored}");
     }

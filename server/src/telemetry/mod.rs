@@ -1,10 +1,19 @@
-//! Logs to standard error, as text or JSON lines. Must never write to standard output, and nothing
-//! here may be given a secret; what a library repeats must not fill a log.
+//! Logs to standard error, as text or JSON lines: what lines there are, and the one layer that makes
+//! them of all events. Must never write to standard output, and nothing here may be given a secret;
+//! neither what a library repeats nor what a client sends may fill a log, hold up who logs, or end
+//! it.
 
+mod clip;
+mod lines;
+mod rates;
+mod sink;
+
+use std::cell::Cell;
 use std::fmt;
-use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::Ordering;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -14,13 +23,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use wal::{Due, Quiet};
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
+pub(crate) use lines::LogFormat;
+use lines::{Lines, Said, notice};
+use rates::Place;
+use sink::Sink;
 
 /// A log filter that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +45,82 @@ pub(crate) fn init(format: LogFormat, default_filter: &str) -> Result<(), Teleme
     let filter = EnvFilter::builder()
         .parse(format!("{ALWAYS},{text}"))
         .map_err(|source| TelemetryError { text, source })?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let lines = match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    let lines = Lines {
+        format,
+        colours: format == LogFormat::Text && std::io::stderr().is_terminal(),
+        said: &SAID,
+        put: |line| SINK.put(line),
     };
     let filter = filter.and(Libraries::default());
     // An error means that the process logs already, which is what was asked for.
-    let _ = tracing_subscriber::registry()
+    let started = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    if started.is_ok() {
+        let notice: fn(&str) -> String = match format {
+            LogFormat::Text => |text| notice(LogFormat::Text, text),
+            LogFormat::Json => |text| notice(LogFormat::Json, text),
+        };
+        let due = move |now| SAID.overdue(format, now);
+        SINK.start(std::io::stderr(), notice, Box::new(due));
+    }
     Ok(())
+}
+
+/// What became of the lines of this process's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogStats {
+    /// By level.
+    pub(crate) lines: [(&'static str, u64); 5],
+    /// Left out because there were many of their kind.
+    pub(crate) left_out: u64,
+    /// Nobody took them.
+    pub(crate) lost: u64,
+}
+
+/// What became of the lines of this process's log: there is one, whatever runs in it.
+pub(crate) fn stats() -> LogStats {
+    LogStats {
+        lines: SAID.lines(),
+        left_out: SAID.left_out(),
+        lost: SINK.counts.lost.load(Ordering::Relaxed),
+    }
+}
+
+/// Waits until what was logged is written, but not for long: nobody may read it.
+pub(crate) fn flush() {
+    SINK.flush(FLUSH);
+}
+
+/// Says something on standard error that is no line of the log, if it can be said.
+pub(crate) fn tell(text: &str) {
+    flush();
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Makes what a task says that fails by a bug a line of the log, like any other.
+pub(crate) fn tell_of_panics() {
+    thread_local! {
+        static TELLING: Cell<bool> = const { Cell::new(false) };
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        // One that comes of telling of another is not told of.
+        if TELLING.replace(true) {
+            return;
+        }
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let what = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let at = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(
+            what = what.unwrap_or("it did not say why"),
+            at = at.unwrap_or_default(),
+            thread = thread.name().unwrap_or_default(),
+            "a task has failed by a bug of this program"
+        );
+        TELLING.set(false);
+    }));
 }
 
 /// Lets a line of a library through the less often the more often it comes: by its place in the
@@ -59,13 +128,6 @@ pub(crate) fn init(format: LogFormat, default_filter: &str) -> Result<(), Teleme
 #[derive(Debug, Default)]
 struct Libraries {
     said: Mutex<Quiet<Place>>,
-}
-
-/// Where in a library a line comes from.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Place {
-    target: String,
-    line: Option<u64>,
 }
 
 impl Libraries {
@@ -116,6 +178,13 @@ fn is_ours(target: &str) -> bool {
     let package = target.split("::").next().unwrap_or_default();
     OURS.contains(&package)
 }
+
+/// The log is the process's.
+static SAID: LazyLock<Said> = LazyLock::new(Said::default);
+static SINK: LazyLock<Sink> = LazyLock::new(Sink::default);
+
+/// How long the last lines are waited for.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// What a running node logs unless told otherwise.
 pub(crate) const NODE_FILTER: &str = "info,ntex=warn";
