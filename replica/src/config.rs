@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use wal::Share;
+use wal::{Share, Tasks};
 
 use crate::status::{Hop, Member};
 use crate::wire::blocks::Compression;
@@ -42,6 +42,8 @@ pub struct ListenConfig {
     pub members: Vec<Member>,
     /// What connections of secondaries may hold of the node's memory.
     pub memory: Share,
+    /// The node's: what runs here is among them.
+    pub tasks: Tasks,
 }
 
 impl ListenConfig {
@@ -62,6 +64,7 @@ impl ListenConfig {
             compression: Compression::None,
             members: Vec::new(),
             memory: Share::unlimited("replication"),
+            tasks: Tasks::default(),
         }
     }
 }
@@ -98,6 +101,8 @@ pub struct FollowConfig {
     /// How long an upstream that is not the first is followed before the ones before it are tried
     /// again; doubles, up to 10 minutes, while they do not answer.
     pub return_after: Duration,
+    /// The node's: what runs here is among them.
+    pub tasks: Tasks,
 }
 
 impl FollowConfig {
@@ -122,6 +127,7 @@ impl FollowConfig {
             backoff_max: Duration::from_secs(10),
             serves: String::new(),
             return_after: Duration::from_secs(30),
+            tasks: Tasks::default(),
         }
     }
 }

@@ -8,5 +8,6 @@ mod dependencies;
 mod documents;
 mod layers;
 mod sizes;
+mod tasks;
 mod tree;
 mod words;

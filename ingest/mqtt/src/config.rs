@@ -26,6 +26,8 @@ pub struct Config {
     pub too_few: TooFew,
     /// The zone of times that name none.
     pub zone: Option<intake::Zone>,
+    /// The node's: the workers and what runs on them are among them.
+    pub tasks: wal::Tasks,
 }
 
 impl Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             routes: Vec::new(),
             too_few: TooFew::Wait,
             zone: None,
+            tasks: wal::Tasks::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -17,7 +18,7 @@ use ntex::service::cfg::SharedCfg;
 use ntex::service::fn_service;
 use ntex::time::Millis;
 use tokio::sync::watch;
-use wal::{Appenders, Log, Replicated};
+use wal::{Appenders, Log, Replicated, Tasks};
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -79,7 +80,12 @@ impl Listener {
         let run = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("mqtt".to_owned())
-            .spawn(move || run_system(run, socket, ready, stopped))
+            .spawn(move || {
+                let watched = run.config.tasks.vital("mqtt");
+                if run_system(run, socket, ready, stopped) {
+                    watched.finish();
+                }
+            })
             .map_err(MqttError::Thread)?;
         match started.recv_timeout(START_TIMEOUT) {
             Ok(Ok(())) => Ok(Self {
@@ -157,12 +163,13 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// Returns once it is told to stop, or cannot start; false: because it has ended by itself.
 fn run_system(
     shared: Arc<Shared>,
     socket: std::net::TcpListener,
     ready: mpsc::Sender<std::io::Result<()>>,
     stopped: oneshot::Receiver<()>,
-) {
+) -> bool {
     let system = System::build()
         .name("mqtt")
         .disable_signals()
@@ -186,14 +193,20 @@ fn run_system(
             Ok(server) => {
                 let server = server.config("mqtt", settings).run();
                 let _ = ready.send(Ok(()));
-                let _ = stopped.await;
+                let mut ending = pin!(server.clone());
+                let told = futures::select_biased! {
+                    _ = stopped.fuse() => true,
+                    _ = ending.as_mut().fuse() => false,
+                };
                 server.stop(true).await;
+                told
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
+                true
             }
         }
-    });
+    })
 }
 
 /// Makes one worker, on its own thread, and the service for its connections.
@@ -237,10 +250,22 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
         .unwrap_or_else(PoisonError::into_inner);
     workers.push((signal, counters));
     drop(workers);
-    ntex::rt::spawn(Rc::clone(&worker).acknowledge_groups());
-    ntex::rt::spawn(Rc::clone(&worker).watch_replicas());
-    ntex::rt::spawn(Rc::clone(&worker).watch_timeouts());
+    let tasks = &shared.config.tasks;
+    run_beside(
+        tasks,
+        "mqtt-acknowledgements",
+        Rc::clone(&worker).acknowledge_groups(),
+    );
+    run_beside(tasks, "mqtt-replicas", Rc::clone(&worker).watch_replicas());
+    run_beside(tasks, "mqtt-timeouts", Rc::clone(&worker).watch_timeouts());
     worker
+}
+
+/// Runs what a worker cannot do without: devices would wait for ever for what it does not do.
+fn run_beside(tasks: &Tasks, name: &'static str, task: impl Future<Output = ()> + 'static) {
+    // Caught, so that the worker's connections are still closed in order.
+    let watched = AssertUnwindSafe(tasks.vital(name).run(task)).catch_unwind();
+    ntex::rt::spawn(async move { drop(watched.await) });
 }
 
 /// Connections the kernel holds for us while the acceptor is busy.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::format::options::TableDef;
 use crate::stored::Cache;
+use crate::tasks::Tasks;
 
 /// Tuning of one open log.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub cache: Cache,
     /// Tables with columns, options or rules of their own; all others have none.
     pub tables: Vec<TableDef>,
+    /// The node's: its committer is one of them.
+    pub tasks: Tasks,
 }
 
 /// Tuning of a secondary's log.
@@ -34,6 +37,8 @@ pub struct FollowerConfig {
     pub reserve_disk: u64,
     /// What is kept in memory of files that are read.
     pub cache: Cache,
+    /// The node's: the thread that writes is one of them.
+    pub tasks: Tasks,
 }
 
 impl Default for Config {
@@ -47,6 +52,7 @@ impl Default for Config {
             upkeep_every: Duration::from_secs(1),
             cache: Cache::default(),
             tables: Vec::new(),
+            tasks: Tasks::default(),
         }
     }
 }

@@ -31,6 +31,7 @@ mod read;
 mod replace;
 mod share;
 mod stored;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -44,8 +45,9 @@ pub use paths::{find_log, holds_log};
 // What repeats.
 pub use quiet::{Due, Lasted, Quiet};
 
-// Memory.
+// Memory, and tasks.
 pub use share::{Held, Share};
+pub use tasks::{TaskEnd, Tasks, Watched};
 
 // Writing, on a primary.
 pub use config::Config;

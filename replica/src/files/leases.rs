@@ -53,10 +53,24 @@ impl Leases {
         if !std::mem::replace(&mut lock(&self.table).sweeping, true) {
             let table = Arc::downgrade(&self.table);
             runtime.spawn(async move {
+                let _sweeping = Sweeping(&table);
                 while sweep(&table) {
                     sleep(SWEEP_EVERY).await;
                 }
             });
+        }
+    }
+}
+
+/// However the sweeping ends, the next lease begins it again.
+struct Sweeping<'a, T>(&'a Weak<Mutex<Table<T>>>);
+
+impl<T> Drop for Sweeping<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(table) = self.0.upgrade()
+        {
+            lock(&table).sweeping = false;
         }
     }
 }

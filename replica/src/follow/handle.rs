@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wal::{Follower, Log};
+use wal::{Follower, Log, Tasks};
 
 use crate::cert_watch;
 use crate::certs::identity::Identity;
@@ -53,12 +54,19 @@ impl FollowTask {
         };
         let shutdown = CancellationToken::new();
         let state = Arc::new(FollowState::new(log, own, store.held()));
-        let holding = tokio::spawn(note_held(store.clone(), state.held(), shutdown.clone()));
+        let tasks = config.tasks.clone();
+        let (noting, held, stop) = (store.clone(), state.held(), shutdown.clone());
+        let holding = keep(&tasks, "upstream-notes", move || {
+            note_held(noting.clone(), held.clone(), stop.clone())
+        });
         let upstreams = config.upstreams.clone();
         let peers = Peers::new();
         let (summaries, list) = watch::channel(None);
         let logs = LocalLogs::new(store, existing, Arc::clone(&state), peers.clone());
-        let revoking = tokio::spawn(cert_watch::keep(identity.clone(), None, shutdown.clone()));
+        let (watched, stop) = (identity.clone(), shutdown.clone());
+        let revoking = keep(&tasks, "certificates", move || {
+            cert_watch::keep(watched.clone(), None, stop.clone())
+        });
         let task = Task::new(
             config,
             identity,
@@ -72,7 +80,8 @@ impl FollowTask {
             state,
             upstreams,
             summaries,
-            task: tokio::spawn(task.run()),
+            // What it holds of the logs is gone with it.
+            task: tokio::spawn(tasks.vital("follow").run(task.run())),
             revoking,
             holding,
             _stop_on_drop: shutdown.clone().drop_guard(),
@@ -134,6 +143,16 @@ impl FollowTask {
         }
         failed
     }
+}
+
+/// A task that is begun again should it panic.
+fn keep<F: Future<Output = ()> + Send + 'static>(
+    tasks: &Tasks,
+    name: &'static str,
+    make: impl FnMut() -> F + Send + 'static,
+) -> JoinHandle<()> {
+    let tasks = tasks.clone();
+    tokio::spawn(async move { tasks.keep(name, make, sleep).await })
 }
 
 /// Keeps on the disk which primary's history is held, until `shutdown`.

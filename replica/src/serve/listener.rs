@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use wal::Due;
+use wal::{Due, Tasks};
 
 use crate::cert_watch;
 use crate::certs::identity::Identity;
@@ -96,19 +96,23 @@ impl Listener {
             handshakes: Admission::new(HANDSHAKES, HANDSHAKES / 4),
             connections: Admission::new(config.max_secondaries, config.max_secondaries),
         };
-        listener.tasks.spawn(acceptor.run());
+        let tasks = config.tasks;
+        listener.keep(&tasks, "replication-accept", move || acceptor.clone().run());
         let listening = Some(Arc::clone(&listener.endpoint));
         let shutdown = listener.shipping.shutdown.clone();
-        listener
-            .tasks
-            .spawn(cert_watch::keep(identity.clone(), listening, shutdown));
+        let watched = identity.clone();
+        listener.keep(&tasks, "certificates", move || {
+            cert_watch::keep(watched.clone(), listening.clone(), shutdown.clone())
+        });
         // A relay's files are repaired from its own listener.
         if let Some(log) = repairs {
             let (peers, shutdown) = (
                 listener.shipping.peers.clone(),
                 listener.shipping.shutdown.clone(),
             );
-            listener.tasks.spawn(repair::run(log, peers, shutdown));
+            listener.keep(&tasks, "repair", move || {
+                repair::run(log.clone(), peers.clone(), shutdown.clone())
+            });
         }
         if let Some(reason) = identity.unfit(source_is_primary) {
             tracing::warn!(node = %config.own.name, %reason, "this node's certificate does not let it serve secondaries");
@@ -117,6 +121,18 @@ impl Listener {
         }
         tracing::info!(node = %config.own.name, address = %local, "listening for secondaries");
         Ok(listener)
+    }
+
+    /// A task that is begun again should it panic.
+    fn keep<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        tasks: &Tasks,
+        name: &'static str,
+        make: impl FnMut() -> F + Send + 'static,
+    ) {
+        let tasks = tasks.clone();
+        self.tasks
+            .spawn(async move { tasks.keep(name, make, sleep).await });
     }
 
     /// The address it is bound to.
@@ -155,6 +171,7 @@ impl fmt::Debug for Listener {
 }
 
 /// The accept loop and what it needs.
+#[derive(Clone)]
 struct Acceptor {
     endpoint: Arc<Endpoint>,
     shipping: Arc<Shipping>,

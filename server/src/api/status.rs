@@ -3,7 +3,7 @@
 
 use replica::{CertificateStatus, FollowPhase, Hop, SecondaryStatus};
 use serde::{Deserialize, Serialize};
-use wal::{BootstrapProgress, Damaged, ScrubStats, WaitingCut};
+use wal::{BootstrapProgress, Damaged, ScrubStats, TaskEnd, WaitingCut};
 
 use super::diverged::DivergedStatus;
 use crate::report::accounting::Accounting;
@@ -45,6 +45,9 @@ pub struct Status {
     /// What the node and its parts hold of its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// Tasks that have ended although the node went on: bugs, each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_ends: Vec<TaskEnd>,
 }
 
 /// The log a node holds.
@@ -305,6 +308,7 @@ mod tests {
             certificate: Some(CertificateStatus::default()),
             accounting: Some(Accounting::default()),
             memory: Some(Memory::default()),
+            task_ends: Vec::new(),
         };
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["lsn"], 12);

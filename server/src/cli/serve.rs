@@ -1,5 +1,6 @@
 //! `headwater serve`: one node, from its conf to its exit code. A conf that is refused ends with 2
-//! and one line for each problem; a log that has failed ends with 1. Must never end
+//! and one line for each problem; a log that has failed, or a task that a node cannot do without, ends
+//! with 1. Must never end
 //! before the node has stopped, but at a second signal.
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use tracing::{error, info, warn};
 use super::exit::{BAD_INPUT, FAILURE, fail};
 use crate::conf::{self, Conf};
 use crate::node::error::{StartError, StopError};
+use crate::node::kept::TaskTeller;
 use crate::node::parts::runtime;
 use crate::node::running::Running;
 use crate::signals::{Request, Signals};
@@ -90,11 +92,14 @@ async fn start(conf: &Conf, signals: &mut Signals) -> Option<Result<Running, Sta
 
 /// True once the node is asked to stop, false once it can only end.
 async fn run_until_asked(running: &Running, signals: &mut Signals) -> bool {
+    let mut teller = TaskTeller::of(running.tasks());
     loop {
         let request = tokio::select! {
             request = signals.next() => request,
+            // First: what a node ends of is told before it does.
+            () = teller.run() => continue,
             reason = running.failed() => {
-                error!(%reason, "the log has failed; nothing more is acknowledged");
+                error!(%reason, "the node can only end; nothing more is acknowledged");
                 return false;
             }
         };

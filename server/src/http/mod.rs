@@ -70,6 +70,8 @@ pub(crate) struct HttpConfig {
     pub(crate) sites: Sites,
     /// What its answers do not tell.
     pub(crate) hidden: Hidden,
+    /// The node's: the one that accepts connections is one of them.
+    pub(crate) tasks: wal::Tasks,
     /// For its engine.
     pub(crate) query: query::Config,
 }
@@ -124,7 +126,7 @@ impl HttpServer {
         });
         let (stopping, killed) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
-        let accepting = runtime.spawn(door::accept(Acceptor {
+        let acceptor = Arc::new(Acceptor {
             listener,
             seats,
             router: router(Arc::clone(&app)),
@@ -132,7 +134,12 @@ impl HttpServer {
             connections: connections.clone(),
             stopping: stopping.clone(),
             killed: killed.clone(),
-        }));
+        });
+        let tasks = config.tasks.clone();
+        let accepting = runtime.spawn(async move {
+            let accept = || door::accept(Arc::clone(&acceptor));
+            tasks.keep("http-accept", accept, tokio::time::sleep).await;
+        });
         tracing::info!(%address, "HTTP is listening");
         Ok(Self {
             address,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::status::{LogStatus, MqttStatus, Status};
 use crate::http::HttpNode;
 use crate::node::background::{Compaction, DamageWatch, Scrub};
+use crate::node::kept::down;
 use crate::node::memory::Budget;
 use crate::node::primary_url::primary_url;
 use crate::node::slot::Slot;
@@ -37,6 +38,7 @@ impl Who {
             certificate: None,
             accounting: None,
             memory: None,
+            task_ends: Vec::new(),
         }
     }
 
@@ -74,6 +76,7 @@ pub(crate) struct PrimaryParts {
     pub(crate) registry: Slot<replica::Registry>,
     /// Where it ships its log.
     pub(crate) identity: Slot<replica::Identity>,
+    pub(crate) tasks: wal::Tasks,
 }
 
 impl PrimaryParts {
@@ -183,6 +186,7 @@ impl HttpNode for PrimaryParts {
         let closed = || "MQTT is not listening".to_owned();
         failed
             .or(stalled)
+            .or_else(|| down(&self.tasks))
             .or_else(|| self.foreign())
             .or_else(|| self.mqtt.with(|_| ()).is_none().then(closed))
     }
@@ -201,6 +205,7 @@ impl HttpNode for PrimaryParts {
             accounting: Some(accounting),
             secondaries,
             memory: Some(self.memory(queries)),
+            task_ends: self.tasks.ended(),
             ..self.who.status(PRIMARY)
         };
         json(&status)
@@ -230,6 +235,7 @@ impl HttpNode for PrimaryParts {
         }
         series::queries(&mut text, queries);
         series::memory(&mut text, &self.memory(queries));
+        series::tasks(&mut text, &self.tasks);
         text.finish()
     }
 
@@ -257,6 +263,7 @@ pub(crate) struct SecondaryParts {
     /// On a relay.
     pub(crate) registry: Slot<replica::Registry>,
     pub(crate) identity: replica::Identity,
+    pub(crate) tasks: wal::Tasks,
 }
 
 impl SecondaryParts {
@@ -352,6 +359,9 @@ impl HttpNode for SecondaryParts {
     /// it is empty on the primary too. A log that takes nothing more still answers, but balancers
     /// had better ask another node. A full disk only makes it lag, which they can ask about.
     fn not_ready(&self) -> Option<String> {
+        if let Some(reason) = down(&self.tasks) {
+            return Some(reason);
+        }
         let follow = self.follow();
         if let Some(follow) = follow
             .as_ref()
@@ -384,6 +394,7 @@ impl HttpNode for SecondaryParts {
             accounting: view.map(|view| followed(view, secondaries.as_deref())),
             secondaries,
             memory: Some(self.memory(queries)),
+            task_ends: self.tasks.ended(),
             ..self.who.status(SECONDARY)
         };
         json(&status)
@@ -406,6 +417,7 @@ impl HttpNode for SecondaryParts {
         series::certificate(&mut text, &self.identity.certificate(), now_ns);
         series::queries(&mut text, queries);
         series::memory(&mut text, &self.memory(queries));
+        series::tasks(&mut text, &self.tasks);
         text.finish()
     }
 

@@ -7,23 +7,26 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use wal::Damaged;
+use wal::{Damaged, Tasks};
 
+use crate::node::kept::Restarted;
 use crate::node::parts::blocking;
 use crate::node::slot::Slot;
 
 /// Work in the background on one log.
 pub(crate) trait Background: Sized + Send + 'static {
     type Stats: Default;
+    /// Of the task that keeps it on the log in force.
+    const KEEPER: &'static str;
     /// What is so when it cannot start.
     const UNDONE: &'static str;
 
-    /// Starts at `rate` bytes per second.
-    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError>;
+    /// Starts at `rate` bytes per second, as one of `tasks`.
+    fn start(log: &wal::Log, rate: u64, tasks: &Tasks) -> Result<Self, wal::WalError>;
     fn stats(&self) -> Self::Stats;
     /// Blocks until nothing is done any more.
     fn stop(self);
@@ -31,10 +34,12 @@ pub(crate) trait Background: Sized + Send + 'static {
 
 impl Background for wal::Compactor {
     type Stats = wal::CompactionStats;
+    const KEEPER: &'static str = "compaction-keeper";
     const UNDONE: &'static str = "the log is not compacted; it stays in segments";
 
-    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError> {
-        Self::start(log, wal::CompactorConfig { rate })
+    fn start(log: &wal::Log, rate: u64, tasks: &Tasks) -> Result<Self, wal::WalError> {
+        let tasks = tasks.clone();
+        Self::start(log, wal::CompactorConfig { rate, tasks })
     }
 
     fn stats(&self) -> Self::Stats {
@@ -48,10 +53,12 @@ impl Background for wal::Compactor {
 
 impl Background for wal::Scrubber {
     type Stats = wal::ScrubStats;
+    const KEEPER: &'static str = "scrub-keeper";
     const UNDONE: &'static str = "what is stored is not looked through for damage";
 
-    fn start(log: &wal::Log, rate: u64) -> Result<Self, wal::WalError> {
-        Self::start(log, wal::ScrubConfig { rate })
+    fn start(log: &wal::Log, rate: u64, tasks: &Tasks) -> Result<Self, wal::WalError> {
+        let tasks = tasks.clone();
+        Self::start(log, wal::ScrubConfig { rate, tasks })
     }
 
     fn stats(&self) -> Self::Stats {
@@ -66,26 +73,26 @@ impl Background for wal::Scrubber {
 /// Tasks that log every file that is found damaged, and when the log takes nothing for want of
 /// room.
 pub(crate) struct DamageTeller {
-    tasks: [JoinHandle<()>; 2],
+    _tasks: [Restarted; 2],
 }
 
 impl Background for DamageTeller {
     type Stats = ();
+    const KEEPER: &'static str = "damage-keeper";
     const UNDONE: &'static str = "what is found damaged and a full disk are not logged";
 
-    fn start(log: &wal::Log, _rate: u64) -> Result<Self, wal::WalError> {
+    fn start(log: &wal::Log, _rate: u64, tasks: &Tasks) -> Result<Self, wal::WalError> {
+        let (damage, stalled) = (log.damage(), log.stalled());
         let tasks = [
-            tokio::spawn(tell(log.damage())),
-            tokio::spawn(tell_stalls(log.stalled())),
+            Restarted::start(tasks, "damage-teller", move || tell(damage.clone())),
+            Restarted::start(tasks, "stall-teller", move || tell_stalls(stalled.clone())),
         ];
-        Ok(Self { tasks })
+        Ok(Self { _tasks: tasks })
     }
 
     fn stats(&self) -> Self::Stats {}
 
-    fn stop(self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+    fn stop(self) {}
 }
 
 /// Logs what is on the list, once for as long as it stays there.
@@ -157,21 +164,23 @@ pub(crate) type Scrub = OnLog<wal::Scrubber>;
 pub(crate) struct OnLog<W> {
     /// Bytes per second.
     rate: u64,
+    tasks: Tasks,
     running: Arc<Slot<W>>,
     following: Slot<Following>,
 }
 
 /// A task that keeps the work on the log in force.
 struct Following {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    stop: CancellationToken,
+    task: Restarted,
 }
 
 impl<W: Background> OnLog<W> {
     /// Not started yet.
-    pub(crate) fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64, tasks: &Tasks) -> Self {
         Self {
             rate,
+            tasks: tasks.clone(),
             running: Arc::new(Slot::empty()),
             following: Slot::empty(),
         }
@@ -182,14 +191,18 @@ impl<W: Background> OnLog<W> {
     /// # Errors
     /// When there can be no thread for it.
     pub(crate) async fn start(&self, log: wal::Log) -> Result<(), wal::WalError> {
-        start(log, self.rate, &self.running).await
+        start(log, self.rate, &self.tasks, &self.running).await
     }
 
     /// Runs on the log that `logs` shows, as long as it shows one. Needs a tokio runtime.
     pub(crate) fn follow(&self, logs: watch::Receiver<Option<wal::Log>>) {
-        let (stop, stopped) = oneshot::channel();
+        let stop = CancellationToken::new();
         let (rate, running) = (self.rate, Arc::clone(&self.running));
-        let task = tokio::spawn(keep(logs, stopped, rate, running));
+        let (tasks, stopped) = (self.tasks.clone(), stop.clone());
+        let task = Restarted::start(&self.tasks, W::KEEPER, move || {
+            let running = Arc::clone(&running);
+            keep(logs.clone(), stopped.clone(), rate, tasks.clone(), running)
+        });
         self.following.put(Following { stop, task });
     }
 
@@ -201,10 +214,8 @@ impl<W: Background> OnLog<W> {
     /// Returns once nothing is done any more.
     pub(crate) async fn stop(&self) {
         if let Some(following) = self.following.take() {
-            // A task that has ended already needs no word, and none of its ways to end matters
-            // here.
-            let _ = following.stop.send(());
-            let _ = following.task.await;
+            following.stop.cancel();
+            following.task.ended().await;
         }
         end(&self.running).await;
     }
@@ -212,8 +223,9 @@ impl<W: Background> OnLog<W> {
 
 async fn keep<W: Background>(
     mut logs: watch::Receiver<Option<wal::Log>>,
-    mut stopped: oneshot::Receiver<()>,
+    stopped: CancellationToken,
     rate: u64,
+    tasks: Tasks,
     running: Arc<Slot<W>>,
 ) {
     loop {
@@ -221,13 +233,13 @@ async fn keep<W: Background>(
         let log = logs.borrow_and_update().clone();
         end(&running).await;
         if let Some(log) = log
-            && let Err(error) = start(log, rate, &running).await
+            && let Err(error) = start(log, rate, &tasks, &running).await
         {
             error!(%error, "{}", W::UNDONE);
         }
         let changed = tokio::select! {
             changed = logs.changed() => changed.is_ok(),
-            _ = &mut stopped => false,
+            () = stopped.cancelled() => false,
         };
         if !changed {
             return;
@@ -238,9 +250,11 @@ async fn keep<W: Background>(
 async fn start<W: Background>(
     log: wal::Log,
     rate: u64,
+    tasks: &Tasks,
     running: &Slot<W>,
 ) -> Result<(), wal::WalError> {
-    let work = blocking(move || W::start(&log, rate)).await?;
+    let tasks = tasks.clone();
+    let work = blocking(move || W::start(&log, rate, &tasks)).await?;
     running.put(work);
     Ok(())
 }
@@ -268,9 +282,10 @@ mod tests {
 
     impl Background for Probe {
         type Stats = Option<wal::LogId>;
+        const KEEPER: &'static str = "probe";
         const UNDONE: &'static str = "";
 
-        fn start(log: &wal::Log, _rate: u64) -> Result<Self, wal::WalError> {
+        fn start(log: &wal::Log, _rate: u64, _tasks: &Tasks) -> Result<Self, wal::WalError> {
             // Never two at a time.
             assert_eq!(
                 STARTS.fetch_add(1, Ordering::SeqCst),
@@ -358,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_a_log_ends_with_the_node() {
         let (logs, receiver) = watch::channel(None);
-        let compaction = Compaction::new(0);
+        let compaction = Compaction::new(0, &Tasks::default());
         compaction.follow(receiver);
         assert_eq!(compaction.stats().steps, 0);
         compaction.stop().await;
@@ -370,7 +385,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let committer = open(&dir);
         let (logs, receiver) = watch::channel(None);
-        let compaction = Compaction::new(0);
+        let compaction = Compaction::new(0, &Tasks::default());
         compaction.follow(receiver);
         logs.send(Some(committer.log().clone())).unwrap();
         let started = async {
@@ -391,7 +406,7 @@ mod tests {
         let committers = dirs.each_ref().map(open);
         let [first, second] = committers.each_ref().map(|one| one.log().clone());
         let (logs, receiver) = watch::channel(Some(first.clone()));
-        let work: OnLog<Probe> = OnLog::new(0);
+        let work: OnLog<Probe> = OnLog::new(0, &Tasks::default());
         work.follow(receiver);
         until(&work, |id| *id == Some(first.id())).await;
         logs.send(Some(second.clone())).unwrap();

@@ -4,24 +4,22 @@
 use std::collections::HashMap;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use wal::WaitingCut;
 
+use crate::node::kept::Restarted;
+
 /// A task that tells of every cut that waits.
 #[derive(Debug)]
-pub(crate) struct CutTeller(JoinHandle<()>);
+pub(crate) struct CutTeller(#[expect(dead_code, reason = "dropped, it ends")] Restarted);
 
 impl CutTeller {
     /// Needs a tokio runtime.
-    pub(crate) fn start(log: &wal::Log) -> Self {
-        Self(tokio::spawn(tell(log.waiting_cuts())))
-    }
-}
-
-impl Drop for CutTeller {
-    fn drop(&mut self) {
-        self.0.abort();
+    pub(crate) fn start(log: &wal::Log, tasks: &wal::Tasks) -> Self {
+        let waiting = log.waiting_cuts();
+        Self(Restarted::start(tasks, "cut-teller", move || {
+            tell(waiting.clone())
+        }))
     }
 }
 

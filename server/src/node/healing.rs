@@ -56,7 +56,13 @@ impl Opening<'_> {
             Some(identity) => identity.clone(),
             None => replica::Identity::load(&shipping.certs)?,
         };
-        let config = listen_config(&shipping.serving, self.who.hop(), Vec::new(), self.budget);
+        let config = listen_config(
+            &shipping.serving,
+            self.who.hop(),
+            Vec::new(),
+            self.budget,
+            &self.log.tasks,
+        );
         let borrower = replica::Borrower::bind(config, &identity)?;
         let waiting = Arc::new(Waiting {
             who: self.who.clone(),
@@ -72,7 +78,7 @@ impl Opening<'_> {
                 data_dir: self.data_dir,
                 certs: Some(&shipping.certs),
             };
-            let config = http_config(http, self.budget, own);
+            let config = http_config(http, self.budget, &self.log.tasks, own);
             HttpServer::start(&config, Arc::<Waiting>::clone(&waiting))
         });
         let http = http.transpose()?;

@@ -4,17 +4,19 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use replica::Member;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wal::{Chain, Lsn, Position};
 
 use crate::node::data_dir::{DataDirError, write_durably};
+use crate::node::kept::Restarted;
 use crate::node::parts::blocking;
 
 /// What the file holds.
@@ -138,43 +140,46 @@ fn save(data_dir: &Path, members: Vec<Member>) -> Result<(), DataDirError> {
 
 /// Keeps the list on disk as it changes.
 pub(crate) struct Keeper {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    stop: CancellationToken,
+    task: Restarted,
 }
 
 impl Keeper {
     /// Keeps `registry`'s list in `data_dir`. Needs a tokio runtime.
-    pub(crate) fn start(data_dir: &Path, registry: replica::Registry) -> Self {
+    pub(crate) fn start(data_dir: &Path, registry: replica::Registry, tasks: &wal::Tasks) -> Self {
         let changes = registry.changes();
-        Self::watch(data_dir.to_owned(), PACE, changes, move || {
+        Self::watch(tasks, data_dir.to_owned(), PACE, changes, move || {
             registry.members()
         })
     }
 
     fn watch(
+        tasks: &wal::Tasks,
         data_dir: PathBuf,
         pace: Pace,
         changes: watch::Receiver<u64>,
-        members: impl Fn() -> Vec<Member> + Send + 'static,
+        members: impl Fn() -> Vec<Member> + Send + Sync + 'static,
     ) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let keeping = Keeping {
-            data_dir,
-            pace,
-            members,
-            saved: Vec::new(),
-            saved_at: None,
-            complained: false,
-        };
-        let task = tokio::spawn(keeping.run(changes, stopped));
+        let (stop, members) = (CancellationToken::new(), Arc::new(members));
+        let stopped = stop.clone();
+        let task = Restarted::start(tasks, "members-list", move || {
+            let keeping = Keeping {
+                data_dir: data_dir.clone(),
+                pace,
+                members: Arc::clone(&members),
+                saved: Vec::new(),
+                saved_at: None,
+                complained: false,
+            };
+            keeping.run(changes.clone(), stopped.clone())
+        });
         Self { stop, task }
     }
 
     /// Returns once the list as it is now is on disk.
     pub(crate) async fn stop(self) {
-        // A task that has ended already needs no word, and none of its ways to end matters here.
-        let _ = self.stop.send(());
-        let _ = self.task.await;
+        self.stop.cancel();
+        self.task.ended().await;
     }
 }
 
@@ -190,7 +195,7 @@ struct Pace {
 struct Keeping<F> {
     data_dir: PathBuf,
     pace: Pace,
-    members: F,
+    members: Arc<F>,
     /// What was written last.
     saved: Vec<Member>,
     saved_at: Option<Instant>,
@@ -198,15 +203,15 @@ struct Keeping<F> {
     complained: bool,
 }
 
-impl<F: Fn() -> Vec<Member> + Send + 'static> Keeping<F> {
-    async fn run(mut self, mut changes: watch::Receiver<u64>, mut stopped: oneshot::Receiver<()>) {
+impl<F: Fn() -> Vec<Member> + Send + Sync + 'static> Keeping<F> {
+    async fn run(mut self, mut changes: watch::Receiver<u64>, stopped: CancellationToken) {
         // Set while something is still to be written that can wait.
         let mut later = None;
         loop {
             let alive = tokio::select! {
                 changed = changes.changed() => changed.is_ok(),
                 () = until(later) => true,
-                _ = &mut stopped => false,
+                () = stopped.cancelled() => false,
             };
             if !alive {
                 break;
@@ -218,7 +223,7 @@ impl<F: Fn() -> Vec<Member> + Send + 'static> Keeping<F> {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.pace.names) => {}
-                _ = &mut stopped => break,
+                () = stopped.cancelled() => break,
             }
         }
         let members = (self.members)();
@@ -338,9 +343,13 @@ mod tests {
             positions: Duration::from_secs(3_600),
         };
         let look = Arc::clone(&members);
-        let keeper = Keeper::watch(dir.path().to_owned(), pace, changes, move || {
-            look.lock().unwrap().clone()
-        });
+        let keeper = Keeper::watch(
+            &wal::Tasks::default(),
+            dir.path().to_owned(),
+            pace,
+            changes,
+            move || look.lock().unwrap().clone(),
+        );
         *members.lock().unwrap() = vec![seen("a", 3)];
         change.send(1).unwrap();
         let written = async {
@@ -365,7 +374,7 @@ mod tests {
         let mut keeping = Keeping {
             data_dir: data_dir.clone(),
             pace: PACE,
-            members: Vec::<Member>::new,
+            members: Arc::new(Vec::<Member>::new),
             saved: Vec::new(),
             saved_at: None,
             complained: false,
@@ -386,7 +395,7 @@ mod tests {
         let keeping = Keeping {
             data_dir: PathBuf::new(),
             pace: PACE,
-            members: Vec::<Member>::new,
+            members: Arc::new(Vec::<Member>::new),
             saved: vec![seen("a", 3)],
             saved_at: Some(now),
             complained: false,

@@ -9,6 +9,7 @@ pub(crate) mod data_dir;
 pub(crate) mod descriptors;
 pub(crate) mod error;
 pub(crate) mod healing;
+pub(crate) mod kept;
 pub(crate) mod members;
 pub(crate) mod memory;
 pub(crate) mod parts;
@@ -19,3 +20,5 @@ pub(crate) mod role;
 pub(crate) mod running;
 pub(crate) mod secondary;
 pub(crate) mod slot;
+#[cfg(test)]
+mod tests;

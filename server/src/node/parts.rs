@@ -184,6 +184,7 @@ pub(crate) fn listen_config(
     own: replica::Hop,
     members: Vec<replica::Member>,
     budget: &Budget,
+    tasks: &wal::Tasks,
 ) -> replica::ListenConfig {
     replica::ListenConfig {
         memory: budget.shares.replication.clone(),
@@ -191,6 +192,7 @@ pub(crate) fn listen_config(
         max_rate_per_secondary: serving.max_rate_per_secondary,
         compression: serving.compression,
         members,
+        tasks: tasks.clone(),
         ..replica::ListenConfig::new(serving.listen, own)
     }
 }
@@ -206,7 +208,12 @@ pub(crate) struct Own<'a> {
 }
 
 /// HTTP as the conf wants it.
-pub(crate) fn http_config(http: &conf::Http, budget: &Budget, own: Own<'_>) -> HttpConfig {
+pub(crate) fn http_config(
+    http: &conf::Http,
+    budget: &Budget,
+    tasks: &wal::Tasks,
+    own: Own<'_>,
+) -> HttpConfig {
     let host_name = gethostname::gethostname().to_string_lossy().into_owned();
     let names = [own.name.to_owned(), host_name].into_iter();
     let names = names.chain(own.advertised.and_then(host_of).map(str::to_owned));
@@ -222,6 +229,7 @@ pub(crate) fn http_config(http: &conf::Http, budget: &Budget, own: Own<'_>) -> H
         max_connections: Descriptors::raise().for_http(),
         writes: budget.shares.writes.clone(),
         memory: budget.shares.http.clone(),
+        tasks: tasks.clone(),
         query: query::Config {
             memory_limit: budget.queries,
             query_timeout: http.query_timeout,

@@ -4,25 +4,31 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::node::data_dir::Place;
+use crate::node::kept::Restarted;
 use crate::node::parts::blocking;
 
 /// A task that looks.
 #[derive(Debug)]
 pub(crate) struct PlaceWatch {
     gone: watch::Receiver<Option<String>>,
-    task: JoinHandle<()>,
+    _task: Restarted,
 }
 
 impl PlaceWatch {
     /// Looks after the data directory and whatever log is in force. Needs a tokio runtime.
-    pub(crate) fn start(place: Place, logs: watch::Receiver<Option<wal::Log>>) -> Self {
+    pub(crate) fn start(
+        place: Place,
+        logs: watch::Receiver<Option<wal::Log>>,
+        tasks: &wal::Tasks,
+    ) -> Self {
         let (tell, gone) = watch::channel(None);
-        let task = tokio::spawn(look(place, logs, tell));
-        Self { gone, task }
+        let task = Restarted::start(tasks, "place-watch", move || {
+            look(place.clone(), logs.clone(), tell.clone())
+        });
+        Self { gone, _task: task }
     }
 
     /// Returns once the files are gone, and says which. Nothing is acknowledged any more then.
@@ -33,12 +39,6 @@ impl PlaceWatch {
             Some(reason) => reason,
             None => std::future::pending().await,
         }
-    }
-}
-
-impl Drop for PlaceWatch {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

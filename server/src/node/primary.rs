@@ -19,6 +19,7 @@ use crate::node::data_dir::DataDir;
 use crate::node::descriptors::Descriptors;
 use crate::node::error::{StartError, StopError};
 use crate::node::healing::Opening;
+use crate::node::kept::vital_end;
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
@@ -62,7 +63,11 @@ impl Primary {
         role::claim(&mut data_dir, RoleName::Primary)?;
         let begun = opening(data_dir.path());
         let reserve = reserve_disk(data_dir.path(), &conf.storage);
-        let config = log_config(conf, &budget, reserve);
+        let tasks = wal::Tasks::default();
+        let config = wal::Config {
+            tasks: tasks.clone(),
+            ..log_config(conf, &budget, reserve)
+        };
         let who = Who {
             name: node.name.clone(),
             id: data_dir.node_id().to_owned(),
@@ -92,16 +97,17 @@ impl Primary {
                 committer.log().clone(),
                 conf.time_zone,
             )),
-            damage: DamageWatch::new(0),
-            compaction: Compaction::new(conf.storage.compaction_rate),
-            scrub: Scrub::new(conf.storage.scrub_rate),
+            damage: DamageWatch::new(0, &tasks),
+            compaction: Compaction::new(conf.storage.compaction_rate, &tasks),
+            scrub: Scrub::new(conf.storage.scrub_rate, &tasks),
             mqtt: Slot::empty(),
             registry: Slot::empty(),
             identity: Slot::empty(),
+            tasks: tasks.clone(),
         });
         let mut primary = Self {
-            _cut_teller: CutTeller::start(committer.log()),
-            place_watch: PlaceWatch::start(data_dir.place(), log_in_force),
+            _cut_teller: CutTeller::start(committer.log(), &tasks),
+            place_watch: PlaceWatch::start(data_dir.place(), log_in_force, &tasks),
             parts,
             committer,
             replication: None,
@@ -139,15 +145,23 @@ impl Primary {
         self.committer.log()
     }
 
+    /// Its long-lived tasks, and which of them have ended.
+    pub fn tasks(&self) -> &wal::Tasks {
+        &self.parts.tasks
+    }
+
     /// Looks at the files of its certificates at once; false where it has none.
     pub(crate) fn look_again(&self) -> bool {
         let identity = &self.parts.identity;
         identity.with(replica::Identity::look_again).is_some()
     }
 
-    /// Returns the reason once the log has failed: nothing will be acknowledged any more.
+    /// Returns the reason once the log has failed, or a task that the node cannot do without.
     pub async fn failed(&self) -> String {
-        self.committer.log().until_failed().await
+        tokio::select! {
+            reason = self.committer.log().until_failed() => reason,
+            reason = vital_end(&self.parts.tasks) => reason,
+        }
     }
 
     /// Takes no more messages, ends the work on the log, commits and acknowledges what has come in,
@@ -156,6 +170,7 @@ impl Primary {
     /// # Errors
     /// When the log failed; everything acknowledged is on disk even then.
     pub async fn stop(self) -> Result<wal::Position, StopError> {
+        self.parts.tasks.stop();
         if let Some(mut mqtt) = self.parts.mqtt.take() {
             step("MQTT", blocking(move || mqtt.stop())).await;
         }
@@ -199,7 +214,7 @@ impl Primary {
                 data_dir: self.data_dir.path(),
                 certs: conf.replication.as_ref().map(|ship| ship.certs.as_path()),
             };
-            let config = http_config(http, budget, own);
+            let config = http_config(http, budget, &self.parts.tasks, own);
             self.http = Some(HttpServer::start(&config, parts)?);
         }
         // After HTTP: secondaries are told where it listens.
@@ -210,6 +225,7 @@ impl Primary {
                 .await?;
         }
         let (mut config, appenders) = (mqtt_config(conf), self.committer.appenders());
+        config.tasks = self.parts.tasks.clone();
         config.max_connections = Descriptors::raise().for_devices(config.max_connections);
         let log = self.committer.log().clone();
         let listener = blocking(move || mqtt::Listener::start(config, appenders, log)).await?;
@@ -233,11 +249,12 @@ impl Primary {
         let members = blocking(move || members::load(&data_dir)).await;
         members::warn_of_lost(&members, self.log().end().lsn);
         let own = self.parts.who.hop();
-        let config = listen_config(&shipping.serving, own.clone(), members, &self.parts.budget);
+        let (budget, tasks) = (&self.parts.budget, &self.parts.tasks);
+        let config = listen_config(&shipping.serving, own.clone(), members, budget, tasks);
         self.parts.identity.put(identity.clone());
         let source = replica::Source::primary(self.committer.log().clone(), own, http);
         let listener = replica::Listener::bind(config, &identity, source)?;
-        let keeper = Keeper::start(self.data_dir.path(), listener.registry());
+        let keeper = Keeper::start(self.data_dir.path(), listener.registry(), &self.parts.tasks);
         self.members = Some(keeper);
         self.parts.registry.put(listener.registry());
         self.replication = Some(listener);
@@ -302,5 +319,6 @@ pub(crate) fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
         routes: conf.routes.clone(),
         too_few: conf.too_few,
         zone: conf.time_zone,
+        ..mqtt::Config::default()
     }
 }

@@ -28,13 +28,21 @@ impl Running {
         })
     }
 
-    /// Returns the reason once the node can only end: a primary whose log has failed, and a node
-    /// whose files have been taken away. A secondary whose log has failed otherwise has said so and
+    /// Returns the reason once the node can only end: a primary whose log has failed, a node whose
+    /// files have been taken away, and one that has lost a task that it cannot do without. A secondary whose log has failed otherwise has said so and
     /// goes on answering from what it holds.
     pub async fn failed(&self) -> String {
         match self {
             Self::Primary(primary) => primary.failed().await,
             Self::Secondary(secondary) => secondary.failed().await,
+        }
+    }
+
+    /// Its long-lived tasks, and which of them have ended.
+    pub fn tasks(&self) -> &wal::Tasks {
+        match self {
+            Self::Primary(primary) => primary.tasks(),
+            Self::Secondary(secondary) => secondary.tasks(),
         }
     }
 

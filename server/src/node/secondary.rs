@@ -5,11 +5,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::conf::{self, RoleName};
@@ -18,6 +17,7 @@ use crate::node::answers::{SecondaryParts, VERSION};
 use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::data_dir::DataDir;
 use crate::node::error::{StartError, StopError};
+use crate::node::kept::{Restarted, vital_end};
 use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
@@ -37,7 +37,7 @@ pub struct Secondary {
     place_watch: PlaceWatch,
     http: Option<HttpServer>,
     /// Notes that the directory is a secondary's.
-    following: JoinHandle<()>,
+    following: Restarted,
     data_dir: DataDir,
 }
 
@@ -61,8 +61,14 @@ impl Secondary {
             None => replica::Identity::load(&conf.following.certs)?,
         };
         role::claim(&mut data_dir, RoleName::Secondary)?;
-        let (store, existing) =
-            open_existing(&data_dir, &conf.storage, &budget.shares.cache).await?;
+        let tasks = wal::Tasks::default();
+        let cache = wal::Cache::new(budget.shares.cache.clone());
+        let config = wal::FollowerConfig {
+            reserve_disk: reserve_disk(data_dir.path(), &conf.storage),
+            cache,
+            tasks: tasks.clone(),
+        };
+        let (store, existing) = open_existing(&data_dir, config).await?;
         let held = existing.as_ref().map(wal::Follower::log);
         report_storage(&data_dir, held, budget.total);
         let who = Who {
@@ -70,30 +76,31 @@ impl Secondary {
             id: data_dir.node_id().to_owned(),
             started: Instant::now(),
         };
-        let config = follow_config(&conf.following, &who, &budget);
+        let config = replica::FollowConfig {
+            tasks: tasks.clone(),
+            ..follow_config(&conf.following, &who, &budget)
+        };
         let follow_task = replica::FollowTask::start(config, identity.clone(), store, existing);
         let parts = Arc::new(SecondaryParts {
             who,
             budget: budget.clone(),
             upstreams: conf.following.upstreams.clone(),
             log: follow_task.log(),
-            damage: DamageWatch::new(0),
-            compaction: Compaction::new(conf.storage.compaction_rate),
-            scrub: Scrub::new(conf.storage.scrub_rate),
+            damage: DamageWatch::new(0, &tasks),
+            compaction: Compaction::new(conf.storage.compaction_rate, &tasks),
+            scrub: Scrub::new(conf.storage.scrub_rate, &tasks),
             follow_task: Slot::empty(),
             registry: Slot::empty(),
             identity: identity.clone(),
+            tasks: tasks.clone(),
         });
         parts.damage.follow(follow_task.log());
         parts.compaction.follow(follow_task.log());
         parts.scrub.follow(follow_task.log());
-        let following = tokio::spawn(note_role(
-            follow_task.followed(),
-            data_dir.path().to_owned(),
-        ));
         let source = follow_task.source();
         parts.follow_task.put(follow_task);
-        let place_watch = PlaceWatch::start(data_dir.place(), parts.log.clone());
+        let following = keep_role_noted(&parts, data_dir.path());
+        let place_watch = PlaceWatch::start(data_dir.place(), parts.log.clone(), &tasks);
         let mut secondary = Self {
             parts,
             relay: None,
@@ -123,14 +130,22 @@ impl Secondary {
         self.relay.as_ref().map(replica::Listener::local_addr)
     }
 
+    /// Its long-lived tasks, and which of them have ended.
+    pub fn tasks(&self) -> &wal::Tasks {
+        &self.parts.tasks
+    }
+
     /// Looks at the files of its certificates at once.
     pub(crate) fn look_again(&self) {
         self.parts.identity.look_again();
     }
 
-    /// Returns once the files of this node are gone, and says which.
+    /// Returns once the files of this node are gone, or a task that it cannot do without.
     pub async fn failed(&self) -> String {
-        self.place_watch.gone().await
+        tokio::select! {
+            reason = self.place_watch.gone() => reason,
+            reason = vital_end(&self.parts.tasks) => reason,
+        }
     }
 
     /// Ends the work on the log, puts what has been received on disk, tells those that follow this
@@ -139,10 +154,11 @@ impl Secondary {
     /// # Errors
     /// When the local log has failed, or could not be closed with everything on disk.
     pub async fn stop(self) -> Result<(), StopError> {
+        self.parts.tasks.stop();
         step("compaction", self.parts.compaction.stop()).await;
         step("scrubbing", self.parts.scrub.stop()).await;
         step("the watch for damage", self.parts.damage.stop()).await;
-        self.following.abort();
+        drop(self.following);
         let mut failed = None;
         if let Some(follow_task) = self.parts.follow_task.take() {
             failed = step("following", follow_task.stop()).await.flatten();
@@ -176,16 +192,13 @@ impl Secondary {
             self.serve(serving, identity, source).await?;
         }
         let asked = Arc::clone(&self.parts);
-        let config = http_config(
-            &conf.http,
-            budget,
-            Own {
-                name: &self.parts.who.name,
-                advertised: None,
-                data_dir: self.data_dir.path(),
-                certs: Some(&conf.following.certs),
-            },
-        );
+        let own = Own {
+            name: &self.parts.who.name,
+            advertised: None,
+            data_dir: self.data_dir.path(),
+            certs: Some(&conf.following.certs),
+        };
+        let config = http_config(&conf.http, budget, &self.parts.tasks, own);
         self.http = Some(HttpServer::start(&config, asked)?);
         Ok(())
     }
@@ -199,13 +212,14 @@ impl Secondary {
     ) -> Result<(), StartError> {
         let data_dir = self.data_dir.path().to_owned();
         let members = blocking(move || members::load(&data_dir)).await;
-        let config = listen_config(serving, self.parts.who.hop(), members, &self.parts.budget);
+        let (budget, tasks) = (&self.parts.budget, &self.parts.tasks);
+        let config = listen_config(serving, self.parts.who.hop(), members, budget, tasks);
         let relay = replica::Listener::bind(config, identity, source)?;
         let registry = relay.registry();
         self.parts
             .follow_task
             .with(|following| following.set_descendants(registry.summaries()));
-        let keeper = Keeper::start(self.data_dir.path(), registry.clone());
+        let keeper = Keeper::start(self.data_dir.path(), registry.clone(), &self.parts.tasks);
         self.members = Some(keeper);
         self.parts.registry.put(registry);
         self.relay = Some(relay);
@@ -235,6 +249,20 @@ impl fmt::Debug for Secondary {
     }
 }
 
+/// A task that notes what [`note_role`] does.
+fn keep_role_noted(parts: &Arc<SecondaryParts>, data_dir: &Path) -> Restarted {
+    let (noting, path) = (Arc::clone(parts), data_dir.to_owned());
+    Restarted::start(&parts.tasks, "role-notes", move || {
+        let followed = noting.follow_task.with(replica::FollowTask::followed);
+        let path = path.clone();
+        async move {
+            if let Some(followed) = followed {
+                note_role(followed, path).await;
+            }
+        }
+    })
+}
+
 /// Once an upstream has agreed, the directory is a secondary's.
 async fn note_role(followed: impl Future<Output = ()>, data_dir: PathBuf) {
     followed.await;
@@ -245,13 +273,8 @@ async fn note_role(followed: impl Future<Output = ()>, data_dir: PathBuf) {
 
 async fn open_existing(
     data_dir: &DataDir,
-    storage: &conf::Storage,
-    cache: &wal::Share,
+    config: wal::FollowerConfig,
 ) -> Result<(replica::Store, Option<wal::Follower>), wal::WalError> {
-    let config = wal::FollowerConfig {
-        reserve_disk: reserve_disk(data_dir.path(), storage),
-        cache: wal::Cache::new(cache.clone()),
-    };
     let path = data_dir.path().to_owned();
     let store = replica::Store::new(wal::OsDisk::new(), path, config, report);
     opening(data_dir.path());

@@ -172,7 +172,15 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/wal",
         groups: &[
-            &["ids", "bytes", "clock", "local_time", "quiet", "share"],
+            &[
+                "ids",
+                "bytes",
+                "clock",
+                "local_time",
+                "quiet",
+                "share",
+                "tasks",
+            ],
             &["error", "disk"],
             &["durable", "paths", "damage"],
             &["stored"],

@@ -14,12 +14,15 @@ use crate::ids::{Boundary, Lsn};
 use crate::parquet::Throttle;
 use crate::read::log::{Log, LogState};
 use crate::read::segment_starts::known;
+use crate::tasks::{Tasks, Watched};
 
 /// How compaction runs. Nothing here changes the files it makes.
 #[derive(Clone, Debug, Default)]
 pub struct CompactorConfig {
     /// Bytes of log it reads and of files it writes per second at most; 0: no limit.
     pub rate: u64,
+    /// The node's: the thread is one of them.
+    pub tasks: Tasks,
 }
 
 /// What compaction has done since it was started.
@@ -74,7 +77,14 @@ impl Compactor {
         let throttle = Throttle::new(config.rate, ends);
         let thread = thread::Builder::new()
             .name("compactor".to_owned())
-            .spawn(move || run(&state, &mine, &throttle))
+            .spawn(move || {
+                // Without it compaction only competes harder.
+                let _ = rustix::process::nice(NICE);
+                let ending = || mine.stopping() || state.maintenance.is_dismissed();
+                config.tasks.keep_thread("compactor", ending, |watched| {
+                    run(&state, &mine, &throttle, watched);
+                });
+            })
             .map_err(WalError::io(
                 Operation::StartThread("compactor"),
                 &log.state().dir,
@@ -90,7 +100,7 @@ impl Compactor {
     pub fn stop(self) {
         self.shared.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        // A panic has been printed; what it was at is made again.
+        // It has caught every panic; what it was at is made again.
         let _ = self.thread.join();
     }
 
@@ -179,14 +189,13 @@ impl Shared {
     }
 }
 
-fn run(state: &LogState, shared: &Shared, throttle: &Throttle) {
-    // Without it compaction only competes harder.
-    let _ = rustix::process::nice(NICE);
+fn run(state: &LogState, shared: &Shared, throttle: &Throttle, watched: &Watched) {
     let _living = state.maintenance.compacting();
     let ending = || shared.stopping() || state.maintenance.is_dismissed();
     let mut retry = RETRY;
     let mut fingerprinting = Fingerprinting::default();
     while !ending() {
+        watched.step();
         match turn(state, shared, throttle, &mut fingerprinting) {
             Ok(true) => retry = RETRY,
             Ok(false) => thread::park_timeout(LOOK),

@@ -17,12 +17,15 @@ use crate::integrity::digest::check_tail;
 use crate::parquet::FILES_DIR;
 use crate::paths::segment_first;
 use crate::read::log::{Log, LogState};
+use crate::tasks::{Tasks, Watched};
 
 /// How scrubbing runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ScrubConfig {
     /// Bytes read per second; 0: nothing is scrubbed.
     pub rate: u64,
+    /// The node's: the thread is one of them.
+    pub tasks: Tasks,
 }
 
 /// What scrubbing has done since it was started.
@@ -70,7 +73,17 @@ impl Scrubber {
         let (state, mine) = (Arc::clone(log.state()), Arc::clone(&shared));
         let thread = thread::Builder::new()
             .name("scrubber".to_owned())
-            .spawn(move || run(&state, &mine, config.rate))
+            .spawn(move || {
+                // Without it scrubbing only competes harder.
+                let _ = rustix::process::nice(NICE);
+                config.tasks.keep_thread(
+                    "scrubber",
+                    || mine.stopping(),
+                    |watched| {
+                        run(&state, &mine, config.rate, watched);
+                    },
+                );
+            })
             .map_err(WalError::io(
                 Operation::StartThread("scrubber"),
                 &log.state().dir,
@@ -86,7 +99,7 @@ impl Scrubber {
         self.shared.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread {
             thread.thread().unpark();
-            // A panic has been printed; there is nothing to be saved.
+            // It has caught every panic.
             let _ = thread.join();
         }
     }
@@ -108,8 +121,9 @@ impl Shared {
     }
 
     /// Waits until then; false when it is to stop.
-    fn wait_until(&self, then: Instant) -> bool {
+    fn wait_until(&self, then: Instant, watched: &Watched) -> bool {
         loop {
+            watched.step();
             if self.stopping() {
                 return false;
             }
@@ -125,6 +139,7 @@ impl Shared {
 /// Lets bytes pass at a bounded rate.
 struct Pace<'a> {
     shared: &'a Shared,
+    watched: &'a Watched,
     rate: u64,
     free_at: Instant,
     /// Not waited for yet.
@@ -142,7 +157,7 @@ impl Pace<'_> {
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let share = Duration::from_nanos(nanos_of(bytes, self.rate));
         self.free_at = self.free_at.max(Instant::now()) + share;
-        self.shared.wait_until(self.free_at)
+        self.shared.wait_until(self.free_at, self.watched)
     }
 }
 
@@ -153,9 +168,7 @@ fn nanos_of(bytes: u64, rate: u64) -> u64 {
     u64::try_from(nanos.min(DAY)).unwrap_or(u64::MAX)
 }
 
-fn run(state: &LogState, shared: &Shared, rate: u64) {
-    // Without it scrubbing only competes harder.
-    let _ = rustix::process::nice(NICE);
+fn run(state: &LogState, shared: &Shared, rate: u64, watched: &Watched) {
     loop {
         let started = Instant::now();
         let mut pass = Pass {
@@ -163,6 +176,7 @@ fn run(state: &LogState, shared: &Shared, rate: u64) {
             shared,
             pace: Pace {
                 shared,
+                watched,
                 rate,
                 free_at: started,
                 owed: 0,
@@ -175,7 +189,7 @@ fn run(state: &LogState, shared: &Shared, rate: u64) {
         let done = &shared.last_pass_unix_ms;
         done.store(now_ms, Ordering::Relaxed);
         shared.passes.fetch_add(1, Ordering::Release);
-        if !shared.wait_until(started + PASS_EVERY) {
+        if !shared.wait_until(started + PASS_EVERY, watched) {
             return;
         }
     }
@@ -336,7 +350,9 @@ mod tests {
         assert!(!snapshot.sealed.is_empty() && snapshot.files.all().count() > 0);
         let shared = Shared::default();
         let missing = || {
+            let watched = Tasks::default().begin_again("scrubber");
             let pace = Pace {
+                watched: &watched,
                 shared: &shared,
                 rate: 1,
                 free_at: Instant::now(),

@@ -160,9 +160,23 @@ async fn scrubbing_finds_flipped_bytes_and_files_that_are_gone() {
     flip(&dir.join(&segment), 300);
     flip(&dir.join(&files[0]), 10);
     std::fs::remove_file(dir.join(&files[1])).expect("removed");
-    let off = Scrubber::start(log, ScrubConfig { rate: 0 }).expect("starts");
+    let off = Scrubber::start(
+        log,
+        ScrubConfig {
+            rate: 0,
+            ..ScrubConfig::default()
+        },
+    )
+    .expect("starts");
     off.stop();
-    let scrubber = Scrubber::start(log, ScrubConfig { rate: 1 << 30 }).expect("starts");
+    let scrubber = Scrubber::start(
+        log,
+        ScrubConfig {
+            rate: 1 << 30,
+            ..ScrubConfig::default()
+        },
+    )
+    .expect("starts");
     let mut damage = log.damage();
     let all = |list: &Vec<crate::Damaged>| list.len() >= 3;
     let found = damage.wait_for(all).await.expect("the log lives").clone();
@@ -186,7 +200,14 @@ async fn scrubbing_finds_flipped_bytes_and_files_that_are_gone() {
         let whole = pair.primary.log().export(&name).expect("whole there");
         log.install(&name, whole).expect("repaired");
     }
-    let scrubber = Scrubber::start(log, ScrubConfig { rate: 1 << 30 }).expect("starts");
+    let scrubber = Scrubber::start(
+        log,
+        ScrubConfig {
+            rate: 1 << 30,
+            ..ScrubConfig::default()
+        },
+    )
+    .expect("starts");
     while scrubber.stats().passes == 0 {
         tokio::task::yield_now().await;
     }
@@ -199,7 +220,13 @@ async fn scrubbing_finds_flipped_bytes_and_files_that_are_gone() {
 #[tokio::test]
 async fn a_slow_scrubber_stops_at_once() {
     let pair = Pair::new().await;
-    let slow = Scrubber::start(pair.secondary.log(), ScrubConfig { rate: 1 });
+    let slow = Scrubber::start(
+        pair.secondary.log(),
+        ScrubConfig {
+            rate: 1,
+            ..ScrubConfig::default()
+        },
+    );
     let slow = slow.expect("starts");
     slow.stop();
     pair.stop().await;

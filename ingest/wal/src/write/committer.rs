@@ -20,6 +20,7 @@ use crate::format::options::TableOptions;
 use crate::format::schema::TableSchema;
 use crate::ids::{Position, TableId};
 use crate::read::log::{Log, LogState};
+use crate::tasks::Watched;
 use crate::write::appender::Appender;
 use crate::write::batch::{Batch, TableRows};
 use crate::write::expiry::Clocks;
@@ -128,6 +129,7 @@ impl Committer {
             body: BodyWriter::default(),
             pacer: Pacer::new(config.max_group_delay),
             segment_size: config.segment_size,
+            watched: config.tasks.vital("committer"),
         };
         // Before any appender takes a row. What is due is found again.
         run.expire(&[]);
@@ -202,6 +204,7 @@ struct CommitLoop {
     oldest: Arc<OldestTaken>,
     /// When the log was last looked after.
     last_upkeep: Option<Instant>,
+    watched: Watched,
 }
 
 /// The rows of one group, by table.
@@ -224,11 +227,14 @@ impl CommitLoop {
             self.state.published.fail(&error.to_string());
         }
         drop(guard);
+        // An error is told by the log.
+        self.watched.finish();
         result.map(|()| self.writer.tip)
     }
 
     fn serve(&mut self) -> Result<(), WalError> {
         loop {
+            self.watched.step();
             if !self.upkeep()? {
                 return Ok(());
             }

@@ -19,6 +19,7 @@ use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
 use crate::ids::Position;
 use crate::read::log::{Log, LogState};
+use crate::tasks::Watched;
 use crate::write::group::Group;
 use crate::write::space::Space;
 use crate::write::writer::Writer;
@@ -46,9 +47,16 @@ impl Follower {
         let tip = writer.tip;
         let dir = writer.dir.clone();
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let watched = config.tasks.vital("follower");
         let thread = thread::Builder::new()
             .name("follower".to_owned())
-            .spawn(move || run(writer, &state, space, jobs, &mine))
+            .spawn(move || {
+                let _failing = FailOnPanic(&state);
+                let ended = run(writer, &state, space, jobs, &mine, &watched);
+                // An error is told by the log.
+                watched.finish();
+                ended
+            })
             .map_err(WalError::io(Operation::StartThread("follower"), &dir))?;
         Ok(Self {
             log,
@@ -142,9 +150,11 @@ fn run(
     mut space: Space,
     mut jobs: mpsc::Receiver<Group>,
     stopping: &AtomicBool,
+    watched: &Watched,
 ) -> Result<(), WalError> {
     let stop = || stopping.load(Ordering::Acquire);
     while let Some(group) = jobs.blocking_recv() {
+        watched.step();
         while !space.has_room() {
             if stop() {
                 return Ok(());
@@ -168,6 +178,17 @@ fn run(
         }
     }
     Ok(())
+}
+
+/// However the thread ends, nobody takes its log for one that goes on.
+struct FailOnPanic<'a>(&'a LogState);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.published.fail("the follower thread panicked");
+        }
+    }
 }
 
 /// Makes groups durable and published; false when it was given up for want of room.

@@ -118,7 +118,7 @@ pub(crate) struct SeatStats {
 
 /// Accepts until told to stop. Everybody is accepted at once: who waits in the system's backlog
 /// could not even be told that there is no place.
-pub(crate) async fn accept(acceptor: Acceptor) {
+pub(crate) async fn accept(acceptor: Arc<Acceptor>) {
     let stopping = acceptor.stopping.clone();
     tokio::select! {
         () = accept_all(&acceptor) => {}

@@ -176,6 +176,16 @@ pub(crate) fn scrub(text: &mut Exposition, stats: &wal::ScrubStats) {
     );
 }
 
+/// Long-lived tasks that have ended although the node went on.
+pub(crate) fn tasks(text: &mut Exposition, tasks: &wal::Tasks) {
+    text.counters_by(
+        "headwater_task_ends_total",
+        "Times that a task of the node has ended although it should not have.",
+        "task",
+        tasks.counts(),
+    );
+}
+
 /// Where rows are. What becomes of messages stands beside the other counts of MQTT.
 pub(crate) fn accounting(text: &mut Exposition, accounting: &Accounting) {
     if let Some(counts) = &accounting.rows {
