@@ -23,6 +23,8 @@ pub(crate) struct Signals {
     hangup: Signal,
     user1: Signal,
     user2: Signal,
+    /// Heard and never asked for: a write beyond the length that files may have fails instead.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -37,6 +39,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 
@@ -51,6 +54,9 @@ impl Signals {
         }
     }
 }
+
+/// On all that Linux runs on but MIPS.
+const SIGXFSZ: i32 = 25;
 
 #[cfg(test)]
 mod tests {

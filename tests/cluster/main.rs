@@ -13,6 +13,7 @@ mod http_door;
 mod identical;
 mod ingest;
 mod input;
+mod limits;
 mod load;
 mod log_lines;
 mod network;

@@ -50,6 +50,12 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     }
     /// Makes the names in a directory survive a crash.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a directory whose names are to be made to last: what has been opened before a name
+    /// changes can be synced after it, however few files may be open by then. None:
+    /// [`Disk::sync_dir`] needs no file.
+    fn open_dir(&self, _dir: &Path) -> io::Result<Option<Box<dyn DiskFile>>> {
+        Ok(None)
+    }
     /// All that is in a file now.
     fn read(&self, path: &Path) -> io::Result<Bytes>;
     /// Differs between two runs of whoever uses the disk: what one keeps for its readers the next
@@ -208,6 +214,10 @@ impl Disk for OsDisk {
         File::open(dir)?.sync_all()
     }
 
+    fn open_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DiskFile>>> {
+        Ok(Some(Box::new(OsDir(File::open(dir)?))))
+    }
+
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         Ok(Arc::new(OsReadFile(File::open(path)?)))
     }
@@ -223,12 +233,40 @@ struct OsFile(File);
 #[derive(Debug)]
 struct OsReadFile(File);
 
+/// An open directory.
+#[derive(Debug)]
+struct OsDir(File);
+
 /// Whether an error says that there is no room left, which may pass.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether an error says that something has run out that others may give back: room, memory,
+/// descriptors, the length that a file may have.
+pub(crate) fn has_run_out(error: &io::Error) -> bool {
+    let by_kind = matches!(
+        error.kind(),
+        io::ErrorKind::FileTooLarge | io::ErrorKind::Interrupted
+    );
+    is_full(error) || is_exhausted(error) || by_kind
+}
+
+impl DiskFile for OsDir {
+    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::IsADirectory.into())
+    }
+
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::IsADirectory.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
 }
 
 /// Whether an error says that the machine or the process has run out of something, which may pass.

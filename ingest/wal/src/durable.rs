@@ -3,12 +3,30 @@
 //! durable.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Operation, WalError};
+
+/// A directory whose names can be made to last.
+pub(crate) struct Names<'a> {
+    disk: &'a dyn Disk,
+    dir: PathBuf,
+    opened: Option<Box<dyn DiskFile>>,
+}
+
+impl Names<'_> {
+    /// What the directory names now survives a crash once this returns.
+    pub(crate) fn sync(self) -> Result<(), WalError> {
+        let synced = match self.opened {
+            Some(mut dir) => dir.sync(),
+            None => self.disk.sync_dir(&self.dir),
+        };
+        synced.map_err(WalError::io(Operation::FsyncDir, &self.dir))
+    }
+}
 
 impl dyn Disk + '_ {
     /// Puts `bytes` in the place of the file at `path`: there whole, or not at all, and durable
@@ -22,8 +40,9 @@ impl dyn Disk + '_ {
             .map_err(WalError::io(Operation::Write, draft))?;
         file.sync().map_err(WalError::io(Operation::Fsync, draft))?;
         drop(file);
+        let names = self.names_of(path.parent().unwrap_or(path))?;
         self.rename_to(draft, path)?;
-        self.sync_names(path.parent().unwrap_or(path))
+        names.sync()
     }
 
     /// Makes a new, empty file, in the place of one that an earlier attempt has left.
@@ -134,8 +153,9 @@ impl dyn Disk + '_ {
 
     /// Gives a directory another name; durable once this returns.
     pub(crate) fn move_to(&self, from: &Path, to: &Path) -> Result<(), WalError> {
+        let names = self.names_of(to.parent().unwrap_or(to))?;
         self.rename_to(from, to)?;
-        self.sync_names(to.parent().unwrap_or(to))
+        names.sync()
     }
 
     pub(crate) fn list_names(&self, dir: &Path) -> Result<Vec<String>, WalError> {
@@ -152,9 +172,20 @@ impl dyn Disk + '_ {
             .map_err(WalError::io(Operation::RemoveDir, dir))
     }
 
+    /// To be asked for before a name is changed: that no file can be opened is then no doubt about
+    /// which name is there.
+    pub(crate) fn names_of(&self, dir: &Path) -> Result<Names<'_>, WalError> {
+        Ok(Names {
+            opened: self
+                .open_dir(dir)
+                .map_err(WalError::io(Operation::Open, dir))?,
+            disk: self,
+            dir: dir.to_owned(),
+        })
+    }
+
     pub(crate) fn sync_names(&self, dir: &Path) -> Result<(), WalError> {
-        self.sync_dir(dir)
-            .map_err(WalError::io(Operation::FsyncDir, dir))
+        self.names_of(dir)?.sync()
     }
 }
 

@@ -86,6 +86,17 @@ impl WalError {
         matches!(self, Self::Io { source, .. } if crate::disk::is_exhausted(source))
     }
 
+    /// Whether something had run out that may come back: room, memory, descriptors. The same may be
+    /// tried again then. Never after an fsync: what it covered may be lost.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io {
+                operation, source, ..
+            } => crate::disk::has_run_out(source) && !operation.is_sync(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(operation: Operation, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {

@@ -147,13 +147,6 @@ impl FollowError {
     }
 }
 
-/// Whether the system lacked something that it may have again: room, descriptors, memory. What an
-/// fsync lacked is lost, and not meant.
-pub(crate) fn passes(error: &WalError) -> bool {
-    let is_sync = matches!(error, WalError::Io { operation, .. } if operation.is_sync());
-    error.is_full() || (error.is_exhausted() && !is_sync)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging,
 use crate::files::peers::Peers;
 use crate::files::repair;
 use crate::follow::bootstrap::{Bootstrap, Completion};
-use crate::follow::error::{FollowError, passes};
+use crate::follow::error::FollowError;
 use crate::follow::reconcile::{self, Before, Decision, Fate, LANDMARKS, Meeting};
 use crate::follow::state::FollowState;
 use crate::follow::store::Store;
@@ -398,9 +398,9 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// What the system lacks passes; anything else is the end of the local log.
+/// What has run out may come back; anything else is the end of the local log.
 fn local(error: WalError) -> FollowError {
-    if passes(&error) {
+    if error.may_pass() {
         FollowError::NoRoom(error)
     } else {
         FollowError::LocalLog(error.to_string())

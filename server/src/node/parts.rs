@@ -153,6 +153,28 @@ fn descriptors() -> String {
     descriptor_limits(&limits).unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// How long segments may be: as the conf says, but no longer than files may be, with room for the
+/// rows of one group and the footer. Of a limit that is less than any segment, all is tried.
+pub(crate) fn segment_size(wanted: u64) -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let Some(limit) = file_limit(&limits).filter(|limit| limit / 2 < wanted) else {
+        return wanted;
+    };
+    warn!(
+        wanted,
+        limit,
+        "log.segment_size cannot be met: files of this process may not be so long (ulimit -f, or \
+         LimitFSIZE of the service); segments are shorter"
+    );
+    (limit / 2).max(1)
+}
+
+fn file_limit(limits: &str) -> Option<u64> {
+    let mut lines = limits.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Max file size"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 fn descriptor_limits(limits: &str) -> Option<String> {
     let line = limits
         .lines()
@@ -261,6 +283,10 @@ mod tests {
                     Max open files            1024                 524288               files\n";
         assert_eq!(descriptor_limits(text).unwrap(), "1024 (at most 524288)");
         assert_eq!(descriptor_limits("unlimited"), None);
+        let text = "Max file size             1048576              unlimited            bytes\n";
+        assert_eq!(file_limit(text), Some(1 << 20));
+        assert_eq!(file_limit(&text.replace("1048576", "unlimited")), None);
+        assert_eq!(segment_size(4_096), 4_096);
     }
 
     #[test]

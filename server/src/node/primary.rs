@@ -24,7 +24,7 @@ use crate::node::members::{self, Keeper};
 use crate::node::memory::{self, Budget};
 use crate::node::parts::{
     Own, blocking, cores, http_config, listen_config, opening, report, report_storage,
-    reserve_disk, step, warn_of_new,
+    reserve_disk, segment_size, step, warn_of_new,
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
@@ -286,7 +286,7 @@ impl fmt::Debug for Primary {
 
 fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::Config {
     wal::Config {
-        segment_size: conf.log.segment_size,
+        segment_size: segment_size(conf.log.segment_size),
         max_group_delay: conf.log.max_group_delay,
         pending_bytes: budget.ingest_pending_per_appender,
         keep_segments: conf.log.keep_segments,

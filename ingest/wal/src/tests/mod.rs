@@ -14,6 +14,7 @@ mod renames;
 mod retention;
 mod roles;
 mod roundtrip;
+mod running_out;
 mod tables;
 mod types;
 

@@ -49,6 +49,50 @@ impl fmt::Debug for RefusingFile {
     }
 }
 
+/// A file that is written, or a directory, on it. A write that is refused has begun.
+struct RefusingOutput {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    sync: &'static str,
+    refuse: Arc<Mutex<Option<Refuse>>>,
+}
+
+impl RefusingOutput {
+    fn ask(&self, operation: &str) -> io::Result<()> {
+        let refuse = self.refuse.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = refuse.as_ref();
+        let refused = refused.and_then(|refuse| refuse(operation, &self.path));
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+impl DiskFile for RefusingOutput {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.ask("write_at") {
+            // As a disk does that has run full.
+            self.file.write_at(offset, &bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
+        self.file.write_at(offset, bytes)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.ask("truncate")?;
+        self.file.truncate(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.ask(self.sync)?;
+        self.file.sync()
+    }
+}
+
+impl fmt::Debug for RefusingOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusingOutput").finish_non_exhaustive()
+    }
+}
+
 impl RefusingDisk {
     /// From now on; operations are named like the methods of [`Disk`].
     pub(crate) fn refuse(
@@ -70,6 +114,20 @@ impl RefusingDisk {
             None => Ok(&self.disk),
         }
     }
+
+    fn output(
+        &self,
+        file: Box<dyn DiskFile>,
+        path: &Path,
+        sync: &'static str,
+    ) -> Box<dyn DiskFile> {
+        Box::new(RefusingOutput {
+            file,
+            path: path.to_owned(),
+            sync,
+            refuse: Arc::clone(&self.refuse),
+        })
+    }
 }
 
 impl fmt::Debug for RefusingDisk {
@@ -88,11 +146,13 @@ impl Disk for RefusingDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.ask("create", path)?.create(path)
+        let file = self.ask("create", path)?.create(path)?;
+        Ok(self.output(file, path, "sync"))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.ask("open", path)?.open(path)
+        let file = self.ask("open", path)?.open(path)?;
+        Ok(self.output(file, path, "sync"))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -113,6 +173,11 @@ impl Disk for RefusingDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.ask("sync_dir", dir)?.sync_dir(dir)
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DiskFile>>> {
+        let opened = self.ask("open_dir", dir)?.open_dir(dir)?;
+        Ok(opened.map(|opened| self.output(opened, dir, "sync_dir")))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {

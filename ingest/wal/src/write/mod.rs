@@ -17,5 +17,6 @@ pub(crate) mod oldest_taken;
 pub(crate) mod pacer;
 pub(crate) mod registry;
 pub(crate) mod space;
+mod spare;
 pub(crate) mod upkeep;
 pub(crate) mod writer;

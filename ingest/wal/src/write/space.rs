@@ -7,21 +7,26 @@ use std::time::{Duration, Instant};
 
 use crate::error::WalError;
 use crate::read::log::LogState;
+use crate::write::spare::Spare;
 
 /// Watches the free space of a log's disk for its writer.
 #[derive(Debug)]
 pub(crate) struct Space {
     state: Arc<LogState>,
     reserve: u64,
+    spare: Spare,
     looked: Option<Instant>,
     placed: Option<Instant>,
 }
 
 impl Space {
     pub(crate) fn new(state: &Arc<LogState>, reserve: u64) -> Self {
+        let mut spare = Spare::default();
+        spare.refill();
         Self {
             state: Arc::clone(state),
             reserve,
+            spare,
             looked: None,
             placed: None,
         }
@@ -65,28 +70,33 @@ impl Space {
         Ok(())
     }
 
-    /// Writes once there is room: `write` is tried again for as long as it finds none and `stop`
-    /// does not say to give up. `None`: given up, nothing was written.
+    /// Writes once there is room, and whatever else it needs: `write` is tried again for as long as
+    /// something has run out and `stop` does not say to give up. `None`: given up, nothing was
+    /// written.
     pub(crate) fn write<T>(
         &mut self,
         mut write: impl FnMut() -> Result<T, WalError>,
         stop: impl Fn() -> bool,
     ) -> Result<Option<T>, WalError> {
+        let mut wait = FIRST_WAIT;
         loop {
             match write() {
-                Err(error) if error.is_full() => {
-                    let reason = format!("the disk is full, make room there: {error}");
-                    self.state.stall(Some(reason));
+                // Another try, with what was held for it.
+                Err(error) if error.may_pass() && !error.is_full() && self.spare.give_up() => {}
+                Err(error) if error.may_pass() => {
+                    self.state.stall(Some(lacking(&error)));
                     if stop() {
                         return Ok(None);
                     }
-                    thread::sleep(WAIT);
+                    thread::sleep(wait);
+                    wait = WAIT.min(wait * 2);
                 }
                 Err(error) => return Err(error),
                 Ok(done) => {
                     if self.state.published.is_stalled() {
                         self.state.stall(None);
                     }
+                    self.spare.refill();
                     self.check_place()?;
                     return Ok(Some(done));
                 }
@@ -100,11 +110,23 @@ impl Space {
     }
 }
 
+fn lacking(error: &WalError) -> String {
+    if error.is_full() {
+        format!("the disk is full, make room there: {error}")
+    } else {
+        format!(
+            "the system gives this process no more files, memory or length of files, and the log \
+             waits until it does: {error}"
+        )
+    }
+}
+
 /// How long one look at the free space is trusted.
 const TRUST: Duration = Duration::from_millis(100);
 /// The same of the place of the files.
 const TRUST_PLACE: Duration = Duration::from_millis(50);
-/// How often a writer that waits for space looks again.
+/// How often a writer that waits for space looks again, at first and then.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 const WAIT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -70,13 +70,14 @@ impl Active {
         catalog.adopt(&header.schemas, &header.settings)?;
         let disk = home.disk().as_ref();
         let path = dir.join(segment_name(header.start.lsn));
+        let names = disk.names_of(dir)?;
         // An attempt that found no room may have left one; no block is in it yet.
         let mut file = disk.create_anew(&path)?;
         let bytes = header.encode();
         file.write_at(0, &bytes)
             .map_err(WalError::io(Operation::Write, &path))?;
         file.sync().map_err(WalError::io(Operation::Fsync, &path))?;
-        disk.sync_names(dir)?;
+        names.sync()?;
         let tail = Arc::new(Tail::of_file(home, header.start));
         Ok(Self {
             path,
@@ -158,7 +159,7 @@ impl Active {
 
 impl Writer {
     /// Writes groups that continue the tip, and returns once they are durable and published. Only
-    /// the last may seal the segment. An error that [`WalError::is_full`] leaves everything as it
+    /// the last may seal the segment. An error that [`WalError::may_pass`] leaves everything as it
     /// was: the same call may be made again.
     pub(crate) fn commit(&mut self, state: &LogState, groups: &[Group]) -> Result<(), WalError> {
         let end = groups
@@ -208,7 +209,7 @@ impl Writer {
     }
 
     /// Seals the active segment, whose last block is a seal, and begins the next. An error that
-    /// [`WalError::is_full`] leaves everything as it was.
+    /// [`WalError::may_pass`] leaves everything as it was.
     pub(crate) fn rotate(&mut self) -> Result<Arc<Sealed>, WalError> {
         let (footer, len) = self.active.seal(self.tip, self.committed_at)?;
         let next = Active::create(&self.home, &self.dir, self.header())?;

@@ -19,7 +19,6 @@ use wal::{
 
 use crate::files::fetch::{self, FetchError, Sink};
 use crate::files::peers::Peers;
-use crate::follow::error::passes;
 use crate::follow::fill::schedule::{Failure, Renewal, Schedule, Step};
 use crate::follow::state::FollowState;
 use crate::quic::Link;
@@ -178,7 +177,7 @@ impl<S: Stage> Fill<S> {
     fn judge(&self, error: FetchError, link: &Link) -> Result<(Failure, String), FillError> {
         let line = format!("{}: {error}", link.peer());
         match error {
-            FetchError::NotTaken(error) if passes(&error) => {
+            FetchError::NotTaken(error) if error.may_pass() => {
                 Ok((Failure::Unhelped, error.to_string()))
             }
             FetchError::NotTaken(error @ (WalError::Io { .. } | WalError::Poisoned(_))) => {
@@ -232,7 +231,7 @@ impl<S: Stage> Fill<S> {
             Err(WalError::NotHeld(from)) if from.lsn > tip.lsn => {
                 self.schedule().renewal = Renewal::Here(manifest, from.lsn);
             }
-            Err(error @ WalError::Io { .. }) if !passes(&error) => return Err(error.into()),
+            Err(error @ WalError::Io { .. }) if !error.may_pass() => return Err(error.into()),
             Err(error) => {
                 let pause = self.schedule().ask_later(now);
                 self.say(fetch::MANIFEST, Failure::Gone, &error.to_string(), pause);

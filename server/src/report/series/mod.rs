@@ -56,7 +56,8 @@ fn health(text: &mut Exposition, log: &wal::Log, stats: &wal::LogStats) {
     let damaged = log.damage().borrow().len();
     text.gauge(
         "headwater_log_stalled",
-        "1 while the disk is too full to commit.",
+        "1 while nothing is committed: the disk is too full, or the system gives no more files or \
+         memory.",
         stalled,
     );
     if let Some(bytes) = log.disk_free() {
