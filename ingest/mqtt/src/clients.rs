@@ -2,48 +2,48 @@
 //! mutex section per CONNECT and per disconnect; must never be asked per message.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The connected client ids.
-#[derive(Debug, Default)]
+use crate::places::{Notice, Place, Places};
+
+/// The connected client ids, and the places of all connections.
+#[derive(Debug)]
 pub(crate) struct Clients {
-    connected: Mutex<HashMap<String, Arc<AtomicBool>>>,
+    pub(crate) places: Places,
+    connected: Mutex<HashMap<Arc<str>, Arc<Place>>>,
 }
 
 impl Clients {
-    /// Registers a connection; an older one of the same id is told to go.
-    #[must_use = "the flag is how the connection learns that it must go"]
-    pub(crate) fn enter(&self, client: &str) -> Arc<AtomicBool> {
-        let flag = Arc::new(AtomicBool::new(false));
-        let mut connected = self
-            .connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(older) = connected.insert(client.to_owned(), Arc::clone(&flag)) {
-            older.store(true, Ordering::Relaxed);
+    /// At most so many connections.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            places: Places::new(most),
+            connected: Mutex::default(),
         }
-        flag
+    }
+
+    /// Registers a connection; an older one of the same id is told to go.
+    pub(crate) fn enter(&self, client: &Arc<str>, place: &Arc<Place>) {
+        let before = self.lock().insert(Arc::clone(client), Arc::clone(place));
+        if let Some(older) = before {
+            older.give_notice(Notice::Superseded);
+        }
     }
 
     /// Forgets a connection unless a newer one has taken its id.
-    pub(crate) fn leave(&self, client: &str, flag: &Arc<AtomicBool>) {
-        let mut connected = self
-            .connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn leave(&self, client: &str, place: &Arc<Place>) {
+        let mut connected = self.lock();
         if connected
             .get(client)
-            .is_some_and(|current| Arc::ptr_eq(current, flag))
+            .is_some_and(|current| Arc::ptr_eq(current, place))
         {
             connected.remove(client);
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Place>>> {
         self.connected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .len()
     }
 }

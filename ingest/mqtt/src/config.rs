@@ -28,6 +28,8 @@ pub struct Config {
     pub zone: Option<intake::Zone>,
     /// The node's: the workers and what runs on them are among them.
     pub tasks: wal::Tasks,
+    /// The memory of all connections.
+    pub memory: wal::Share,
 }
 
 impl Config {
@@ -55,6 +57,7 @@ impl Default for Config {
             too_few: TooFew::Wait,
             zone: None,
             tasks: wal::Tasks::default(),
+            memory: wal::Share::unlimited("mqtt"),
         }
     }
 }

@@ -4,22 +4,29 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
 use ntex::io::Io;
 use ntex::io::types::PeerAddr;
-use ntex::time::{Seconds, timeout};
+use ntex::time::{Millis, timeout};
 use ntex::util::Either;
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use wal::GroupId;
 
 use crate::ack::{Ack, Asked};
+use crate::aliases::{BadAlias, MAX_ALIAS_BYTES};
+use crate::arrival::Arrival;
+use crate::clip::{MAX_NAME, clipped};
 use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
 use crate::first_packet::{UNACCEPTABLE_VERSION, Unwelcome};
-use crate::handshake::{Handshake, answer};
+use crate::frame::Version;
+use crate::handshake::{Handshake, NO_MEMORY, answer, no_memory};
+use crate::memory::Memory;
 use crate::queue::{AckKind, Need, Waiting};
+use crate::receive::receive;
 use crate::reply;
 use crate::session::Session;
 use crate::stats::add;
@@ -41,8 +48,17 @@ enum End {
 
 /// Serves one connection.
 pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
-    let codec = Rc::new(Codec::new());
-    let Some(session) = connect(&io, &codec, &worker).await else {
+    let Some(memory) = Memory::enter(&worker.config.memory) else {
+        tell(&io, "", NO_MEMORY, &worker);
+        add(&worker.counters.refused_connections, 1);
+        io.terminate();
+        return;
+    };
+    let arrival = Arrival::new(&io, &worker);
+    let codec = Rc::new(Codec::new(memory));
+    // On the heap, for as long as it takes: a handshake is larger than what comes after it.
+    let connecting = Box::pin(connect(&io, &codec, &arrival, &worker));
+    let Some(session) = connecting.await else {
         add(&worker.counters.refused_connections, 1);
         let _ = io.shutdown().await;
         return;
@@ -53,18 +69,24 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
         session: &session,
     };
     let end = packets(&io, &session, &worker).await;
+    leave(&io, end, &session, &worker);
+    let _ = io.shutdown().await;
+}
+
+/// Says what is to be said, and stores the will.
+fn leave(io: &Io, end: End, session: &Session, worker: &Worker) {
     let with_will = match end {
         End::Disconnect { with_will } => with_will,
         End::Lost => true,
         End::ProtocolError(code, reason) => {
-            tell(&io, &session.client, &reason, &worker);
+            tell(io, &session.client, &reason, worker);
             add(&worker.counters.refused_connections, 1);
-            close(&session, code, &reason);
+            close(session, code, &reason);
             true
         }
         End::Stopping => {
             let reason = "the server is shutting down";
-            close(&session, DisconnectReasonCode::ServerShuttingDown, reason);
+            close(session, DisconnectReasonCode::ServerShuttingDown, reason);
             false
         }
     };
@@ -76,12 +98,11 @@ pub(crate) async fn serve(io: Io, worker: Rc<Worker>) {
         && worker.is_due(Said::WillLost)
     {
         tracing::warn!(
-            client = session.client,
-            topic = will.topic,
+            client = clipped(&session.client, MAX_NAME),
+            topic = clipped(&will.topic, MAX_NAME),
             "the will could not be stored"
         );
     }
-    let _ = io.shutdown().await;
 }
 
 /// However serving ends, a panic included, the worker forgets the session.
@@ -97,8 +118,19 @@ impl Drop for Leave<'_> {
 }
 
 /// The handshake; `None` when there will be no session.
-async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Session>> {
-    let first = match timeout(CONNECT_TIMEOUT, io.recv(codec.as_ref())).await {
+async fn connect(
+    io: &Io,
+    codec: &Rc<Codec>,
+    arrival: &Arrival<'_>,
+    worker: &Worker,
+) -> Option<Rc<Session>> {
+    let place = arrival.place();
+    let limit = if place.is_some() {
+        CONNECT_TIMEOUT
+    } else {
+        REFUSE_TIMEOUT
+    };
+    let first = match timeout(limit, receive(io, codec, &worker.reads)).await {
         Ok(Ok(Some(packet))) => packet,
         Ok(Err(Either::Left(error))) => {
             tell(io, "", &error.to_string(), worker);
@@ -110,23 +142,29 @@ async fn connect(io: &Io, codec: &Rc<Codec>, worker: &Worker) -> Option<Rc<Sessi
         }
         _ => return None,
     };
-    let full = worker.clients.len() >= worker.config.max_connections;
     let assigned = format!("auto-{:016x}", fastrand::u64(..));
-    match answer(first, &worker.config, full, assigned) {
+    let (packet, reason) = match answer(first, &worker.config, place.is_none(), assigned) {
         Handshake::Accept(identity, packet) => {
-            codec.set_limit(worker.config.max_packet);
-            let flag = worker.clients.enter(&identity.client);
-            let session = Session::new(io.get_ref(), Rc::clone(codec), identity, flag);
-            send(&session, packet).map(|()| Rc::new(session))
+            let will = identity.will.as_ref();
+            let will = will.map_or(0, |will| will.topic.len() + will.payload.len());
+            let place = place?;
+            if codec.memory().keep(identity.client.len() + will) {
+                codec.set_limit(worker.config.max_packet);
+                arrival.welcome();
+                worker.clients.enter(&identity.client, place);
+                let (codec, place) = (Rc::clone(codec), Arc::clone(place));
+                let session = Session::new(io.get_ref(), codec, identity, place);
+                return send(&session, packet).map(|()| Rc::new(session));
+            }
+            (no_memory(codec.version()), NO_MEMORY)
         }
-        Handshake::Refuse(packet, reason) => {
-            tell(io, "", reason, worker);
-            let _ = io.encode(packet, codec.as_ref());
-            let _ = io.flush(true).await;
-            None
-        }
-        Handshake::Ignore => None,
-    }
+        Handshake::Refuse(packet, reason) => (packet, reason),
+        Handshake::Ignore => return None,
+    };
+    tell(io, "", reason, worker);
+    let _ = io.encode(packet, codec.as_ref());
+    let _ = io.flush(true).await;
+    None
 }
 
 /// Says why a connection is refused, or closed; its client may not be known.
@@ -145,7 +183,7 @@ async fn packets(io: &Io, session: &Rc<Session>, worker: &Worker) -> End {
         if worker.signal.is_stopping() {
             return End::Stopping;
         }
-        let packet = match io.recv(session.codec.as_ref()).await {
+        let packet = match receive(io, &session.codec, &worker.reads).await {
             Ok(Some(packet)) => packet,
             Err(Either::Left(error)) => return read_error(&error),
             Ok(None) | Err(Either::Right(_)) => return End::Lost,
@@ -185,6 +223,7 @@ fn read_error(error: &ReadError) -> End {
     use crate::frame::FrameError;
     let code = match error {
         ReadError::Frame(FrameError::TooLarge { .. }) => DisconnectReasonCode::PacketTooLarge,
+        ReadError::NoMemory => DisconnectReasonCode::QuotaExceeded,
         _ => DisconnectReasonCode::MalformedPacket,
     };
     End::ProtocolError(code, error.to_string())
@@ -216,12 +255,9 @@ async fn handle(packet: Packet, session: &Rc<Session>, worker: &Worker) -> Optio
 }
 
 async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) -> Option<End> {
-    let Some(topic) = session.resolve(publish.topic, publish.alias) else {
-        let reason = "unknown topic alias".to_owned();
-        return Some(End::ProtocolError(
-            DisconnectReasonCode::TopicAliasInvalid,
-            reason,
-        ));
+    let topic = match session.resolve(publish.topic, publish.alias) {
+        Ok(topic) => topic,
+        Err(bad) => return Some(bad_alias(bad)),
     };
     if let Err(reason) = topic::check(&topic) {
         return Some(End::ProtocolError(
@@ -241,6 +277,11 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
         (QoS::AtLeastOnce, Some(id)) => (id, AckKind::Ack),
         (QoS::ExactlyOnce, Some(id)) => (id, AckKind::Received),
     };
+    if kind == AckKind::Received && exceeds_receive_maximum(session, worker) {
+        let reason = "more messages of QoS 2 than the Receive Maximum wait for PUBREL".to_owned();
+        let code = DisconnectReasonCode::ReceiveMaximumExceeded;
+        return Some(End::ProtocolError(code, reason));
+    }
     if let Some(end) = await_window(session, worker).await {
         return Some(end);
     }
@@ -266,6 +307,22 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
     None
 }
 
+fn bad_alias(bad: BadAlias) -> End {
+    match bad {
+        BadAlias::Unknown => {
+            let reason = "unknown topic alias".to_owned();
+            End::ProtocolError(DisconnectReasonCode::TopicAliasInvalid, reason)
+        }
+        BadAlias::TooLong => {
+            let reason = format!(
+                "the topics with an alias are longer than {MAX_ALIAS_BYTES} bytes together: give \
+                 aliases to fewer or shorter topics"
+            );
+            End::ProtocolError(DisconnectReasonCode::QuotaExceeded, reason)
+        }
+    }
+}
+
 /// When the message is to be acknowledged; `None` when it asks for what nobody can promise.
 fn ack_for(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
     match asked {
@@ -273,6 +330,12 @@ fn ack_for(asked: Asked, topic: &str, worker: &Worker) -> Option<Ack> {
         Asked::For(ack) => Some(ack),
         Asked::Unknown => None,
     }
+}
+
+/// MQTT 3.1.1 has no such maximum; there are only so many packet ids.
+fn exceeds_receive_maximum(session: &Session, worker: &Worker) -> bool {
+    session.version() == Version::V5
+        && session.unreleased() > usize::from(worker.config.max_inflight)
 }
 
 fn need_of(ack: Ack, group: GroupId) -> Need {
@@ -307,4 +370,7 @@ async fn store(
 }
 
 /// From the TCP connection to a whole CONNECT.
-const CONNECT_TIMEOUT: Seconds = Seconds(10);
+const CONNECT_TIMEOUT: Millis = Millis(10_000);
+
+/// The same where it is refused whatever it says.
+const REFUSE_TIMEOUT: Millis = Millis(2_000);

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use wal::clock::unix_nanos;
 
+use crate::clip::{MAX_NAME, MAX_REASON, clipped};
+
 /// A message that could not be stored where it was meant to go, as far as it is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -86,31 +88,8 @@ impl DeadLetters {
     }
 }
 
-/// The beginning of a text, with control characters as they are escaped in Rust.
-fn clipped(text: &str, most: usize) -> String {
-    let mut clipped = String::new();
-    for (at, letter) in text.chars().enumerate() {
-        if at == most {
-            clipped.push_str("...");
-            break;
-        }
-        if letter.is_control() {
-            clipped.extend(letter.escape_default());
-        } else {
-            clipped.push(letter);
-        }
-    }
-    clipped
-}
-
 /// Between two lines in the log.
 const PAUSE: Duration = Duration::from_secs(60);
-
-/// Most characters of a topic or a client's id.
-const MAX_NAME: usize = 128;
-
-/// Most characters of a reason.
-const MAX_REASON: usize = 400;
 
 #[cfg(test)]
 mod tests {

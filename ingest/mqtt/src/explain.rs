@@ -9,6 +9,7 @@ use wal::{Appender, GroupId};
 use crate::codec::{Codec, Packet, ReadError};
 use crate::config::Config;
 use crate::frame::FrameError;
+use crate::memory::Memory;
 use crate::store::{NotTaken, store};
 use crate::topic;
 
@@ -71,7 +72,8 @@ pub fn explain(
 
 /// What the server reads of the message.
 fn received(config: &Config, topic: &str, payload: &[u8]) -> Result<Packet, ReadError> {
-    let codec = Codec::new();
+    let memory = Memory::enter(&wal::Share::unlimited("mqtt"));
+    let codec = Codec::new(memory.ok_or(ReadError::Frame(FrameError::Length))?);
     codec.decode(&mut BytesMut::copy_from_slice(CONNECT))?;
     codec.set_limit(config.max_packet);
     let mut bytes = publish(config, topic, payload)?;

@@ -29,26 +29,35 @@ pub enum FrameError {
 /// # Errors
 /// When no further byte can make it a packet within `limit`.
 pub fn frame_len(bytes: &[u8], limit: u32, version: Version) -> Result<Option<usize>, FrameError> {
-    let Some((first, rest)) = bytes.split_first() else {
+    let Some((head, whole)) = announced(bytes, limit)? else {
         return Ok(None);
     };
-    let Some((remaining, used)) = varint(rest)? else {
-        return Ok(None);
-    };
-    if remaining > limit {
-        return Err(FrameError::TooLarge {
-            len: remaining,
-            limit,
-        });
-    }
-    let (head, remaining) = (1 + used, remaining as usize);
-    let Some(body) = bytes.get(head..head + remaining) else {
+    let (Some(first), Some(body)) = (bytes.first(), bytes.get(head..whole)) else {
         return Ok(None);
     };
     if first >> 4 == 3 {
         check_publish(*first, body, version)?;
     }
-    Ok(Some(head + remaining))
+    Ok(Some(whole))
+}
+
+/// Length of the fixed header at the start of `bytes`, and of the whole packet, as soon as it says
+/// so.
+///
+/// # Errors
+/// When no further byte can make it a packet within `limit`.
+pub(crate) fn announced(bytes: &[u8], limit: u32) -> Result<Option<(usize, usize)>, FrameError> {
+    let Some((_, rest)) = bytes.split_first() else {
+        return Ok(None);
+    };
+    let Some((len, used)) = varint(rest)? else {
+        return Ok(None);
+    };
+    if len > limit {
+        return Err(FrameError::TooLarge { len, limit });
+    }
+    let head = 1 + used;
+    Ok(Some((head, head + len as usize)))
 }
 
 fn check_publish(first: u8, body: &[u8], version: Version) -> Result<(), FrameError> {

@@ -2,6 +2,7 @@
 //! announce more than `connection` and `codec` take.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ntex::util::ByteString;
@@ -12,6 +13,7 @@ use ntex_mqtt::v5::codec as c5;
 use crate::aliases::MAX_ALIASES;
 use crate::codec::{Outgoing, Packet};
 use crate::config::Config;
+use crate::frame::Version;
 use crate::session::{Identity, Will};
 
 /// What a first packet leads to.
@@ -29,6 +31,21 @@ pub(crate) fn answer(packet: Packet, config: &Config, full: bool, assigned: Stri
         Packet::ConnectV3(connect) => answer_v3(*connect, config, full, assigned),
         Packet::ConnectV5(connect) => answer_v5(*connect, config, full, assigned),
         _ => Handshake::Ignore,
+    }
+}
+
+/// What a client gets that there is no memory for.
+pub(crate) fn no_memory(version: Version) -> Outgoing {
+    match version {
+        Version::V3 => Outgoing::V3(c3::Packet::ConnectAck(c3::ConnectAck {
+            return_code: c3::ConnectAckReason::ServiceUnavailable,
+            session_present: false,
+        })),
+        Version::V5 => Outgoing::V5(c5::Packet::ConnectAck(Box::new(c5::ConnectAck {
+            reason_code: c5::ConnectAckReason::QuotaExceeded,
+            reason_string: Some(ByteString::from_static(NO_MEMORY)),
+            ..Default::default()
+        }))),
     }
 }
 
@@ -57,9 +74,11 @@ fn answer_v3(connect: c3::Connect, config: &Config, full: bool, assigned: String
     let identity = Identity {
         client: client_name(&connect.client_id, assigned),
         keep_alive: keep_alive(connect.keep_alive),
-        will: connect.last_will.map(|will| Will {
-            topic: will.topic.to_string(),
-            payload: will.message.to_vec(),
+        will: connect.last_will.map(|will| {
+            Box::new(Will {
+                topic: will.topic.to_string(),
+                payload: will.message.to_vec(),
+            })
         }),
         wants_properties: false,
         max_packet: None,
@@ -94,9 +113,11 @@ fn answer_v5(connect: c5::Connect, config: &Config, full: bool, assigned: String
     let identity = Identity {
         client: client_name(&connect.client_id, assigned),
         keep_alive: keep_alive(connect.keep_alive),
-        will: connect.last_will.map(|will| Will {
-            topic: will.topic.to_string(),
-            payload: will.message.to_vec(),
+        will: connect.last_will.map(|will| {
+            Box::new(Will {
+                topic: will.topic.to_string(),
+                payload: will.message.to_vec(),
+            })
         }),
         wants_properties: connect.request_problem_info,
         max_packet: connect.max_packet_size.map(std::num::NonZeroU32::get),
@@ -105,7 +126,7 @@ fn answer_v5(connect: c5::Connect, config: &Config, full: bool, assigned: String
         receive_max: NonZeroU16::new(config.max_inflight).unwrap_or(NonZeroU16::MAX),
         max_qos: QoS::ExactlyOnce,
         max_packet_size: Some(config.max_packet),
-        assigned_client_id: (!named).then(|| identity.client.clone().into()),
+        assigned_client_id: (!named).then(|| String::from(&*identity.client).into()),
         topic_alias_max: MAX_ALIASES,
         wildcard_subscription_available: false,
         subscription_identifiers_available: false,
@@ -120,10 +141,13 @@ fn answer_v5(connect: c5::Connect, config: &Config, full: bool, assigned: String
     )
 }
 
-fn client_name(given: &str, assigned: String) -> String {
+fn client_name(given: &str, assigned: String) -> Arc<str> {
     if given.is_empty() {
-        assigned
+        assigned.into()
     } else {
-        given.to_owned()
+        given.into()
     }
 }
+
+/// Why a client is refused that there is no memory for.
+pub(crate) const NO_MEMORY: &str = "there is no memory for another connection";

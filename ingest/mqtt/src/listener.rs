@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use ntex::io::{Io, IoConfig};
+use ntex::io::Io;
 use ntex::rt::{DefaultRuntime, System};
 use ntex::service::cfg::SharedCfg;
 use ntex::service::fn_service;
@@ -25,6 +25,8 @@ use crate::config::Config;
 use crate::connection;
 use crate::dead_letters::DeadLetter;
 use crate::error::MqttError;
+use crate::places::slack;
+use crate::receive::Reads;
 use crate::stats::{Counters, Stats};
 use crate::told::Told;
 use crate::worker::{Signal, Worker};
@@ -68,8 +70,8 @@ impl Listener {
         let socket = bind(address).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
         let shared = Arc::new(Shared {
+            clients: Arc::new(Clients::new(config.max_connections)),
             config: Arc::new(config),
-            clients: Arc::default(),
             told: Arc::default(),
             appenders,
             reports: log.replicated(),
@@ -154,10 +156,21 @@ impl Drop for Listener {
     }
 }
 
+/// Sockets of clients at one time: connections, and those that are told that there are too many.
+#[must_use]
+pub fn most_sockets(max_connections: usize) -> usize {
+    max_connections.saturating_add(slack(max_connections))
+}
+
 fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Socket, Type};
+    use socket2::{Domain, Socket, TcpKeepalive, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    // Every connection has it from here: one whose other end is gone without a word ends, whatever
+    // keep-alive its client has asked for.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -176,12 +189,8 @@ fn run_system(
         .build(DefaultRuntime);
     system.block_on(async move {
         let workers = shared.config.workers;
-        let per_worker = shared.config.max_connections.div_ceil(workers.max(1)) + 1024;
-        let settings = SharedCfg::new("MQTT").add(
-            IoConfig::new()
-                .set_read_buf(READ_BUFFER, 4 << 10, 64)
-                .set_write_buf(READ_BUFFER, 4 << 10, 64),
-        );
+        let most = most_sockets(shared.config.max_connections);
+        let per_worker = most.div_ceil(workers.max(1));
         let factory = async move |_: ntex::server::Config| service(&shared);
         let server = ntex::server::build()
             .workers(workers)
@@ -191,7 +200,7 @@ fn run_system(
             .listen("mqtt", socket, factory);
         match server {
             Ok(server) => {
-                let server = server.config("mqtt", settings).run();
+                let server = server.config("mqtt", Reads::new().first()).run();
                 let _ = ready.send(Ok(()));
                 let mut ending = pin!(server.clone());
                 let told = futures::select_biased! {
@@ -271,8 +280,11 @@ fn run_beside(tasks: &Tasks, name: &'static str, task: impl Future<Output = ()> 
 /// Connections the kernel holds for us while the acceptor is busy.
 const BACKLOG: i32 = 4096;
 
-/// Read buffer of a busy connection; an idle one holds none.
-const READ_BUFFER: usize = 64 << 10;
+/// Silence after which the system asks whether the other end is there, how often it asks then, and
+/// how many times.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 4;
 
 /// How long stopping waits for connections to take their last bytes.
 const SHUTDOWN: Millis = Millis(2_000);

@@ -70,6 +70,18 @@ impl Queue {
         self.entries.len()
     }
 
+    /// Heap that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// Gives up the room of a burst that is over.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+
     pub(crate) fn holds(&self, id: NonZeroU16) -> bool {
         self.entries.iter().any(|entry| entry.waiting.id == id)
     }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clip::{MAX_NAME, MAX_REASON, clipped};
+
 /// The refusals of one listener.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
@@ -22,9 +24,11 @@ struct Told {
 impl Refusals {
     /// A connection is refused, or closed for what its client sent.
     pub(crate) fn tell(&self, client: &str, peer: Option<SocketAddr>, reason: &str, now: Instant) {
-        let Some(before) = self.is_news(reason, now) else {
+        let reason = clipped(reason, MAX_REASON);
+        let Some(before) = self.is_news(&reason, now) else {
             return;
         };
+        let client = clipped(client, MAX_NAME);
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         tracing::info!(
             client,

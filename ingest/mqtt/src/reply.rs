@@ -8,6 +8,7 @@ use ntex_mqtt::v5::codec as c5;
 use wal::Lsn;
 
 use crate::ack::{Ack, PROPERTY};
+use crate::clip::{MAX_REASON, clipped};
 use crate::codec::Outgoing;
 use crate::frame::Version;
 use crate::queue::AckKind;
@@ -161,7 +162,7 @@ pub(crate) fn disconnect(
             reason_code,
             session_expiry_interval_secs: None,
             server_reference: None,
-            reason_string: Some(String::from(reason).into()),
+            reason_string: Some(clipped(reason, MAX_REASON).into()),
             user_properties: Vec::new(),
         }))
     })

@@ -7,11 +7,9 @@
 //! other messages.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashSet;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ntex::io::{IoRef, OnDisconnect};
@@ -20,10 +18,12 @@ use ntex::util::ByteString;
 use wal::{Durable, Lsn};
 
 use crate::ack::{Outcome, Wait};
-use crate::aliases::Aliases;
+use crate::aliases::{Aliases, BadAlias};
 use crate::codec::Codec;
 use crate::frame::Version;
-use crate::liveness::{Liveness, Overdue};
+use crate::ids::Ids;
+use crate::liveness::{Liveness, Overdue, Progress};
+use crate::places::Place;
 use crate::queue::{Answer, Queue, Waiting};
 use crate::replica_waiters::ReplicaWaiter;
 use crate::replica_waits::Waits;
@@ -38,9 +38,9 @@ pub(crate) struct Will {
 /// What a client asked for in CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    pub(crate) client: String,
+    pub(crate) client: Arc<str>,
     pub(crate) keep_alive: Option<Duration>,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     /// Whether acknowledgements may carry properties.
     pub(crate) wants_properties: bool,
     pub(crate) max_packet: Option<u32>,
@@ -51,8 +51,8 @@ pub(crate) struct Identity {
 pub(crate) struct Session {
     pub(crate) io: IoRef,
     pub(crate) codec: Rc<Codec>,
-    pub(crate) client: String,
-    pub(crate) will: RefCell<Option<Will>>,
+    pub(crate) client: Arc<str>,
+    pub(crate) will: RefCell<Option<Box<Will>>>,
     pub(crate) liveness: Liveness,
     /// Wakes the connection: it may take another message, or is closed.
     pub(crate) waker: LocalWaker,
@@ -68,18 +68,13 @@ pub(crate) struct Session {
     max_properties: u32,
     queue: RefCell<Queue>,
     /// QoS 2 ids that were received and not yet released.
-    unreleased: RefCell<HashSet<NonZeroU16>>,
+    unreleased: RefCell<Ids>,
     aliases: RefCell<Aliases>,
 }
 
 impl Session {
-    /// `superseded` is set once another connection takes over the client id.
-    pub(crate) fn new(
-        io: IoRef,
-        codec: Rc<Codec>,
-        identity: Identity,
-        superseded: Arc<AtomicBool>,
-    ) -> Self {
+    /// `place` tells when another connection takes over the client id, or the place.
+    pub(crate) fn new(io: IoRef, codec: Rc<Codec>, identity: Identity, place: Arc<Place>) -> Self {
         let may_have = codec.version() == Version::V5 && identity.wants_properties;
         let max_packet = identity.max_packet.unwrap_or(u32::MAX);
         Self {
@@ -87,7 +82,7 @@ impl Session {
             codec,
             client: identity.client,
             will: RefCell::new(identity.will),
-            liveness: Liveness::new(identity.keep_alive, superseded, Instant::now()),
+            liveness: Liveness::new(identity.keep_alive, place, Instant::now()),
             waker: LocalWaker::new(),
             fsync_listed: Cell::new(false),
             replica_entry: Cell::new(None),
@@ -185,24 +180,63 @@ impl Session {
     }
 
     pub(crate) fn release(&self, id: NonZeroU16) -> bool {
-        self.unreleased.borrow_mut().remove(&id)
+        self.unreleased.borrow_mut().remove(id)
     }
 
-    /// The topic that a publish means; `None` when its alias is not valid.
+    /// QoS 2 messages that were received and not released.
+    pub(crate) fn unreleased(&self) -> usize {
+        self.unreleased.borrow().len()
+    }
+
+    /// The topic that a publish means.
     pub(crate) fn resolve(
         &self,
         topic: ByteString,
         alias: Option<NonZeroU16>,
-    ) -> Option<ByteString> {
+    ) -> Result<ByteString, BadAlias> {
         match alias {
-            None => Some(topic),
+            None => Ok(topic),
             Some(alias) => self.aliases.borrow_mut().resolve(&topic, alias),
         }
     }
 
-    /// Why the connection must be closed at `now`, if it must.
+    /// Why the connection must be closed at `now`, if it must. Its buffers are looked at, and shrunk
+    /// where it is at rest.
     pub(crate) fn overdue(&self, now: Instant) -> Option<Overdue> {
-        self.liveness.overdue(now, self.codec.partial_since())
+        let mut queue = self.queue.borrow_mut();
+        if self.liveness.silence(now) > REST {
+            queue.shrink();
+        }
+        let unread = self.unread();
+        let bytes = queue.bytes()
+            + self.unreleased.borrow().bytes()
+            + self.aliases.borrow().bytes()
+            + unread;
+        self.codec.memory().settle(bytes);
+        self.liveness.overdue(now, &self.progress(unread))
+    }
+
+    /// Whether it has been silent for so long that it needs no large buffers.
+    pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
+        self.liveness.silence(now) > REST && self.codec.partial().is_none()
+    }
+
+    /// By how much it takes longer than others can be made to wait for, and what.
+    pub(crate) fn lateness(&self, now: Instant) -> Option<(Duration, Overdue)> {
+        self.liveness.lateness(now, &self.progress(self.unread()))
+    }
+
+    /// Bytes that wait until the client takes them.
+    fn unread(&self) -> usize {
+        self.io.with_write_dst_buf(|buffer| buffer.len())
+    }
+
+    fn progress(&self, unread: usize) -> Progress {
+        Progress {
+            partial: self.codec.partial(),
+            starved: self.codec.starved_since(),
+            unread,
+        }
     }
 }
 
@@ -215,3 +249,6 @@ impl ReplicaWaiter for Session {
         &self.replica_entry
     }
 }
+
+/// A connection that sends nothing for this long is at rest.
+const REST: Duration = Duration::from_secs(3);

@@ -21,7 +21,9 @@ impl Descriptors {
     /// Connections of devices at one time: as many as the conf wants, or as there can be.
     pub(crate) fn for_devices(self, wanted: usize) -> usize {
         let most = self.limit - (self.limit / 4).min(KEPT);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let sockets = usize::try_from(most).unwrap_or(usize::MAX);
+        // Some more connections are open for as long as it takes to turn them away.
+        let most = sockets - (mqtt::most_sockets(sockets) - sockets);
         if most < wanted {
             info!(
                 wanted,
@@ -53,7 +55,8 @@ mod tests {
     fn whatever_the_limit_clients_leave_some_files_to_the_log() {
         for limit in [16, 160, 1_024, 4_096, 20_000, 1 << 20, u64::MAX] {
             let shared = Descriptors { limit };
-            let taken = shared.for_devices(usize::MAX) as u64 + shared.for_http() as u64;
+            let devices = mqtt::most_sockets(shared.for_devices(usize::MAX));
+            let taken = devices as u64 + shared.for_http() as u64;
             assert!(limit - taken >= (limit / 8).min(1_024), "{limit}");
             assert_eq!(shared.for_devices(5), 5);
         }

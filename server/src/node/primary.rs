@@ -227,6 +227,7 @@ impl Primary {
         let (mut config, appenders) = (mqtt_config(conf), self.committer.appenders());
         config.tasks = self.parts.tasks.clone();
         config.max_connections = Descriptors::raise().for_devices(config.max_connections);
+        config.memory = budget.shares.mqtt.clone();
         let log = self.committer.log().clone();
         let listener = blocking(move || mqtt::Listener::start(config, appenders, log)).await?;
         self.mqtt_addr = listener.local_addr();

@@ -211,8 +211,19 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "ingest/mqtt",
         groups: &[
-            &["error", "frame", "filter", "ack", "replica_waits"],
-            &["first_packet"],
+            &[
+                "error",
+                "frame",
+                "filter",
+                "ack",
+                "replica_waits",
+                "memory",
+                "partial",
+                "places",
+                "clip",
+                "ids",
+            ],
+            &["first_packet", "assembly"],
             &["codec", "stats", "config", "topic", "aliases", "liveness"],
             &[
                 "queue",
@@ -220,6 +231,7 @@ const LAYERS: [Layers; 7] = [
                 "clients",
                 "dead_letters",
                 "refusals",
+                "receive",
             ],
             &["handshake", "dead_letter", "told", "session"],
             &["store"],
@@ -227,6 +239,7 @@ const LAYERS: [Layers; 7] = [
             &["reply"],
             &["ack_pass"],
             &["worker"],
+            &["arrival"],
             &["connection"],
             &["listener"],
         ],

@@ -4,6 +4,8 @@
 //! and secondaries' reports only while a message waits for one. Must never block: all its
 //! connections would wait.
 
+mod clock;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -12,10 +14,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::future::{Either, select};
 use futures::task::AtomicWaker;
+use ntex::io::IoRef;
 use ntex::task::LocalWaker;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
@@ -24,10 +27,11 @@ use wal::{Appender, Due, Durable, GroupId, Lsn, Quiet, Replicated};
 
 use crate::ack_pass::AckPass;
 use crate::clients::Clients;
+use crate::clip::{MAX_NAME, MAX_REASON, clipped};
 use crate::config::Config;
-use crate::liveness::Overdue;
+use crate::places::Place;
+use crate::receive::Reads;
 use crate::replica_waiters::ReplicaWaiters;
-use crate::replica_waits::{Found, Waits};
 use crate::reply;
 use crate::session::Session;
 use crate::stats::{Counters, add};
@@ -69,11 +73,14 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) told: Arc<Told>,
+    pub(crate) reads: Reads,
     appender: RefCell<Appender>,
     /// What secondaries have made durable.
     reports: watch::Receiver<Replicated>,
     /// By address: a session that leaves must be found at once, however many there are.
     sessions: RefCell<HashMap<*const Session, Rc<Session>>>,
+    /// Connections that have sent no CONNECT yet.
+    arriving: RefCell<HashMap<*const Place, (Arc<Place>, IoRef)>>,
     /// Sessions that wait for an fsync.
     fsync_waiters: RefCell<Vec<Rc<Session>>>,
     /// Sessions whose first message is durable and waits for secondaries: for days, perhaps, and
@@ -116,9 +123,11 @@ impl Worker {
             counters,
             signal,
             told,
+            reads: Reads::new(),
             appender: RefCell::new(appender),
             reports,
             sessions: RefCell::default(),
+            arriving: RefCell::default(),
             fsync_waiters: RefCell::default(),
             replica_waiters: RefCell::new(ReplicaWaiters::new()),
             replica_waker: LocalWaker::new(),
@@ -134,6 +143,18 @@ impl Worker {
     /// Whether this is worth a line now.
     pub(crate) fn is_due(&self, said: Said) -> bool {
         self.quiet.borrow_mut().note(said, Instant::now()) != Due::Not
+    }
+
+    /// A connection has come.
+    pub(crate) fn arrive(&self, place: &Arc<Place>, io: IoRef) {
+        let key = Arc::as_ptr(place);
+        let arriving = (Arc::clone(place), io);
+        self.arriving.borrow_mut().insert(key, arriving);
+    }
+
+    /// It has sent its CONNECT, or is gone.
+    pub(crate) fn settled(&self, place: &Arc<Place>) {
+        self.arriving.borrow_mut().remove(&Arc::as_ptr(place));
     }
 
     pub(crate) fn enter(&self, session: &Rc<Session>) {
@@ -152,7 +173,7 @@ impl Worker {
         add(&self.counters.dropped, dropped);
         add(&self.counters.waiting, dropped.wrapping_neg());
         self.clients
-            .leave(&session.client, session.liveness.superseded());
+            .leave(&session.client, session.liveness.place());
     }
 
     /// A message has come in; `settle` or the session's queue takes it from here.
@@ -184,7 +205,9 @@ impl Worker {
             if let NotTaken::Unstorable(refusal) = why
                 && self.is_due(Said::DeadLetterLost)
             {
-                tracing::error!(client, topic, %refusal, "a dead letter cannot be stored");
+                let (client, topic) = (clipped(client, MAX_NAME), clipped(topic, MAX_NAME));
+                let refusal = clipped(&refusal.to_string(), MAX_REASON);
+                tracing::error!(client, topic, refusal, "a dead letter cannot be stored");
             }
         })?;
         add(&self.counters.rows, stored.rows as u64);
@@ -351,58 +374,6 @@ impl Worker {
         .await;
     }
 
-    /// Closes connections whose time is over, until the worker stops.
-    pub(crate) async fn watch_timeouts(self: Rc<Self>) {
-        while !self.signal.is_stopping() {
-            ntex::time::sleep(TICK).await;
-            let now = Instant::now();
-            self.told.dead_letters.tell(now);
-            self.look_at_waits();
-            let overdue: Vec<(Rc<Session>, Overdue)> = self
-                .sessions
-                .borrow()
-                .values()
-                .filter_map(|session| Some((Rc::clone(session), session.overdue(now)?)))
-                .collect();
-            for (session, why) in overdue {
-                let (code, reason) = match why {
-                    Overdue::KeepAlive => {
-                        (DisconnectReasonCode::KeepAliveTimeout, "keep-alive timeout")
-                    }
-                    Overdue::PartialPacket => (
-                        DisconnectReasonCode::UnspecifiedError,
-                        "a packet was not finished in time",
-                    ),
-                    Overdue::Superseded => (
-                        DisconnectReasonCode::SessionTakenOver,
-                        "the client id connected again",
-                    ),
-                };
-                tracing::debug!(client = session.client, reason, "closing connection");
-                close(&session, code, reason);
-            }
-        }
-    }
-
-    /// Counts the messages that wait for secondaries.
-    fn look_at_waits(&self) {
-        let now_ms = u64::try_from(unix_nanos() / 1_000_000).unwrap_or(0);
-        let sessions = self.sessions.borrow();
-        let waits = sessions.values().map(|session| session.waits(now_ms));
-        let waits = waits.fold(Waits::default(), Waits::and);
-        let counters = &self.counters;
-        let (count, since) = (&counters.awaiting, &counters.awaiting_since_unix_ms);
-        count.store(waits.messages, Ordering::Relaxed);
-        since.store(waits.since_unix_ms, Ordering::Relaxed);
-        // Each worker has counters of its own.
-        let worker = Arc::as_ptr(counters).addr();
-        let connected = self.reports.borrow().connected;
-        let told = &self.told.replica_waits;
-        let replicated = counters.acknowledged_replicated.load(Ordering::Relaxed);
-        let answered = replicated + counters.fell_back.load(Ordering::Relaxed);
-        told.report(worker, Found { waits, answered }, connected, now_ms);
-    }
-
     fn close_all(&self) {
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         for session in sessions {
@@ -425,9 +396,6 @@ pub(crate) fn close(session: &Session, code: DisconnectReasonCode, reason: &str)
     // It may wait until it may have another message in flight, not for a packet.
     session.waker.wake();
 }
-
-/// How often timeouts are checked.
-const TICK: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use wal::NodeCopy;
 use super::*;
 use crate::ack::TooFew;
 use crate::codec::Codec;
+use crate::memory::Memory;
 use crate::queue::{AckKind, Need, Waiting};
 use crate::replica_waiters::ReplicaWaiter;
 use crate::session::Identity;
@@ -42,7 +43,7 @@ impl Bench {
         };
         let worker = Worker::new(
             Arc::new(config),
-            Arc::default(),
+            Arc::new(Clients::new(usize::MAX)),
             Arc::default(),
             Arc::default(),
             Arc::default(),
@@ -60,7 +61,8 @@ impl Bench {
     }
 
     fn session(&self, client: String) -> Rc<Session> {
-        let flag = self.worker.clients.enter(&client);
+        let (client, place) = (Arc::from(client), Place::alone());
+        self.worker.clients.enter(&client, &place);
         let identity = Identity {
             client,
             keep_alive: None,
@@ -68,8 +70,9 @@ impl Bench {
             wants_properties: false,
             max_packet: None,
         };
-        let codec = Rc::new(Codec::new());
-        let session = Rc::new(Session::new(self.io.get_ref(), codec, identity, flag));
+        let memory = Memory::enter(&wal::Share::unlimited("mqtt"));
+        let codec = Rc::new(Codec::new(memory.expect("there is room")));
+        let session = Rc::new(Session::new(self.io.get_ref(), codec, identity, place));
         self.worker.enter(&session);
         session
     }
