@@ -68,6 +68,8 @@ pub(crate) enum Outcome {
     Repeated,
     /// Not stored.
     Refused,
+    /// Not stored, though it was nothing that the client could have asked otherwise.
+    NotKept,
 }
 
 impl FromStr for Ack {

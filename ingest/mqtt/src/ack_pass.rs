@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use wal::{Durable, Lsn, Replicated};
 
 use crate::ack::{self, Ack, Outcome, TooFew, Wait};
+use crate::frame::Version;
 use crate::queue::Answer;
-use crate::reply::{self, MAX_ACK, MAX_ACK_WITH_OUTCOME, MAX_REFUSAL, Properties};
+use crate::reply::{self, MAX_ACK, MAX_ACK_WITH_OUTCOME, MAX_REFUSAL, Properties, Refused};
 use crate::session::Session;
 use crate::stats::{Counters, add};
 
@@ -108,10 +109,16 @@ impl<'a> AckPass<'a> {
             Outcome::Replicated(_) | Outcome::FellBack => session
                 .may_carry(MAX_ACK_WITH_OUTCOME)
                 .then(|| Properties::cached(&mut self.with_outcome, lsn, Some(kept(outcome)))),
+            // MQTT 3.1.1 can only say yes: without that the client would send it for ever.
+            Outcome::NotKept if session.version() == Version::V3 => None,
             Outcome::Repeated => None,
-            Outcome::Refused => {
-                let with_reason = session.may_carry(MAX_REFUSAL);
-                return reply::refuse(&mut self.out, kind, id, with_reason);
+            Outcome::Refused | Outcome::NotKept => {
+                let why = match outcome {
+                    Outcome::NotKept => Refused::NotKept,
+                    _ => Refused::Ack,
+                };
+                let why = (why, session.may_carry(MAX_REFUSAL));
+                return reply::refuse(&mut self.out, kind, id, why);
             }
         };
         reply::acknowledge(&mut self.out, kind, id, properties);
@@ -150,7 +157,7 @@ impl Tally {
             Outcome::Replicated(_) => &mut self.replicated,
             Outcome::FellBack => &mut self.fell_back,
             Outcome::Repeated => &mut self.duplicates,
-            Outcome::Refused => &mut self.refused,
+            Outcome::Refused | Outcome::NotKept => &mut self.refused,
         };
         *counter += 1;
     }

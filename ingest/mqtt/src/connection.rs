@@ -268,11 +268,13 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
     worker.arrived(session, publish.payload.len());
     let (id, kind) = match (publish.qos, publish.id) {
         (QoS::AtMostOnce, _) | (_, None) => {
-            let stored = store(&topic, &publish.payload, session, worker).await;
-            if stored.is_ok() {
-                worker.settle(session, &worker.counters.qos0);
-            }
-            return stored.err();
+            let counter = match store(&topic, &publish.payload, session, worker).await {
+                Ok(Some(_)) => &worker.counters.qos0,
+                Ok(None) => &worker.counters.refused_messages,
+                Err(end) => return Some(end),
+            };
+            worker.settle(session, counter);
+            return None;
         }
         (QoS::AtLeastOnce, Some(id)) => (id, AckKind::Ack),
         (QoS::ExactlyOnce, Some(id)) => (id, AckKind::Received),
@@ -295,13 +297,20 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
             Need::Repeat
         }
         Some(ack) => match store(&topic, &publish.payload, session, worker).await {
-            Ok(group) => need_of(ack, group),
+            Ok(Some(group)) => need_of(ack, group),
+            Ok(None) => {
+                // Its id is free: the client sends no PUBREL for what is refused.
+                if session.version() == Version::V5 {
+                    session.release(id);
+                }
+                Need::NotKept
+            }
             Err(end) => return Some(end),
         },
     };
     session.enqueue(Waiting { id, kind, need });
     match need {
-        Need::Repeat | Need::Refuse => worker.answer_now(session),
+        Need::Repeat | Need::Refuse | Need::NotKept => worker.answer_now(session),
         Need::Durable(_) | Need::Replicas(..) => worker.await_fsync(session),
     }
     None
@@ -345,23 +354,21 @@ fn need_of(ack: Ack, group: GroupId) -> Need {
     }
 }
 
-/// Hands a message to the log, once that has room for it.
+/// Hands a message to the log, once that has room for it; none when neither its table nor the dead
+/// letters take it, which is told and is no reason to end a session: it would come again, and
+/// nothing else ever would.
 async fn store(
     topic: &str,
     payload: &[u8],
     session: &Session,
     worker: &Worker,
-) -> Result<GroupId, End> {
+) -> Result<Option<GroupId>, End> {
     loop {
         match worker.store(&session.client, topic, payload) {
-            Ok(group) => return Ok(group),
+            Ok(group) => return Ok(Some(group)),
             Err(NotTaken::Full) => worker.next_group().await,
             Err(NotTaken::Closed) => return Err(End::Stopping),
-            Err(NotTaken::Unstorable(refusal)) => {
-                let reason = format!("not even a dead letter takes the message: {refusal}");
-                let code = DisconnectReasonCode::ImplementationSpecificError;
-                return Err(End::ProtocolError(code, reason));
-            }
+            Err(NotTaken::Unstorable(_)) => return Ok(None),
         }
         if session.io.is_closed() || worker.signal.is_stopping() {
             return Err(End::Lost);

@@ -24,7 +24,7 @@ pub enum Fate {
     },
     /// A row of the dead letters.
     DeadLetter { reason: String, group: GroupId },
-    /// Nothing: the connection is closed, and the client keeps it.
+    /// Nothing: the connection is closed, and the client keeps it; or the message is refused.
     Closed { reason: String },
 }
 
@@ -64,9 +64,9 @@ pub fn explain(
         },
         Err(NotTaken::Full) => closed("too much waits for a commit".to_owned()),
         Err(NotTaken::Closed) => closed("the log takes no rows".to_owned()),
-        Err(NotTaken::Unstorable(refusal)) => {
-            closed(format!("a dead letter cannot be stored: {refusal}"))
-        }
+        Err(NotTaken::Unstorable(refusal)) => closed(format!(
+            "neither its table nor the dead letters take it: {refusal}"
+        )),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Repeat,
     /// Nothing: it is not stored.
     Refuse,
+    /// Nothing: neither its table nor the dead letters have taken it.
+    NotKept,
 }
 
 /// A message whose answer is due.
@@ -99,7 +101,7 @@ impl Queue {
 
     pub(crate) fn push(&mut self, waiting: Waiting) {
         self.arriving = false;
-        let instant = matches!(waiting.need, Need::Repeat | Need::Refuse);
+        let instant = matches!(waiting.need, Need::Repeat | Need::Refuse | Need::NotKept);
         if instant && !self.awaits_fsync() {
             self.past_fsync += 1;
         }
@@ -127,7 +129,7 @@ impl Queue {
                 replicas,
                 lsn: first.lsn,
             }),
-            Need::Durable(_) | Need::Repeat | Need::Refuse => None,
+            Need::Durable(_) | Need::Repeat | Need::Refuse | Need::NotKept => None,
         }
     }
 
@@ -149,6 +151,7 @@ impl Queue {
             Need::Durable(_) => Outcome::Durable,
             Need::Repeat => Outcome::Repeated,
             Need::Refuse => Outcome::Refused,
+            Need::NotKept => Outcome::NotKept,
             Need::Replicas(_, replicas) => {
                 let Some(outcome) = reached(replicas, lsn) else {
                     self.note_lsns(durable);
@@ -195,7 +198,7 @@ impl Need {
             Self::Durable(group) | Self::Replicas(group, _) => {
                 durable.and_then(|durable| (group <= durable.group).then_some(durable.lsn))
             }
-            Self::Repeat | Self::Refuse => Some(Lsn::default()),
+            Self::Repeat | Self::Refuse | Self::NotKept => Some(Lsn::default()),
         }
     }
 }

@@ -52,17 +52,36 @@ fn user_property(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// Appends the PUBACK or PUBREC of a message that is not stored: MQTT 5 only.
-pub(crate) fn refuse(out: &mut Vec<u8>, kind: AckKind, id: NonZeroU16, with_reason: bool) {
-    let reason = REFUSED_BECAUSE.as_bytes();
+/// Why a message is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// For the promise that it asks for.
+    Ack,
+    /// Neither its table nor the dead letters take it.
+    NotKept,
+}
+
+/// Appends the PUBACK or PUBREC of a message that is not stored, with a reason if it may have one:
+/// MQTT 5 only.
+pub(crate) fn refuse(
+    out: &mut Vec<u8>,
+    kind: AckKind,
+    id: NonZeroU16,
+    (why, with_reason): (Refused, bool),
+) {
+    let (code, reason) = match why {
+        Refused::Ack => (REFUSED, REFUSED_BECAUSE),
+        Refused::NotKept => (QUOTA_EXCEEDED, NOT_KEPT_BECAUSE),
+    };
+    let reason = reason.as_bytes();
     if with_reason {
         header(out, kind, id, 7 + length(reason));
         // Reason string, after the length of all properties.
-        out.extend_from_slice(&[REFUSED, 3 + length(reason), 0x1f, 0, length(reason)]);
+        out.extend_from_slice(&[code, 3 + length(reason), 0x1f, 0, length(reason)]);
         out.extend_from_slice(reason);
     } else {
         header(out, kind, id, 3);
-        out.push(REFUSED);
+        out.push(code);
     }
 }
 
@@ -183,6 +202,11 @@ const MAX_SHORT: u8 = 0x7f - 7;
 /// "Implementation specific error": the request is none of this server's.
 const REFUSED: u8 = 0x83;
 
+/// "Quota exceeded".
+const QUOTA_EXCEEDED: u8 = 0x97;
+
+const NOT_KEPT_BECAUSE: &str = "neither its table nor the dead letters can take it";
+
 const REFUSED_BECAUSE: &str = "ack must be durable or replicated:1 to replicated:8, once";
 
 #[cfg(test)]
@@ -221,15 +245,20 @@ mod tests {
     #[test]
     fn a_refusal_is_what_a_client_decodes_with_a_reason_or_without() {
         let id = NonZeroU16::new(0x1234).expect("not zero");
-        for with_reason in [false, true] {
-            let mut out = Vec::new();
-            refuse(&mut out, AckKind::Ack, id, with_reason);
-            assert!(out.len() <= MAX_REFUSAL as usize);
-            let ack = decode_ack(&out);
-            let code = c5::PublishAckReason::ImplementationSpecificError;
-            assert_eq!((ack.packet_id, ack.reason_code), (id, code));
-            let reason = with_reason.then(|| ByteString::from_static(REFUSED_BECAUSE));
-            assert_eq!(ack.reason_string, reason);
+        use c5::PublishAckReason::{ImplementationSpecificError, QuotaExceeded};
+        for (why, code, because) in [
+            (Refused::Ack, ImplementationSpecificError, REFUSED_BECAUSE),
+            (Refused::NotKept, QuotaExceeded, NOT_KEPT_BECAUSE),
+        ] {
+            for with_reason in [false, true] {
+                let mut out = Vec::new();
+                refuse(&mut out, AckKind::Ack, id, (why, with_reason));
+                assert!(out.len() <= MAX_REFUSAL as usize);
+                let ack = decode_ack(&out);
+                assert_eq!((ack.packet_id, ack.reason_code), (id, code));
+                let reason = with_reason.then(|| ByteString::from_static(because));
+                assert_eq!(ack.reason_string, reason);
+            }
         }
     }
 

@@ -24,7 +24,8 @@ pub struct Stats {
     pub qos0: u64,
     /// QoS 2 messages that came again and were not stored again.
     pub duplicates: u64,
-    /// Messages refused for what they asked for; nothing of them is stored.
+    /// Messages refused for what they asked for, or that neither their table nor the dead letters
+    /// could take; nothing of them is stored.
     pub refused_messages: u64,
     /// Messages whose connection ended before their answer: stored or not, the client sends them
     /// again.

@@ -26,7 +26,7 @@ pub(crate) enum NotTaken {
     Full,
     /// The log has failed or is closed.
     Closed,
-    /// Not even the dead letters take it: never acknowledged, so the client keeps it.
+    /// Not even the dead letters take it.
     Unstorable(Refusal),
 }
 

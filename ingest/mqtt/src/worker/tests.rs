@@ -86,7 +86,7 @@ impl Bench {
             need,
         });
         match need {
-            Need::Repeat | Need::Refuse => self.worker.answer_now(session),
+            Need::Repeat | Need::Refuse | Need::NotKept => self.worker.answer_now(session),
             Need::Durable(_) | Need::Replicas(..) => self.worker.await_fsync(session),
         }
     }
@@ -188,10 +188,11 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
                         assert!(!waits.any(|wait| pass.is_over(wait)));
                     }
                     _ if !sessions.is_empty() => {
-                        let need = match random.u8(..6) {
+                        let need = match random.u8(..7) {
                             0 => Need::Durable(GroupId(group)),
                             1 => Need::Repeat,
                             2 => Need::Refuse,
+                            3 => Need::NotKept,
                             _ => Need::Replicas(GroupId(group), random.u8(1..=8)),
                         };
                         bench.publish(&sessions[random.usize(..sessions.len())], need);

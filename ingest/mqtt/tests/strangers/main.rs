@@ -290,3 +290,43 @@ fn the_fate_of_any_message_is_what_is_explained() {
     }
     assert!(fates.iter().all(|count| *count > 3), "{fates:?}");
 }
+
+/// Tables up to the log's limit, so that not even the dead letters find room.
+#[test]
+fn a_message_that_nothing_takes_does_not_end_its_session() {
+    let store = Store::new();
+    let mut appender = store.committer.appender(Box::new(|_| ()));
+    let fields = [("v".into(), wal::Value::Int(1))];
+    for table in 0..wal::MAX_TABLES {
+        let row = wal::Row {
+            time: 1,
+            tags: &[],
+            fields: &fields,
+        };
+        while let Err(error) = appender.append(&format!("t{table}"), &[row]) {
+            if !matches!(error, wal::AppendError::Full) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+    let listener = store.listen(&config());
+    let mut stream = connect(&listener);
+    let hello = [&b"\x00\x04MQTT\x04\x02\x00\x3c"[..], &text("full")].concat();
+    stream.write_all(&packet(0x10, &hello)).expect("sends");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("CONNACK");
+    // One that is nothing, and a good one behind it in the same session.
+    for (id, topic, payload) in [(1, "t1", "{"), (2, "t1", "{\"v\":2}")] {
+        let message = [&text(topic)[..], &[0, id], payload.as_bytes()].concat();
+        stream.write_all(&packet(0x32, &message)).expect("sends");
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer, [0x40, 2, 0, id]);
+    }
+    while listener.stats().waiting > 0 {
+        std::thread::yield_now();
+    }
+    let stats = listener.stats();
+    assert_eq!((stats.received, stats.rows), (2, 1));
+    assert_eq!(stats.dead_letters + stats.refused_messages, 1);
+}
