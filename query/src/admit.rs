@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::Config;
 use crate::error::QueryError;
 use crate::running::{Listed, Running, State};
+use crate::seat::Seat;
 use crate::stats::{Counters, Outcome};
 
 /// The gate every query passes.
@@ -38,6 +39,8 @@ struct Gate {
     most_waiting: usize,
     longest_wait: Duration,
     reader_timeout: Duration,
+    /// For long texts, whose trees and plans are large: one is planned at a time.
+    long_texts: Arc<Semaphore>,
 }
 
 impl Admission {
@@ -53,6 +56,7 @@ impl Admission {
             most_waiting: config.max_queued_queries,
             longest_wait: config.query_queue_timeout,
             reader_timeout: config.reader_timeout,
+            long_texts: Arc::new(Semaphore::new(1)),
         };
         Self {
             gate: Arc::new(gate),
@@ -65,10 +69,14 @@ impl Admission {
     /// queue.
     pub(crate) async fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
         let listed = self.running.enter(sql);
-        let slot = match Arc::clone(&self.gate.slots).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => self.queue().await?,
+        // Before the slot, which others could use meanwhile.
+        let alone = match sql.len() > LONG_TEXT {
+            true => Some(self.turn(&self.gate.long_texts, 1).await?),
+            false => None,
         };
+        let slot = self.turn(&self.gate.slots, self.gate.limit).await?;
+        let seat = Seat::default();
+        seat.take(slot);
         listed.run();
         self.counters.begun(listed.begun().elapsed());
         Ok(Admitted {
@@ -77,7 +85,8 @@ impl Admission {
             counters: Arc::clone(&self.counters),
             outcome: Outcome::Cancelled,
             begun: Instant::now(),
-            slot: Some(slot),
+            seat,
+            alone,
         })
     }
 
@@ -91,17 +100,25 @@ impl Admission {
         (self.gate.waiting.load(Ordering::Relaxed), paused)
     }
 
-    async fn queue(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+    /// One of the `limit` places of `places`, if need be after a wait.
+    async fn turn(
+        &self,
+        places: &Arc<Semaphore>,
+        limit: usize,
+    ) -> Result<OwnedSemaphorePermit, QueryError> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Ok(place);
+        }
         let gate = &self.gate;
         // Whoever leaves the queue without a slot, also by going away, never ran.
         let mut refusal = Refusal(Some(&self.counters));
         let Some(_waiting) = Waiting::within(gate, gate.most_waiting) else {
             return Err(QueryError::TooMany {
-                limit: gate.limit,
+                limit,
                 waiting: gate.most_waiting,
             });
         };
-        let turn = Arc::clone(&gate.slots).acquire_owned();
+        let turn = Arc::clone(places).acquire_owned();
         match tokio::time::timeout(gate.longest_wait, turn).await {
             Ok(Ok(slot)) => {
                 refusal.0 = None;
@@ -109,7 +126,7 @@ impl Admission {
             }
             Ok(Err(_)) => Err(QueryError::Cancelled),
             Err(_) => Err(QueryError::NoTurn {
-                limit: gate.limit,
+                limit,
                 waited: gate.longest_wait,
             }),
         }
@@ -156,10 +173,22 @@ pub(crate) struct Admitted {
     outcome: Outcome,
     /// When it got its first slot.
     begun: Instant,
-    slot: Option<OwnedSemaphorePermit>,
+    seat: Seat,
+    /// Held while the plan of a long text is made.
+    alone: Option<OwnedSemaphorePermit>,
 }
 
 impl Admitted {
+    /// Where its slot is: whoever computes for the query holds it.
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat.clone()
+    }
+
+    /// What keeps other long texts waiting; to be dropped once there is a plan.
+    pub(crate) fn take_alone(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.alone.take()
+    }
+
     pub(crate) fn add_rows(&self, rows: usize) {
         self.listed.add_rows(rows);
     }
@@ -180,7 +209,7 @@ impl Admitted {
         }
         let place = Arc::clone(&self.gate.pauses).try_acquire_owned().ok();
         if place.is_some() {
-            self.slot = None;
+            self.seat.leave();
             self.listed.set(State::Paused);
         }
         let taken = tokio::select! {
@@ -189,7 +218,7 @@ impl Admitted {
                 return Err(QueryError::Stalled { limit: self.gate.reader_timeout });
             }
         };
-        if self.slot.is_none() {
+        if !self.seat.is_taken() {
             self.resume().await?;
         }
         Ok(taken)
@@ -201,7 +230,7 @@ impl Admitted {
         let ran_out = self.counters.ran_out_of_memory();
         tokio::time::sleep(self.gate.reader_timeout).await;
         loop {
-            let blocks = self.slot.is_some() && self.gate.waiting.load(Ordering::Relaxed) > 0;
+            let blocks = self.seat.is_taken() && self.gate.waiting.load(Ordering::Relaxed) > 0;
             if blocks || self.counters.ran_out_of_memory() > ran_out {
                 return;
             }
@@ -213,7 +242,7 @@ impl Admitted {
     async fn resume(&mut self) -> Result<(), QueryError> {
         let _waiting = Waiting::within(&self.gate, usize::MAX);
         let slot = Arc::clone(&self.gate.slots).acquire_owned().await;
-        self.slot = Some(slot.map_err(|_| QueryError::Cancelled)?);
+        self.seat.take(slot.map_err(|_| QueryError::Cancelled)?);
         self.listed.set(State::Running);
         Ok(())
     }
@@ -221,12 +250,15 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        self.seat.leave();
         self.counters.ended(self.outcome, self.begun);
     }
 }
 
 /// A reader may be this much slower than its query before that gives back its slot.
 const PAUSE_AFTER: Duration = Duration::from_millis(100);
+/// Texts beyond this are planned one at a time.
+const LONG_TEXT: usize = 32 << 10;
 /// How often a query that is not read from looks whether it is in the way.
 const LOOK: Duration = Duration::from_millis(100);
 

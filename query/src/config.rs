@@ -8,6 +8,9 @@ use std::time::Duration;
 pub struct Config {
     /// Bytes that all running queries together may hold for sorts, joins and aggregates.
     pub memory_limit: u64,
+    /// Bytes that all running queries together may hold as the process's allocator counts them, with
+    /// what no operator knows of. Above it the largest query ends.
+    pub memory_ceiling: u64,
     /// Longest time a query may take from its arrival to the last byte of its answer.
     pub query_timeout: Duration,
     /// Queries that may run at once; more wait for their turn.
@@ -28,6 +31,7 @@ impl Default for Config {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             memory_limit: 1 << 30,
+            memory_ceiling: (1 << 30) + (1 << 27),
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
             max_queued_queries: 256,

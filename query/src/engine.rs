@@ -20,6 +20,7 @@ use datafusion::execution::{
     SendableRecordBatchStream, SessionState, SessionStateBuilder, SessionStateDefaults,
 };
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
@@ -42,6 +43,7 @@ use crate::statement::{Core, Statement};
 use crate::stats::QueryStats;
 use crate::stop::Stop;
 use crate::version::Version;
+use crate::watch;
 use crate::zone::{LocalTimes, TimeZone};
 
 /// SQL over the log of one node, on threads of its own.
@@ -58,7 +60,7 @@ impl Engine {
     /// When there can be no threads, or no session with this much memory.
     pub fn new(config: &Config, node: Arc<dyn Node>) -> Result<Self, QueryError> {
         let session = session(config).map_err(|e| QueryError::Start(e.strip_backtrace()))?;
-        let runtime = runtime(config.threads)?;
+        let runtime = runtime(config)?;
         Ok(Self {
             core: Arc::new(Core::new(node, session, config)),
             threads: runtime.handle().clone(),
@@ -114,7 +116,7 @@ impl Engine {
     /// Starts a query whose rows go through `sink`.
     fn start<S: Sink>(&self, statement: Statement, sink: S) -> Transfer<S::Item> {
         let (sender, receiver) = pump::channel();
-        let stop = Stop::default();
+        let stop = Stop::after(self.core.limit(statement.timeout));
         let work = pump::pump(
             Arc::clone(&self.core),
             statement,
@@ -169,6 +171,14 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
     let aggregates = aggregates.into_iter().map(|made| bounds.aggregate(made));
     let windows = rewrite::windows().into_iter();
     let windows = windows.map(|made| bounds.window(made));
+    let mut analyzers = Analyzer::new().rules;
+    analyzers.extend([
+        Arc::new(LocalTimes) as Arc<dyn AnalyzerRule + Send + Sync>,
+        Arc::new(rewrite::Multisets),
+        Arc::new(rewrite::Membership),
+        Arc::new(rewrite::Expressions),
+        Arc::new(BoundFunctions(Arc::clone(&bounds))),
+    ]);
     let state = SessionStateBuilder::new()
         .with_config(options)
         .with_runtime_env(environment)
@@ -178,12 +188,9 @@ fn session(config: &Config) -> Result<SessionState, DataFusionError> {
         .with_aggregate_functions(aggregates.collect())
         .with_window_functions(windows.collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_physical_optimizer_rules(rewrite::physical_rules())
-        .with_analyzer_rule(Arc::new(LocalTimes))
-        .with_analyzer_rule(Arc::new(rewrite::Multisets))
-        .with_analyzer_rule(Arc::new(rewrite::Membership))
-        .with_analyzer_rule(Arc::new(rewrite::Expressions))
-        .with_analyzer_rule(Arc::new(BoundFunctions(Arc::clone(&bounds))))
+        .with_analyzer_rules(watch::analyzer_rules(analyzers))
+        .with_optimizer_rules(watch::optimizer_rules(Optimizer::new().rules))
+        .with_physical_optimizer_rules(watch::physical_rules(rewrite::physical_rules()))
         .build();
     Ok(state)
 }
@@ -202,11 +209,13 @@ fn environment(config: &Config) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     Ok(Arc::new(environment))
 }
 
-fn runtime(threads: usize) -> Result<Runtime, QueryError> {
+fn runtime(config: &Config) -> Result<Runtime, QueryError> {
     let next = AtomicUsize::new(0);
     Builder::new_multi_thread()
-        .worker_threads(threads.max(1))
-        .max_blocking_threads(BLOCKING_THREADS)
+        .worker_threads(
+            config.threads.max(1) + config.max_concurrent_queries.clamp(1, MOST_PLANNED),
+        )
+        .max_blocking_threads(config.max_concurrent_queries.clamp(1, MOST_PLANNED))
         .thread_name_fn(move || format!("query-{}", next.fetch_add(1, Ordering::Relaxed)))
         .thread_stack_size(STACK_BYTES)
         .enable_time()
@@ -231,10 +240,16 @@ impl Sink for Batches {
     fn finish(&mut self) -> Result<Option<RecordBatch>, QueryError> {
         Ok(None)
     }
+
+    fn bytes(item: &RecordBatch) -> usize {
+        item.get_array_memory_size()
+    }
 }
 
 /// Holds the deepest statement that `guard` lets through. Reserved, not used, until one comes.
 const STACK_BYTES: usize = 128 << 20;
-const BLOCKING_THREADS: usize = 4;
+/// Statements that may be planned at once, each on a thread of its own; and that many threads more
+/// than there are cores run them, since a join may keep its thread for long without a row.
+const MOST_PLANNED: usize = 64;
 /// Consumers that an out-of-memory message names.
 const LARGEST_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");

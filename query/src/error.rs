@@ -44,8 +44,21 @@ pub enum QueryError {
     UnknownTable { name: String, hint: String },
     #[error("the query took longer than {} ms", .limit.as_millis())]
     Timeout { limit: Duration },
-    #[error("the SQL text is larger than {limit} bytes")]
+    #[error(
+        "the SQL text is larger than {limit} bytes: send values as params, or ask for less at a \
+         time"
+    )]
     TooLarge { limit: usize },
+    /// The plan would be too large to be made.
+    #[error(
+        "the statement is too complex: it has {wanted} {what}, and may have {limit}; ask for less \
+         at a time"
+    )]
+    TooComplex {
+        wanted: u64,
+        limit: u64,
+        what: &'static str,
+    },
     /// What a function would make is refused before it is made.
     #[error("{function} would make {of} of {wanted} {unit}: at most {limit} are made")]
     ValueTooLarge {

@@ -3,6 +3,7 @@
 //! Owns everything that knows DataFusion. Must never write to the log, open a file or address that
 //! a query names, know who asks and over which protocol, or depend on how a snapshot came to be.
 
+mod account;
 mod admit;
 mod at_zone;
 mod bounds;
@@ -27,6 +28,7 @@ mod pump;
 mod rewrite;
 mod running;
 mod scan;
+mod seat;
 mod shadow;
 mod show;
 mod statement;
@@ -34,9 +36,12 @@ mod stats;
 mod stop;
 mod types;
 mod version;
+mod watch;
+mod weight;
 mod wording;
 mod zone;
 
+pub use account::{allocated, freed};
 pub use arrow;
 pub use coding::Coding;
 pub use config::Config;

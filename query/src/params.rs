@@ -10,13 +10,17 @@ use crate::error::QueryError;
 
 /// Values for `$1`, `$2` … or for `$name`.
 #[derive(Debug, Clone, Default)]
-pub struct Params(Option<ParamValues>);
+pub struct Params {
+    values: Option<ParamValues>,
+    /// Bytes of the longest text among them.
+    longest: usize,
+}
 
 impl Params {
     /// No values.
     #[must_use]
     pub fn none() -> Self {
-        Self(None)
+        Self::default()
     }
 
     /// An array gives `$1`, `$2` …; an object gives `$name`; null gives none.
@@ -25,21 +29,27 @@ impl Params {
     /// When a value is itself an array or an object, or all of it is a bare value.
     pub fn from_json(value: &Value) -> Result<Self, QueryError> {
         match value {
-            Value::Null => Ok(Self(None)),
+            Value::Null => Ok(Self::none()),
             Value::Array(items) => {
                 let scalars = items
                     .iter()
                     .enumerate()
                     .map(|(index, item)| scalar(&format!("${}", index + 1), item))
                     .collect::<Result<Vec<_>, _>>()?;
-                Ok(Self(Some(ParamValues::from(scalars))))
+                Ok(Self {
+                    values: Some(ParamValues::from(scalars)),
+                    longest: items.iter().map(length).max().unwrap_or(0),
+                })
             }
             Value::Object(fields) => {
                 let scalars = fields
                     .iter()
                     .map(|(name, item)| Ok((name.clone(), scalar(&format!("${name}"), item)?)))
                     .collect::<Result<HashMap<String, ScalarValue>, QueryError>>()?;
-                Ok(Self(Some(ParamValues::from(scalars))))
+                Ok(Self {
+                    values: Some(ParamValues::from(scalars)),
+                    longest: fields.values().map(length).max().unwrap_or(0),
+                })
             }
             _ => Err(QueryError::Parameter(
                 "params must be a JSON object ($name) or a JSON array ($1, $2 ...)".to_owned(),
@@ -50,8 +60,17 @@ impl Params {
     /// None where there are none.
     #[must_use]
     pub fn values(&self) -> Option<&ParamValues> {
-        self.0.as_ref()
+        self.values.as_ref()
     }
+
+    /// Bytes of the longest text among them.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
+    }
+}
+
+fn length(value: &Value) -> usize {
+    value.as_str().map_or(0, str::len)
 }
 
 fn scalar(name: &str, value: &Value) -> Result<ScalarValue, QueryError> {

@@ -12,9 +12,11 @@ use crate::columns::{self, ColumnNames};
 use crate::dialect;
 use crate::error::QueryError;
 use crate::guard;
+use crate::params::Params;
 use crate::rewrite;
 use crate::shadow::{self, Shadow};
 use crate::show;
+use crate::weight;
 
 /// A statement that the planner understands.
 #[derive(Debug)]
@@ -37,7 +39,11 @@ pub(crate) struct Titles {
 ///
 /// # Errors
 /// When it is none, or none for clients.
-pub(crate) fn prepare(state: &SessionState, sql: &str) -> Result<Prepared, QueryError> {
+pub(crate) fn prepare(
+    state: &SessionState,
+    sql: &str,
+    params: &Params,
+) -> Result<Prepared, QueryError> {
     if sql.len() > guard::MAX_SQL_BYTES {
         let limit = guard::MAX_SQL_BYTES;
         return Err(QueryError::TooLarge { limit });
@@ -48,14 +54,16 @@ pub(crate) fn prepare(state: &SessionState, sql: &str) -> Result<Prepared, Query
     } else if let Some(spelled_out) = dialect::spelled_out(sql) {
         text = Cow::Owned(spelled_out);
     }
-    prepare_text(state, &text).map_err(|error| match (error, &text) {
+    let prepared = prepare_text(state, &text).map_err(|error| match (error, &text) {
         // What was parsed is not what was sent: better no position than a wrong one.
         (QueryError::Syntax { message, .. }, Cow::Owned(_)) => QueryError::Syntax {
             message,
             position: None,
         },
         (error, _) => error,
-    })
+    })?;
+    weight::weigh(&prepared.statement, params.longest())?;
+    Ok(prepared)
 }
 
 /// The names of a statement's answer, once tables and columns are named as they are spelled. The

@@ -10,12 +10,15 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use wal::{Boundary, Epoch};
 
+use crate::account::{self, Account, Work};
 use crate::admit::Admitted;
 use crate::at_zone::Zoneless;
 use crate::bounds::value_bytes;
@@ -31,10 +34,20 @@ pub(crate) trait Sink: Send + 'static {
 
     /// Called once, before any rows. Times without a zone are what `zoneless` says.
     fn start(&mut self, schema: &SchemaRef, zoneless: Zoneless) -> Result<(), QueryError>;
+    /// What it holds as long as it has rows of `schema` to write.
+    fn needs(&self, _schema: &SchemaRef) -> usize {
+        0
+    }
+    /// What it takes while it writes `rows`, beyond a little.
+    fn writing(&self, _rows: &RecordBatch) -> usize {
+        0
+    }
     /// Takes some rows; gives an item when there is one to send.
     fn push(&mut self, batch: RecordBatch) -> Result<Option<Self::Item>, QueryError>;
     /// Called once, after all rows.
     fn finish(&mut self) -> Result<Option<Self::Item>, QueryError>;
+    /// What an item takes that is sent.
+    fn bytes(item: &Self::Item) -> usize;
     /// How the bytes are coded; known once there is an item.
     fn coding(&self) -> Option<Coding> {
         None
@@ -142,15 +155,15 @@ pub(crate) async fn pump<S: Sink>(
 ) {
     // Tasks of the query that do not give their threads back end, too.
     let _stop = StopOnDrop(stop.clone());
-    let limit = core.limit(asked.timeout);
-    let deadline = Instant::now() + limit;
-    let late = || QueryError::Timeout { limit };
+    let deadline = Instant::from_std(stop.deadline());
+    let late = || stop.late();
     let admitted = tokio::time::timeout_at(deadline, core.admit(&asked.sql)).await;
     let mut admitted = match admitted.unwrap_or_else(|_| Err(late())) {
         Ok(admitted) => admitted,
         Err(error) => return farewell(&events, error).await,
     };
-    let work = transfer(&core, &asked, &stop, &mut sink, &events, &mut admitted);
+    let account = core.account(&stop, &admitted);
+    let work = transfer(&core, asked, &account, &mut sink, &events, &mut admitted);
     let result = tokio::time::timeout_at(deadline, work).await;
     let result = result.unwrap_or_else(|_| Err(late()));
     admitted.finish(&result);
@@ -160,14 +173,14 @@ pub(crate) async fn pump<S: Sink>(
 }
 
 async fn transfer<S: Sink>(
-    core: &Core,
-    asked: &Statement,
-    stop: &Stop,
+    core: &Arc<Core>,
+    asked: Statement,
+    account: &Account,
     sink: &mut S,
     events: &mpsc::Sender<Event<S::Item>>,
     admitted: &mut Admitted,
 ) -> Result<(), QueryError> {
-    // Boxed: planning makes a large future, and this one is held for the whole query.
+    let asked = Arc::new(asked);
     let Answer {
         mut rows,
         schema,
@@ -175,8 +188,11 @@ async fn transfer<S: Sink>(
         notices,
         snapshot,
         lag_ms,
-        _held,
-    } = Box::pin(core.open(asked, stop)).await?;
+        held,
+    } = open(core, &asked, account, admitted.take_alone()).await?;
+    held.try_grow(sink.needs(&schema))
+        .map_err(|e| QueryError::from_datafusion(&e, &asked.sql))?;
+    let writing = held.new_empty();
     sink.start(&schema, zoneless)?;
     let mut head = Some(Head {
         schema,
@@ -194,21 +210,54 @@ async fn transfer<S: Sink>(
             let rows = piece_rows(&batch, start);
             let piece = batch.slice(start, rows);
             start += rows;
-            if let Some(item) = sink.push(piece)? {
+            writing
+                .try_resize(sink.writing(&piece))
+                .map_err(|e| QueryError::from_datafusion(&e, &asked.sql))?;
+            let item = {
+                let _work = account.enter(Work::Running);
+                let item = sink.push(piece)?;
+                account::check()?;
+                item
+            };
+            if let Some(item) = item {
+                account.hand_over(S::bytes(&item));
                 send_head(events, &mut head, sink.coding(), admitted).await?;
                 send(events, Event::Item(item), admitted).await?;
             }
         }
+        let _work = account.enter(Work::Running);
+        drop(batch);
         if sink.is_full() {
             break;
         }
     }
-    let last = sink.finish()?;
+    let last = {
+        let _work = account.enter(Work::Running);
+        sink.finish()?
+    };
     send_head(events, &mut head, sink.coding(), admitted).await?;
     if let Some(item) = last {
         send(events, Event::Item(item), admitted).await?;
     }
     send(events, Event::End, admitted).await
+}
+
+/// Plans the statement on a thread of its own: planning does not give it back, and is left alone
+/// there once nobody waits any more. Until it has ended, it keeps the statement's slot.
+async fn open(
+    core: &Arc<Core>,
+    asked: &Arc<Statement>,
+    account: &Account,
+    alone: Option<OwnedSemaphorePermit>,
+) -> Result<Answer, QueryError> {
+    let (core, asked, account) = (Arc::clone(core), Arc::clone(asked), account.clone());
+    let threads = Handle::current();
+    let planned = tokio::task::spawn_blocking(move || {
+        let _alone = alone;
+        let _work = account.enter(Work::Planning);
+        threads.block_on(core.open(&asked, &account))
+    });
+    planned.await.unwrap_or_else(|_| Err(broken()))
 }
 
 async fn send_head<T>(
@@ -301,7 +350,7 @@ mod tests {
         Transfer::new(
             receiver,
             AbortOnDropHandle::new(tokio::spawn(async {})),
-            Stop::default(),
+            Stop::after(Duration::from_secs(600)),
         )
     }
 

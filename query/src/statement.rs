@@ -16,9 +16,10 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser;
 use wal::{Log, Lsn, Snapshot};
 
+use crate::account::{self, Account, Ledger};
 use crate::admit::{Admission, Admitted};
 use crate::at_zone::{self, Zoneless};
-use crate::bounds::{copies, literals};
+use crate::bounds::{copies, literals, widths};
 use crate::catalog::{CATALOG, Catalogs, PUBLIC, View};
 use crate::config::Config;
 use crate::error::{self, QueryError};
@@ -31,6 +32,7 @@ use crate::rewrite::{self, Spelling};
 use crate::shadow::Shadow;
 use crate::stats::{Counters, QueryStats};
 use crate::stop::Stop;
+use crate::watch;
 use crate::zone::TimeZone;
 
 /// One statement to answer.
@@ -61,7 +63,7 @@ pub(crate) struct Answer {
     /// How far the node was behind when the snapshot was taken.
     pub(crate) lag_ms: Option<u64>,
     /// Memory for the plan's constants and for copies of long values, while it runs.
-    pub(crate) _held: Arc<MemoryReservation>,
+    pub(crate) held: Arc<MemoryReservation>,
 }
 
 /// What the tasks on the query threads share.
@@ -69,6 +71,7 @@ pub(crate) struct Core {
     node: Arc<dyn Node>,
     session: SessionState,
     admission: Admission,
+    ledger: Arc<Ledger>,
     query_timeout: Duration,
     counters: Arc<Counters>,
 }
@@ -80,6 +83,7 @@ impl Core {
             node,
             session,
             admission: Admission::new(config, Arc::clone(&counters)),
+            ledger: Arc::new(Ledger::new(config.memory_ceiling)),
             query_timeout: config.query_timeout,
             counters,
         }
@@ -99,12 +103,22 @@ impl Core {
         self.admission.admit(sql).await
     }
 
+    /// An account for a statement that has been let in.
+    pub(crate) fn account(&self, stop: &Stop, admitted: &Admitted) -> Account {
+        self.ledger.open(stop.clone(), admitted.seat())
+    }
+
     pub(crate) fn limit(&self, requested: Option<Duration>) -> Duration {
         requested.map_or(self.query_timeout, |limit| limit.min(self.query_timeout))
     }
 
-    /// Plans a statement over one snapshot and starts it; it ends once `stop` says so.
-    pub(crate) async fn open(&self, asked: &Statement, stop: &Stop) -> Result<Answer, QueryError> {
+    /// Plans a statement over one snapshot and starts it, all of it in `account`.
+    pub(crate) async fn open(
+        &self,
+        asked: &Statement,
+        account: &Account,
+    ) -> Result<Answer, QueryError> {
+        account.check()?;
         let log = self.node.log().ok_or(QueryError::NoLog)?;
         // Before the snapshot, which may be fresher than that, never staler.
         let lag_ms = self.node.lag_ms();
@@ -121,18 +135,21 @@ impl Core {
             zone.enter(&mut state).map_err(translate)?;
         }
         state.mark_start_execution();
-        let mut prepared = prepare::prepare(&state, &asked.sql)?;
+        let mut prepared = prepare::prepare(&state, &asked.sql, &asked.params)?;
         let tables = spell(&state, &mut prepared.statement).await;
         let tables = tables.map_err(translate)?;
         let Titles { names, shadows } = prepare::titles(&mut prepared.statement);
         let notices = notices(&state, &shadows).await;
-        let (plan, zoneless) = plan(&state, prepared, &tables, asked).await?;
+        let usual_rows = state.config().batch_size();
+        let (plan, zoneless) = plan(&mut state, prepared, &tables, asked).await?;
         let task = state.task_ctx();
         let batch_rows = state.config().batch_size();
         let held = MemoryConsumer::new("long values of the statement");
         let held = Arc::new(held.register(task.memory_pool()));
         literals::reserve(&plan, batch_rows, &held).map_err(translate)?;
-        let plan = copies::count(plan, batch_rows, &held, stop).map_err(translate)?;
+        let plan = copies::count(plan, batch_rows, &held).map_err(translate)?;
+        let few_rows = (batch_rows < usual_rows).then_some(batch_rows);
+        let plan = watch::watch(plan, few_rows, account).map_err(translate)?;
         let rows = execute_stream(plan, task).map_err(translate)?;
         let schema = rows.schema();
         Ok(Answer {
@@ -142,7 +159,7 @@ impl Core {
             notices,
             snapshot,
             lag_ms,
-            _held: held,
+            held,
         })
     }
 }
@@ -186,7 +203,7 @@ fn snapshot(log: &Log, as_of: Option<Lsn>) -> Result<Arc<Snapshot>, QueryError> 
 
 /// The plan of the first form of a statement that has one, and what its times without a zone are.
 async fn plan(
-    state: &SessionState,
+    state: &mut SessionState,
     prepared: Prepared,
     tables: &[TableReference],
     asked: &Statement,
@@ -199,6 +216,7 @@ async fn plan(
     }
     let mut first = None;
     for form in naming::forms(&statement) {
+        account::check()?;
         let error = match form_plan(state, form, asked).await {
             Ok(plan) => return Ok(plan),
             Err(error) => error,
@@ -219,7 +237,7 @@ async fn plan(
 }
 
 async fn form_plan(
-    state: &SessionState,
+    state: &mut SessionState,
     form: parser::Statement,
     asked: &Statement,
 ) -> Result<(Arc<dyn ExecutionPlan>, Zoneless), QueryError> {
@@ -247,10 +265,17 @@ async fn form_plan(
 }
 
 async fn physical_plan(
-    state: &SessionState,
+    state: &mut SessionState,
     plan: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let plan = rewrite::hide(state.optimize(plan)?)?;
+    account::check()?;
+    let usual_rows = state.config().batch_size();
+    let rows = widths::batch_rows(&plan, usual_rows)?;
+    if rows < usual_rows {
+        let config = state.config_mut();
+        *config = std::mem::take(config).with_batch_size(rows);
+    }
     state
         .query_planner()
         .create_physical_plan(&plan, state)

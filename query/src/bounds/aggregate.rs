@@ -20,6 +20,7 @@ use datafusion::physical_expr::expressions::Literal;
 
 use super::scalar::MAX_VALUE_BYTES;
 use super::sizes::value_bytes;
+use crate::account;
 use crate::error::QueryError;
 
 /// An aggregate within bounds.
@@ -42,13 +43,21 @@ impl BoundedAggregate {
             .then(|| Self::new(Arc::clone(inner), Arc::clone(pool), false).into())
     }
 
-    /// For windows; none for an aggregate whose value over one is short.
+    /// For windows; none for an aggregate whose value over one is short and soon made.
     pub(crate) fn around_window(
         inner: &Arc<AggregateUDF>,
         pool: &Arc<dyn MemoryPool>,
     ) -> Option<AggregateUDF> {
-        let long = COPYING.contains(&inner.name()) || GROWING.contains(&inner.name());
-        long.then(|| Self::new(Arc::clone(inner), Arc::clone(pool), true).into())
+        let name = &inner.name();
+        let wanted = [COPYING, GROWING, SLOW]
+            .iter()
+            .any(|list| list.contains(name));
+        wanted.then(|| Self::new(Arc::clone(inner), Arc::clone(pool), true).into())
+    }
+
+    /// Whether each value of a window is made of all values in it.
+    pub(crate) fn is_slow(name: &str) -> bool {
+        SLOW.contains(&name)
     }
 
     fn new(inner: Arc<AggregateUDF>, pool: Arc<dyn MemoryPool>, windowed: bool) -> Self {
@@ -255,10 +264,24 @@ impl Bound {
         }
     }
 
+    /// Memory for a copy of all that has been gathered, but not for each row of a window.
+    fn copy(&mut self, bytes: usize) -> Result<()> {
+        if self.copies.is_some() || bytes as u64 <= LARGE {
+            return Ok(());
+        }
+        self.given.try_grow(bytes)
+    }
+
     fn check(&mut self, values: &dyn Array) -> Result<()> {
+        if values.data_type().is_primitive() {
+            return Ok(());
+        }
+        self.check_bytes((0..values.len()).map(|row| value_bytes(values, row)))
+    }
+
+    fn check_bytes(&mut self, values: impl IntoIterator<Item = u64>) -> Result<()> {
         let mut large = 0_u64;
-        for row in 0..values.len() {
-            let bytes = value_bytes(values, row);
+        for bytes in values {
             if bytes > MAX_VALUE_BYTES {
                 return Err(QueryError::ValueTooLarge {
                     function: self.function.clone(),
@@ -292,6 +315,8 @@ impl Accumulator for Gathering {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
+        account::check()?;
+        self.bound.copy(self.inner.size())?;
         let value = self.inner.evaluate()?;
         match &value {
             ScalarValue::List(list) => self.bound.check(list.as_ref())?,
@@ -301,7 +326,7 @@ impl Accumulator for Gathering {
             | ScalarValue::Utf8View(Some(text))
                 if text.len() as u64 > LARGE =>
             {
-                self.bound.check(value.to_array()?.as_ref())?;
+                self.bound.check_bytes([text.len() as u64])?;
             }
             _ => {
                 self.bound.copies = self.bound.copies.map(|_| 0);
@@ -315,6 +340,7 @@ impl Accumulator for Gathering {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.bound.copy(self.inner.size())?;
         self.inner.state()
     }
 
@@ -336,6 +362,20 @@ struct GatheringGroups {
     bound: Bound,
 }
 
+impl GatheringGroups {
+    /// All groups are copied at once where they are given at once, and then let go.
+    fn copy(&mut self, emit_to: EmitTo) -> Result<()> {
+        match emit_to {
+            EmitTo::All => {
+                self.bound.copy(self.inner.size())?;
+                self.bound.given.free();
+                Ok(())
+            }
+            EmitTo::First(_) => Ok(()),
+        }
+    }
+}
+
 impl GroupsAccumulator for GatheringGroups {
     fn update_batch(
         &mut self,
@@ -349,12 +389,14 @@ impl GroupsAccumulator for GatheringGroups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        self.copy(emit_to)?;
         let values = self.inner.evaluate(emit_to)?;
         self.bound.check(values.as_ref())?;
         Ok(values)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.copy(emit_to)?;
         self.inner.state(emit_to)
     }
 
@@ -402,9 +444,20 @@ const COPYING: &[&str] = &[
     "mode",
 ];
 
+/// What goes through all values of a window for each of its rows.
+const SLOW: &[&str] = &["approx_median", "median", "percentile_cont"];
+
+/// What gives a large value, or holds much for a short one, and copies it all when it is merged.
 const GROWING: &[&str] = &[
+    "approx_distinct",
+    "approx_median",
     "approx_percentile_cont",
     "approx_percentile_cont_with_weight",
     "array_agg",
+    "first_value",
+    "last_value",
+    "median",
+    "nth_value",
+    "percentile_cont",
     "string_agg",
 ];

@@ -22,10 +22,10 @@ use datafusion::physical_plan::{
 };
 
 use super::metered::{Counted, Metered};
-use crate::stop::Stop;
+use crate::watch::watched;
 
 /// `plan`, whose copies of long values take their memory from `held` before they are made, and
-/// whose joins end once the statement is stopped.
+/// whose joins end once the statement is to end.
 ///
 /// # Errors
 /// When an operator does not take its inputs.
@@ -33,10 +33,9 @@ pub(crate) fn count(
     plan: Arc<dyn ExecutionPlan>,
     batch_rows: usize,
     held: &Arc<MemoryReservation>,
-    stop: &Stop,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let counted = plan.transform_up(|node| {
-        let node = stoppable(node, stop)?;
+        let node = stoppable(node)?;
         let kind = Kind::of(&node);
         let Some(kind) = kind else {
             return Ok(Transformed::no(node));
@@ -155,11 +154,11 @@ fn most_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     }
 }
 
-/// A join whose filter looks at `stop`: it may compute for long without a row that matches.
-fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
+/// A join whose filter ends with the statement.
+fn stoppable(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let within = |filter: &JoinFilter| {
         JoinFilter::new(
-            stop.within(Arc::clone(filter.expression())),
+            watched(Arc::clone(filter.expression())),
             filter.column_indices().to_vec(),
             Arc::clone(filter.schema()),
         )

@@ -14,6 +14,7 @@ mod scalar;
 mod sizes;
 #[cfg(test)]
 mod tests;
+pub(crate) mod widths;
 mod windows;
 
 pub(crate) use sizes::value_bytes;

@@ -113,7 +113,8 @@ impl Functions {
                     WindowFunctionDefinition::AggregateUDF(function) => {
                         let grows = self.aggregates.contains_key(function.name());
                         let windowed = self.windowed.get(function.name());
-                        windowed.filter(|_| grows || texts())
+                        let slow = BoundedAggregate::is_slow(function.name());
+                        windowed.filter(|_| grows || slow || texts())
                     }
                     WindowFunctionDefinition::WindowUDF(_) => None,
                 };

@@ -4,6 +4,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use arrow::array::Array;
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
@@ -15,6 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::estimate::{Argument, Estimate};
+use crate::account;
 use crate::error::QueryError;
 
 /// What single values and batches of them may take.
@@ -44,7 +47,7 @@ impl Bounded {
         let rows = if constant { 1 } else { call.number_rows };
         let (estimate, most_value, most_batch) = match self.estimate {
             Estimate::Bytes(bytes) => (bytes, MAX_VALUE_BYTES, MAX_BATCH_BYTES),
-            Estimate::Steps(steps) => (steps, MAX_VALUE_STEPS, MAX_BATCH_STEPS),
+            Estimate::Steps(steps) => (steps, MAX_VALUE_STEPS, u64::MAX),
         };
         let mut total = 0_u64;
         for row in 0..rows {
@@ -58,13 +61,57 @@ impl Bounded {
                 return Err(self.refusal(total, most_batch, &of).into());
             }
         }
+        if total > MAX_FOLDED && account::is_planning() {
+            // Left as it is in the plan, and made where rows are.
+            return Err(self.refusal(total, MAX_FOLDED, "a constant").into());
+        }
         if total <= UNCOUNTED || matches!(self.estimate, Estimate::Steps(_)) {
             return Ok(None);
         }
+        // The pool does not know of what earlier calls have made and others still use.
+        account::check_with(total)?;
         let consumer = MemoryConsumer::new(format!("{}()", self.inner.name()));
         let reservation = consumer.register(&self.pool);
         reservation.try_grow(usize::try_from(total).unwrap_or(usize::MAX))?;
         Ok(Some(reservation))
+    }
+
+    /// Some rows after the other, as many as take not too long together, so that the statement can
+    /// end in between.
+    fn by_rows(&self, call: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arguments = call.args.iter().map(Argument::new);
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let steps = |row: usize| match self.estimate {
+            Estimate::Steps(steps) => steps(&arguments, row),
+            Estimate::Bytes(_) => 0,
+        };
+        if arguments.iter().all(Argument::is_constant) {
+            return self.inner.invoke_with_args(call.clone());
+        }
+        let (mut made, mut start) = (Vec::new(), 0);
+        while start < call.number_rows {
+            account::check()?;
+            let (mut end, mut total) = (start, 0_u64);
+            while end < call.number_rows && (end == start || total < STEPS_AT_A_TIME) {
+                total = total.saturating_add(steps(end));
+                end += 1;
+            }
+            let mut part = call.clone();
+            part.number_rows = end - start;
+            for arg in &mut part.args {
+                if let ColumnarValue::Array(array) = arg {
+                    *array = array.slice(start, end - start);
+                }
+            }
+            let values = self.inner.invoke_with_args(part)?;
+            made.push(values.into_array(end - start)?);
+            start = end;
+        }
+        if made.is_empty() {
+            return self.inner.invoke_with_args(call.clone());
+        }
+        let made: Vec<&dyn Array> = made.iter().map(AsRef::as_ref).collect();
+        Ok(ColumnarValue::Array(concat(&made)?))
     }
 
     fn refusal(&self, wanted: u64, limit: u64, of: &str) -> QueryError {
@@ -129,8 +176,12 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        account::check()?;
         let _memory = self.check(&args)?;
-        self.inner.invoke_with_args(args)
+        match self.estimate {
+            Estimate::Bytes(_) => self.inner.invoke_with_args(args),
+            Estimate::Steps(_) => self.by_rows(&args),
+        }
     }
 
     fn conditional_arguments<'a>(
@@ -166,8 +217,10 @@ pub(crate) const MAX_VALUE_BYTES: u64 = 16 << 20;
 /// What one call may make for all its rows: made in well under a second, and short of the 2 GiB at
 /// which offsets end.
 const MAX_BATCH_BYTES: u64 = 1 << 30;
-/// Some seconds at most.
-const MAX_VALUE_STEPS: u64 = 1 << 31;
-const MAX_BATCH_STEPS: u64 = 1 << 32;
+/// Less than a second.
+const MAX_VALUE_STEPS: u64 = 1 << 28;
+const STEPS_AT_A_TIME: u64 = 1 << 26;
+/// What a plan may have as a constant: plans are copied often.
+const MAX_FOLDED: u64 = 64 << 10;
 /// Too little to ask the pool for.
 const UNCOUNTED: u64 = 1 << 20;

@@ -5,6 +5,7 @@ mod columns;
 mod compress;
 mod csv;
 pub(crate) mod format;
+mod growth;
 mod numbers;
 mod shape;
 
@@ -94,6 +95,24 @@ impl Sink for Encoder {
         Ok(())
     }
 
+    fn needs(&self, schema: &SchemaRef) -> usize {
+        match self.output.format {
+            Format::Parquet => schema.fields().len().saturating_mul(PARQUET_COLUMN_BYTES),
+            _ => 0,
+        }
+    }
+
+    fn writing(&self, rows: &RecordBatch) -> usize {
+        let before = match &self.open {
+            Some(Open {
+                writer: Writer::Pretty { bytes, .. },
+                ..
+            }) => *bytes,
+            _ => 0,
+        };
+        growth::writing(rows, self.output.format, before)
+    }
+
     fn push(&mut self, batch: RecordBatch) -> Result<Option<Bytes>, QueryError> {
         let open = self.open()?;
         let batch = open
@@ -109,6 +128,10 @@ impl Sink for Encoder {
         let schema = SchemaRef::clone(open.shape.schema());
         let bytes = open.writer.finish(schema)?;
         self.compressor.finish(bytes).map(piece)
+    }
+
+    fn bytes(item: &Bytes) -> usize {
+        item.len()
     }
 
     fn coding(&self) -> Option<Coding> {
@@ -270,11 +293,13 @@ fn from_parquet(error: &ParquetError) -> QueryError {
 /// Rows that a table for people shows.
 const PRETTY_ROWS: usize = 10_000;
 /// Rows held before a Parquet row group is written out.
+/// What a writer of Parquet takes for each column before there is a row.
+const PARQUET_COLUMN_BYTES: usize = 112 << 10;
 const PARQUET_GROUP_ROWS: usize = 131_072;
 /// Bytes held before it is written out.
 const PARQUET_GROUP_BYTES: usize = 32 << 20;
 /// Bytes of texts and lists that a table for people shows.
-const PRETTY_BYTES: u64 = 16 << 20;
+const PRETTY_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {

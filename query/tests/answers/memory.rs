@@ -46,7 +46,7 @@ async fn copies_of_long_values_take_their_memory_before_they_are_made() {
          (SELECT CASE WHEN v = 3 THEN repeat(s, 400000) END AS x FROM t))",
         "SELECT count(m) FROM (SELECT first_value(x) OVER (ORDER BY v) AS m FROM \
          (SELECT CASE WHEN v = 0 THEN repeat(s, 400000) END AS x, v FROM t))",
-        "SELECT count(m) FROM (SELECT lag(s, 20000, repeat('z', 1000000)) OVER (ORDER BY v) AS m \
+        "SELECT count(m) FROM (SELECT lag(s, 20000, repeat('z', 60000)) OVER (ORDER BY v) AS m \
          FROM t)",
     ] {
         let error = ask(&world.engine, sql).await.map(|rows| rows.len());

@@ -277,6 +277,7 @@ fn query(error: &QueryError) -> (StatusCode, &'static str) {
         QueryError::Timeout { .. } => (StatusCode::REQUEST_TIMEOUT, "timeout"),
         QueryError::LsnGone { .. } => (StatusCode::GONE, "lsn_gone"),
         QueryError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        QueryError::TooComplex { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_complex"),
         QueryError::ValueTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "value_too_large"),
         QueryError::Memory(_) => (StatusCode::PAYLOAD_TOO_LARGE, "memory_limit"),
         QueryError::TooMany { .. } | QueryError::NoTurn { .. } => {

@@ -282,7 +282,7 @@ fn params(value: &Value) -> Result<Params, ApiError> {
 }
 
 /// Largest body: the longest SQL, escaped as JSON, with its parameters.
-pub(crate) const MAX_BODY_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 const QUERY_NAMES: &[&str] = &[
     "q",
     "format",
