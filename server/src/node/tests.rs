@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use replica::certs::Authority;
+use replica::certs::{Authority, CertRole};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -51,7 +51,7 @@ impl Pair {
             storage: storage(),
             ..conf::Primary::default()
         };
-        let identity = authority.issue("primary", &names).unwrap();
+        let identity = authority.issue("primary", CertRole::Primary, &names).unwrap();
         let node = node(dir.path(), "primary");
         let primary = runtime.block_on(Primary::start(&node, &conf, Some(identity)));
         let primary = primary.unwrap();
@@ -61,7 +61,7 @@ impl Pair {
             storage: storage(),
             http: http(),
         };
-        let identity = authority.issue("secondary", &names).unwrap();
+        let identity = authority.issue("secondary", CertRole::Secondary, &names).unwrap();
         let node = self::node(dir.path(), "secondary");
         let secondary = runtime.block_on(Secondary::start(&node, &conf, Some(identity)));
         let pair = Self {
