@@ -82,8 +82,8 @@ fn a_failed_fsync_poisons_the_log_for_good() {
     append(&mut appender, 0).expect("acknowledged");
     let failed = committer.log().failed();
     let durable = committer.log().end();
-    // The header's fsync was number 0, the first row's number 1.
-    disk.fail_sync_at(2);
+    // The header's fsync was number 0, that of the segment's secret 1, the first row's 2.
+    disk.fail_sync_at(3);
     assert!(
         append(&mut appender, 1).is_err(),
         "acknowledged without an fsync"
@@ -100,6 +100,31 @@ fn a_failed_fsync_poisons_the_log_for_good() {
     assert_eq!(committer.log().end(), durable, "shown as durable");
     drop(appender);
     assert!(committer.stop().is_err());
+}
+
+#[test]
+fn what_a_failed_fsync_has_left_is_on_the_disk_before_it_is_served_as_durable() {
+    let seed = seed();
+    let whole = trial().whole();
+    let syncs = whole.syncs();
+    assert!(syncs > 30, "{syncs} fsyncs");
+    for fails in 0..syncs {
+        let disk = CrashDisk::new();
+        disk.fail_sync_at(fails);
+        let acknowledged = trial().run(&disk, 0, ROWS);
+        // The process starts again, over what the operating system still has in memory.
+        let disk = disk.copy();
+        let Ok(left) = trial().rows_left(&disk) else {
+            panic!("fsync {fails}: does not open");
+        };
+        // And then the machine stops.
+        let disk = disk.after_crash(&mut fastrand::Rng::with_seed(seed ^ fails));
+        let found = trial().survives(&disk, acknowledged, &format!("fsync {fails}"));
+        assert!(
+            found >= left,
+            "fsync {fails}: {left} rows were served as durable"
+        );
+    }
 }
 
 /// A whole log to follow: its blocks and their end.

@@ -210,7 +210,7 @@ async fn a_flipped_bit_in_a_file_is_never_read_and_is_repaired() {
         .into_iter()
         .filter(|(path, _)| is_parquet(path))
         .collect();
-    assert!(files.len() > 1, "{} files", files.len());
+    assert!(!files.is_empty());
     for _ in 0..60 {
         let disk = whole.copy();
         let (path, bytes) = &files[random.usize(..files.len())];

@@ -8,7 +8,7 @@ use crate::tree::{files, quoted, read, root, section};
 fn the_format_document_names_the_numbers_of_the_code() {
     let text = read("ingest/wal/FORMAT.md");
     assert!(text.contains(&format!("format version {}\n", wal::FORMAT_VERSION)));
-    assert!(text.contains(&format!("| {} | | body |", wal::BLOCK_HEADER_LEN)));
+    assert!(text.contains(&format!("| {} | 8 | mark", wal::BLOCK_HEADER_LEN)));
     assert!(text.contains(&format!("at most {} MiB", wal::MAX_BLOCK_LEN >> 20)));
 }
 

@@ -10,6 +10,11 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
 
+/// The same under a seed: who does not know it cannot tell what it will be.
+pub(crate) fn seeded_checksum(bytes: &[u8], seed: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, bytes)
+}
+
 /// Puts `bytes` at `at`; the caller has made room.
 #[expect(
     clippy::indexing_slicing,
@@ -38,4 +43,4 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Version of every format on disk. A node refuses files of a newer one.
-pub const FORMAT_VERSION: u8 = 3;
+pub const FORMAT_VERSION: u8 = 4;

@@ -33,7 +33,7 @@ impl fmt::Display for Chain {
 }
 
 /// Where a log ends *and what it contains*: `chain` covers every byte before `lsn`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Position {
     pub lsn: Lsn,
     pub chain: Chain,

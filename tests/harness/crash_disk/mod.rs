@@ -56,6 +56,11 @@ impl CrashDisk {
         self.lock().writes
     }
 
+    /// Fsyncs of files so far.
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
     /// Operations that change something, so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
@@ -98,6 +103,7 @@ impl CrashDisk {
         let mut state = self.lock().clone();
         (state.operations, state.stop_at, state.stopped) = (0, None, false);
         state.run = state.run.wrapping_add(1);
+        state.fail_sync_at = None;
         Self {
             state: Arc::new(Mutex::new(state)),
         }
@@ -393,13 +399,18 @@ impl DiskFile for CrashFile {
     fn sync(&mut self) -> io::Result<()> {
         self.disk.step(|state, last| {
             state.syncs += 1;
-            if state.fail_sync_at == Some(state.syncs - 1) {
+            let fails = state.fail_sync_at == Some(state.syncs - 1);
+            let file = state.files.get_mut(&self.path).ok_or_else(missing)?;
+            if fails {
+                // As operating systems do it: what was not written counts as written from now on,
+                // is read until the machine stops, and is not on the disk then.
+                file.unsynced.clear();
                 return Err(io::Error::other("this fsync fails"));
             }
             if !last {
-                let file = state.files.get_mut(&self.path).ok_or_else(missing)?;
-                file.synced = file.current.clone();
-                file.unsynced.clear();
+                for change in std::mem::take(&mut file.unsynced) {
+                    change.apply(&mut file.synced);
+                }
             }
             Ok(())
         })

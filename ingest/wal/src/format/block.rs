@@ -9,7 +9,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use crate::bytes::{FORMAT_VERSION, checksum, put, u32_at, u64_at};
+use crate::bytes::{FORMAT_VERSION, checksum, put, seeded_checksum, u32_at, u64_at};
 use crate::error::WalError;
 use crate::ids::{Chain, Lsn, Position, TableId};
 
@@ -31,12 +31,14 @@ pub enum BlockKind {
     Retire = 6,
     /// How far a table's rows have expired.
     Expiry = 7,
+    /// The secret that the marks of a segment's blocks are made with; its first block.
+    Secret = 8,
 }
 
 impl BlockKind {
     /// Whether such a block changes what later ones mean.
     pub(crate) fn controls(self) -> bool {
-        !matches!(self, Self::Data | Self::Seal)
+        !matches!(self, Self::Data | Self::Seal | Self::Secret)
     }
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
@@ -48,6 +50,7 @@ impl BlockKind {
             5 => Some(Self::Cut),
             6 => Some(Self::Retire),
             7 => Some(Self::Expiry),
+            8 => Some(Self::Secret),
             _ => None,
         }
     }
@@ -59,7 +62,7 @@ pub struct BlockHeader {
     /// Version of the format it was written in.
     pub format: u8,
     pub kind: BlockKind,
-    /// Bytes of the body, a multiple of 8.
+    /// Bytes of the body and of its mark, a multiple of 8.
     pub body_len: u32,
     /// Rows of a data block, 0 of a control block.
     pub rows: u32,
@@ -129,6 +132,34 @@ impl BlockHeader {
         (out, chain)
     }
 
+    /// What its place and kind are marked with, under the seed of its segment. Who can choose what
+    /// is in a block, but has not got the seed, cannot make bytes that look like another block.
+    pub(crate) fn mark(&self, seed: u64) -> u64 {
+        let (bytes, _) = self.encode();
+        seeded_checksum(&bytes[..AT_BODY_HASH], seed)
+    }
+
+    /// Bytes of the mark in front of the body; versions before 4 have none.
+    pub(crate) fn mark_len(&self) -> usize {
+        if self.format < MARKED_SINCE {
+            0
+        } else {
+            MARK_LEN
+        }
+    }
+
+    /// The header at the start of `bytes`, if it is that of a block which was written under this
+    /// seed. Without a seed the whole block has to be there.
+    pub(crate) fn genuine(bytes: &[u8], seed: Option<u64>) -> Option<Self> {
+        let Some(seed) = seed else {
+            return Self::decode_block(bytes).ok().map(|(header, _)| header);
+        };
+        let header = Self::decode(bytes).ok()?;
+        let mark = bytes.get(BLOCK_HEADER_LEN..BLOCK_HEADER_LEN + header.mark_len())?;
+        let is_marked = mark.len() == MARK_LEN && u64_at(mark, 0) == header.mark(seed);
+        is_marked.then_some(header)
+    }
+
     /// Reads and checks a header; the body is not looked at.
     ///
     /// # Errors
@@ -185,6 +216,9 @@ impl BlockHeader {
         if !self.body_len.is_multiple_of(8) {
             return invalid("body length is not a multiple of 8");
         }
+        if (self.body_len as usize) < self.mark_len() {
+            return invalid("too short for its mark");
+        }
         if (self.kind == BlockKind::Data) != (self.rows > 0) {
             return invalid("row count does not fit the kind");
         }
@@ -194,7 +228,8 @@ impl BlockHeader {
         Ok(())
     }
 
-    /// Decodes the block at the start of `bytes` and checks header and body.
+    /// Decodes the block at the start of `bytes` and checks header and body. The mark is no part of
+    /// the body that is returned.
     ///
     /// # Errors
     /// `InvalidBlock` or `NewerFormat`.
@@ -208,7 +243,21 @@ impl BlockHeader {
                 "body checksum does not match".to_owned(),
             ));
         }
-        Ok((header, body))
+        Ok((header, body.get(header.mark_len()..).unwrap_or_default()))
+    }
+}
+
+/// The seed of a segment, from the body of its [`BlockKind::Secret`]. The body is longer than the
+/// seed: what checksums of it tell is not enough to find the seed.
+pub(crate) fn seed_of(secret: &[u8]) -> u64 {
+    seeded_checksum(secret, SEED_OF_SEEDS)
+}
+
+/// Where the body begins in the bytes of a block that has been checked.
+pub(crate) fn body_at(block: &[u8]) -> usize {
+    match block.get(AT_FORMAT) {
+        Some(format) if *format >= MARKED_SINCE => BLOCK_HEADER_LEN + MARK_LEN,
+        _ => BLOCK_HEADER_LEN,
     }
 }
 
@@ -222,6 +271,14 @@ pub fn block_len(header: &[u8]) -> Result<usize, WalError> {
 
 /// Bytes of a block header.
 pub const BLOCK_HEADER_LEN: usize = 88;
+/// Bytes of the mark of a block.
+pub(crate) const MARK_LEN: usize = 8;
+/// Bytes of the secret of a segment.
+pub(crate) const SECRET_LEN: usize = 32;
+/// The first format version whose blocks are marked.
+const MARKED_SINCE: u8 = 4;
+/// Any number but 0, under which the body of a secret is hashed for its block.
+const SEED_OF_SEEDS: u64 = 0x4857_5345_4544_0004;
 /// The longest block, header and body.
 pub const MAX_BLOCK_LEN: usize = 64 << 20;
 /// `HWBK`, little-endian.
@@ -272,9 +329,25 @@ mod tests {
     fn a_block_survives_the_round_trip() {
         let bytes = sample(b"sixteen bytes!!!");
         let (header, body) = BlockHeader::decode_block(&bytes).expect("valid");
-        assert_eq!(body, b"sixteen bytes!!!");
+        assert_eq!(body, b"bytes!!!", "behind the mark");
         assert_eq!(header.end().lsn, Lsn(44));
         assert_eq!(header.encode().0[..], bytes[..BLOCK_HEADER_LEN]);
+    }
+
+    #[test]
+    fn only_who_knows_the_seed_makes_a_genuine_block() {
+        let mut bytes = sample(b"sixteen bytes!!!");
+        assert!(BlockHeader::genuine(&bytes, None).is_some());
+        assert!(BlockHeader::genuine(&bytes, Some(7)).is_none());
+        let (header, _) = BlockHeader::decode_block(&bytes).expect("valid");
+        put(&mut bytes, BLOCK_HEADER_LEN, &header.mark(7).to_le_bytes());
+        assert_eq!(BlockHeader::genuine(&bytes, Some(7)), Some(header));
+        // What is written of a torn block is enough, but not less than its mark.
+        let torn = &bytes[..BLOCK_HEADER_LEN + MARK_LEN];
+        assert_eq!(BlockHeader::genuine(torn, Some(7)), Some(header));
+        assert!(BlockHeader::genuine(&torn[..torn.len() - 1], Some(7)).is_none());
+        assert!(BlockHeader::genuine(torn, None).is_none());
+        assert!(BlockHeader::genuine(&bytes, Some(8)).is_none());
     }
 
     #[test]

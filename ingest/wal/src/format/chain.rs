@@ -5,7 +5,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use crate::error::WalError;
-use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
+use crate::format::block::{BlockHeader, BlockKind, seed_of};
 use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
 use crate::ids::Position;
@@ -20,6 +20,8 @@ pub(crate) struct BlockScan<'a> {
     bytes: &'a [u8],
     offset: usize,
     tip: Position,
+    /// What its blocks are marked with, once the block that says so has been walked.
+    seed: Option<u64>,
 }
 
 impl<'a> BlockScan<'a> {
@@ -28,6 +30,7 @@ impl<'a> BlockScan<'a> {
             bytes,
             offset: 0,
             tip,
+            seed: None,
         }
     }
 
@@ -57,27 +60,61 @@ impl<'a> BlockScan<'a> {
             });
         }
         Control::of(&header, body)?;
+        if header.kind == BlockKind::Secret {
+            self.seed = Some(seed_of(body));
+        }
         let offset = self.offset;
         self.offset += header.total_len();
         self.tip = header.end();
         Ok(Some((header, offset, body)))
     }
 
-    /// Whether what cannot be read here had been durable: a block of a later group follows. An
-    /// unfinished write has none behind it.
-    pub(crate) fn was_durable(&self) -> bool {
-        later_group(self.bytes, self.offset, self.tip)
+    /// What the segment's blocks are marked with; none: it does not say, or not yet.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
-    /// Steps over a data block of which only the body is damaged. Nothing else may be left out: a
-    /// control block changes what all later ones mean.
+    /// Whether what cannot be read here had been durable: something follows that was only written
+    /// once it was. An unfinished write has nothing like that behind it. Where blocks lie is known
+    /// from the lengths of those before; where that is lost, only a block that nobody could have
+    /// made up is believed, for rows may hold any bytes.
+    pub(crate) fn was_durable(&self) -> bool {
+        let begun_behind = |header: &BlockHeader| header.group_lsn > self.tip.lsn;
+        let (mut at, mut tip) = (self.offset, self.tip);
+        loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let header = match BlockHeader::decode(rest) {
+                Ok(header) if header.start() == tip => header,
+                _ => break,
+            };
+            if begun_behind(&header) {
+                return true;
+            }
+            at += header.total_len();
+            tip = header.end();
+            if header.kind == BlockKind::Seal {
+                // Behind it only a footer is ever written, once the seal is durable.
+                let behind = self.bytes.get(at..).unwrap_or_default();
+                return behind.iter().any(|byte| *byte != 0);
+            }
+        }
+        let mut offsets = (at.next_multiple_of(8)..self.bytes.len()).step_by(8);
+        offsets.any(|at| {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            BlockHeader::genuine(rest, self.seed).is_some_and(|header| begun_behind(&header))
+        })
+    }
+
+    /// Steps over a block of which only the body is damaged, and which changes nothing of what
+    /// later ones mean.
     pub(crate) fn skip_rows(&mut self) -> bool {
         let Ok(header) = BlockHeader::decode(self.bytes.get(self.offset..).unwrap_or_default())
         else {
             return false;
         };
         let end = self.offset + header.total_len();
-        if header.start() != self.tip || header.kind != BlockKind::Data || end > self.bytes.len() {
+        let may_go = matches!(header.kind, BlockKind::Data | BlockKind::Secret);
+        if header.start() != self.tip || !may_go || end > self.bytes.len() {
             return false;
         }
         self.offset = end;
@@ -151,22 +188,4 @@ fn check_entry(block: &[u8], entry: &BlockEntry, tip: Position) -> Result<Positi
         return Err(format!("continues {}, not {tip}", header.start()));
     }
     Ok(header.end())
-}
-
-/// Whether behind `from` a block proves that the bytes at `from` had been durable: one whose group
-/// began only after `tip`.
-fn later_group(bytes: &[u8], from: usize, tip: Position) -> bool {
-    let mut at = from.next_multiple_of(8);
-    while let Some(rest) = bytes
-        .get(at..)
-        .filter(|rest| rest.len() >= BLOCK_HEADER_LEN)
-    {
-        if let Ok(header) = BlockHeader::decode(rest)
-            && header.group_lsn > tip.lsn
-        {
-            return true;
-        }
-        at += 8;
-    }
-    false
 }

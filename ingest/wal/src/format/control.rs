@@ -49,7 +49,7 @@ impl Control {
                 .ok_or_else(|| malformed(what))
         };
         match kind {
-            BlockKind::Data | BlockKind::Seal => Ok(None),
+            BlockKind::Data | BlockKind::Seal | BlockKind::Secret => Ok(None),
             BlockKind::Schema => {
                 let schema = TableSchema::decode(body, format)?;
                 Ok(Some(Self::Schema(Arc::new(schema))))

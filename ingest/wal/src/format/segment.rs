@@ -276,6 +276,12 @@ impl SegmentFooter {
         out
     }
 
+    /// Where it begins in a file of this length.
+    pub(crate) fn offset_in(&self, len: usize) -> u64 {
+        let own = self.entries.len() * ENTRY_LEN + TRAILER_LEN;
+        len.saturating_sub(own) as u64
+    }
+
     /// Whether `bytes`, a whole file, claims to end with a footer.
     pub(crate) fn is_claimed(bytes: &[u8]) -> bool {
         bytes.len() >= TRAILER_LEN && u64_at(bytes, bytes.len() - 8) == FOOTER_MAGIC

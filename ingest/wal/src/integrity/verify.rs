@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::format::segment::SegmentHeader;
 use crate::ids::{LogId, Lsn, Position};
-use crate::open::recovery::{OnDamage, TornTail, scan_active};
+use crate::open::recovery::{OnDamage, TornTail, footer_of, scan_active};
 use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::parquet::{DataFile, FileMeta};
 use crate::paths::{find_log, log_dir, segment_name, segments};
@@ -166,8 +166,7 @@ impl VerifyReport {
         let path = dir.join(segment_name(first));
         let file = path.display().to_string();
         let bytes = disk.read_file(&path)?;
-        let sealed = next.is_some()
-            || (SegmentFooter::is_claimed(&bytes) && SegmentFooter::decode(&file, &bytes).is_ok());
+        let sealed = next.is_some() || footer_of(&file, &bytes).is_some();
         if sealed {
             let damage: Arc<DamageList> = Arc::default();
             match Sealed::of(bytes, &path, id, &damage) {

@@ -56,7 +56,8 @@ pub fn open_primary(
 /// Seals a segment with a hole at once: only whole segments can be fetched from a secondary.
 fn close_damaged(writer: &mut Writer, state: &LogState) -> Result<(), WalError> {
     let mut body = BodyWriter::default();
-    let mut group = GroupBuilder::new(&mut body, writer.tip, unix_nanos());
+    let seed = writer.active.seed;
+    let mut group = GroupBuilder::new(&mut body, writer.tip, unix_nanos(), seed);
     group.seal();
     writer.commit(state, &[group.finish()])?;
     let sealed = writer.rotate()?;

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::compact::remove_unnamed;
+use crate::disk::Disk;
 use crate::error::{Operation, WalError};
 use crate::format::block::BlockHeader;
 use crate::format::catalog::Catalog;
-use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::format::segment::SegmentHeader;
 use crate::ids::{Boundary, Lsn, Position};
 use crate::open::flipped::flipped_headers;
 use crate::open::loading::{Loading, Opening};
-use crate::open::recovery::{OnDamage, Recovery, Scanned, TornTail, holds_blocks, scan_active};
+use crate::open::recovery::{
+    OnDamage, Recovery, Scanned, TornTail, footer_of, holds_blocks, scan_active,
+};
 use crate::parquet::manifest::MANIFEST;
 use crate::paths::segment_name;
 use crate::read::log::{LogState, Opened};
@@ -28,22 +31,25 @@ impl Loading {
     pub(super) fn last(mut self, first: Lsn, on_damage: OnDamage) -> Result<Opening, WalError> {
         let path = self.dir.join(segment_name(first));
         let file = path.display().to_string();
-        let bytes = self.disk.read_file(&path)?;
-        if SegmentFooter::is_claimed(&bytes)
-            && let Ok(footer) = SegmentFooter::decode(&file, &bytes)
-        {
+        let mut bytes = self.disk.read_file(&path)?;
+        if let Some(footer) = footer_of(&file, &bytes) {
+            write_again(self.disk.as_ref(), &path, &bytes)?;
             self.sealed(first, footer.end.into())?;
             self.newest_gone = Some(format!("{file} is sealed, and none follows it"));
             return self.begin(None);
         }
         let (header, header_len) = match SegmentHeader::decode(&file, &bytes) {
             Ok(decoded) => decoded,
-            Err(error @ WalError::Corrupt { .. }) if !holds_blocks(&bytes) => {
-                let reason = error.to_string();
-                return self.recreate(&path, bytes.len() as u64, reason);
-            }
             Err(error @ WalError::Corrupt { .. }) => {
-                let rewritten = self.rewrite_header(&path, first, &bytes)?;
+                let known = self.known_header(first);
+                let only_header = known.as_ref();
+                let only_header = only_header.is_some_and(|(_, known)| bytes.len() <= known.len());
+                if only_header || !holds_blocks(&bytes) {
+                    let reason = error.to_string();
+                    return self.recreate(&path, bytes.len() as u64, reason);
+                }
+                let rewritten = self.rewrite_header(&path, known, &bytes)?;
+                bytes = self.disk.read_file(&path)?;
                 rewritten.ok_or(error)?
             }
             Err(error) => return Err(error),
@@ -61,8 +67,7 @@ impl Loading {
             &mut self.catalog,
             on_damage,
         )?;
-        drop(bytes);
-        self.resume(&path, header, scanned)
+        self.resume(&path, header, scanned, &bytes)
     }
 
     /// Turns back the bits that have flipped in headers of blocks, in the file too.
@@ -87,23 +92,31 @@ impl Loading {
         self.disk.read_file(path)
     }
 
-    /// Writes the header of the newest segment again: it follows from the segments before it. None
-    /// when the blocks behind it do not say that it is the right one.
-    fn rewrite_header(
-        &self,
-        path: &Path,
-        first: Lsn,
-        bytes: &Bytes,
-    ) -> Result<Option<(SegmentHeader, usize)>, WalError> {
+    /// The header of the newest segment and its bytes, where they follow from the segments before.
+    fn known_header(&self, first: Lsn) -> Option<(SegmentHeader, Vec<u8>)> {
         let whole = self
             .sealed
             .last()
             .is_none_or(|before| before.fault.is_none());
         if !whole || self.tip.lsn != first || (self.sealed.is_empty() && first != Lsn(0)) {
-            return Ok(None);
+            return None;
         }
         let header = self.next_header();
         let encoded = header.encode();
+        Some((header, encoded))
+    }
+
+    /// Writes the header of the newest segment again. None when it is not known, or the blocks
+    /// behind it do not say that it is the right one.
+    fn rewrite_header(
+        &self,
+        path: &Path,
+        known: Option<(SegmentHeader, Vec<u8>)>,
+        bytes: &Bytes,
+    ) -> Result<Option<(SegmentHeader, usize)>, WalError> {
+        let Some((header, encoded)) = known else {
+            return Ok(None);
+        };
         let behind = bytes.get(encoded.len()..).unwrap_or_default();
         if !BlockHeader::decode(behind).is_ok_and(|block| self.tip == block.start().into()) {
             return Ok(None);
@@ -155,6 +168,7 @@ impl Loading {
         path: &Path,
         header: SegmentHeader,
         scanned: Scanned,
+        bytes: &Bytes,
     ) -> Result<Opening, WalError> {
         let start = header.start;
         let mut catalog = Catalog::default();
@@ -164,8 +178,8 @@ impl Loading {
             file.truncate(scanned.end)
                 .map_err(WalError::io(Operation::Truncate, path))?;
         }
-        // What is about to be served as durable may never have been fsynced.
-        file.sync().map_err(WalError::io(Operation::Fsync, path))?;
+        let end = usize::try_from(scanned.end).unwrap_or(usize::MAX);
+        write_again(self.disk.as_ref(), path, bytes.get(..end).unwrap_or(bytes))?;
         let tail = Arc::new(Tail::of_file(&self.home, start));
         let entries = scanned.blocks.iter().map(|block| block.entry).collect();
         let first = scanned.blocks.first().map(|block| tail.header(block));
@@ -197,6 +211,7 @@ impl Loading {
             tail,
             begun_at: first.map(|header| header.committed_at),
             has_hole: scanned.hole,
+            seed: scanned.seed.unwrap_or(0),
             spilled: scanned.end,
             header,
             catalog,
@@ -272,6 +287,16 @@ impl Loading {
         let path = self.dir.join(MANIFEST);
         Err(WalError::corrupt(&path.display().to_string(), 0, reason))
     }
+}
+
+/// Writes and fsyncs a file's bytes that are about to be served as durable. They may never have been
+/// fsynced; and after an fsync that failed the operating system may hold as clean what is not on
+/// the disk, so that another fsync alone would do nothing.
+fn write_again(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
+    let mut file = disk.open_file(path)?;
+    file.write_at(0, bytes)
+        .map_err(WalError::io(Operation::Write, path))?;
+    file.sync().map_err(WalError::io(Operation::Fsync, path))
 }
 
 const HOLE: &str = "blocks in the middle of it cannot be read";

@@ -1,16 +1,18 @@
 //! What opening a log finds in its active segment, and what it may cut. Reads and decides; the
 //! caller writes. It must never write.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::WalError;
-use crate::format::block::{BlockHeader, BlockKind};
+use crate::format::block::{BlockHeader, BlockKind, seed_of};
 use crate::format::catalog::Catalog;
 use crate::format::chain::BlockScan;
 use crate::format::control::Control;
-use crate::format::segment::BlockEntry;
+use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::Position;
 use crate::read::tail::TailBlock;
 
@@ -64,6 +66,8 @@ pub(crate) struct Scanned {
     pub(crate) torn: Option<TornTail>,
     /// Blocks in the middle cannot be read.
     pub(crate) hole: bool,
+    /// What its blocks are marked with, if it says so.
+    pub(crate) seed: Option<u64>,
 }
 
 /// Walks the blocks of an active segment from `header_len` on.
@@ -85,6 +89,7 @@ pub(crate) fn scan_active(
         sealed: false,
         torn: None,
         hole: false,
+        seed: None,
     };
     let fault = loop {
         if found.sealed {
@@ -105,6 +110,7 @@ pub(crate) fn scan_active(
                 found.tip = header.end();
                 found.committed_at = Some(header.committed_at);
                 found.sealed = header.kind == BlockKind::Seal;
+                found.seed = scan.seed();
             }
             Ok(None) => return Ok(found),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
@@ -113,10 +119,15 @@ pub(crate) fn scan_active(
                 if !scan.skip_rows() {
                     let reason = format!(
                         "{error}; acknowledged blocks follow, and nothing may be written behind \
-                         it; headwater repair DATA_DIR says what can be done"
+                         it; a secondary has them, and without one these say what would be lost, \
+                         and do it: headwater open --accept-hole {0}, headwater open --cut-tail {0}",
+                        data_dir_of(file).display()
                     );
                     return Err(WalError::corrupt(file, at, reason));
                 }
+                // Whatever follows: what had been durable is never cut.
+                found.end = (header_len + scan.offset()) as u64;
+                found.tip = scan.tip();
                 found.hole = true;
             }
             Err(error) => break error,
@@ -129,6 +140,43 @@ pub(crate) fn scan_active(
         reason: fault.to_string(),
     });
     Ok(found)
+}
+
+/// The data directory of a segment's path.
+fn data_dir_of(file: &str) -> &Path {
+    let dir = Path::new(file).parent().and_then(Path::parent);
+    dir.unwrap_or(Path::new("DATA_DIR"))
+}
+
+/// The footer at the end of a newest segment, unless it is something in a row that looks like one:
+/// its index begins with the first block, and it stands right behind the one that seals the segment.
+/// Where the header cannot be read that cannot be told.
+pub(crate) fn footer_of(file: &str, bytes: &[u8]) -> Option<SegmentFooter> {
+    if !SegmentFooter::is_claimed(bytes) {
+        return None;
+    }
+    let footer = SegmentFooter::decode(file, bytes).ok()?;
+    let Ok((_, header_len)) = SegmentHeader::decode(file, bytes) else {
+        return Some(footer);
+    };
+    let seed = segment_seed(bytes);
+    let block = |entry: &BlockEntry| {
+        let from = usize::try_from(entry.offset).ok()?;
+        bytes.get(from..from.checked_add(entry.len as usize)?)
+    };
+    let first = footer.entries.first()?;
+    let last = footer.entries.last()?;
+    let seal = BlockHeader::genuine(block(last)?, seed)?;
+    let meets = first.offset == header_len as u64
+        && last.offset + u64::from(last.len) == footer.offset_in(bytes.len());
+    (meets && seal.kind == BlockKind::Seal && seal.end() == footer.end).then_some(footer)
+}
+
+/// What the blocks of a segment are marked with; none where its first block does not say so.
+pub(crate) fn segment_seed(bytes: &[u8]) -> Option<u64> {
+    let (_, header_len) = SegmentHeader::decode("", bytes).ok()?;
+    let (header, body) = BlockHeader::decode_block(bytes.get(header_len..)?).ok()?;
+    (header.kind == BlockKind::Secret).then(|| seed_of(body))
 }
 
 /// Whether a file without a valid segment header holds any block: if so it is damaged, if not its

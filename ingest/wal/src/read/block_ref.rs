@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use crate::error::WalError;
-use crate::format::block::BLOCK_HEADER_LEN;
+use crate::format::block::body_at;
 use crate::format::body::{self, drop_cut};
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
@@ -56,7 +56,7 @@ impl BlockRef {
     /// The columns it has, as indices into any later version of its schema. Checks the block.
     pub(crate) fn columns(&self) -> Result<Vec<usize>, WalError> {
         let bytes = self.load()?;
-        let body = bytes.get(BLOCK_HEADER_LEN..).unwrap_or_default();
+        let body = bytes.get(body_at(&bytes)..).unwrap_or_default();
         let columns = body::present_columns(body, &self.schema);
         columns.ok_or_else(|| self.malformed("the block's columns are not those of its schema"))
     }
@@ -144,7 +144,8 @@ impl BlockRef {
         schema: &TableSchema,
         projection: &[usize],
     ) -> Result<RecordBatch, WalError> {
-        let body = self.load()?.slice(BLOCK_HEADER_LEN..);
+        let bytes = self.load()?;
+        let body = bytes.slice(body_at(&bytes)..);
         let rows = self.entry.rows as usize;
         let batch = body::read(&body, rows, &self.schema, schema, projection)
             .map_err(|error| self.malformed(&error.to_string()))?;

@@ -2,7 +2,7 @@
 //! although later ones were durable: bring them from another node's copy of the log, or put aside
 //! what follows and go on without it. It must never cut off what has not been copied first.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::chain::BlockScan;
-use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::format::segment::SegmentHeader;
 use crate::ids::{LogId, Lsn, Position};
 use crate::open::closed::SegmentFile;
 use crate::open::flipped::flipped_headers;
-use crate::open::recovery::{OnDamage, scan_active};
+use crate::open::recovery::{OnDamage, footer_of, scan_active, segment_seed};
 use crate::open::settle::settle;
 use crate::paths::{FETCHED_NEW, find_log, log_dir, segment_name, segments};
 use crate::read::{fingerprints, segment_starts};
-use crate::replace::diverged::shelf;
+use crate::replace::diverged::copy_aside;
 
 /// Blocks of the newest segment that cannot be read, and what lies behind them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +80,12 @@ pub fn cut_unreadable(
     };
     let disk = disk.as_ref();
     let name = segment_name(newest.first);
-    let kept = shelf(
+    let kept = copy_aside(
         disk,
         data_dir,
         newest.log,
         (found.from, found.to),
-        (&name, &newest.bytes),
+        &[(name, newest.bytes.clone())],
     )?;
     // Nothing may ever vouch for what is cut off.
     segment_starts::truncate(disk, &newest.dir, newest.log, found.from)?;
@@ -189,9 +189,7 @@ fn newest(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<Newest>, WalEr
 impl Newest {
     fn unreadable(&self) -> Result<Option<Unreadable>, WalError> {
         let file = self.path.display().to_string();
-        if SegmentFooter::is_claimed(&self.bytes)
-            && SegmentFooter::decode(&file, &self.bytes).is_ok()
-        {
+        if footer_of(&file, &self.bytes).is_some() {
             return Ok(None);
         }
         let (header, header_len) = SegmentHeader::decode(&file, &self.bytes)?;
@@ -226,7 +224,13 @@ impl Newest {
             from: sound.tip,
             to: behind
                 .iter()
-                .map(|(_, header)| header.end().lsn)
+                .map(
+                    |(at, header)| match at + header.total_len() <= self.bytes.len() {
+                        true => header.end().lsn,
+                        // Of an unfinished write: everything before it had been durable.
+                        false => header.first_lsn,
+                    },
+                )
                 .max()
                 .unwrap_or(sound.tip.lsn),
             rows_behind: data.map(|(_, header)| u64::from(header.rows)).sum(),
@@ -236,14 +240,24 @@ impl Newest {
     /// Headers of blocks that can be read from `offset` on, with their offsets.
     fn headers_from(&self, offset: u64) -> Vec<(usize, BlockHeader)> {
         let mut at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let seed = segment_seed(&self.bytes);
+        let header = |rest: &[u8]| match seed {
+            // Rows may hold bytes that look like a header.
+            Some(_) => BlockHeader::genuine(rest, seed),
+            None => BlockHeader::decode(rest).ok(),
+        };
         let mut found = Vec::new();
         while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            at += match BlockHeader::decode(rest) {
-                Ok(header) if header.total_len() <= rest.len() => {
+            at += match header(rest) {
+                Some(header) => {
                     found.push((at, header));
-                    header.total_len()
+                    if header.total_len() <= rest.len() {
+                        header.total_len()
+                    } else {
+                        8
+                    }
                 }
-                _ => 8,
+                None => 8,
             };
         }
         found
@@ -278,16 +292,27 @@ impl Newest {
         let start = usize::try_from(found.offset).ok()?;
         // Where a block begins or ends of which the header can be read: there the two copies may be
         // joined, if they agree on what is before.
-        let mut joints = BTreeMap::new();
-        for (at, header) in self.headers_from(found.offset) {
-            joints.insert(header.start().lsn, (header.start(), at));
-            joints.insert(header.end().lsn, (header.end(), at + header.total_len()));
+        let mut joints = HashMap::new();
+        let behind = self.headers_from(found.offset);
+        for (at, header) in &behind {
+            let at = *at;
+            joints.insert(header.start(), at);
+            joints.insert(header.end(), at + header.total_len());
         }
         let (mut scan, mut taken) = (BlockScan::new(theirs, found.from), None);
         while let Ok(Some(_)) = scan.next() {
-            let here = (scan.tip(), start + scan.offset());
-            if joints.get(&scan.tip().lsn) == Some(&here) {
+            if joints.get(&scan.tip()) == Some(&(start + scan.offset())) {
                 taken = Some(scan.offset());
+            }
+        }
+        if taken.is_none() && scan.offset() > 0 {
+            // All that is proven has come; what is left is the rest of a write that was cut short.
+            let end = scan.tip().lsn;
+            let is_rest = |(at, header): &(usize, BlockHeader)| {
+                header.group_lsn <= end && (header.first_lsn < end || !self.is_whole(*at))
+            };
+            if behind.iter().all(is_rest) {
+                return Some([self.bytes.get(..start)?, theirs.get(..scan.offset())?].concat());
             }
         }
         let taken = taken?;

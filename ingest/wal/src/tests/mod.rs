@@ -4,6 +4,7 @@
 mod as_of;
 mod digests;
 mod forged;
+mod forged_blocks;
 mod model;
 mod numbers;
 mod old_ints;

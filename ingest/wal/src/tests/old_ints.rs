@@ -11,7 +11,7 @@ use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::schema::TableSchema;
-use crate::format::segment::{SegmentFooter, SegmentHeader};
+use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{LogId, Lsn, Position};
 use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::paths::{log_dir, segment_name, segments};
@@ -48,7 +48,7 @@ fn downgrade(dir: &Path, id: LogId) {
             let last = footer.entries.last().expect("blocks");
             usize::try_from(last.offset).expect("fits") + last.len as usize
         });
-        let mut at = len;
+        let (mut at, mut entries) = (len, Vec::new());
         while at < end {
             let (mut block, body) = BlockHeader::decode_block(&bytes[at..]).expect("whole");
             let body = match Control::of(&block, body).expect("whole") {
@@ -57,17 +57,19 @@ fn downgrade(dir: &Path, id: LogId) {
             };
             at += block.total_len();
             block.format = 2;
+            block.body_len = u32::try_from(body.len()).expect("short");
             block.prev = tip.chain;
             block.body_hash = checksum(&body);
             let (head, chain) = block.encode();
             block.chain = chain;
             tip = block.end();
+            entries.push(BlockEntry::of(&block, out.len() as u64));
             chains.insert(tip.lsn, tip.chain);
             out.extend_from_slice(&head);
             out.extend_from_slice(&body);
         }
         if let Some(mut footer) = footer {
-            footer.end = tip;
+            (footer.end, footer.entries) = (tip, entries);
             out.extend(footer.encode(out.len() as u64));
         }
         std::fs::write(&path, out).expect("writes");

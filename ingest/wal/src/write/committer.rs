@@ -296,6 +296,9 @@ impl CommitLoop {
                 self.state.counters.count_cut();
             }
         }
+        if !self.begin_segment()? {
+            return Ok(false);
+        }
         let group = self.encode(controls, Tables::new())?;
         self.commit(group)
     }
@@ -359,6 +362,9 @@ impl CommitLoop {
         if taken.is_empty() && schemas.is_empty() {
             return Ok(true);
         }
+        if !self.begin_segment()? {
+            return Ok(false);
+        }
         let rows: u64 = tables
             .values()
             .flatten()
@@ -380,6 +386,12 @@ impl CommitLoop {
             inbox.complete(Durable { group, lsn });
         }
         Ok(true)
+    }
+
+    /// Gives a segment without blocks the secret of its marks. False: as [`Self::commit`].
+    fn begin_segment(&mut self) -> Result<bool, WalError> {
+        let secret = GroupBuilder::secret(self.writer.tip, unix_nanos());
+        Ok(self.writer.active.blocks() > 0 || self.commit(secret)?)
     }
 
     /// Makes a group durable, once there is room. False: given up while waiting for room.
@@ -426,7 +438,8 @@ impl CommitLoop {
         let (offset, blocks) = (self.writer.active.offset, self.writer.active.blocks());
         let overdue = self.is_overdue();
         let catalog = Arc::clone(&self.writer.catalog);
-        let mut group = GroupBuilder::new(&mut self.body, self.writer.tip, unix_nanos());
+        let (tip, seed) = (self.writer.tip, self.writer.active.seed);
+        let mut group = GroupBuilder::new(&mut self.body, tip, unix_nanos(), seed);
         let mut begun: BTreeMap<TableId, Arc<TableSchema>> = BTreeMap::new();
         for control in controls {
             if let Control::Schema(schema) = &control {

@@ -1,6 +1,7 @@
 //! One group commit as bytes: the blocks that one fsync makes durable. Pure. It must never look at
 //! a clock: the time of the commit comes in.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,7 +13,9 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use crate::bytes::{FORMAT_VERSION, checksum};
-use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind, MAX_BLOCK_LEN};
+use crate::format::block::{
+    BLOCK_HEADER_LEN, BlockHeader, BlockKind, MARK_LEN, MAX_BLOCK_LEN, SECRET_LEN,
+};
 use crate::format::body::BodyWriter;
 use crate::format::cast::brought;
 use crate::format::control::Control;
@@ -56,6 +59,8 @@ pub(crate) struct GroupBuilder<'a> {
     tip: Position,
     committed_at: i64,
     seals: bool,
+    /// What the segment's blocks are marked with.
+    seed: u64,
 }
 
 /// What a block's header says beyond its place.
@@ -69,7 +74,12 @@ struct HeaderFields {
 }
 
 impl<'a> GroupBuilder<'a> {
-    pub(crate) fn new(writer: &'a mut BodyWriter, tip: Position, committed_at: i64) -> Self {
+    pub(crate) fn new(
+        writer: &'a mut BodyWriter,
+        tip: Position,
+        committed_at: i64,
+        seed: u64,
+    ) -> Self {
         Self {
             writer,
             bytes: Vec::new(),
@@ -79,7 +89,19 @@ impl<'a> GroupBuilder<'a> {
             tip,
             committed_at,
             seals: false,
+            seed,
         }
+    }
+
+    /// The first block of a segment, alone in its group: what all others in it are marked with is
+    /// durable before anything that comes from outside is written.
+    pub(crate) fn secret(tip: Position, committed_at: i64) -> Group {
+        let mut writer = BodyWriter::default();
+        let mut group = GroupBuilder::new(&mut writer, tip, committed_at, 0);
+        let at = group.begin();
+        group.bytes.extend_from_slice(&secret());
+        group.end(at, &HeaderFields::control(BlockKind::Secret, TableId(0), 0));
+        group.finish()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -174,16 +196,16 @@ impl<'a> GroupBuilder<'a> {
 
     fn begin(&mut self) -> usize {
         let at = self.bytes.len();
-        self.bytes.resize(at + BLOCK_HEADER_LEN, 0);
+        self.bytes.resize(at + BLOCK_HEADER_LEN + MARK_LEN, 0);
         at
     }
 
     fn end(&mut self, at: usize, content: &HeaderFields) {
-        let body = &self.bytes[at + BLOCK_HEADER_LEN..];
+        let at_body = at + BLOCK_HEADER_LEN;
         let mut header = BlockHeader {
             format: FORMAT_VERSION,
             kind: content.kind,
-            body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            body_len: u32::try_from(self.bytes.len() - at_body).unwrap_or(u32::MAX),
             rows: content.rows,
             table: content.table,
             schema_version: content.schema_version,
@@ -193,9 +215,12 @@ impl<'a> GroupBuilder<'a> {
             max_time: content.max_time,
             committed_at: self.committed_at,
             prev: self.tip.chain,
-            body_hash: checksum(body),
+            body_hash: 0,
             chain: Chain::default(),
         };
+        let mark = header.mark(self.seed);
+        self.bytes[at_body..at_body + MARK_LEN].copy_from_slice(&mark.to_le_bytes());
+        header.body_hash = checksum(&self.bytes[at_body..]);
         let (bytes, chain) = header.encode();
         header.chain = chain;
         self.bytes[at..at + BLOCK_HEADER_LEN].copy_from_slice(&bytes);
@@ -226,6 +251,15 @@ impl HeaderFields {
             max_time: 0,
         }
     }
+}
+
+/// Random bytes that nobody can foresee: each standard hasher has keys of the operating system's.
+fn secret() -> [u8; SECRET_LEN] {
+    let mut secret = [0; SECRET_LEN];
+    for (at, word) in secret.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&RandomState::new().hash_one(at).to_le_bytes());
+    }
+    secret
 }
 
 /// Merging pads columns that only one side has: worth it while that adds little.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::damage::DamageList;
 use crate::disk::DiskFile;
 use crate::error::{Operation, WalError};
-use crate::format::block::BlockKind;
+use crate::format::block::{BlockHeader, BlockKind, seed_of};
 use crate::format::catalog::Catalog;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{Epoch, LogId, Position};
@@ -37,6 +37,8 @@ pub(crate) struct Active {
     pub(crate) begun_at: Option<i64>,
     /// Blocks in its middle cannot be read.
     pub(crate) has_hole: bool,
+    /// What its blocks are marked with; 0 until that is known.
+    pub(crate) seed: u64,
     /// Up to here the tail may be read from the file.
     pub(crate) spilled: u64,
     pub(crate) header: SegmentHeader,
@@ -87,6 +89,7 @@ impl Active {
             tail,
             begun_at: None,
             has_hole: false,
+            seed: 0,
             spilled: 0,
             header,
             catalog,
@@ -137,6 +140,14 @@ impl Active {
             }
         });
         let blocks: Vec<TailBlock> = blocks.collect();
+        let secrets = blocks
+            .iter()
+            .filter(|block| block.entry.kind == BlockKind::Secret);
+        for bytes in secrets.filter_map(|block| block.bytes.as_ref()) {
+            if let Ok((_, body)) = BlockHeader::decode_block(bytes) {
+                self.seed = seed_of(body);
+            }
+        }
         self.entries.extend(blocks.iter().map(|block| block.entry));
         self.tail.push(blocks.into_iter());
         self.offset += group.bytes.len() as u64;

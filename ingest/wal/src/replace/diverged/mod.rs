@@ -77,14 +77,14 @@ pub fn save_diverged(
     Ok(diverged)
 }
 
-/// Copies a segment that cannot be read to its end, as it is, under the name of what follows
-/// `range.0` in it; durable once this returns.
-pub(crate) fn shelf(
+/// Copies segments that cannot be read to their end, as they are, under the name of what follows
+/// `range.0` in them; durable once this returns.
+pub(crate) fn copy_aside(
     disk: &dyn Disk,
     data_dir: &Path,
     log: LogId,
     range: (Position, Lsn),
-    (name, bytes): (&str, &Bytes),
+    files: &[(String, Bytes)],
 ) -> Result<PathBuf, WalError> {
     let diverged = data_dir.join(DIVERGED);
     let draft = diverged.join(DRAFT);
@@ -92,7 +92,9 @@ pub(crate) fn shelf(
     for dir in [&diverged, &draft] {
         disk.make_dir(dir)?;
     }
-    write_new(disk, &draft.join(name), std::slice::from_ref(bytes))?;
+    for (name, bytes) in files {
+        write_new(disk, &draft.join(name), std::slice::from_ref(bytes))?;
+    }
     disk.sync_names(&draft)?;
     let (from, to) = range;
     let to = Position {
