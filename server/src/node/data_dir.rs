@@ -95,7 +95,7 @@ impl DataDir {
             let path = absolute(path);
             return Err(DataDirError::NoLog { path });
         }
-        make(path).map_err(io_error("make", path))?;
+        make_durably(&absolute(path), |dir| File::open(dir)?.sync_all())?;
         let lock = lock(path)?;
         let node_id = node_id(path)?;
         let dir = fs::metadata(path).map_err(io_error("look at", path))?;
@@ -185,6 +185,29 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }
+}
+
+/// Makes a directory and its parents; their names survive a crash once this returns. `sync` is the
+/// fsync of a directory. Parents that were there may have been left by a start that a crash ended:
+/// they are made to last, too, as far as this process may.
+fn make_durably(
+    path: &Path,
+    mut sync: impl FnMut(&Path) -> io::Result<()>,
+) -> Result<(), DataDirError> {
+    let there = path.ancestors().find(|dir| dir.exists());
+    let there = there.unwrap_or(path).to_owned();
+    make(path).map_err(io_error("make", path))?;
+    for dir in path.ancestors().skip(1) {
+        match sync(dir) {
+            Err(error)
+                if dir.starts_with(&there) && error.kind() != io::ErrorKind::PermissionDenied =>
+            {
+                return Err(io_error("fsync", dir)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, DataDirError> {
@@ -302,6 +325,35 @@ mod tests {
         DataDir::open(&path, Create::Never).expect_err("no byte was ever written");
         fs::write(log.join(format!("{:020}.log", 0)), [1]).unwrap();
         assert!(!DataDir::open(&path, Create::Never).unwrap().is_new());
+    }
+
+    #[test]
+    fn each_parent_that_was_made_is_fsynced() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("a/b/data");
+        let mut synced = Vec::new();
+        make_durably(&path, |dir| {
+            assert!(dir.is_dir());
+            synced.push(dir.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        for dir in [
+            here.path(),
+            &here.path().join("a"),
+            &here.path().join("a/b"),
+        ] {
+            assert!(synced.iter().any(|held| held == dir), "{}", dir.display());
+        }
+        let fails = |failing: &Path| {
+            let path = here.path().join("c/data");
+            make_durably(&path, |dir| match dir == failing {
+                true => Err(io::Error::other("no")),
+                false => Ok(()),
+            })
+        };
+        assert!(fails(here.path()).is_err());
+        assert!(fails(Path::new("/")).is_ok(), "not made here");
     }
 
     #[test]
