@@ -8,4 +8,5 @@ mod crash;
 mod damage;
 mod golden;
 mod join;
+mod survival;
 mod unreadable;

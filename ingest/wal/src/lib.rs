@@ -82,6 +82,7 @@ pub use config::FollowerConfig;
 pub use open::open_follower;
 pub use open::settle::settle;
 pub use read::bundle::Bundle;
+pub use replace::broken::{BrokenLog, GiveUp, Loss, find_broken, give_up};
 pub use replace::diverged::{Diverged, list_diverged, save_diverged, segment_blocks};
 pub use replace::parts::{BootstrapProgress, Missing};
 pub use replace::rescue::{

@@ -10,6 +10,7 @@ mod compare;
 mod dump;
 mod exit;
 mod forget;
+mod open;
 mod quickstart;
 mod repair;
 mod serve;
@@ -60,8 +61,11 @@ enum Command {
     Status(StatusArgs),
     /// Check every stored block and file; exit code 1 and a list if anything is wrong
     Verify(VerifyArgs),
-    /// Look for blocks of a stopped node that keep it from starting, and bring or lose them
+    /// Look for blocks of a stopped node that keep it from starting, and bring them from another
+    /// node; without another node see `headwater open`
     Repair(RepairArgs),
+    /// Say what keeps the log of a stopped node from being opened, and go on without it
+    Open(OpenArgs),
     /// Strike a secondary that is gone off the list of those that a node has seen
     Forget(ForgetArgs),
     /// What an operator does about one table
@@ -165,9 +169,22 @@ struct RepairArgs {
     /// The data directory of another stopped node of the cluster, or a copy: it has the same bytes
     #[arg(long, value_name = "OTHER_DATA_DIR", conflicts_with = "yes_lose")]
     from: Option<PathBuf>,
-    /// Go on without what cannot be read and all that follows; a copy is kept
+    /// Go on without what cannot be read and all that follows; a copy is kept. `headwater open` says
+    /// more of what is lost, and can keep what follows
     #[arg(long)]
     yes_lose: bool,
+}
+
+#[derive(Debug, Args)]
+struct OpenArgs {
+    /// The data directory of a stopped node
+    data_dir: PathBuf,
+    /// Cut the log off where it cannot be read; a copy of what is cut is kept
+    #[arg(long, conflicts_with = "accept_hole")]
+    cut_tail: bool,
+    /// Leave out what cannot be read and keep what follows, under other LSNs; a copy is kept
+    #[arg(long)]
+    accept_hole: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +258,14 @@ fn carry_out(command: Command) -> ExitCode {
             };
             judged(|| repair::run(&args.data_dir, means))
         }
+        Command::Open(args) => {
+            let what = match (args.cut_tail, args.accept_hole) {
+                (true, _) => Some(wal::GiveUp::Tail),
+                (false, true) => Some(wal::GiveUp::Hole),
+                (false, false) => None,
+            };
+            judged(|| open::run(&args.data_dir, what))
+        }
         Command::Forget(args) => quietly(|| forget::run(&args.url, &args.name)),
         Command::Table(command) => quietly(|| alter::run(&command)),
         Command::Dump(args) => judged(|| dump::run(&args.files, args.format)),
@@ -283,6 +308,8 @@ mod tests {
         assert!(parse("headwater verify --url http://a --against http://b").is_ok());
         assert!(parse("headwater verify --against http://b").is_err());
         assert!(parse("headwater verify data --against http://b").is_err());
+        assert!(parse("headwater open --cut-tail data").is_ok());
+        assert!(parse("headwater open --cut-tail --accept-hole data").is_err());
         assert!(parse("headwater forget --url http://a node-1").is_ok());
         assert!(parse("headwater forget").is_err());
         // An empty name.

@@ -111,9 +111,8 @@ fn ways(data_dir: &Path) -> String {
     let dir = data_dir.display();
     format!(
         "A secondary has the same bytes: stop it, and with its data directory (or a copy)\n  \
-         headwater repair {dir} --from SECONDARY_DATA_DIR\nWithout one, to lose everything from \
-         there on (a copy of the segment is kept under {dir}/diverged)\n  headwater repair {dir} \
-         --yes-lose"
+         headwater repair {dir} --from SECONDARY_DATA_DIR\nWithout one, this says what would be \
+         lost and how to go on without it\n  headwater open {dir}"
     )
 }
 
@@ -151,6 +150,6 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         let text = ways(Path::new("data"));
-        assert!(text.contains("repair data --yes-lose"), "{text}");
+        assert!(text.contains("headwater open data"), "{text}");
     }
 }

@@ -145,16 +145,17 @@ async fn unreadable(data_dir: &Path) -> Result<Option<Unreadable>, wal::WalError
 }
 
 fn words(lacking: &Unreadable, data_dir: &Path) -> String {
+    let dir = data_dir.display();
     let name = lacking.file.file_name().map(PathBuf::from);
     format!(
         "blocks in {} cannot be read from offset {} (LSN {}) on, and acknowledged ones up to LSN {} \
          follow: nothing is taken or answered until a secondary that has them connects; without \
-         one, stop this node and see: headwater repair {}",
+         one, stop this node and see: headwater repair {dir}, and what can be given up: \
+         headwater open {dir}",
         name.unwrap_or_default().display(),
         lacking.offset,
         lacking.from.lsn,
         lacking.to,
-        data_dir.display()
     )
 }
 

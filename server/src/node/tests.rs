@@ -51,7 +51,9 @@ impl Pair {
             storage: storage(),
             ..conf::Primary::default()
         };
-        let identity = authority.issue("primary", CertRole::Primary, &names).unwrap();
+        let identity = authority
+            .issue("primary", CertRole::Primary, &names)
+            .unwrap();
         let node = node(dir.path(), "primary");
         let primary = runtime.block_on(Primary::start(&node, &conf, Some(identity)));
         let primary = primary.unwrap();
@@ -61,7 +63,9 @@ impl Pair {
             storage: storage(),
             http: http(),
         };
-        let identity = authority.issue("secondary", CertRole::Secondary, &names).unwrap();
+        let identity = authority
+            .issue("secondary", CertRole::Secondary, &names)
+            .unwrap();
         let node = self::node(dir.path(), "secondary");
         let secondary = runtime.block_on(Secondary::start(&node, &conf, Some(identity)));
         let pair = Self {
