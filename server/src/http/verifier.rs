@@ -87,7 +87,10 @@ mod tests {
     async fn the_disk_rests_after_each_for_as_long_as_it_took() {
         let (verifier, begun) = (Verifier::default(), Instant::now());
         let long = Duration::from_millis(200);
-        let busy = move || while begun.elapsed() < long {};
+        let busy = move || {
+            let started = Instant::now();
+            while started.elapsed() < long {}
+        };
         verifier.run(busy).await.expect("a turn");
         // Whoever waits for the end of the rest holds the turn.
         let mut next = Box::pin(verifier.run(Instant::now));

@@ -419,11 +419,7 @@ fn a_certificate_tells_what_is_wrong_with_it_and_the_ca_what_its_end_means() {
             -2,
             400,
             50,
-            &[
-                "400 days 0 h left",
-                "ONLY 50 days 0 h left",
-                "left, role relay",
-            ],
+            &["400 days 0 h left, role relay", "ONLY 50 days 0 h left"],
         ),
         (
             -2,
