@@ -39,7 +39,7 @@ fn clients_that_use_up_all_descriptors_end_no_node() {
     let mut cluster = Cluster::new();
     cluster.primary_setting("log.segment_size", "1 MiB");
     let primary = cluster.primary();
-    let secondary = cluster.secondary("s", None);
+    let secondary = cluster.secondary("secondary", None);
     publish(&cluster, 0, 100);
     // Less than what the conf wants and the start has seen.
     for node in [&primary, &secondary] {
