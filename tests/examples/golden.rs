@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = PathBuf::from(std::env::args().nth(1).ok_or("name the directory")?);
     std::fs::create_dir(&dir)?;
     let mut config = Config {
-        segment_size: 9000,
+        segment_size: 7000,
         ..keyed()
     };
     // Since version 3: how far rows have expired.

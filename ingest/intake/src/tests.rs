@@ -80,7 +80,7 @@ impl Batch {
         });
         let rows = rows.collect();
         let mut schema = TableSchema::new(TableId(1), "t");
-        schema.columns = columns;
+        schema.columns = columns.into_iter().collect();
         Self {
             schema: Arc::new(schema),
             rows,
@@ -89,7 +89,7 @@ impl Batch {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         let columns = self.schema.columns.iter().skip(1);
-        columns.map(|column| column.name.as_str())
+        columns.map(|column| &*column.name)
     }
 
     fn expected(&self) -> Vec<(i64, Vec<String>)> {

@@ -66,7 +66,8 @@ pub use compact::{MergePart, MergedReader, merge_parts};
 pub use damage::Damaged;
 pub use format::catalog::Catalog;
 pub use format::schema::{
-    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_NAME, MAX_TABLES, TableSchema,
+    Column, ColumnRole, ColumnType, Columns, DEAD_LETTERS, MAX_COLUMNS, MAX_NAME, MAX_TABLES,
+    TableSchema,
 };
 pub use read::block_ref::BlockRef;
 pub use read::counters::LogStats;

@@ -158,7 +158,7 @@ fn table_infos(snapshot: &Snapshot) -> Vec<TableInfo> {
             },
             columns: table.columns.len() as u64,
             cut: snapshot.cut(table.id),
-            tags: list(table, ColumnRole::Tag, |column| column.name.clone()),
+            tags: list(table, ColumnRole::Tag, |column| column.name.to_string()),
             fields: list(table, ColumnRole::Field, |column| {
                 format!("{} {}", column.name, type_name(column.kind))
             }),
@@ -200,7 +200,7 @@ fn column_infos(snapshot: &Snapshot) -> Vec<ColumnInfo> {
         for (position, column) in (1..).zip(&table.columns) {
             infos.push(ColumnInfo {
                 table: table.name.clone(),
-                name: column.name.clone(),
+                name: column.name.to_string(),
                 position,
                 role: match column.role {
                     ColumnRole::Time => "time",

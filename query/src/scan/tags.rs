@@ -7,10 +7,10 @@
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator, TryCast};
-use wal::{Column, ColumnRole, TagFilter};
+use wal::{ColumnRole, Columns, TagFilter};
 
 /// Tags of `columns` with the texts that they must have for `filter` to hold; all of them apply.
-pub(crate) fn tag_filters(filter: &Expr, columns: &[Column]) -> Vec<TagFilter> {
+pub(crate) fn tag_filters(filter: &Expr, columns: &Columns) -> Vec<TagFilter> {
     match filter {
         Expr::BinaryExpr(binary) => binary_filters(binary, columns),
         Expr::InList(list) if !list.negated => list_filter(list, columns).into_iter().collect(),
@@ -19,7 +19,7 @@ pub(crate) fn tag_filters(filter: &Expr, columns: &[Column]) -> Vec<TagFilter> {
     }
 }
 
-fn binary_filters(binary: &BinaryExpr, columns: &[Column]) -> Vec<TagFilter> {
+fn binary_filters(binary: &BinaryExpr, columns: &Columns) -> Vec<TagFilter> {
     let BinaryExpr { left, op, right } = binary;
     match op {
         Operator::And => {
@@ -48,14 +48,14 @@ fn either(left: Vec<TagFilter>, mut right: Vec<TagFilter>) -> Vec<TagFilter> {
     joined.collect()
 }
 
-fn equality(tag: &Expr, value: &Expr, columns: &[Column]) -> Option<TagFilter> {
+fn equality(tag: &Expr, value: &Expr, columns: &Columns) -> Option<TagFilter> {
     Some(TagFilter {
         column: tag_column(tag, columns)?,
         values: vec![text(value)?.to_owned()],
     })
 }
 
-fn list_filter(list: &InList, columns: &[Column]) -> Option<TagFilter> {
+fn list_filter(list: &InList, columns: &Columns) -> Option<TagFilter> {
     let column = tag_column(&list.expr, columns)?;
     let values: Option<Vec<String>> = list
         .list
@@ -69,11 +69,11 @@ fn list_filter(list: &InList, columns: &[Column]) -> Option<TagFilter> {
 }
 
 /// Index of the tag that `expr` stands for.
-fn tag_column(expr: &Expr, columns: &[Column]) -> Option<usize> {
+fn tag_column(expr: &Expr, columns: &Columns) -> Option<usize> {
     match expr {
         Expr::Column(column) => columns
             .iter()
-            .position(|known| known.role == ColumnRole::Tag && known.name == column.name),
+            .position(|known| known.role == ColumnRole::Tag && *known.name == column.name),
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
             if is_text(field.data_type()) =>
         {
@@ -108,10 +108,10 @@ mod tests {
     use super::*;
     use datafusion::common::ScalarValue;
     use datafusion::logical_expr::{cast, col, in_list, lit};
-    use wal::ColumnType;
+    use wal::{Column, ColumnType};
 
     /// `time`, the tags `site` and `device`, the text field `note`.
-    fn columns() -> Vec<Column> {
+    fn columns() -> Columns {
         [
             ("time", ColumnRole::Time, ColumnType::Time),
             ("site", ColumnRole::Tag, ColumnType::Text),

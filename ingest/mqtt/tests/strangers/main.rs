@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use mqtt::{Config, Fate, Listener, Stats, explain};
-use wal::{Column, ColumnRole, ColumnType, Committer, Log, TableDef, TableOptions};
+use wal::{Column, ColumnRole, ColumnType, Columns, Committer, Log, TableDef, TableOptions};
 
 /// A log in a directory of its own, with tables that a conf declares.
 struct Store {
@@ -110,7 +110,7 @@ fn another_version_is_told_so_and_another_protocol_is_closed() {
 
 /// What a log holds: the columns of each table with rows, and these without their time, which may
 /// be that of their arrival.
-fn content(log: &Log) -> BTreeMap<String, (Vec<Column>, Vec<String>)> {
+fn content(log: &Log) -> BTreeMap<String, (Columns, Vec<String>)> {
     let snapshot = log.snapshot();
     let mut content = BTreeMap::new();
     for schema in snapshot.catalog().tables() {

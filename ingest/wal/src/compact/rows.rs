@@ -42,7 +42,7 @@ pub(crate) fn blocks_of(
     entries: &[BlockEntry],
 ) -> Result<Vec<BlockRef>, WalError> {
     let block = |entry: &BlockEntry| {
-        let Some(written) = catalog.version(entry.table, entry.schema_version) else {
+        let Some(written) = catalog.written(entry.table, entry.schema_version) else {
             let reason = "rows of a schema that is not in the log";
             return Err(WalError::corrupt(&segment.path, entry.offset, reason));
         };
@@ -56,8 +56,11 @@ pub(crate) fn blocks_of(
 pub(crate) fn columns_of(schema: &TableSchema, blocks: &[BlockRef]) -> Result<Vec<bool>, WalError> {
     let mut present = vec![false; schema.columns.len()];
     for block in blocks {
-        for at in block.columns()? {
-            if let Some(present) = present.get_mut(at) {
+        for slot in block.columns()? {
+            let at = u16::try_from(slot)
+                .ok()
+                .and_then(|slot| schema.columns.place_of(slot));
+            if let Some(present) = at.and_then(|at| present.get_mut(at)) {
                 *present = true;
             }
         }
@@ -103,16 +106,8 @@ pub(crate) fn narrow(
 
 /// The schema with only some of its columns.
 pub(crate) fn with_columns(schema: &TableSchema, present: &[bool]) -> TableSchema {
-    let kept = present.iter().enumerate().filter(|(_, present)| **present);
-    let kept: Vec<usize> = kept.map(|(at, _)| at).collect();
-    let columns = kept.iter().filter_map(|at| schema.columns.get(*at));
-    let stored = schema.stored.iter().filter_map(|(at, name)| {
-        let place = kept.binary_search(at).ok()?;
-        Some((place, name.clone()))
-    });
     TableSchema {
-        columns: columns.cloned().collect(),
-        stored: stored.collect(),
+        columns: schema.columns.only(present),
         ..schema.clone()
     }
 }

@@ -110,12 +110,12 @@ impl Stepper<'_> {
         let Some(end) = segment.end.position() else {
             return Err(WalError::corrupt(&segment.path, 0, "its end is not known"));
         };
-        let catalog = Arc::new(segment.catalog.clone());
+        let catalog = &segment.catalog;
         let before = self.state.snapshot();
         let mut set = FileSet::clone(&before.files);
         set.compacted = end;
         set.clock = set.clock.max(segment.committed_at);
-        set.catalog = Arc::clone(&catalog);
+        set.catalog = Arc::clone(catalog);
         let mut tables: BTreeMap<TableId, Vec<BlockEntry>> = BTreeMap::new();
         for entry in segment
             .entries
@@ -136,7 +136,7 @@ impl Stepper<'_> {
             };
             for run in runs_of(&entries) {
                 self.charge(run.iter().map(|entry| u64::from(entry.len)).sum())?;
-                let metas = self.fresh(segment, &catalog, schema, run, set.next)?;
+                let metas = self.fresh(segment, catalog, schema, run, set.next)?;
                 set.next += metas.len() as u64;
                 done.bytes_in += run.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
                 new.extend(metas);

@@ -33,6 +33,8 @@ pub enum BlockKind {
     Expiry = 7,
     /// The secret that the marks of a segment's blocks are made with; its first block.
     Secret = 8,
+    /// What one version of a table's schema has otherwise than the one before.
+    Change = 9,
 }
 
 impl BlockKind {
@@ -51,6 +53,7 @@ impl BlockKind {
             6 => Some(Self::Retire),
             7 => Some(Self::Expiry),
             8 => Some(Self::Secret),
+            9 => Some(Self::Change),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -22,7 +22,8 @@ use arrow::ipc::{MetadataVersion, root_as_message};
 use bytes::Bytes;
 
 use crate::format::cast::brought;
-use crate::format::schema::TableSchema;
+use crate::format::schema::{Column, TableSchema};
+use crate::format::table::Written;
 
 /// Turns columns into bodies; keeps what arrow can reuse between them.
 #[derive(Default)]
@@ -31,17 +32,17 @@ pub(crate) struct BodyWriter {
 }
 
 impl BodyWriter {
-    /// Appends the body for `columns` of `schema`; `batch` has just those, in that order.
+    /// Appends the body for the columns of these slots; `batch` has just those, in that order.
     pub(crate) fn write(
         &mut self,
         out: &mut Vec<u8>,
-        columns: &[usize],
+        slots: &[usize],
         batch: &RecordBatch,
     ) -> Result<(), ArrowError> {
         let start = out.len();
-        let count = u16::try_from(columns.len()).unwrap_or(u16::MAX);
+        let count = u16::try_from(slots.len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&count.to_le_bytes());
-        for at in columns {
+        for at in slots {
             out.extend_from_slice(&u16::try_from(*at).unwrap_or(u16::MAX).to_le_bytes());
         }
         out.resize(start + (out.len() - start).next_multiple_of(8), 0);
@@ -59,7 +60,7 @@ impl BodyWriter {
 pub(crate) fn read(
     body: &Bytes,
     rows: usize,
-    written: &TableSchema,
+    written: &Written,
     wanted: &TableSchema,
     projection: &[usize],
 ) -> Result<RecordBatch, ArrowError> {
@@ -85,16 +86,20 @@ pub(crate) fn read(
         return Err(malformed("row count differs from the header"));
     }
     let data = Buffer::from(body.slice(at + len..));
-    let (picked, picked_columns): (Vec<usize>, Vec<usize>) = present
+    let columns = projection.iter().map(|at| wanted.columns.get(*at));
+    let columns = columns.collect::<Option<Vec<&Column>>>();
+    let columns = columns.ok_or_else(|| malformed("projection"))?;
+    let slots = columns.iter().map(|column| usize::from(column.slot));
+    let slots: HashSet<usize> = slots.collect();
+    let (picked, picked_slots): (Vec<usize>, Vec<usize>) = present
         .iter()
         .copied()
         .enumerate()
-        .filter(|(_, column)| projection.contains(column))
+        .filter(|(_, slot)| slots.contains(slot))
         .unzip();
-    let fields = present
-        .iter()
-        .filter_map(|at| Some(written.columns.get(*at)?.arrow_field()));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let fields = written.fields(&present);
+    let fields = fields.ok_or_else(|| malformed("column list"))?;
+    let schema = Arc::new(Schema::new(fields));
     let none = HashMap::new();
     let batch = read_record_batch(
         &data,
@@ -104,26 +109,20 @@ pub(crate) fn read(
         Some(&picked),
         &message.version(),
     )?;
-    let found: HashMap<usize, &ArrayRef> =
-        picked_columns.into_iter().zip(batch.columns()).collect();
-    let arrays: Option<Vec<ArrayRef>> = projection
-        .iter()
-        .map(|at| {
-            let column = wanted.columns.get(*at)?;
-            Some(match found.get(at) {
-                Some(array) => brought(array, column),
-                None => new_null_array(&column.arrow_type(), rows),
-            })
-        })
-        .collect();
-    let arrays = arrays.ok_or_else(|| malformed("projection"))?;
-    let schema = Arc::new(wanted.arrow().project(projection)?);
+    let found: HashMap<usize, &ArrayRef> = picked_slots.into_iter().zip(batch.columns()).collect();
+    let array = |column: &&Column| match found.get(&usize::from(column.slot)) {
+        Some(array) => brought(array, column),
+        None => new_null_array(&column.arrow_type(), rows),
+    };
+    let arrays: Vec<ArrayRef> = columns.iter().map(array).collect();
+    let fields = columns.iter().map(|column| column.arrow_field());
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema, arrays, &options)
 }
 
-/// The columns that a body has, as indices into the schema it was written under.
-pub(crate) fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<usize>> {
+/// The columns that a body has, by their slots.
+pub(crate) fn present_columns(body: &[u8], written: &Written) -> Option<Vec<usize>> {
     let u16_at = |at: usize| {
         Some(usize::from(u16::from_le_bytes([
             *body.get(at)?,
@@ -135,7 +134,7 @@ pub(crate) fn present_columns(body: &[u8], written: &TableSchema) -> Option<Vec<
         .map(|i| u16_at(2 + i * 2))
         .collect::<Option<Vec<_>>>()?;
     let ascending = columns.is_sorted_by(|a, b| a < b);
-    (ascending && columns.iter().all(|at| *at < written.columns.len())).then_some(columns)
+    (ascending && columns.iter().all(|at| *at < written.slots())).then_some(columns)
 }
 
 /// Rows of `batch` from `cut` on; column `time` is their time and is taken away.

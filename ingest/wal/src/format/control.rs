@@ -11,6 +11,7 @@ use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::options::{Dedup, Expiry, TableOptions};
 use crate::format::schema::TableSchema;
+use crate::format::schema::change::SchemaChange;
 use crate::ids::{Lsn, TableId};
 
 /// One change of what the log's rows mean.
@@ -18,6 +19,8 @@ use crate::ids::{Lsn, TableId};
 pub(crate) enum Control {
     /// A version of a table's schema.
     Schema(Arc<TableSchema>),
+    /// The way from one version of a table's schema to the next.
+    Change(Arc<SchemaChange>),
     /// A table's options from here on.
     Options(TableId, TableOptions),
     /// Rows of the table that are older than this time are gone, also from the files. Format version
@@ -54,6 +57,10 @@ impl Control {
                 let schema = TableSchema::decode(body, format)?;
                 Ok(Some(Self::Schema(Arc::new(schema))))
             }
+            BlockKind::Change => {
+                let change = SchemaChange::decode(body, format)?;
+                Ok(Some(Self::Change(Arc::new(change))))
+            }
             BlockKind::Options => {
                 let options = decode_options(body).ok_or_else(|| malformed("options"))?;
                 Ok(Some(Self::Options(table, options)))
@@ -70,6 +77,7 @@ impl Control {
     pub(crate) fn kind(&self) -> BlockKind {
         match self {
             Self::Schema(_) => BlockKind::Schema,
+            Self::Change(_) => BlockKind::Change,
             Self::Options(..) => BlockKind::Options,
             Self::Cut(..) => BlockKind::Cut,
             Self::Expiry(..) => BlockKind::Expiry,
@@ -81,6 +89,7 @@ impl Control {
     pub(crate) fn table(&self) -> TableId {
         match self {
             Self::Schema(schema) => schema.id,
+            Self::Change(change) => change.table,
             Self::Options(table, _) | Self::Cut(table, _) | Self::Expiry(table, _) => *table,
             Self::Retire(_) => TableId(0),
         }
@@ -90,6 +99,7 @@ impl Control {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Schema(schema) => schema.encode(),
+            Self::Change(change) => change.encode(),
             Self::Options(_, options) => encode_options(*options).to_vec(),
             Self::Cut(_, time) => time.to_le_bytes().to_vec(),
             Self::Expiry(_, expiry) => encode_expiry(*expiry).to_vec(),

@@ -13,3 +13,5 @@ pub(crate) mod options;
 pub(crate) mod row;
 pub(crate) mod schema;
 pub(crate) mod segment;
+pub(crate) mod shared;
+pub(crate) mod table;

@@ -28,6 +28,15 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// The same without schemas and settings.
+    pub(crate) fn bare(self) -> Self {
+        Self {
+            schemas: Vec::new(),
+            settings: Vec::new(),
+            ..self
+        }
+    }
+
     /// The header's bytes, a multiple of 8.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER_FIXED];

@@ -193,8 +193,8 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
     let at = snapshot.sealed.iter().position(|held| held.name() == name);
     let not_here = || WalError::corrupt(name, 0, "is no sealed segment of this log");
     let at = at.ok_or_else(not_here)?;
-    let unlisted = Arc::default();
-    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &unlisted)?;
+    let (unlisted, known) = (Arc::default(), &snapshot.catalog);
+    let found = Sealed::of(bytes.clone(), &path, snapshot.log, &unlisted, known)?;
     if let Some(fault) = found.check() {
         return Err(fault);
     }
@@ -219,7 +219,7 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &path, &bytes)?;
     let first = held.start().lsn;
-    let segment = Sealed::open(&state.home, first, snapshot.log, &state.damage)?;
+    let segment = Sealed::open(&state.home, first, snapshot.log, &state.damage, known)?;
     let segment = Arc::new(segment);
     state.published.change_sealed(|sealed| {
         if let Some(place) = sealed.iter_mut().find(|held| held.name() == name) {

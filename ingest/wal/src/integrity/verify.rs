@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::WalError;
+use crate::format::catalog::Catalog;
 use crate::format::segment::SegmentHeader;
 use crate::ids::{LogId, Lsn, Position};
 use crate::open::recovery::{OnDamage, TornTail, footer_of, scan_active};
@@ -169,7 +170,7 @@ impl VerifyReport {
         let sealed = next.is_some() || footer_of(&file, &bytes).is_some();
         if sealed {
             let damage: Arc<DamageList> = Arc::default();
-            match Sealed::of(bytes, &path, id, &damage) {
+            match Sealed::of(bytes, &path, id, &damage, &Catalog::default()) {
                 Err(error @ WalError::NewerFormat { .. }) => return Err(error),
                 Err(error) => {
                     self.segments += 1;
@@ -202,8 +203,7 @@ impl VerifyReport {
                 return Ok(());
             }
         };
-        let mut catalog = crate::format::catalog::Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings)?;
+        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
         let scanned = scan_active(file, bytes, len, header.start, &mut catalog, OnDamage::Keep);
         let scanned = match scanned {
             Err(error @ WalError::Corrupt { .. }) => {

@@ -125,8 +125,11 @@ impl SegmentFile {
         let Some(content) = &self.content else {
             return Err(WalError::corrupt(&file, 0, "cannot be read"));
         };
-        let mut catalog = Catalog::default();
-        catalog.adopt(&content.header.schemas, &content.header.settings)?;
+        let mut catalog = Catalog::of_head(
+            &content.header.schemas,
+            &content.header.settings,
+            &Catalog::default(),
+        )?;
         let entries = content.footer.entries.iter().take(count);
         for entry in entries.filter(|entry| entry.kind.controls()) {
             let end = entry.offset + u64::from(entry.len);
@@ -184,8 +187,7 @@ impl SegmentContent {
         header: SegmentHeader,
         header_len: usize,
     ) -> Result<Self, WalError> {
-        let mut catalog = Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings)?;
+        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
         let start = header.start;
         let found = scan_active(file, bytes, header_len, start, &mut catalog, OnDamage::Cut)?;
         Ok(Self {

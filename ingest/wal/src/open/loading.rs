@@ -127,6 +127,8 @@ impl Loading {
         self.files.clock = manifest.clock;
         self.files.next = manifest.next;
         self.files.catalog = manifest.catalog;
+        // To be shared by the segments that have the same.
+        self.catalog = Catalog::clone(&self.files.catalog);
         if self.files_pending {
             return;
         }
@@ -137,7 +139,9 @@ impl Loading {
     /// A sealed segment, or a hole where one cannot be read; `next` is where the one after begins.
     pub(super) fn sealed(&mut self, first: Lsn, next: Boundary) -> Result<(), WalError> {
         let path = self.dir.join(segment_name(first));
-        let opened = Sealed::open(&self.home, first, self.id, &self.damage).and_then(|segment| {
+        let known = &self.catalog;
+        let opened = Sealed::open(&self.home, first, self.id, &self.damage, known);
+        let opened = opened.and_then(|segment| {
             if let Some(header) = &segment.header {
                 self.check_start(&segment.path, header)?;
             }
@@ -157,11 +161,11 @@ impl Loading {
             .as_ref()
             .filter(|_| !segment.entries.is_empty())
         {
-            self.adopt(header)?;
-            // Those of a damaged one are in the next header.
-            for control in segment.controls().unwrap_or_default() {
-                self.catalog.apply(&control)?;
-            }
+            self.catalog = match segment.fault.is_some() && segment.catalog.count() == 0 {
+                false => Catalog::clone(&segment.catalog),
+                // Its control blocks are damaged: what they say is in the next header.
+                true => segment.catalog_at(segment.start().lsn)?.unwrap_or_default(),
+            };
             self.committed_at = segment.committed_at;
             self.epoch = header.epoch;
         }
@@ -212,7 +216,8 @@ impl Loading {
     }
 
     pub(super) fn adopt(&mut self, header: &SegmentHeader) -> Result<(), WalError> {
-        self.catalog.adopt(&header.schemas, &header.settings)
+        self.catalog = Catalog::of_head(&header.schemas, &header.settings, &self.catalog)?;
+        Ok(())
     }
 
     /// A segment must begin where the one before it ended; the oldest held may begin anywhere.

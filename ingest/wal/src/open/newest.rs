@@ -156,7 +156,8 @@ impl Loading {
     }
 
     /// Begins a new active segment at the tip.
-    pub(super) fn begin(self, torn: Option<TornTail>) -> Result<Opening, WalError> {
+    pub(super) fn begin(mut self, torn: Option<TornTail>) -> Result<Opening, WalError> {
+        self.catalog = self.catalog.at_segment_start();
         let header = self.next_header();
         let active = Active::create(&self.home, &self.dir, header)?;
         self.finish(active, torn)
@@ -171,8 +172,6 @@ impl Loading {
         bytes: &Bytes,
     ) -> Result<Opening, WalError> {
         let start = header.start;
-        let mut catalog = Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings)?;
         let mut file = self.disk.open_file(path)?;
         if scanned.torn.is_some() || scanned.sealed {
             file.truncate(scanned.end)
@@ -184,15 +183,6 @@ impl Loading {
         let entries = scanned.blocks.iter().map(|block| block.entry).collect();
         let first = scanned.blocks.first().map(|block| tail.header(block));
         let first = first.transpose()?;
-        for block in scanned
-            .blocks
-            .iter()
-            .filter(|block| block.entry.kind.controls())
-        {
-            if let Some(control) = tail.control(block)? {
-                catalog.apply(&control)?;
-            }
-        }
         // They are in the file, which was read whole: nothing of it stays in memory.
         tail.push(scanned.blocks.into_iter().map(|block| TailBlock {
             bytes: None,
@@ -213,8 +203,7 @@ impl Loading {
             has_hole: scanned.hole,
             seed: scanned.seed.unwrap_or(0),
             spilled: scanned.end,
-            header,
-            catalog,
+            header: header.bare(),
         };
         let (mut writer, state, mut recovery) = self.finish(active, scanned.torn)?;
         if scanned.sealed {

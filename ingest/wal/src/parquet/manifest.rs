@@ -79,8 +79,7 @@ impl Manifest {
         let (parts, mut rest) = rest.split_at_checked(u32_at(head, 12) as usize)?;
         let (schemas, settings) =
             take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)), format)?;
-        let mut catalog = Catalog::default();
-        catalog.adopt(&schemas, &settings).ok()?;
+        let catalog = Catalog::of_head(&schemas, &settings, &Catalog::default()).ok()?;
         let mut files = Vec::new();
         for _ in 0..u64_at(head, 80) {
             let (file, after) = take_file(rest)?;

@@ -228,9 +228,7 @@ impl Snapshot {
         let Some((header, _)) = if_undamaged(Some(header))? else {
             return Ok(None);
         };
-        let mut catalog = Catalog::default();
-        let adopted = catalog.adopt(&header.schemas, &header.settings);
-        Ok(adopted.ok().map(|()| catalog))
+        Ok(Catalog::of_head(&header.schemas, &header.settings, &self.catalog).ok())
     }
 }
 

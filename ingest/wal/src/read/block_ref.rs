@@ -11,6 +11,7 @@ use crate::format::block::body_at;
 use crate::format::body::{self, drop_cut};
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
+use crate::format::table::Written;
 use crate::ids::Lsn;
 use crate::read::sealed::Sealed;
 use crate::read::tail::{Tail, TailBlock};
@@ -30,34 +31,34 @@ pub struct BlockRef {
     pub(super) entry: BlockEntry,
     /// How many of its rows are seen: all but in a view that ends inside it.
     pub(super) rows: u32,
-    pub(super) schema: Arc<TableSchema>,
+    pub(super) written: Written,
     pub(super) source: Source,
     pub(super) cut: Option<i64>,
 }
 
 impl BlockRef {
-    /// A data block of a sealed segment, for who reads it once; `schema` is the version it was
-    /// written under.
+    /// A data block of a sealed segment, for who reads it once; `written` is what it was written
+    /// under.
     pub(crate) fn sealed(
         entry: BlockEntry,
-        schema: &Arc<TableSchema>,
+        written: Written,
         segment: &Arc<Sealed>,
         cut: Option<i64>,
     ) -> Self {
         Self {
             rows: entry.rows,
             entry,
-            schema: Arc::clone(schema),
+            written,
             source: Source::Once(Arc::clone(segment)),
             cut,
         }
     }
 
-    /// The columns it has, as indices into any later version of its schema. Checks the block.
+    /// The columns it has, by their slots. Checks the block.
     pub(crate) fn columns(&self) -> Result<Vec<usize>, WalError> {
         let bytes = self.load()?;
         let body = bytes.get(body_at(&bytes)..).unwrap_or_default();
-        let columns = body::present_columns(body, &self.schema);
+        let columns = body::present_columns(body, &self.written);
         columns.ok_or_else(|| self.malformed("the block's columns are not those of its schema"))
     }
 
@@ -147,7 +148,7 @@ impl BlockRef {
         let bytes = self.load()?;
         let body = bytes.slice(body_at(&bytes)..);
         let rows = self.entry.rows as usize;
-        let batch = body::read(&body, rows, &self.schema, schema, projection)
+        let batch = body::read(&body, rows, &self.written, schema, projection)
             .map_err(|error| self.malformed(&error.to_string()))?;
         Ok(batch.slice(0, self.rows()))
     }

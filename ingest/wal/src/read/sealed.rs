@@ -24,7 +24,7 @@ use crate::stored::{Content, Home, StoredFile};
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) path: String,
-    /// None: it cannot be read.
+    /// Without its schemas and settings. None: it cannot be read.
     pub(crate) header: Option<SegmentHeader>,
     start: Boundary,
     pub(crate) end: Boundary,
@@ -32,25 +32,26 @@ pub(crate) struct Sealed {
     content: Content,
     pub(crate) entries: Vec<BlockEntry>,
     /// After this segment: all that reading its blocks needs.
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     /// Why its rows are not whole: it cannot be read at all, or blocks are missing in it.
     pub(crate) fault: Option<String>,
     damage: Arc<DamageList>,
 }
 
 impl Sealed {
-    /// Reads and checks header, footer and what its blocks follow; they are checked when they are
-    /// read.
+    /// Reads and checks header, footer and what its blocks follow, which shares schemas with
+    /// `known`; blocks are checked when they are read.
     pub(crate) fn open(
         home: &Arc<Home>,
         first: Lsn,
         log: LogId,
         damage: &Arc<DamageList>,
+        known: &Catalog,
     ) -> Result<Self, WalError> {
         let file = StoredFile::new(home, segment_name(first));
         let len = file.size()?;
         let content = Content::File(Arc::new(file), len);
-        Self::of_content(content, log, damage)
+        Self::of_content(content, log, damage, known)
     }
 
     /// The segment in these bytes.
@@ -59,15 +60,17 @@ impl Sealed {
         path: &Path,
         log: LogId,
         damage: &Arc<DamageList>,
+        known: &Catalog,
     ) -> Result<Self, WalError> {
         let content = Content::Bytes(bytes, path.display().to_string());
-        Self::of_content(content, log, damage)
+        Self::of_content(content, log, damage, known)
     }
 
     fn of_content(
         content: Content,
         log: LogId,
         damage: &Arc<DamageList>,
+        known: &Catalog,
     ) -> Result<Self, WalError> {
         let (file, len) = (content.path(), content.len());
         let read = |offset, len| content.read(offset, len);
@@ -100,11 +103,11 @@ impl Sealed {
             committed_at,
             content,
             entries,
-            catalog: Catalog::default(),
+            catalog: Arc::default(),
             fault: None,
             damage: Arc::clone(damage),
         };
-        segment.fault = segment.load_catalog()?;
+        segment.fault = segment.load_catalog(known)?;
         if let Some(reason) = &segment.fault {
             segment.report(reason);
         }
@@ -117,7 +120,7 @@ impl Sealed {
         file: &Arc<StoredFile>,
         len: u64,
         (header, footer): (SegmentHeader, SegmentFooter),
-        catalog: Catalog,
+        catalog: Arc<Catalog>,
         damage: &Arc<DamageList>,
     ) -> Self {
         let content = Content::File(Arc::clone(file), len);
@@ -141,9 +144,15 @@ impl Sealed {
     }
 
     /// Reads what its blocks follow; why it cannot be served, if it cannot.
-    fn load_catalog(&mut self) -> Result<Option<String>, WalError> {
-        match self.read_catalog() {
-            Ok(catalog) => self.catalog = catalog,
+    fn load_catalog(&mut self, known: &Catalog) -> Result<Option<String>, WalError> {
+        let header = self.header.take();
+        let read = match &header {
+            Some(header) => self.read_catalog(header, self.end.lsn, known),
+            None => Ok(Catalog::default()),
+        };
+        self.header = header.map(SegmentHeader::bare);
+        match read {
+            Ok(catalog) => self.catalog = Arc::new(catalog),
             Err(error) if error.is_exhausted() => return Err(error),
             Err(error) => return Ok(Some(error.to_string())),
         }
@@ -153,8 +162,8 @@ impl Sealed {
     /// What is missing in it.
     fn index_fault(&self) -> Option<String> {
         let unknown = |entry: &&BlockEntry| {
-            let version = self.catalog.version(entry.table, entry.schema_version);
-            entry.kind == BlockKind::Data && version.is_none()
+            let known = self.catalog.knows(entry.table, entry.schema_version);
+            entry.kind == BlockKind::Data && !known
         };
         if let Some(entry) = self.entries.iter().find(unknown) {
             return Some(format!("LSN {} follows an unknown schema", entry.first_lsn));
@@ -179,7 +188,7 @@ impl Sealed {
             committed_at: 0,
             content: Content::Bytes(Bytes::new(), path.display().to_string()),
             entries: Vec::new(),
-            catalog: Catalog::default(),
+            catalog: Arc::default(),
             fault: Some(reason),
             damage: Arc::clone(damage),
         }
@@ -239,11 +248,7 @@ impl Sealed {
         found.inspect_err(|error| self.blame(error))
     }
 
-    /// What its control blocks say, in order.
-    pub(crate) fn controls(&self) -> Result<Vec<Control>, WalError> {
-        self.controls_before(self.end.lsn)
-    }
-
+    /// What its control blocks below this LSN say, in order.
     fn controls_before(&self, lsn: Lsn) -> Result<Vec<Control>, WalError> {
         let mut found = Vec::new();
         let controls = self.entries.iter().filter(|entry| entry.kind.controls());
@@ -262,29 +267,27 @@ impl Sealed {
 
     /// Schemas and settings at `lsn`, which lies in it; `None` when it is damaged.
     pub(crate) fn catalog_at(&self, lsn: Lsn) -> Result<Option<Catalog>, WalError> {
-        let Some(header) = self.header.as_ref() else {
+        if self.header.is_none() {
             return Ok(None);
-        };
-        let controls = match self.controls_before(lsn) {
-            Err(error) if error.is_exhausted() => return Err(error),
-            Err(_) => return Ok(None),
-            Ok(controls) => controls,
-        };
-        let mut catalog = Catalog::default();
-        let adopted = catalog.adopt(&header.schemas, &header.settings);
-        let applied = adopted.and_then(|()| {
-            let mut controls = controls.iter();
-            controls.try_for_each(|control| catalog.apply(control))
-        });
-        Ok(applied.ok().map(|()| catalog))
+        }
+        let read = |offset, len| self.content.read(offset, len);
+        let header = read_header(&self.path, self.len(), &read);
+        let found = header.and_then(|(header, _)| self.read_catalog(&header, lsn, &self.catalog));
+        match found {
+            Err(error) if error.is_exhausted() => Err(error),
+            found => Ok(found.ok()),
+        }
     }
 
-    fn read_catalog(&self) -> Result<Catalog, WalError> {
-        let mut catalog = Catalog::default();
-        if let Some(header) = &self.header {
-            catalog.adopt(&header.schemas, &header.settings)?;
-        }
-        for control in self.controls()? {
+    /// Schemas and settings at `lsn`, shared with `known` where they are the same.
+    fn read_catalog(
+        &self,
+        header: &SegmentHeader,
+        lsn: Lsn,
+        known: &Catalog,
+    ) -> Result<Catalog, WalError> {
+        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+        for control in self.controls_before(lsn)? {
             catalog.apply(&control)?;
         }
         Ok(catalog)
@@ -329,7 +332,7 @@ impl Sealed {
         let read = |offset, len| self.content.read(offset, len);
         let wrong = |at, reason: &str| Some(WalError::corrupt(&self.path, at, reason));
         match read_header(&self.path, self.len(), &read) {
-            Ok((header, _)) if Some(&header) == self.header.as_ref() => {}
+            Ok((header, _)) if self.is_mine(&header) => {}
             Ok(_) => return wrong(0, "its header is another segment's"),
             Err(error) => return Some(error),
         }
@@ -342,6 +345,11 @@ impl Sealed {
             let reason = format!("ends at {tip}, the footer says {}", self.end);
             WalError::corrupt(&self.path, self.len(), reason)
         })
+    }
+
+    fn is_mine(&self, found: &SegmentHeader) -> bool {
+        let place = |header: &SegmentHeader| (header.log, header.epoch, header.start);
+        self.header.as_ref().map(place) == Some(place(found))
     }
 
     /// It is not held any more: it goes from the disk, with its last reader. Whether it is kept for

@@ -146,13 +146,13 @@ impl Snapshot {
 
     /// None only where `damaged` says why, or where no row of it is seen.
     fn block_ref(&self, entry: BlockEntry, catalog: &Catalog, source: Source) -> Option<BlockRef> {
-        let schema = Arc::clone(catalog.version(entry.table, entry.schema_version)?);
+        let written = catalog.written(entry.table, entry.schema_version)?;
         let rows = self.end.lsn.0.checked_sub(entry.first_lsn.0)?;
         let rows = entry.rows.min(u32::try_from(rows).unwrap_or(u32::MAX));
         (rows > 0).then_some(BlockRef {
             rows,
             entry,
-            schema,
+            written,
             source,
             cut: self.cut(entry.table),
         })

@@ -228,7 +228,7 @@ impl Walk {
             Err(error) => return Err(error),
         };
         self.epoch = header.epoch;
-        self.catalog.adopt(&header.schemas, &header.settings)?;
+        self.catalog = Catalog::of_head(&header.schemas, &header.settings, &self.catalog)?;
         let mut bytes = bytes.to_vec();
         if is_newest {
             let blocks = bytes.get(header_len..).unwrap_or_default();
@@ -410,10 +410,7 @@ impl Walk {
 /// taken in.
 fn takes(catalog: &mut Catalog, header: &BlockHeader, body: &[u8]) -> bool {
     match header.kind {
-        BlockKind::Data => {
-            let schema = catalog.version(header.table, header.schema_version);
-            schema.is_some()
-        }
+        BlockKind::Data => catalog.knows(header.table, header.schema_version),
         _ => match Control::of(header, body) {
             Ok(Some(control)) => catalog.apply(&control).is_ok(),
             _ => false,

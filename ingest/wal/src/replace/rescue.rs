@@ -194,8 +194,8 @@ impl Newest {
         }
         let (header, header_len) = SegmentHeader::decode(&file, &self.bytes)?;
         let scan = |on_damage| {
-            let mut catalog = Catalog::default();
-            catalog.adopt(&header.schemas, &header.settings)?;
+            let mut catalog =
+                Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
             let start = header.start;
             scan_active(
                 &file,

@@ -118,7 +118,7 @@ fn look(snapshot: &Snapshot) -> Seen {
     let catalog = snapshot.catalog();
     let tables = catalog.tables().map(|table| {
         let options = catalog.options(table.id);
-        let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        let columns: Vec<&str> = table.columns.iter().map(|c| &*c.name).collect();
         let cut = snapshot.cut(table.id);
         format!("{} {columns:?} {options:?} {cut:?}", table.name)
     });

@@ -1,6 +1,7 @@
 //! Logs of older versions of the format, which do not tell integers that floats would round from
 //! others. Tests only; must never write such a log where a node could find it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::schema::TableSchema;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
-use crate::ids::{LogId, Lsn, Position};
+use crate::ids::{Chain, LogId, Lsn, Position};
 use crate::parquet::manifest::{MANIFEST, Manifest};
 use crate::paths::{log_dir, segment_name, segments};
 use crate::tests::model::{follow, open_copy};
@@ -24,22 +25,16 @@ use crate::{ColumnType, Config, OsDisk, compact_now};
 fn downgrade(dir: &Path, id: LogId) {
     let disk = OsDisk::new();
     let log = log_dir(dir, id);
-    let old = |schema: &Arc<TableSchema>| {
-        let mut old = TableSchema::clone(schema);
-        let ints = old
-            .columns
-            .iter_mut()
-            .filter(|column| column.kind.is_integer());
-        ints.for_each(|column| column.kind = ColumnType::Int);
-        Arc::new(old)
-    };
     let mut tip = id.genesis();
-    let mut chains = std::collections::HashMap::from([(tip.lsn, tip.chain)]);
+    let mut chains = HashMap::from([(tip.lsn, tip.chain)]);
     for first in segments(disk.as_ref(), &log).expect("lists") {
         let path = log.join(segment_name(first));
         let bytes = Bytes::from(std::fs::read(&path).expect("reads"));
         let (mut header, len) = SegmentHeader::decode("f", &bytes).expect("whole");
         header.start = tip;
+        let no = Catalog::default();
+        let mut catalog =
+            Catalog::of_head(&header.schemas, &header.settings, &no).expect("schemas");
         header.schemas = header.schemas.iter().map(old).collect();
         let mut out = dated(header.encode());
         assert_eq!(out.len(), len);
@@ -51,20 +46,27 @@ fn downgrade(dir: &Path, id: LogId) {
         let (mut at, mut entries) = (len, Vec::new());
         while at < end {
             let (mut block, body) = BlockHeader::decode_block(&bytes[at..]).expect("whole");
-            let body = match Control::of(&block, body).expect("whole") {
-                Some(Control::Schema(schema)) => old(&schema).encode(),
+            at += block.total_len();
+            let control = Control::of(&block, body).expect("whole");
+            if let Some(control) = &control {
+                catalog.apply(control).expect("follows");
+            }
+            let body = match control {
+                Some(Control::Schema(_) | Control::Change(_)) => {
+                    block.kind = BlockKind::Schema;
+                    old(catalog.newest(block.table).expect("the table")).encode()
+                }
                 _ => body.to_vec(),
             };
-            at += block.total_len();
+            block.body_len = u32::try_from(body.len()).expect("fits");
             block.format = 2;
-            block.body_len = u32::try_from(body.len()).expect("short");
             block.prev = tip.chain;
             block.body_hash = checksum(&body);
             let (head, chain) = block.encode();
             block.chain = chain;
             tip = block.end();
-            entries.push(BlockEntry::of(&block, out.len() as u64));
             chains.insert(tip.lsn, tip.chain);
+            entries.push(BlockEntry::of(&block, out.len() as u64));
             out.extend_from_slice(&head);
             out.extend_from_slice(&body);
         }
@@ -74,22 +76,35 @@ fn downgrade(dir: &Path, id: LogId) {
         }
         std::fs::write(&path, out).expect("writes");
     }
-    let path = log.join(MANIFEST);
-    let Ok(bytes) = std::fs::read(&path) else {
+    downgrade_manifest(&log.join(MANIFEST), &chains);
+}
+
+/// A schema as version 2 would have it.
+fn old(schema: &Arc<TableSchema>) -> Arc<TableSchema> {
+    let mut old = TableSchema::clone(schema);
+    for at in 1..old.columns.len() {
+        let column = &old.columns[at];
+        if column.kind.is_integer() {
+            old.columns.set(at, column.of_kind(ColumnType::Int));
+        }
+    }
+    Arc::new(old)
+}
+
+fn downgrade_manifest(path: &Path, chains: &HashMap<Lsn, Chain>) {
+    let Ok(bytes) = std::fs::read(path) else {
         return;
     };
     let mut manifest = Manifest::decode("m", &bytes).expect("whole");
-    let mut catalog = Catalog::default();
     let schemas: Vec<_> = manifest.catalog.tables().map(old).collect();
-    catalog
-        .adopt(&schemas, &manifest.catalog.all_settings())
-        .expect("new");
-    manifest.catalog = Arc::new(catalog);
+    let settings = manifest.catalog.all_settings();
+    let catalog = Catalog::of_head(&schemas, &settings, &Catalog::default());
+    manifest.catalog = Arc::new(catalog.expect("new"));
     manifest.compacted = Position {
         lsn: manifest.compacted.lsn,
         chain: chains[&manifest.compacted.lsn],
     };
-    std::fs::write(&path, dated(manifest.encode())).expect("writes");
+    std::fs::write(path, dated(manifest.encode())).expect("writes");
 }
 
 /// The bytes of a header or manifest, with version 2 in it.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::seed;
 use crate::{
-    AppendError, Appender, Column, ColumnRole, ColumnType, Committer, Config, DEAD_LETTERS,
-    MAX_COLUMNS, MAX_TABLES, OsDisk, Refusal, Row, TableDef, Value, open_primary,
+    AppendError, Appender, Column, ColumnRole, ColumnType, Columns, Committer, Config,
+    DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, OsDisk, Refusal, Row, TableDef, Value, open_primary,
 };
 
 type Fields = Vec<(Cow<'static, str>, Value<'static>)>;
@@ -85,7 +85,12 @@ fn append(
 /// The tables of the log, and their columns.
 fn logged(committer: &Committer) -> Model {
     let snapshot = committer.log().snapshot();
-    let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect();
+    let names = |columns: &Columns| {
+        columns
+            .iter()
+            .map(|column| column.name.to_string())
+            .collect()
+    };
     let tables = snapshot.catalog().tables();
     tables
         .map(|table| (table.name.clone(), names(&table.columns)))

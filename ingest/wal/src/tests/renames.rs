@@ -92,7 +92,7 @@ pub(crate) fn rows(log: &Log) -> BTreeMap<i64, Cells> {
             let mut cells = Cells::new();
             for (column, array) in schema.columns.iter().zip(batch.columns()) {
                 let found = text(array, row);
-                cells.extend(found.map(|text| (column.name.clone(), text)));
+                cells.extend(found.map(|text| (column.name.to_string(), text)));
             }
             let time = cells.remove("time").expect("a time");
             rows.insert(time.parse().expect("a number"), cells);

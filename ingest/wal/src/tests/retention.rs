@@ -81,7 +81,7 @@ fn a_row_that_would_be_gone_at_once_is_refused_and_leaves_no_trace() {
     let snapshot = primary.log().snapshot();
     assert_eq!(read_table(&snapshot, "plant").len(), 2);
     let schema = snapshot.catalog().table("plant").expect("there");
-    assert!(schema.columns.iter().all(|column| column.name != "new"));
+    assert!(schema.columns.iter().all(|column| &*column.name != "new"));
     drop(appender);
     primary.stop().expect("stops");
 }

@@ -95,7 +95,7 @@ fn check(log: &Log, model: &BTreeMap<i64, Cells>, at: &str) {
             .iter()
             .filter(|column| column.kind == ColumnType::Float)
         {
-            if let Some(cell) = row.get_mut(&column.name) {
+            if let Some(cell) = row.get_mut(&*column.name) {
                 *cell = format!("{:?}", cell.parse::<f64>().expect("a float"));
             }
         }

@@ -47,7 +47,6 @@ struct Known {
     schema: Arc<TableSchema>,
     /// One key has one row, and a key is made of tags.
     keyed: bool,
-    index: HashMap<String, usize>,
 }
 
 impl Appender {
@@ -188,15 +187,9 @@ impl Appender {
 
 impl Known {
     fn new(proposal: &Proposal) -> Self {
-        let schema = Arc::clone(proposal.schema());
-        let names = schema.columns.iter().enumerate();
-        let index = names
-            .map(|(at, column)| (column.name.clone(), at))
-            .collect();
         Self {
-            schema,
+            schema: Arc::clone(proposal.schema()),
             keyed: proposal.keyed(),
-            index,
         }
     }
 
@@ -232,8 +225,8 @@ impl Known {
     /// Devices send their fields in one order: try the column after the last one first.
     fn find(&self, name: &str, guess: usize) -> Option<usize> {
         match self.schema.columns.get(guess) {
-            Some(column) if column.name == name => Some(guess),
-            _ => self.index.get(name).copied(),
+            Some(column) if *column.name == *name => Some(guess),
+            _ => self.schema.column(name),
         }
     }
 }
@@ -257,7 +250,7 @@ fn check_once(rows: &[Row<'_>], slots: &[usize], schema: &TableSchema) -> Result
         sorted.sort_unstable();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Refusal::Twice {
-                column: schema.columns[pair[0]].name.clone(),
+                column: schema.columns[pair[0]].name.to_string(),
             });
         }
     }

@@ -47,7 +47,8 @@ impl TableBatch {
             return;
         }
         self.columns.resize_with(schema.columns.len(), || None);
-        for (at, (old, new)) in self.schema.columns.iter().zip(&schema.columns).enumerate() {
+        for at in self.schema.columns.differing(&schema.columns) {
+            let (old, new) = (&self.schema.columns[at], &schema.columns[at]);
             let Some(builder) = &mut self.columns[at] else {
                 continue;
             };

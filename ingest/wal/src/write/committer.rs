@@ -442,10 +442,13 @@ impl CommitLoop {
         let mut group = GroupBuilder::new(&mut self.body, tip, unix_nanos(), seed);
         let mut begun: BTreeMap<TableId, Arc<TableSchema>> = BTreeMap::new();
         for control in controls {
-            if let Control::Schema(schema) = &control {
-                begun.insert(schema.id, Arc::clone(schema));
-            }
-            group.control(control);
+            let Control::Schema(schema) = control else {
+                group.control(control);
+                continue;
+            };
+            let written = begun.get(&schema.id).or_else(|| catalog.newest(schema.id));
+            group.schema(Arc::clone(&schema), written.map(Arc::as_ref));
+            begun.insert(schema.id, schema);
         }
         for (id, pieces) in tables {
             let written = begun.get(&id).or_else(|| catalog.newest(id));
@@ -453,7 +456,7 @@ impl CommitLoop {
                 continue;
             };
             if written.is_none_or(|written| written.version < schema.version) {
-                group.control(Control::Schema(Arc::clone(&schema)));
+                group.schema(Arc::clone(&schema), written.map(Arc::as_ref));
             }
             let encoded = group.rows(&schema, pieces);
             encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;

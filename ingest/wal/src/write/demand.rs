@@ -219,23 +219,24 @@ pub(crate) fn evolved(
     demands: &[Demand<'_>],
     keyed: bool,
 ) -> Result<Option<TableSchema>, Refusal> {
-    let names = schema.columns.iter().enumerate();
-    let places: HashMap<&str, usize> = names
-        .map(|(at, column)| (column.name.as_str(), at))
-        .collect();
-    let mut columns = schema.columns.clone();
+    let (mut columns, mut changed) = (schema.columns.clone(), false);
     for demand in demands {
-        match places.get(demand.name) {
-            Some(at) => {
-                columns[*at].kind = demand.fit(&schema.name, &schema.columns[*at], keyed)?
-            }
-            None => columns.push(demand.column(&schema.name)?),
+        let Some(at) = schema.column(demand.name) else {
+            columns.push(demand.column(&schema.name)?);
+            changed = true;
+            continue;
+        };
+        let held = &schema.columns[at];
+        let kind = demand.fit(&schema.name, held, keyed)?;
+        if kind != held.kind {
+            columns.set(at, held.of_kind(kind));
+            changed = true;
         }
     }
     if columns.len() > MAX_COLUMNS {
         return Err(too_many_columns(&schema.name));
     }
-    Ok((columns != schema.columns).then(|| schema.grown(columns)))
+    Ok(changed.then(|| schema.grown(columns)))
 }
 
 fn too_many_columns(table: &str) -> Refusal {
@@ -256,14 +257,14 @@ pub(crate) fn holds_what(column: &Column) -> &'static str {
 pub(crate) fn type_refusal(table: &str, held: &Column, value: ColumnType) -> Refusal {
     Refusal::Type {
         table: table.to_owned(),
-        column: held.name.clone(),
+        column: held.name.to_string(),
         holds: holds_what(held),
         value: value.name(),
     }
 }
 
 fn tag_refusal(table: &str, held: &Column) -> Refusal {
-    let (table, column) = (table.to_owned(), held.name.clone());
+    let (table, column) = (table.to_owned(), held.name.to_string());
     if held.kind == ColumnType::Text {
         return Refusal::TagOutsideKey { table, column };
     }

@@ -20,6 +20,7 @@ use crate::format::body::BodyWriter;
 use crate::format::cast::brought;
 use crate::format::control::Control;
 use crate::format::schema::TableSchema;
+use crate::format::schema::change::SchemaChange;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Chain, Lsn, Position, TableId};
 use crate::write::batch::TableRows;
@@ -110,14 +111,32 @@ impl<'a> GroupBuilder<'a> {
 
     /// A change that what follows is subject to.
     pub(crate) fn control(&mut self, control: Control) {
+        self.control_block(&control);
+        self.controls.push(control);
+    }
+
+    /// A version of a table's schema: whole, or what it has otherwise than the one that is there.
+    pub(crate) fn schema(&mut self, schema: Arc<TableSchema>, before: Option<&TableSchema>) {
+        let whole = Control::Schema(schema);
+        match (&whole, before) {
+            (Control::Schema(after), Some(before)) => {
+                let change = SchemaChange::between(before, after);
+                self.control_block(&Control::Change(Arc::new(change)));
+            }
+            _ => self.control_block(&whole),
+        }
+        self.controls.push(whole);
+    }
+
+    fn control_block(&mut self, control: &Control) {
         let at = self.begin();
         self.bytes.extend_from_slice(&control.encode());
-        let version = match &control {
+        let version = match control {
             Control::Schema(schema) => schema.version,
+            Control::Change(change) => change.version,
             _ => 0,
         };
         let content = HeaderFields::control(control.kind(), control.table(), version);
-        self.controls.push(control);
         self.end(at, &content);
     }
 
@@ -152,11 +171,11 @@ impl<'a> GroupBuilder<'a> {
     }
 
     fn piece(&mut self, schema: &TableSchema, piece: &TableRows) -> Result<(), ArrowError> {
-        let (columns, batch) = record_batch(schema, piece)?;
+        let (slots, batch) = record_batch(schema, piece)?;
         let mut from = 0;
         while from < batch.num_rows() {
             let len = MAX_BLOCK_ROWS.min(batch.num_rows() - from);
-            self.data(schema, &columns, &piece.times, &batch, from, len)?;
+            self.data(schema, &slots, &piece.times, &batch, from, len)?;
             from += len;
         }
         Ok(())
@@ -166,7 +185,7 @@ impl<'a> GroupBuilder<'a> {
     fn data(
         &mut self,
         schema: &TableSchema,
-        columns: &[usize],
+        slots: &[usize],
         times: &[i64],
         batch: &RecordBatch,
         from: usize,
@@ -174,12 +193,12 @@ impl<'a> GroupBuilder<'a> {
     ) -> Result<(), ArrowError> {
         let at = self.begin();
         self.writer
-            .write(&mut self.bytes, columns, &batch.slice(from, len))?;
+            .write(&mut self.bytes, slots, &batch.slice(from, len))?;
         if self.bytes.len() - at > MAX_BLOCK_LEN && len > 1 {
             self.bytes.truncate(at);
             let half = len / 2;
-            self.data(schema, columns, times, batch, from, half)?;
-            return self.data(schema, columns, times, batch, from + half, len - half);
+            self.data(schema, slots, times, batch, from, half)?;
+            return self.data(schema, slots, times, batch, from + half, len - half);
         }
         let times = &times[from..from + len];
         let content = HeaderFields {
@@ -301,25 +320,27 @@ fn merge(into: &mut TableRows, piece: TableRows, schema: &TableSchema) -> Result
     Ok(())
 }
 
-/// The columns a piece has, and a batch of them.
+/// The slots of the columns a piece has, and a batch of them.
 fn record_batch(
     schema: &TableSchema,
     piece: &TableRows,
 ) -> Result<(Vec<usize>, RecordBatch), ArrowError> {
     let times = TimestampNanosecondArray::from(piece.times.clone()).with_timezone("+00:00");
-    let mut columns = vec![0];
+    let mut slots = vec![0];
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(times)];
+    let mut fields = vec![schema.columns[0].arrow_field()];
     for (at, array) in piece.columns.iter().enumerate() {
         if let Some(array) = array {
-            columns.push(at);
-            arrays.push(brought(array, &schema.columns[at]));
+            let column = &schema.columns[at];
+            slots.push(usize::from(column.slot));
+            fields.push(column.arrow_field());
+            arrays.push(brought(array, column));
         }
     }
-    let fields = columns.iter().map(|at| schema.columns[*at].arrow_field());
-    let arrow = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let arrow = Arc::new(Schema::new(fields));
     let options = RecordBatchOptions::new().with_row_count(Some(piece.times.len()));
     Ok((
-        columns,
+        slots,
         RecordBatch::try_new_with_options(arrow, arrays, &options)?,
     ))
 }

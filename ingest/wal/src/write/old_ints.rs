@@ -42,12 +42,11 @@ fn settle(snapshot: &Snapshot, held: &TableSchema) -> Option<Arc<TableSchema>> {
         });
     // It is on the list of damaged files, and read again at the next start.
     read.ok()?;
-    let mut new = held.clone();
-    new.version += 1;
+    let mut settled = held.columns.clone();
     for (at, kind) in columns {
-        new.columns[at].kind = kind;
+        settled.set(at, held.columns[at].of_kind(kind));
     }
-    Some(Arc::new(new))
+    Some(Arc::new(held.grown(settled)))
 }
 
 fn see_file(
@@ -71,8 +70,8 @@ fn see_block(
 ) -> Result<(), WalError> {
     let present = block.columns()?;
     let wanted = columns.iter_mut();
-    let mut wanted: Vec<&mut (usize, ColumnType)> =
-        wanted.filter(|(at, _)| present.contains(at)).collect();
+    let has = |at: usize| present.contains(&usize::from(schema.columns[at].slot));
+    let mut wanted: Vec<&mut (usize, ColumnType)> = wanted.filter(|(at, _)| has(*at)).collect();
     let projection: Vec<usize> = wanted.iter().map(|(at, _)| *at).collect();
     if projection.is_empty() {
         return Ok(());

@@ -16,7 +16,7 @@ use crate::format::control::Control;
 use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
 use crate::format::schema::{
-    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
+    Column, ColumnRole, ColumnType, Columns, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
 };
 use crate::ids::TableId;
 use crate::write::change::{no_change, no_other_role};
@@ -160,9 +160,9 @@ impl Registry {
         let Some(new) = evolved(&held, demands, keyed)? else {
             return Ok(proposed(Arc::clone(&held), Some(held)));
         };
-        match strict_refusal(&held, &new) {
-            Some(refusal) if strict => Err(refusal),
-            _ => Ok(proposed(Arc::new(new), Some(held))),
+        match strict.then(|| strict_refusal(&held, &new)).flatten() {
+            Some(refusal) => Err(refusal),
+            None => Ok(proposed(Arc::new(new), Some(held))),
         }
     }
 
@@ -280,10 +280,7 @@ impl Registry {
         }
         let after = match kind {
             ColumnType::Text => before.as_text(),
-            kind => Column {
-                kind,
-                ..before.clone()
-            },
+            kind => before.of_kind(kind),
         };
         let new = Arc::new(held.with_column(at, after));
         state.check_declared(&new, column)?;
@@ -422,20 +419,21 @@ fn unknown(table: &str, column: Option<&str>) -> Refusal {
 
 /// The columns of `schema` with those that a conf declares: absent ones are added, integers widen
 /// to floats, anything else that differs is refused.
-fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refusal> {
+fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Columns, Refusal> {
     let mut columns = schema.columns.clone();
     for column in wanted {
-        let Some(held) = columns.iter_mut().find(|held| held.name == column.name) else {
+        let Some(at) = columns.position(&column.name) else {
             columns.push(column.clone());
             continue;
         };
+        let held = &columns[at];
         match (held.kind, column.kind) {
             // A field that is a tag already.
             _ if held.role == ColumnRole::Tag && column.role == ColumnRole::Field => {}
             _ if held.role == ColumnRole::Field && column.role == ColumnRole::Tag => {
                 return Err(Refusal::DeclaredTag {
                     table: schema.name.clone(),
-                    column: held.name.clone(),
+                    column: held.name.to_string(),
                     holds: held.kind.name(),
                 });
             }
@@ -444,9 +442,10 @@ fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Vec<Column>, Refu
             }
             (held, wanted) if held == wanted => {}
             (ColumnType::Float | ColumnType::BigInt | ColumnType::OldInt, ColumnType::Int) => {}
-            (ColumnType::Int, ColumnType::Float) => held.kind = ColumnType::Float,
-            (ColumnType::Int | ColumnType::OldInt, ColumnType::BigInt) => {
-                held.kind = ColumnType::BigInt;
+            (ColumnType::Int, ColumnType::Float)
+            | (ColumnType::Int | ColumnType::OldInt, ColumnType::BigInt) => {
+                let wider = held.of_kind(column.kind);
+                columns.set(at, wider);
             }
             _ => return Err(type_refusal(&schema.name, held, column.kind)),
         }
@@ -476,7 +475,7 @@ fn strict_refusal(held: &TableSchema, wanted: &TableSchema) -> Option<Refusal> {
         Some(held_column) => type_refusal(&held.name, held_column, column.kind),
         None => Refusal::Strict {
             table: held.name.clone(),
-            column: column.name.clone(),
+            column: column.name.to_string(),
         },
     })
 }

@@ -41,9 +41,8 @@ pub(crate) struct Active {
     pub(crate) seed: u64,
     /// Up to here the tail may be read from the file.
     pub(crate) spilled: u64,
+    /// Without its schemas and settings.
     pub(crate) header: SegmentHeader,
-    /// What the header and the control blocks so far say.
-    pub(crate) catalog: Catalog,
 }
 
 /// Owns the write side of a log's directory.
@@ -68,8 +67,6 @@ impl Active {
         dir: &Path,
         header: SegmentHeader,
     ) -> Result<Self, WalError> {
-        let mut catalog = Catalog::default();
-        catalog.adopt(&header.schemas, &header.settings)?;
         let disk = home.disk().as_ref();
         let path = dir.join(segment_name(header.start.lsn));
         let names = disk.names_of(dir)?;
@@ -91,8 +88,7 @@ impl Active {
             has_hole: false,
             seed: 0,
             spilled: 0,
-            header,
-            catalog,
+            header: header.bare(),
         })
     }
 
@@ -213,10 +209,7 @@ impl Writer {
         }
         let catalog = Arc::make_mut(&mut self.catalog);
         let mut controls = group.controls.iter();
-        controls.try_for_each(|control| {
-            catalog.apply(control)?;
-            self.active.catalog.apply(control)
-        })
+        controls.try_for_each(|control| catalog.apply(control))
     }
 
     /// Seals the active segment, whose last block is a seal, and begins the next. An error that
@@ -227,7 +220,9 @@ impl Writer {
         let full = std::mem::replace(&mut self.active, next);
         let file = full.tail.file.as_ref().ok_or(WalError::Closed)?;
         let frame = (full.header, footer);
-        let sealed = Sealed::written(file, len, frame, full.catalog, &self.damage);
+        let catalog = Arc::clone(&self.catalog);
+        self.catalog = Arc::new(catalog.at_segment_start());
+        let sealed = Sealed::written(file, len, frame, catalog, &self.damage);
         Ok(Arc::new(sealed))
     }
 

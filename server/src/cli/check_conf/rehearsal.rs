@@ -132,14 +132,14 @@ async fn lines(log: wal::Log, table: &str) -> Result<Vec<u8>, QueryError> {
 
 fn row(schema: &TableSchema, values: &Map<String, Value>) -> Vec<Column> {
     let columns = schema.columns.iter().filter_map(|column| {
-        let value = values.get(&column.name).filter(|value| !value.is_null())?;
+        let value = values.get(&*column.name).filter(|value| !value.is_null())?;
         let (value, kind) = match (column.role, kind(column.kind)) {
             (ColumnRole::Time, _) => (value.as_str().unwrap_or_default().to_owned(), None),
             (ColumnRole::Tag, _) => (value.to_string(), Some("tag")),
             (ColumnRole::Field, kind) => (value.to_string(), Some(kind)),
         };
         Some(Column {
-            name: column.name.clone(),
+            name: column.name.to_string(),
             value,
             kind,
         })

@@ -121,7 +121,7 @@ impl Item<'_, '_> {
         for name in names {
             if let Some(rule) = column_fault(name) {
                 self.refuse("tags", &format!("{name:?} {rule}"));
-            } else if tags.iter().any(|tag| tag.name == name) {
+            } else if tags.iter().any(|tag| *tag.name == *name) {
                 self.refuse("tags", &format!("{name:?} is there twice"));
             }
             tags.push(Column::new(name, ColumnRole::Tag, ColumnType::Text));
@@ -137,7 +137,7 @@ impl Item<'_, '_> {
         let mut fields = Vec::with_capacity(table.len());
         for (name, value) in table {
             let kind = value.as_str().and_then(column_type);
-            let fault = if tags.iter().any(|tag| tag.name == *name) {
+            let fault = if tags.iter().any(|tag| *tag.name == **name) {
                 Some("is a tag already")
             } else if kind.is_none() {
                 Some("must be \"float\", \"int\", \"bigint\", \"bool\" or \"text\"")

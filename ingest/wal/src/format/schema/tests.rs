@@ -22,7 +22,7 @@ fn a_schema_survives_the_round_trip() {
     let schema = sample();
     let bytes = schema.encode();
     assert!(bytes.len().is_multiple_of(8));
-    assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+    assert_eq!(TableSchema::decode(&bytes, 4).expect("valid"), schema);
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn text_says_what_it_was_made_of_and_older_versions_do_not_know_it() {
         let text = held.columns[at].as_text();
         let schema = held.with_column(at, text.clone());
         let bytes = schema.encode();
-        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+        assert_eq!(TableSchema::decode(&bytes, 4).expect("valid"), schema);
         assert!(TableSchema::decode(&bytes, 2).is_err());
         let again = schema.with_column(at, text.as_text());
         let bytes = again.encode();
-        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), again);
+        assert_eq!(TableSchema::decode(&bytes, 4).expect("valid"), again);
     }
 }
 
@@ -53,7 +53,7 @@ fn a_role_that_has_changed_does_not_change_what_files_are_sorted_by() {
         let schema = held.with_column(at, moved.clone());
         assert_eq!((moved.role, moved.sorts()), (other, sorts));
         let bytes = schema.encode();
-        assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+        assert_eq!(TableSchema::decode(&bytes, 4).expect("valid"), schema);
         assert!(TableSchema::decode(&bytes, 2).is_err());
         let back = moved.with_role(column.role);
         assert_eq!(
@@ -112,11 +112,11 @@ fn a_renamed_column_keeps_its_name_in_files_and_no_other_gets_it() {
     assert_eq!(names, expected);
     assert_eq!(schema.column("topic"), Some(2));
     let bytes = schema.encode();
-    assert_eq!(TableSchema::decode(&bytes, 3).expect("valid"), schema);
+    assert_eq!(TableSchema::decode(&bytes, 4).expect("valid"), schema);
     assert!(TableSchema::decode(&bytes, 2).is_err());
     // Called again what the files call it, it is as if nothing had been.
     let back = sample().renamed(2, "t").renamed(2, "temperature");
-    assert_eq!((back.stored, back.columns), (Vec::new(), sample().columns));
+    assert_eq!((back.stored.len(), back.columns), (0, sample().columns));
 }
 
 #[test]

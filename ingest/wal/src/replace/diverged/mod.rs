@@ -10,7 +10,9 @@ use bytes::Bytes;
 use crate::damage::DamageList;
 use crate::disk::Disk;
 use crate::error::{Operation, WalError};
+use crate::format::block::{BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
+use crate::format::control::Control;
 use crate::format::schema::TableSchema;
 use crate::format::segment::{BlockEntry, SegmentFooter};
 use crate::ids::{Boundary, LogId, Lsn, Position};
@@ -426,24 +428,37 @@ pub fn segment_blocks(
         bytes = whole.into();
     }
     let damage: Arc<DamageList> = Arc::default();
-    let segment = Arc::new(Sealed::of(bytes, file, content.header.log, &damage)?);
-    let catalog: &Catalog = &segment.catalog;
-    let block = |entry: &BlockEntry| {
-        let schema = catalog.version(entry.table, entry.schema_version);
-        let schema = schema.ok_or_else(|| {
-            WalError::corrupt(
-                &name,
-                entry.offset,
-                "rows of a schema that is not in the file",
-            )
-        })?;
-        let block = BlockRef::sealed(*entry, schema, &segment, None);
-        Ok((Arc::clone(schema), block))
-    };
-    let data = segment.entries.iter();
-    data.filter(|entry| entry.kind == crate::format::block::BlockKind::Data)
-        .map(block)
-        .collect()
+    let segment = Arc::new(Sealed::of(
+        bytes,
+        file,
+        content.header.log,
+        &damage,
+        &Catalog::default(),
+    )?);
+    let header = &content.header;
+    let known = &segment.catalog;
+    let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+    let mut found = Vec::new();
+    for entry in &segment.entries {
+        let corrupt = |reason: String| WalError::corrupt(&name, entry.offset, reason);
+        if entry.kind.controls() {
+            let block = segment.block_once(entry)?;
+            let control = BlockHeader::decode_block(&block)
+                .and_then(|(header, body)| Control::of(&header, body))
+                .map_err(|error| corrupt(error.to_string()))?;
+            control.map_or(Ok(()), |control| catalog.apply(&control))?;
+        }
+        if entry.kind == BlockKind::Data {
+            let written = catalog.written(entry.table, entry.schema_version);
+            let (Some(schema), Some(written)) = (catalog.newest(entry.table), written) else {
+                let reason = "rows of a schema that is not in the file";
+                return Err(corrupt(reason.to_owned()));
+            };
+            let block = BlockRef::sealed(*entry, written, &segment, None);
+            found.push((Arc::clone(schema), block));
+        }
+    }
+    Ok(found)
 }
 
 const TAIL_PREFIX: &str = "tail-";

@@ -1,0 +1,118 @@
+//! Tables that grow by a field with each message, as broken devices make them. Tests only; must
+//! never look at a clock: what it costs is counted.
+
+use std::path::Path;
+
+use super::model::{follow, open_copy};
+use crate::{Appender, Config, Log, OsDisk, Row, Snapshot, Value, compact_now, open_primary};
+
+/// Bytes of all segments of a log.
+fn disk_bytes(log: &Log) -> u64 {
+    log.snapshot().segments().iter().map(|one| one.bytes).sum()
+}
+
+/// Sends messages, each with a field that its table has not had, each in a group of its own.
+fn send(appender: &mut Appender, messages: std::ops::Range<i64>) {
+    for message in messages {
+        let fields = [(format!("field_{message}").into(), Value::Int(message))];
+        let row = Row {
+            time: message,
+            tags: &[],
+            fields: &fields,
+        };
+        let table = format!("t{}", message / 400);
+        let group = appender.append(&table, &[row]).expect("fits");
+        appender.wait(group).expect("durable");
+    }
+}
+
+fn open(dir: &Path) -> crate::Committer {
+    let config = Config {
+        segment_size: 40_000,
+        ..Config::default()
+    };
+    open_primary(OsDisk::new(), dir, &config).expect("opens").0
+}
+
+/// Each row has its own column, and no other.
+fn check(snapshot: &Snapshot, messages: i64) {
+    let mut found = 0;
+    for schema in snapshot.catalog().tables() {
+        for (at, column) in schema.columns.iter().enumerate().skip(1) {
+            let of = column
+                .name
+                .strip_prefix("field_")
+                .and_then(|of| of.parse().ok());
+            let mut values = 0;
+            for block in snapshot.blocks(schema.id) {
+                let batch = block.read(schema, &[at]).expect("reads");
+                let array = batch.column(0);
+                values += array.len() - array.null_count();
+            }
+            for file in snapshot.files(schema.id) {
+                let wanted = crate::Wanted::default();
+                let groups = file.row_groups(schema, &wanted).expect("reads");
+                let reader = file
+                    .read(schema, &[at], &groups, &wanted, 100)
+                    .expect("reads");
+                for batch in reader {
+                    let batch = batch.expect("reads");
+                    let array = batch.column(0);
+                    values += array.len() - array.null_count();
+                }
+            }
+            assert_eq!((values, of.is_some_and(|of: i64| of < messages)), (1, true));
+            found += 1;
+        }
+    }
+    assert_eq!(found, messages);
+}
+
+#[tokio::test]
+async fn a_new_field_with_each_message_costs_a_field_in_memory_and_in_the_log() {
+    let dir = tempfile::tempdir().expect("dir");
+    let primary = open(dir.path());
+    let mut appender = primary.appender(Box::new(|_| ()));
+    let mut measured = Vec::new();
+    for (from, to) in [(0, 350), (350, 700)] {
+        send(&mut appender, from..to);
+        let snapshot = primary.log().snapshot();
+        measured.push((disk_bytes(primary.log()), snapshot.catalog().memory()));
+    }
+    let [(disk, memory), (twice_disk, twice_memory)] = measured[..] else {
+        panic!("two of them");
+    };
+    assert!(disk < 350 * 1_200, "{disk}");
+    assert!(twice_disk < disk * 5 / 2, "{disk} {twice_disk}");
+    assert!(memory < 350 * 160, "{memory}");
+    assert!(twice_memory < memory * 5 / 2, "{memory} {twice_memory}");
+
+    // The same on a secondary, over segments that are sealed and files.
+    let there = tempfile::tempdir().expect("dir");
+    let mut follower = open_copy(there.path(), primary.log());
+    follow(primary.log(), &mut follower).await;
+    let copy = follower.log().clone();
+    assert!(copy.snapshot().segments().len() > 3);
+    let tables = |log: &Log| {
+        let snapshot = log.snapshot();
+        let tables = snapshot.catalog().tables();
+        tables.map(|schema| (**schema).clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(tables(&copy), tables(primary.log()));
+    follower.stop().await.expect("stops");
+    compact_now(primary.log()).expect("compacts");
+    check(&primary.log().snapshot(), 700);
+    let before = tables(primary.log());
+    drop(appender);
+    primary.stop().expect("stops");
+
+    // And again from the disk.
+    for dir in [dir.path(), there.path()] {
+        let opened = open(dir);
+        assert_eq!(tables(opened.log()), before);
+        check(&opened.log().snapshot(), 700);
+        let opened_memory = opened.log().snapshot().catalog().memory();
+        assert_eq!(opened_memory, twice_memory);
+        opened.stop().expect("stops");
+    }
+}
