@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::format::options::TableDef;
+use crate::share::Share;
 use crate::stored::Cache;
 use crate::tasks::Tasks;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub upkeep_every: Duration,
     /// What is kept in memory of files that are read.
     pub cache: Cache,
+    /// Memory for the schemas of all tables: beyond it no table and no column comes into being.
+    pub schemas: Share,
     /// Tables with columns, options or rules of their own; all others have none.
     pub tables: Vec<TableDef>,
     /// The node's: its committer is one of them.
@@ -31,14 +34,28 @@ pub struct Config {
 }
 
 /// Tuning of a secondary's log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FollowerConfig {
     /// While less than this is free, nothing is written.
     pub reserve_disk: u64,
     /// What is kept in memory of files that are read.
     pub cache: Cache,
+    /// Where the memory for the schemas of all tables is counted; what the primary has taken is
+    /// taken here, too.
+    pub schemas: Share,
     /// The node's: the thread that writes is one of them.
     pub tasks: Tasks,
+}
+
+impl Default for FollowerConfig {
+    fn default() -> Self {
+        Self {
+            reserve_disk: 0,
+            cache: Cache::default(),
+            schemas: Share::unlimited("schemas"),
+            tasks: Tasks::default(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -51,6 +68,7 @@ impl Default for Config {
             reserve_disk: 0,
             upkeep_every: Duration::from_secs(1),
             cache: Cache::default(),
+            schemas: Share::unlimited("schemas"),
             tables: Vec::new(),
             tasks: Tasks::default(),
         }

@@ -156,6 +156,14 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Holds exactly so many from now on, whatever is left.
+    pub fn resize_beyond(&mut self, bytes: u64) {
+        self.grow_beyond(bytes.saturating_sub(self.bytes));
+        self.shrink(self.bytes.saturating_sub(bytes));
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.share.give_back(self.bytes);

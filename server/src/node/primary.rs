@@ -293,6 +293,7 @@ fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::
         keep_segments: conf.log.keep_segments,
         reserve_disk,
         cache: wal::Cache::new(budget.shares.cache.clone()),
+        schemas: budget.shares.schemas.clone(),
         tables: conf.tables.clone(),
         ..wal::Config::default()
     }

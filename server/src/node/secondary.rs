@@ -62,10 +62,10 @@ impl Secondary {
         };
         role::claim(&mut data_dir, RoleName::Secondary)?;
         let tasks = wal::Tasks::default();
-        let cache = wal::Cache::new(budget.shares.cache.clone());
         let config = wal::FollowerConfig {
             reserve_disk: reserve_disk(data_dir.path(), &conf.storage),
-            cache,
+            cache: wal::Cache::new(budget.shares.cache.clone()),
+            schemas: budget.shares.schemas.clone(),
             tasks: tasks.clone(),
         };
         let (store, existing) = open_existing(&data_dir, config).await?;

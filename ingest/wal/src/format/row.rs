@@ -160,6 +160,13 @@ pub enum Refusal {
         "table {table:?} would have more than {limit} columns: send some of this to another table"
     )]
     TooManyColumns { table: String, limit: usize },
+    #[error(
+        "the columns of all tables take all of the {} KiB of memory that there are for them, and \
+         table {table:?} would need more: send only names that are there already, take away what \
+         makes ever new ones, or raise node.memory_limit",
+        .limit >> 10
+    )]
+    SchemaMemory { table: String, limit: u64 },
     #[error("there would be more than {limit} tables: send this to one that is there")]
     TooManyTables { limit: usize },
     #[error("the rows of one message need {bytes} bytes, more than the limit of {limit}")]

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use super::model::{follow, open_copy};
-use crate::{Appender, Config, Log, OsDisk, Row, Snapshot, Value, compact_now, open_primary};
+use crate::{
+    AppendError, Appender, Config, DEAD_LETTERS, FollowerConfig, Log, OsDisk, Refusal, Row, Share,
+    Snapshot, Value, compact_now, open_follower, open_primary,
+};
 
 /// Bytes of all segments of a log.
 fn disk_bytes(log: &Log) -> u64 {
@@ -115,4 +118,84 @@ async fn a_new_field_with_each_message_costs_a_field_in_memory_and_in_the_log() 
         assert_eq!(opened_memory, twice_memory);
         opened.stop().expect("stops");
     }
+}
+
+/// A row of one field, under this name.
+fn one(appender: &mut Appender, table: &str, field: &str) -> Result<crate::GroupId, AppendError> {
+    let fields = [(field.into(), Value::Int(1))];
+    let row = Row {
+        time: 1,
+        tags: &[],
+        fields: &fields,
+    };
+    appender.append(table, &[row])
+}
+
+fn open_within(dir: &Path, share: &Share) -> crate::Committer {
+    let config = Config {
+        schemas: share.clone(),
+        ..Config::default()
+    };
+    open_primary(OsDisk::new(), dir, &config).expect("opens").0
+}
+
+#[tokio::test]
+async fn beyond_their_memory_no_new_names_are_taken_and_all_else_goes_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let share = Share::new("schemas", 40_000);
+    let primary = open_within(dir.path(), &share);
+    let mut appender = primary.appender(Box::new(|_| ()));
+    let (mut tables, mut columns) = (0, 0);
+    let refused = |result: Result<_, AppendError>| match result {
+        Ok(_) => false,
+        Err(AppendError::Refused(Refusal::SchemaMemory { limit, .. })) => {
+            assert_eq!(limit, 40_000);
+            true
+        }
+        Err(error) => panic!("{error}"),
+    };
+    while !refused(one(&mut appender, &format!("t{tables}"), "v")) {
+        tables += 1;
+    }
+    // A column takes less than a table.
+    while !refused(one(&mut appender, "t0", &format!("c{columns}"))) {
+        columns += 1;
+    }
+    assert!(tables > 10 && columns < 12, "{tables} {columns}");
+    assert!(share.used() <= share.limit());
+    // What is there goes on, and what is refused elsewhere finds its place.
+    one(&mut appender, "t1", "v").expect("is there");
+    let last = one(&mut appender, DEAD_LETTERS, "reason").expect("always");
+    appender.wait(last).expect("durable");
+    let there = tempfile::tempdir().expect("dir");
+    let smaller = Share::new("schemas", 1_000);
+    let config = FollowerConfig {
+        schemas: smaller.clone(),
+        ..FollowerConfig::default()
+    };
+    let log = primary.log();
+    let opened = open_follower(OsDisk::new(), there.path(), log.id(), log.epoch(), &config);
+    let mut follower = opened.expect("opens").0;
+    follow(log, &mut follower).await;
+    let copy = follower.log().clone();
+    follower
+        .stop()
+        .await
+        .expect("takes what its primary has taken");
+    assert_eq!(copy.snapshot().catalog().count(), tables + 1);
+    drop(appender);
+    primary.stop().expect("stops");
+    // Nor does a log end that has more than there is room for now.
+    let primary = open_within(dir.path(), &smaller);
+    assert!(smaller.used() > smaller.limit());
+    let mut appender = primary.appender(Box::new(|_| ()));
+    one(&mut appender, "t1", "v").expect("is there");
+    assert!(matches!(
+        one(&mut appender, "t1", "w"),
+        Err(AppendError::Refused(Refusal::SchemaMemory { .. }))
+    ));
+    drop(appender);
+    primary.stop().expect("stops");
+    // Whoever held memory has given it back.
+    assert_eq!((share.used(), smaller.used()), (0, 0));
 }

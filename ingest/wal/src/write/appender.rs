@@ -135,7 +135,7 @@ impl Appender {
     ) -> Result<Option<GroupId>, AppendError> {
         let schema = proposal.schema();
         let room = self.room(schema, slots)?;
-        let entered = self.registry.enter(proposal);
+        let entered = self.registry.enter(proposal)?;
         Ok(entered.then(|| self.push(room, schema, rows, slots)))
     }
 

@@ -95,7 +95,7 @@ impl Committer {
         config: &Config,
     ) -> Result<Self, WalError> {
         let log = Log::new(Arc::clone(&state));
-        let registry = Registry::new(&writer.catalog);
+        let registry = Registry::new(&writer.catalog, &config.schemas);
         let mut declared = old_ints::settled(&state.snapshot());
         registry.adopt(&declared);
         declared.extend(registry.declare(&config.tables)?);

@@ -19,6 +19,7 @@ use crate::format::control::Control;
 use crate::format::segment::BlockEntry;
 use crate::ids::Position;
 use crate::read::log::{Log, LogState};
+use crate::share::Held;
 use crate::tasks::Watched;
 use crate::write::group::Group;
 use crate::write::space::Space;
@@ -46,13 +47,14 @@ impl Follower {
         let log = Log::new(Arc::clone(&state));
         let tip = writer.tip;
         let dir = writer.dir.clone();
+        let schemas = config.schemas.take_beyond(writer.catalog.memory() as u64);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let watched = config.tasks.vital("follower");
         let thread = thread::Builder::new()
             .name("follower".to_owned())
             .spawn(move || {
                 let _failing = FailOnPanic(&state);
-                let ended = run(writer, &state, space, jobs, &mine, &watched);
+                let ended = run(writer, &state, space, jobs, &mine, (&watched, schemas));
                 // An error is told by the log.
                 watched.finish();
                 ended
@@ -150,7 +152,7 @@ fn run(
     mut space: Space,
     mut jobs: mpsc::Receiver<Group>,
     stopping: &AtomicBool,
-    watched: &Watched,
+    (watched, mut schemas): (&Watched, Held),
 ) -> Result<(), WalError> {
     let stop = || stopping.load(Ordering::Acquire);
     while let Some(group) = jobs.blocking_recv() {
@@ -169,7 +171,8 @@ fn run(
             groups.push(next);
         }
         match write(&mut writer, state, &mut space, &groups, stop) {
-            Ok(true) => {}
+            // A primary has taken them: they cannot be refused.
+            Ok(true) => schemas.resize_beyond(writer.catalog.memory() as u64),
             Ok(false) => return Ok(()),
             Err(error) => {
                 state.published.fail(&error.to_string());

@@ -7,6 +7,7 @@ pub(crate) mod appender;
 pub(crate) mod batch;
 pub(crate) mod change;
 pub(crate) mod committer;
+pub(crate) mod declared;
 pub(crate) mod demand;
 pub(crate) mod expiry;
 pub(crate) mod follower;

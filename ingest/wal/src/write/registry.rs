@@ -16,19 +16,22 @@ use crate::format::control::Control;
 use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
 use crate::format::schema::{
-    Column, ColumnRole, ColumnType, Columns, DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, TableSchema,
+    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_TABLES, TableSchema,
 };
 use crate::ids::TableId;
+use crate::share::{Held, Share};
 use crate::write::change::{no_change, no_other_role};
-use crate::write::demand::{
-    Demand, check_column_name, check_table_name, evolved, holds_what, type_refusal,
-};
+use crate::write::declared::{declared, strict_refusal};
+use crate::write::demand::{Demand, check_column_name, check_table_name, evolved, holds_what};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
 pub(crate) struct Registry {
     state: Mutex<State>,
     changes: AtomicU64,
+    share: Share,
+    /// What all schemas take of it; touched only under the lock of the state.
+    memory: Mutex<Held>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +58,8 @@ pub(crate) struct Proposal {
 }
 
 impl Registry {
-    pub(crate) fn new(catalog: &Catalog) -> Self {
+    /// What is in the log already takes its part of `share`, however much that is.
+    pub(crate) fn new(catalog: &Catalog, share: &Share) -> Self {
         let tables = catalog
             .tables()
             .map(|schema| (schema.name.clone(), Arc::clone(schema)));
@@ -70,14 +74,45 @@ impl Registry {
         Self {
             state: Mutex::new(state),
             changes: AtomicU64::new(0),
+            memory: Mutex::new(share.take_beyond(catalog.memory() as u64)),
+            share: share.clone(),
         }
+    }
+
+    /// Takes memory for a schema in the place of the one before. What is refused elsewhere finds
+    /// room always, and so does what people ask for.
+    fn charge(
+        &self,
+        before: Option<&TableSchema>,
+        after: &TableSchema,
+        must: bool,
+    ) -> Result<(), Refusal> {
+        let (before, now) = (before.map_or(0, TableSchema::memory), after.memory());
+        let more = now.saturating_sub(before) as u64;
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.shrink(before.saturating_sub(now) as u64);
+        if must || after.name == DEAD_LETTERS {
+            memory.grow_beyond(more);
+        } else if more > 0 && !memory.grow(more) {
+            let (table, limit) = (after.name.clone(), self.share.limit());
+            return Err(Refusal::SchemaMemory { table, limit });
+        }
+        Ok(())
+    }
+
+    /// Puts in force what is there already, or what people ask for.
+    fn put(&self, state: &mut State, new: &Arc<TableSchema>) {
+        let before = state.by_id(new);
+        // It cannot be refused.
+        let _ = self.charge(before.as_deref(), new, true);
+        state.insert(Arc::clone(new));
     }
 
     /// Takes in schemas that are newer than the log's.
     pub(crate) fn adopt(&self, schemas: &[Arc<TableSchema>]) {
         let mut state = self.lock();
         for schema in schemas {
-            state.insert(Arc::clone(schema));
+            self.put(&mut state, schema);
         }
     }
 
@@ -167,13 +202,16 @@ impl Registry {
     }
 
     /// Puts a proposal in force; false when the table is not what it was made from any more.
-    pub(crate) fn enter(&self, proposal: &Proposal) -> bool {
+    ///
+    /// # Errors
+    /// When there is no memory for it; nothing has changed then.
+    pub(crate) fn enter(&self, proposal: &Proposal) -> Result<bool, Refusal> {
         let schema = &proposal.schema;
         if let Some(before) = &proposal.before
             && Arc::ptr_eq(before, schema)
         {
             // Schemas only grow: one that was in force is never wrong.
-            return true;
+            return Ok(true);
         }
         let mut state = self.lock();
         let same = match (&proposal.before, state.tables.get(&schema.name)) {
@@ -182,9 +220,10 @@ impl Registry {
             _ => false,
         };
         if same {
+            self.charge(proposal.before.as_deref(), schema, false)?;
             state.insert(Arc::clone(schema));
         }
-        same
+        Ok(same)
     }
 
     /// The schema of `table` after it has taken in the columns of its declaration.
@@ -206,7 +245,7 @@ impl Registry {
                     Some(_) => held.grown(columns),
                     None => TableSchema { columns, ..held },
                 });
-                state.insert(Arc::clone(&new));
+                self.put(&mut state, &new);
                 Ok(new)
             }
         }
@@ -254,8 +293,8 @@ impl Registry {
             return Err(Refusal::TableName { name, reason });
         }
         let new = Arc::new(held.called(to));
-        state.tables.remove(from);
         self.change(&mut state, &new);
+        state.tables.remove(from);
         Ok(new)
     }
 
@@ -320,7 +359,7 @@ impl Registry {
 
     /// Puts in force what an operator has asked for; it is written though no row needs it.
     fn change(&self, state: &mut State, new: &Arc<TableSchema>) {
-        state.insert(Arc::clone(new));
+        self.put(state, new);
         state.unwritten.push(Arc::clone(new));
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -404,6 +443,14 @@ impl State {
         }
     }
 
+    /// The version of the same table that is in force, whatever its name.
+    fn by_id(&self, schema: &TableSchema) -> Option<Arc<TableSchema>> {
+        let of_name = self.tables.get(&schema.name);
+        let held = of_name.filter(|held| held.id == schema.id);
+        let mut others = self.tables.values().filter(|held| held.id == schema.id);
+        held.or_else(|| others.next()).map(Arc::clone)
+    }
+
     fn insert(&mut self, schema: Arc<TableSchema>) {
         self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
         self.tables.insert(schema.name.clone(), schema);
@@ -415,67 +462,4 @@ fn unknown(table: &str, column: Option<&str>) -> Refusal {
         table: table.to_owned(),
         column: column.map(str::to_owned),
     }
-}
-
-/// The columns of `schema` with those that a conf declares: absent ones are added, integers widen
-/// to floats, anything else that differs is refused.
-fn declared(schema: &TableSchema, wanted: &[Column]) -> Result<Columns, Refusal> {
-    let mut columns = schema.columns.clone();
-    for column in wanted {
-        let Some(at) = columns.position(&column.name) else {
-            columns.push(column.clone());
-            continue;
-        };
-        let held = &columns[at];
-        match (held.kind, column.kind) {
-            // A field that is a tag already.
-            _ if held.role == ColumnRole::Tag && column.role == ColumnRole::Field => {}
-            _ if held.role == ColumnRole::Field && column.role == ColumnRole::Tag => {
-                return Err(Refusal::DeclaredTag {
-                    table: schema.name.clone(),
-                    column: held.name.to_string(),
-                    holds: held.kind.name(),
-                });
-            }
-            _ if held.role != column.role => {
-                return Err(type_refusal(&schema.name, held, column.kind));
-            }
-            (held, wanted) if held == wanted => {}
-            (ColumnType::Float | ColumnType::BigInt | ColumnType::OldInt, ColumnType::Int) => {}
-            (ColumnType::Int, ColumnType::Float)
-            | (ColumnType::Int | ColumnType::OldInt, ColumnType::BigInt) => {
-                let wider = held.of_kind(column.kind);
-                columns.set(at, wider);
-            }
-            _ => return Err(type_refusal(&schema.name, held, column.kind)),
-        }
-    }
-    if columns.len() > MAX_COLUMNS {
-        return Err(Refusal::TooManyColumns {
-            table: schema.name.clone(),
-            limit: MAX_COLUMNS,
-        });
-    }
-    Ok(columns)
-}
-
-/// The first field by which `wanted` goes beyond what a strict table has; none when it only has
-/// more tags, which are not the devices' choice.
-fn strict_refusal(held: &TableSchema, wanted: &TableSchema) -> Option<Refusal> {
-    let differs = |(at, column): &(usize, &Column)| {
-        let held = held.columns.get(*at);
-        // An integer is one of any size.
-        let same = held.is_some_and(|held| {
-            held.kind == column.kind || (held.kind.is_integer() && column.kind.is_integer())
-        });
-        column.role != ColumnRole::Tag && !same
-    };
-    let (at, column) = wanted.columns.iter().enumerate().find(differs)?;
-    Some(match held.columns.get(at) {
-        Some(held_column) => type_refusal(&held.name, held_column, column.kind),
-        None => Refusal::Strict {
-            table: held.name.clone(),
-            column: column.name.to_string(),
-        },
-    })
 }
