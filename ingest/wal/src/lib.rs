@@ -57,7 +57,8 @@ pub use open::open_primary;
 pub use open::recovery::{Recovery, TornTail};
 pub use stored::Cache;
 pub use write::appender::{AppendError, Appender};
-pub use write::committer::{Appenders, Committer};
+pub use write::appenders::Appenders;
+pub use write::committer::Committer;
 pub use write::inbox::{Durable, GroupId};
 
 // Reading: the log, a view of it, what is in the view.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::format::row::Refusal;
 use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
-use crate::write::committer::Appenders;
+use crate::write::appenders::Appenders;
 
 impl Appenders {
     /// Gives a column of a table another name, for all rows that are there. Rows that come with the

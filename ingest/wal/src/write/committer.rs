@@ -22,10 +22,11 @@ use crate::ids::{Position, TableId};
 use crate::read::log::{Log, LogState};
 use crate::tasks::Watched;
 use crate::write::appender::Appender;
+use crate::write::appenders::{Appenders, Shared};
 use crate::write::batch::{Batch, TableRows};
 use crate::write::expiry::Clocks;
 use crate::write::group::{Group, GroupBuilder};
-use crate::write::inbox::{Bell, Durable, GroupId, Inbox, OnDurable};
+use crate::write::inbox::{Durable, GroupId, Inbox};
 use crate::write::old_ints;
 use crate::write::oldest_taken::OldestTaken;
 use crate::write::pacer::Pacer;
@@ -34,58 +35,12 @@ use crate::write::space::Space;
 use crate::write::upkeep::{Expiring, options_of, retirement_due, schemas, wanted};
 use crate::write::writer::Writer;
 
-/// What the committer's thread and its handle share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    inboxes: Mutex<Vec<Arc<Inbox>>>,
-    pub(super) bell: Arc<Bell>,
-    stop: AtomicBool,
-    /// The thread is gone: nothing will be committed any more.
-    ended: AtomicBool,
-}
-
 /// Handle to the committer's thread of an open primary log.
 #[derive(Debug)]
 pub struct Committer {
     log: Log,
     appenders: Appenders,
     thread: JoinHandle<Result<Position, WalError>>,
-}
-
-/// Makes appenders; may be handed to the threads that need them.
-#[derive(Clone, Debug)]
-pub struct Appenders {
-    pub(super) shared: Arc<Shared>,
-    pub(super) registry: Arc<Registry>,
-    oldest: Arc<OldestTaken>,
-    pending_bytes: usize,
-}
-
-impl Appenders {
-    /// A handle for one more producer. `on_durable` is called on the committer's thread after every
-    /// group that held rows of this producer; it must not block.
-    pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
-        let on_durable: OnDurable = on_durable;
-        let (bell, oldest) = (Arc::clone(&self.shared.bell), Arc::clone(&self.oldest));
-        let inbox = Arc::new(Inbox::new(bell, oldest, on_durable));
-        let mut inboxes = self
-            .shared
-            .inboxes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if self.shared.ended.load(Ordering::Acquire) {
-            inbox.close();
-        }
-        inboxes.push(Arc::clone(&inbox));
-        Appender::new(inbox, Arc::clone(&self.registry), self.pending_bytes)
-    }
-
-    /// Bytes of rows, roughly, that all producers have handed over and that wait for their commit.
-    pub fn pending_bytes(&self) -> usize {
-        let inboxes = self.shared.inboxes.lock();
-        let inboxes = inboxes.unwrap_or_else(PoisonError::into_inner);
-        inboxes.iter().map(|inbox| inbox.pending_bytes()).sum()
-    }
 }
 
 impl Committer {

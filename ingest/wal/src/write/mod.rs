@@ -4,6 +4,7 @@
 
 mod alter;
 pub(crate) mod appender;
+pub(crate) mod appenders;
 pub(crate) mod batch;
 pub(crate) mod change;
 pub(crate) mod committer;
