@@ -435,4 +435,4 @@ async fn a_foreign_or_diverged_block_is_refused_and_nothing_is_written() {
     committer.stop().expect("stops");
 }
 
-pub(crate) const ROWS: i64 = 66;
+pub(crate) const ROWS: i64 = 69;

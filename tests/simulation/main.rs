@@ -122,7 +122,11 @@ fn one_seed_is_one_schedule() {
 fn what_is_broken_on_purpose_is_noticed() {
     for (sabotage, seeds, noticed) in [
         (Sabotage::SkipsPieces, 20, &["refused", "come to rest"][..]),
-        (Sabotage::Rots, 60, &["other bytes", "damaged", "not held"]),
+        (
+            Sabotage::Rots,
+            60,
+            &["other bytes", "damaged", "not held", "checksum"],
+        ),
         (Sabotage::Forgets, 300, &["acknowledged up to"]),
         (Sabotage::LosesTails, 300, &["shelf"]),
     ] {
