@@ -67,23 +67,19 @@ const ALLOWED: [(&str, usize, &str); 20] = [
     ),
     (
         "replica/src/follow/bootstrap.rs",
-        1,
-        "a snapshot: the follow task awaits it when it takes or drops it",
+        2,
+        "a snapshot: its end makes the follow task begin anew, and it awaits the other",
     ),
     (
         "replica/src/follow/handle.rs",
         2,
         "the follow task is vital, the others are begun again",
     ),
-    (
-        "replica/src/follow/logs.rs",
-        1,
-        "repairs of one log: begun with the next",
-    ),
+    ("replica/src/follow/logs.rs", 1, "begun again"),
     (
         "replica/src/serve/borrow.rs",
         2,
-        "before there is a node: whoever waits asks the next peer",
+        "before there is a node: begun again; whoever waits asks the next peer",
     ),
     (
         "replica/src/serve/listener.rs",

@@ -2,11 +2,13 @@
 //! fetches them. It owns their lives together and must never touch the log in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use wal::{Follower, Log, Lsn, Staging, WalError};
+use wal::{Follower, Log, Lsn, Staging, Tasks, WalError};
 
 use crate::files::peers::Peers;
 use crate::follow::ended::Ended;
@@ -33,6 +35,7 @@ impl Bootstrap {
         store: &Store,
         peers: &Peers,
         state: &Arc<FollowState>,
+        tasks: &Tasks,
     ) -> Result<Self, WalError> {
         let opening = store.clone();
         let opened = spawn_blocking(move || {
@@ -55,15 +58,21 @@ impl Bootstrap {
         );
         let broken = watch::Sender::new(None);
         let tell_broken = broken.clone();
+        // On its own, so that its end is noticed however it ends: the next attempt begins anew.
+        let fetching = tokio::spawn(tasks.begin_again("snapshot").run(fill));
         let task = tokio::spawn(async move {
-            match fill.await {
-                Ok(()) => drop(tell.send_replace(true)),
-                Err(FillError::Stopping) => {}
-                Err(error) => {
-                    let reason = error.to_string();
-                    tracing::warn!(%reason, "a snapshot is not fetched any more");
-                    tell_broken.send_replace(Some(reason));
+            let broken = match fetching.await {
+                Ok(Ok(())) => {
+                    tell.send_replace(true);
+                    None
                 }
+                Ok(Err(FillError::Stopping)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(format!("the task that fetches it failed: {error}")),
+            };
+            if let Some(reason) = broken {
+                tracing::warn!(%reason, "a snapshot is not fetched any more");
+                tell_broken.send_replace(Some(reason));
             }
             // Kept until the end: who waits for it must not see it closed.
             tell.closed().await;
@@ -93,10 +102,16 @@ impl Bootstrap {
         drop(self.filled);
         self.task.await.map_err(failed)?;
         self.follower.stop().await?;
-        match Arc::try_unwrap(self.staging) {
-            Ok(staging) => Ok(staging.into_inner()),
-            Err(_) => Err(WalError::Poisoned("a fetch has not ended".to_owned())),
+        let mut staging = self.staging;
+        // Of a task that panicked a write may still be under way.
+        for _ in 0..WRITE_LOOKS {
+            match Arc::try_unwrap(staging) {
+                Ok(staging) => return Ok(staging.into_inner()),
+                Err(shared) => staging = shared,
+            }
+            sleep(LOOK_EVERY).await;
         }
+        Err(WalError::Poisoned("a fetch has not ended".to_owned()))
     }
 }
 
@@ -150,3 +165,7 @@ impl Completion {
 fn failed(error: tokio::task::JoinError) -> WalError {
     WalError::Poisoned(format!("a task failed: {error}"))
 }
+
+/// How often, and how many times, it is looked whether a write has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const WRITE_LOOKS: u32 = 1_000;

@@ -62,11 +62,13 @@ impl FollowTask {
         let upstreams = config.upstreams.clone();
         let peers = Peers::new();
         let (summaries, list) = watch::channel(None);
-        let logs = LocalLogs::new(store, existing, Arc::clone(&state), peers.clone());
+        let (own, noted) = (Arc::clone(&state), Arc::clone(&state));
+        let logs = LocalLogs::new(store, existing, own, peers.clone(), tasks.clone());
         let (watched, stop) = (identity.clone(), shutdown.clone());
         let revoking = keep(&tasks, "certificates", move || {
             cert_watch::keep(watched.clone(), None, stop.clone())
         });
+        let (follows, stopping) = (tasks.vital("follow"), shutdown.clone());
         let task = Task::new(
             config,
             identity,
@@ -81,7 +83,12 @@ impl FollowTask {
             upstreams,
             summaries,
             // What it holds of the logs is gone with it.
-            task: tokio::spawn(tasks.vital("follow").run(task.run())),
+            task: tokio::spawn(async move {
+                let ends = Ends(noted, stopping);
+                let failed = follows.run(task.run()).await;
+                drop(ends);
+                failed
+            }),
             revoking,
             holding,
             _stop_on_drop: shutdown.clone().drop_guard(),
@@ -142,6 +149,18 @@ impl FollowTask {
             tracing::error!(%error, "the task that notes which primary is followed failed");
         }
         failed
+    }
+}
+
+/// Says that nobody follows any more, however the task ends that does.
+struct Ends(Arc<FollowState>, CancellationToken);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let is_meant = self.1.is_cancelled() && !std::thread::panicking();
+        if !is_meant {
+            self.0.over();
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging, WalError};
+use wal::{Diverged, Epoch, Follower, Log, LogId, Lsn, OldLog, Position, Staging, Tasks, WalError};
 
 use crate::files::peers::Peers;
 use crate::files::repair;
@@ -30,6 +31,7 @@ pub(crate) struct LocalLogs {
     /// The log in force has diverged too far back to be cut: another is brought in.
     must_replace: bool,
     repairing: Option<Repairing>,
+    tasks: Tasks,
 }
 
 /// The task that repairs files of the log in force.
@@ -44,6 +46,7 @@ impl LocalLogs {
         existing: Option<Follower>,
         state: Arc<FollowState>,
         peers: Peers,
+        tasks: Tasks,
     ) -> Self {
         Self {
             store,
@@ -53,6 +56,7 @@ impl LocalLogs {
             bootstrapping: None,
             must_replace: false,
             repairing: None,
+            tasks,
         }
     }
 
@@ -188,7 +192,7 @@ impl LocalLogs {
 
     async fn stage(&mut self, staging: Staging) -> Result<(), FollowError> {
         let (store, peers, state) = (&self.store, &self.peers, &self.state);
-        let bootstrapping = Bootstrap::start(staging, store, peers, state).await;
+        let bootstrapping = Bootstrap::start(staging, store, peers, state, &self.tasks).await;
         self.bootstrapping = Some(bootstrapping.map_err(local)?);
         Ok(())
     }
@@ -337,7 +341,9 @@ impl LocalLogs {
     fn repair(&mut self) {
         if let Some(log) = self.log() {
             let cancel = CancellationToken::new();
-            let task = tokio::spawn(repair::run(log, self.peers.clone(), cancel.clone()));
+            let (tasks, peers, stop) = (self.tasks.clone(), self.peers.clone(), cancel.clone());
+            let make = move || repair::run(log.clone(), peers.clone(), stop.clone());
+            let task = tokio::spawn(async move { tasks.keep("repair", make, sleep).await });
             self.repairing = Some(Repairing { cancel, task });
         }
     }

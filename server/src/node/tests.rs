@@ -163,6 +163,10 @@ fn a_node_that_has_lost_a_vital_task_ends_and_is_not_ready() {
             });
             assert!(ended.expect(name).contains(name));
             assert_eq!(status_of(pair.http()[node], "/ready"), 503, "{name}");
+            if node == 1 {
+                let streams = || get(pair.http()[node], "/api/v1/status").contains("\"streaming\"");
+                until("it does not say that all is well", || !streams());
+            }
         }
     }
 }
@@ -231,6 +235,7 @@ const RESTARTED: [&[&str]; 2] = [
         "damage-teller",
         "http-accept",
         "place-watch",
+        "repair",
         "scrub-keeper",
         "scrubber",
         "stall-teller",

@@ -186,6 +186,14 @@ impl FollowState {
         self.stand(Route::default(), Some(format!("{phase}: {reason}")));
     }
 
+    /// The task that follows has ended. What it said last of why it fails stays.
+    pub(crate) fn over(&self) {
+        let failed = |inner: &Inner| inner.phase == FollowPhase::Failed;
+        if !failed(&self.inner.borrow()) {
+            self.ended(FollowPhase::Failed, OVER.to_owned());
+        }
+    }
+
     /// Another attempt begins. The state stays: a refused node is not "connecting" in between.
     pub(crate) fn retrying(&self) {
         self.inner.send_modify(|inner| inner.reconnects += 1);
@@ -464,6 +472,9 @@ fn no_way(route: &Route, cut: Option<&str>) -> String {
     let why = cut.unwrap_or("it does not say why; its own status does");
     clip(&format!("{name} has no way to the primary: {why}"))
 }
+
+/// Why nothing comes any more where the task has not said it.
+const OVER: &str = "this node does not follow any more: the task that does has ended";
 
 #[cfg(test)]
 mod tests;

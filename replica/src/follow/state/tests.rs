@@ -196,3 +196,167 @@ fn a_snapshot_under_way_stays_visible_without_contact() {
         (FollowPhase::CatchingUp, 1)
     );
 }
+
+/// What happens to a node that follows, as its tasks tell it.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Welcomed(bool),
+    Routed(bool),
+    Beat(u64),
+    Received(u64),
+    CaughtUp(u64),
+    Applied(u64),
+    CutOff,
+    Ended(FollowPhase),
+    Retrying,
+    Bootstraps(bool),
+    Bootstrapped,
+    Over,
+}
+
+fn some_event(random: &mut fastrand::Rng) -> Happens {
+    let lsn = random.u64(0..30);
+    let phases = [
+        FollowPhase::Connecting,
+        FollowPhase::Refused,
+        FollowPhase::Failed,
+    ];
+    match random.u8(0..20) {
+        0..3 => Happens::Welcomed(random.u8(..) < 60),
+        3..6 => Happens::Routed(random.u8(..) < 200),
+        6..9 => Happens::Beat(lsn),
+        9..11 => Happens::Received(lsn),
+        11..13 => Happens::CaughtUp(lsn),
+        13..15 => Happens::Applied(lsn),
+        15 => Happens::CutOff,
+        16 => Happens::Ended(phases[random.usize(0..3)]),
+        17 => Happens::Retrying,
+        18 if random.bool() => Happens::Bootstraps(random.bool()),
+        18 => Happens::Bootstrapped,
+        _ if random.u8(..) < 80 => Happens::Over,
+        _ => Happens::Applied(lsn),
+    }
+}
+
+/// What may be claimed, by what has happened alone.
+#[derive(Debug, Default)]
+struct Truth {
+    /// An upstream has agreed, and nothing has ended that since.
+    connected: bool,
+    /// It has said on this connection that everything was sent.
+    caught_up: bool,
+    rooted: Option<bool>,
+    heard: bool,
+    over: bool,
+}
+
+impl Truth {
+    fn note(&mut self, event: Happens) {
+        match event {
+            Happens::Welcomed(_) => (self.connected, self.caught_up) = (true, false),
+            Happens::Routed(rooted) => {
+                self.rooted = Some(rooted);
+                self.heard &= rooted;
+            }
+            Happens::Beat(_) => self.heard |= self.rooted == Some(true),
+            Happens::CaughtUp(_) => self.caught_up = true,
+            Happens::Ended(phase) => {
+                *self = Self {
+                    over: phase == FollowPhase::Failed,
+                    ..Self::default()
+                };
+            }
+            Happens::Over => {
+                *self = Self {
+                    over: true,
+                    ..Self::default()
+                };
+            }
+            _ => {}
+        }
+    }
+
+    fn holds(&self, status: &FollowStatus, story: &[Happens]) {
+        let flows = [FollowPhase::Streaming, FollowPhase::CatchingUp].contains(&status.state);
+        assert!(self.connected || !flows, "{story:?}: {status:?}");
+        if status.state == FollowPhase::Streaming {
+            let sent = self.caught_up && self.rooted != Some(false);
+            assert!(sent, "{story:?}: {status:?}");
+        }
+        if status.lag_rows == Some(0) {
+            assert!(self.heard, "{story:?}: {status:?}");
+        }
+        if self.over {
+            assert_eq!(status.state, FollowPhase::Failed);
+            assert!(status.reason.is_some() && !status.rooted && status.route.is_empty());
+            assert_ne!(status.lag_rows, Some(0));
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_nobody_is_told_that_all_is_well_when_it_is_not() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..3_000 {
+        let (state, mut truth, mut story) = (fresh(), Truth::default(), Vec::new());
+        let mut now = Instant::now();
+        for clock in 1..random.i64(2..40) {
+            let event = some_event(&mut random);
+            story.push(event);
+            // Nothing comes after the end of the task.
+            if truth.over {
+                break;
+            }
+            match event {
+                Happens::Welcomed(bootstrapping) => state.welcomed(bootstrapping),
+                Happens::Routed(true) => state.routed(rooted()),
+                Happens::Routed(false) => state.routed(Route {
+                    rooted: false,
+                    ..rooted()
+                }),
+                Happens::Beat(lsn) => state.beat(Lsn(lsn), clock * 1_000_000_000, now),
+                Happens::Received(lsn) => state.received(Lsn(lsn)),
+                Happens::CaughtUp(lsn) => state.caught_up(Lsn(lsn), Lsn(random.u64(0..30))),
+                Happens::Applied(lsn) => state.applied(Lsn(lsn), 1),
+                Happens::CutOff => state.cut_off("it says why".to_owned()),
+                Happens::Ended(phase) => state.ended(phase, "it ended".to_owned()),
+                Happens::Retrying => state.retrying(),
+                Happens::Bootstraps(on) => {
+                    state.bootstrapping(on.then(BootstrapProgress::default));
+                }
+                Happens::Bootstrapped => state.bootstrapped(),
+                Happens::Over => state.over(),
+            }
+            truth.note(event);
+            let seen = state.status(&[], now);
+            truth.holds(&seen, &story);
+            // Silence is never lag 0 for long, whatever is shown beside it.
+            now += Duration::from_secs(random.u64(1..100));
+            let later = state.status(&[], now);
+            assert_ne!(later.lag_ms, Some(0), "{story:?}");
+        }
+    }
+}
+
+#[test]
+fn what_failed_stays_the_reason_when_the_task_ends_over_it() {
+    let state = fresh();
+    state.ended(FollowPhase::Failed, "the disk is gone".to_owned());
+    state.over();
+    let seen = status(&state);
+    assert_eq!(seen.reason.as_deref(), Some("the disk is gone"));
+    let state = fresh();
+    state.welcomed(false);
+    state.routed(rooted());
+    state.caught_up(Lsn(0), Lsn(0));
+    assert_eq!(phase(&state), FollowPhase::Streaming);
+    state.over();
+    assert_eq!(
+        (phase(&state), status(&state).rooted),
+        (FollowPhase::Failed, false)
+    );
+    let lineage = state.lineage().borrow().clone();
+    assert!(lineage.cut.is_some_and(|cut| cut.contains("has ended")));
+}

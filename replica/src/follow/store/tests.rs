@@ -211,7 +211,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     wal::compact_now(primary.log()).expect("compacts");
     let dir = tempfile::tempdir().expect("dir");
     let store = store(&dir);
-    let line = Line::to(primary.log()).await;
+    let (line, tasks) = (Line::to(primary.log()).await, wal::Tasks::default());
     let state = Arc::new(FollowState::new(None, Hop::default(), None));
     let id = primary.log().id();
     let manifest = primary.log().bundle().manifest().clone();
@@ -220,7 +220,7 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     let file = &staging.wanted()[0].name;
     let place = dir.path().join(format!("incoming/log-{id}/{file}.part"));
     std::fs::create_dir(&place).expect("makes");
-    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state).await;
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state, &tasks).await;
     let bootstrapping = bootstrapping.expect("starts");
     let mut broken = bootstrapping.completion().broken;
     let told = tokio::time::timeout(Duration::from_secs(30), broken.wait_for(Option::is_some));
@@ -232,11 +232,30 @@ async fn a_join_that_cannot_go_on_says_why_and_ends() {
     std::fs::remove_dir(&place).expect("removes");
 
     let staging = store.staging().expect("reads").expect("is still there");
-    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state).await;
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state, &tasks).await;
     let bootstrapping = bootstrapping.expect("starts");
     let broken = bootstrapping.completion().broken;
     bootstrapping.close().await.expect("closes");
     assert_eq!(*broken.borrow(), None, "a node that stops is no failure");
+
+    // However the task ends, who waits for it is told, and may begin anew.
+    let staging = store.staging().expect("reads").expect("is still there");
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state, &tasks).await;
+    let bootstrapping = bootstrapping.expect("starts");
+    let mut broken = bootstrapping.completion().broken;
+    tasks.fail("snapshot");
+    let told = tokio::time::timeout(Duration::from_secs(30), broken.wait_for(Option::is_some));
+    let reason = told.await.expect("in time").expect("lives").clone();
+    assert!(reason.expect("a reason").contains("failed"), "it panicked");
+    bootstrapping.close().await.expect("closes");
+    assert!(tasks.ended().iter().any(|end| end.task == "snapshot"));
+    let staging = store.staging().expect("reads").expect("is still there");
+    let bootstrapping = Bootstrap::start(staging, &store, &line.ours, &state, &tasks).await;
+    bootstrapping
+        .expect("starts")
+        .close()
+        .await
+        .expect("closes");
 }
 
 #[tokio::test]
