@@ -225,7 +225,13 @@ mod tests {
 
     async fn meet(endpoint: &Endpoint, dialer: &Identity) -> (Link, Link, Endpoint) {
         let address = endpoint.local_addr().expect("an address");
-        let socket = Endpoint::dial(address, dialer, 1 << 20).expect("dials");
+        let socket = Endpoint::dial(
+            address,
+            dialer,
+            1 << 20,
+            &wal::Share::unlimited("replication"),
+        )
+        .expect("dials");
         let accepting = async {
             let incoming = endpoint.accept().await.expect("an incoming connection");
             incoming.accept().await
@@ -243,7 +249,13 @@ mod tests {
         let identity = Identity::load(&home).expect("an identity");
         let dialer = Identity::load(&dir.path().join("b")).expect("an identity");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::listen(any, &identity, 1 << 20).expect("listens");
+        let endpoint = Endpoint::listen(
+            any,
+            &identity,
+            1 << 20,
+            &wal::Share::unlimited("replication"),
+        )
+        .expect("listens");
         let endpoint = Arc::new(endpoint);
         let (here, there, _socket) = meet(&endpoint, &dialer).await;
         let before = there.serial().to_vec();

@@ -70,7 +70,7 @@ impl ListenConfig {
 }
 
 /// Whom a secondary follows, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FollowConfig {
     /// `host:port` of each upstream, the best first; resolved at every attempt.
     pub upstreams: Vec<String>,
@@ -101,6 +101,8 @@ pub struct FollowConfig {
     /// How long an upstream that is not the first is followed before the ones before it are tried
     /// again; doubles, up to 10 minutes, while they do not answer.
     pub return_after: Duration,
+    /// What may be held of what upstreams send.
+    pub memory: Share,
     /// The node's: what runs here is among them.
     pub tasks: Tasks,
 }
@@ -127,6 +129,7 @@ impl FollowConfig {
             backoff_max: Duration::from_secs(10),
             serves: String::new(),
             return_after: Duration::from_secs(30),
+            memory: Share::unlimited("replication"),
             tasks: Tasks::default(),
         }
     }

@@ -18,6 +18,7 @@ mod fault;
 mod files;
 mod follow;
 mod lag;
+mod part;
 mod quic;
 mod serve;
 mod status;

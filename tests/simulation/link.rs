@@ -6,8 +6,9 @@ use bytes::Bytes;
 use fastrand::Rng;
 use replica::reconcile::{Before, Decision, Meeting, decide, truncate_at};
 use replica::wire::assembler::Assembler;
-use replica::wire::blocks::{Compression, Unpacker};
+use replica::wire::blocks::Compression;
 use replica::wire::common_point::{Search, has_diverged, retired};
+use replica::wire::unpack::Unpacker;
 use replica::wire::{
     Common, FetchFrom, FrameReader, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Point, Probe,
     Route, Welcome, WirePlan, codec::encode,

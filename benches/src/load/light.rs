@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
-use replica::wire::blocks::Unpacker;
+use replica::wire::unpack::Unpacker;
 use replica::wire::{
     FrameReader, Hello, MAX_MESSAGE_LEN, Message, PROTOCOL_MAX, PROTOCOL_MIN, Report, WirePlan,
     codec,

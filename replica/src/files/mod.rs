@@ -4,16 +4,20 @@
 
 pub(crate) mod fetch;
 pub(crate) mod leases;
+pub(crate) mod lent;
 pub(crate) mod limit;
 pub(crate) mod peers;
 pub(crate) mod places;
 pub(crate) mod repair;
+pub(crate) mod sink;
+pub(crate) mod whole;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use wal::{CHUNK_LEN, Chain, Damaged, Export, Log, LogId, Lsn, Position, WalError};
 
 use crate::files::leases::Leases;
+use crate::files::lent::Lent;
 
 /// The files of a log. A trait so that tests need no damaged disk.
 pub(crate) trait Files: Clone + Send + Sync + 'static {
@@ -30,7 +34,7 @@ pub(crate) trait Files: Clone + Send + Sync + 'static {
     fn manifest(&self, leases: &Leases, id: &str) -> Option<Bytes>;
     /// The blocks from this place until one ends at the other or beyond, or the log does, if they are
     /// held intact. Blocks on the disk.
-    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes>;
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Given>;
     /// How long a file is, where that is known.
     fn length(&self, name: &str) -> Option<u64>;
     /// Checks a damaged file's right bytes and puts them in its place; whether a fingerprint that
@@ -45,6 +49,7 @@ pub(crate) enum Given {
     Bytes(Bytes),
     /// On the disk, to be read piece by piece.
     File(Export),
+    Blocks(Lent),
 }
 
 impl Given {
@@ -53,6 +58,7 @@ impl Given {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(file) => file.left(),
+            Self::Blocks(blocks) => blocks.left(),
         }
     }
 
@@ -62,6 +68,7 @@ impl Given {
             Self::Bytes(bytes) if bytes.is_empty() => Ok(None),
             Self::Bytes(bytes) => Ok(Some(bytes.split_to(bytes.len().min(CHUNK_LEN)))),
             Self::File(file) => file.next_piece(),
+            Self::Blocks(blocks) => blocks.next_piece(),
         }
     }
 }
@@ -87,8 +94,8 @@ impl Files for Log {
         Some(leases.take(id, self).manifest().clone())
     }
 
-    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes> {
-        self.export_blocks(from, to, MAX_BLOCKS_BYTES)
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Given> {
+        Lent::of(self, from, to, MAX_BLOCKS_BYTES).map(Given::Blocks)
     }
 
     fn length(&self, name: &str) -> Option<u64> {
@@ -139,7 +146,7 @@ fn is_lsn(stem: &str) -> bool {
 }
 
 /// Most bytes of blocks that are lent: those of one segment.
-const MAX_BLOCKS_BYTES: usize = 1 << 30;
+const MAX_BLOCKS_BYTES: u64 = 1 << 30;
 
 /// Longest file name that is asked for or answered, in bytes.
 const MAX_FILE_NAME: usize = 256;

@@ -88,7 +88,8 @@ async fn dial(
 ) -> Result<Reached, FollowError> {
     let within = config.connect_timeout;
     quic::has_way(address).map_err(|source| FollowError::NoWay { address, source })?;
-    let endpoint = Endpoint::dial(address, identity, config.receive_window_bytes)?;
+    let window = config.receive_window_bytes;
+    let endpoint = Endpoint::dial(address, identity, window, &config.memory)?;
     match timeout(within, endpoint.connect(address)).await {
         Ok(link) => {
             let link = link?;

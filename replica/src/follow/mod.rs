@@ -8,6 +8,7 @@ pub(crate) mod error;
 pub(crate) mod fill;
 pub(crate) mod handle;
 pub(crate) mod handshake;
+pub(crate) mod inflow;
 pub(crate) mod logs;
 pub mod reconcile;
 pub(crate) mod report;

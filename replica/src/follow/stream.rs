@@ -20,13 +20,12 @@ use crate::follow::bootstrap::Completion;
 use crate::follow::ended::Ended;
 use crate::follow::error::FollowError;
 use crate::follow::handshake::Agreement;
+use crate::follow::inflow::Inflow;
 use crate::follow::report::Reporter;
 use crate::follow::state::FollowState;
 use crate::quic::{BlockReceiver, ControlReceiver, Link};
 use crate::serve::registry::Summaries;
 use crate::serve::source::MAX_HOPS;
-use crate::wire::assembler::Assembler;
-use crate::wire::blocks::Unpacker;
 use crate::wire::{Message, Point, Route, WirePlan};
 
 /// What following over one connection needs beside it.
@@ -146,11 +145,10 @@ async fn receive(
         Ok(blocks) => blocks,
         Err(error) => return Some(error.into()),
     };
-    let mut unpacker = Unpacker::new();
-    let mut assembler = Assembler::new();
+    let mut inflow = Inflow::new(link.memory());
     loop {
         let taken = tokio::select! {
-            taken = take(&mut blocks, &mut unpacker) => taken,
+            taken = take(&mut blocks, &mut inflow) => taken,
             () = cut.cancelled() => return None,
         };
         match taken {
@@ -164,41 +162,21 @@ async fn receive(
             }
             Err(error) => return Some(error.into()),
         }
-        if let Err(error) = append(follower, &mut unpacker, &mut assembler, state).await {
-            return Some(error);
+        match inflow.append(follower, state, cut).await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(error),
         }
     }
 }
 
-/// Moves what has arrived into the unpacker. May be cancelled.
-async fn take(blocks: &mut BlockReceiver, unpacker: &mut Unpacker) -> Result<(), LinkError> {
+/// Takes what has arrived. May be cancelled.
+async fn take(blocks: &mut BlockReceiver, inflow: &mut Inflow) -> Result<(), LinkError> {
     let Some(pieces) = blocks.receive().await? else {
         return Err(LinkError::Finished);
     };
     for piece in pieces {
-        unpacker.push(mem::take(piece));
-    }
-    Ok(())
-}
-
-/// Appends every whole block in hand. Little is unpacked at a time: packed bytes may become many.
-async fn append(
-    follower: &mut Follower,
-    unpacker: &mut Unpacker,
-    assembler: &mut Assembler,
-    state: &FollowState,
-) -> Result<(), FollowError> {
-    while let Some(piece) = unpacker.next()? {
-        assembler.push(piece);
-        while assembler.buffered() < RUN_BYTES
-            && let Some(more) = unpacker.next()?
-        {
-            assembler.push(more);
-        }
-        while let Some(run) = assembler.next_run(RUN_BYTES)? {
-            let tip = follower.append(run).await;
-            state.received(tip.map_err(FollowError::of_append)?.lsn);
-        }
+        inflow.push(mem::take(piece));
     }
     Ok(())
 }
@@ -289,9 +267,6 @@ fn check_hops(route: &Route, own: &str) -> Result<(), FollowError> {
     }
     Ok(())
 }
-
-/// Most bytes appended in one step, unless one block is longer.
-const RUN_BYTES: usize = 1 << 20;
 
 /// Time for the primary's reason to arrive after its last block.
 const LAST_WORDS: Duration = Duration::from_millis(500);

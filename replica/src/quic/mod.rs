@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quinn::VarInt;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
+use wal::{Held, Share};
 
 use crate::certs::identity::{self, Identity, ServerTls};
 use crate::certs::member;
@@ -23,16 +24,37 @@ use crate::certs::witness::Witness;
 use crate::certs::x509;
 use crate::error::{CloseCode, LinkError, ReplicaError};
 use crate::fault::CertFault;
+use crate::part::Part;
 use crate::quic::streams::{CONTROL_PRIORITY, FETCH_PRIORITY, control, lost};
-use crate::quic::transport::{FETCH_WINDOW, downstream_transport, endpoint, server_config};
+use crate::quic::transport::{downstream, endpoint, server_config};
+
+use crate::wire::{MAX_FETCH_LEN, MAX_MESSAGE_LEN};
 
 pub(crate) use crate::quic::streams::{BlockReceiver, BlockSender, ControlReceiver, ControlSender};
-pub(crate) use crate::quic::transport::{FETCH_AHEAD_BYTES, has_way};
+pub(crate) use crate::quic::transport::{FETCH_AHEAD_BYTES, FETCH_WINDOW, has_way};
 
 /// One UDP socket and the connections over it.
 pub(crate) struct Endpoint {
     inner: quinn::Endpoint,
     side: Side,
+    memory: Charged,
+}
+
+/// What comes over connections is charged to this.
+#[derive(Clone)]
+struct Charged {
+    all: Share,
+    /// Long messages that are arriving.
+    messages: Part,
+}
+
+impl Charged {
+    fn new(all: &Share) -> Self {
+        Self {
+            all: all.clone(),
+            messages: Part::of(all, 8),
+        }
+    }
 }
 
 /// What an endpoint does, and the certificates it does it with.
@@ -46,6 +68,8 @@ enum Side {
         config: Box<quinn::ClientConfig>,
         identity: Identity,
         witness: Witness,
+        /// What may be under way both ways.
+        _windows: Held,
     },
 }
 
@@ -62,6 +86,7 @@ impl Endpoint {
         address: SocketAddr,
         identity: &Identity,
         send_window_bytes: u64,
+        memory: &Share,
     ) -> Result<Self, ReplicaError> {
         let taking = Taking::new(identity, send_window_bytes)?;
         let inner = endpoint(address, Some(taking.server.clone()))
@@ -73,6 +98,7 @@ impl Endpoint {
                 taking,
                 send_window_bytes,
             },
+            memory: Charged::new(memory),
         })
     }
 
@@ -91,17 +117,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// An endpoint for one connection to `remote`.
+    /// An endpoint for one connection to `remote`. Its windows are smaller where memory is short.
     pub(crate) fn dial(
         remote: SocketAddr,
         identity: &Identity,
         receive_window_bytes: u32,
+        memory: &Share,
     ) -> Result<Self, ReplicaError> {
         let witness = Witness::default();
         let crypto = QuicClientConfig::try_from(identity.client_tls(&witness)?)
             .map_err(|error| ReplicaError::Tls(error.to_string()))?;
         let mut client = quinn::ClientConfig::new(Arc::new(crypto));
-        client.transport_config(Arc::new(downstream_transport(receive_window_bytes)));
+        let (transport, windows) = downstream(receive_window_bytes, memory);
+        client.transport_config(Arc::new(transport));
         let any = match remote {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -115,7 +143,9 @@ impl Endpoint {
                 config: Box::new(client),
                 identity: identity.clone(),
                 witness,
+                _windows: windows,
             },
+            memory: Charged::new(memory),
         })
     }
 
@@ -134,7 +164,12 @@ impl Endpoint {
             if incoming.remote_address_validated() {
                 let taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
                 let taking = Arc::clone(&taking);
-                return Some(Incoming { incoming, taking });
+                let memory = self.memory.clone();
+                return Some(Incoming {
+                    incoming,
+                    taking,
+                    memory,
+                });
             }
             // Costs the peer one round trip and a forger the answer. Unvalidated peers may always
             // be asked to try again, so this cannot fail.
@@ -148,6 +183,7 @@ impl Endpoint {
             config,
             identity,
             witness,
+            ..
         } = &self.side
         else {
             return Err(LinkError::ClosedHere);
@@ -160,6 +196,7 @@ impl Endpoint {
         Link::new(
             connected.map_err(|error| explained(lost(error), witness, identity))?,
             identity.clone(),
+            self.memory.clone(),
         )
     }
 
@@ -178,6 +215,7 @@ impl Endpoint {
 pub(crate) struct Incoming {
     incoming: quinn::Incoming,
     taking: Arc<Taking>,
+    memory: Charged,
 }
 
 impl Incoming {
@@ -209,6 +247,7 @@ impl Incoming {
         Link::new(
             connected.map_err(|error| explained(lost(error), &witness, identity))?,
             identity.clone(),
+            self.memory,
         )
     }
 }
@@ -222,6 +261,7 @@ pub(crate) struct Link {
     role: Option<CertRole>,
     key: u64,
     identity: Identity,
+    memory: Charged,
 }
 
 impl Taking {
@@ -236,7 +276,11 @@ impl Taking {
 }
 
 impl Link {
-    fn new(connection: quinn::Connection, identity: Identity) -> Result<Self, LinkError> {
+    fn new(
+        connection: quinn::Connection,
+        identity: Identity,
+        memory: Charged,
+    ) -> Result<Self, LinkError> {
         let Some(seen) = PeerCertificate::of(&connection) else {
             let reason = "it has no common name";
             connection.close(CloseCode::Protocol.into(), reason.as_bytes());
@@ -252,6 +296,7 @@ impl Link {
             role: seen.role,
             key: seen.key,
             identity,
+            memory,
         };
         // It may have been revoked since the TLS handshake began.
         if link.identity.revocations().is_revoked(link.serial()) {
@@ -263,6 +308,11 @@ impl Link {
     /// Tells the peer from every other node, by its certificate's key.
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// What comes over this connection is charged to it.
+    pub(crate) fn memory(&self) -> &Share {
+        &self.memory.all
     }
 
     /// Who this node is on this connection.
@@ -303,9 +353,7 @@ impl Link {
 
     /// How much may be under way on this connection from now on.
     pub(crate) fn set_windows(&self, send: u64, receive: u32) {
-        // What a file is sent from is bounded elsewhere, and must not keep blocks from going.
-        let beside = u64::from(FETCH_WINDOW).min(send);
-        self.connection.set_send_window(send.saturating_add(beside));
+        self.connection.set_send_window(send);
         self.connection
             .set_receive_window(VarInt::from_u32(receive));
     }
@@ -322,7 +370,8 @@ impl Link {
     /// Secondary: opens the control stream. The primary sees it with the first message.
     pub(crate) async fn open_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.open_bi().await.map_err(lost)?;
-        Ok(control(send, receive, CONTROL_PRIORITY))
+        let memory = (MAX_MESSAGE_LEN, &self.memory.messages);
+        Ok(control(send, receive, CONTROL_PRIORITY, memory))
     }
 
     /// Primary: waits for the control stream.
@@ -330,20 +379,23 @@ impl Link {
         &self,
     ) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await.map_err(lost)?;
-        Ok(control(send, receive, CONTROL_PRIORITY))
+        let memory = (MAX_MESSAGE_LEN, &self.memory.messages);
+        Ok(control(send, receive, CONTROL_PRIORITY, memory))
     }
 
     /// Either side, after the control stream: opens a stream for one file, which the peer sees with
     /// the first message. What the asking side says is a few bytes and need not wait.
     pub(crate) async fn open_fetch(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.open_bi().await.map_err(lost)?;
-        Ok(control(send, receive, CONTROL_PRIORITY))
+        let memory = (MAX_FETCH_LEN, &self.memory.messages);
+        Ok(control(send, receive, CONTROL_PRIORITY, memory))
     }
 
     /// Either side, after the control stream: waits for a stream for one file.
     pub(crate) async fn accept_fetch(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await.map_err(lost)?;
-        Ok(control(send, receive, FETCH_PRIORITY))
+        let memory = (MAX_FETCH_LEN, &self.memory.messages);
+        Ok(control(send, receive, FETCH_PRIORITY, memory))
     }
 
     /// Primary: opens the stream of blocks.

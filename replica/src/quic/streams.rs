@@ -2,12 +2,15 @@
 //! know what a message is about, nor reorder a byte.
 
 use std::array;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, WriteError};
+use tokio::time::sleep;
 
 use crate::error::{CloseCode, LinkError, clip};
 use crate::fault::CertFault;
+use crate::part::{Part, PartHeld};
 use crate::wire::codec::{self, FrameReader, MAX_MESSAGE_LEN};
 use crate::wire::message::Message;
 
@@ -39,16 +42,31 @@ impl ControlSender {
 pub(crate) struct ControlReceiver {
     stream: quinn::RecvStream,
     frames: FrameReader,
+    memory: Part,
+    /// Of the message that is arriving, where it is long.
+    held: Option<PartHeld>,
 }
 
 impl ControlReceiver {
-    /// The next message; `None` when the peer finished. May be cancelled.
+    /// The next message; `None` when the peer finished. Waits while there is no memory for a long
+    /// one. May be cancelled.
     pub(crate) async fn receive(&mut self) -> Result<Option<Message>, LinkError> {
         loop {
             if let Some(message) = self.frames.next_message()? {
+                self.held = None;
                 return Ok(Some(message));
             }
-            match self.stream.read_chunk(MAX_MESSAGE_LEN, true).await {
+            let missing = self.frames.missing();
+            if missing > SHORT && self.held.is_none() {
+                // As it comes, and what is made of it.
+                let bytes = u64::try_from(2 * missing).unwrap_or(u64::MAX);
+                self.held = self.memory.try_take(bytes);
+                if self.held.is_none() {
+                    sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+            }
+            match self.stream.read_chunk(missing.max(SHORT), true).await {
                 Ok(Some(chunk)) => self.frames.push(&chunk.bytes),
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(unread(error)),
@@ -104,18 +122,22 @@ impl BlockReceiver {
     }
 }
 
-/// The two halves of a bidirectional stream.
+/// The two halves of a bidirectional stream; how long a message on it may be, and what a long one
+/// is charged to.
 pub(super) fn control(
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     priority: i32,
+    (longest, memory): (usize, &Part),
 ) -> (ControlSender, ControlReceiver) {
     // Fails only on a stream that has ended.
     let _ = send.set_priority(priority);
     let sender = ControlSender { stream: send };
     let receiver = ControlReceiver {
         stream: receive,
-        frames: FrameReader::new(),
+        frames: FrameReader::up_to(longest),
+        memory: memory.clone(),
+        held: None,
     };
     (sender, receiver)
 }
@@ -200,6 +222,12 @@ pub(super) const TLS_ALERT: u64 = 0x100;
 /// Heartbeats and statuses go before queued blocks, which have priority 0; files come last.
 pub(super) const CONTROL_PRIORITY: i32 = 1;
 pub(super) const FETCH_PRIORITY: i32 = -1;
+
+/// Messages that cost nothing beyond what every connection is charged with: all but lists.
+const SHORT: usize = 4 << 10;
+
+/// Time after which it is looked again whether there is memory.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Pieces taken from the library in one go; each is at most one packet's payload.
 const PIECES: usize = 64;

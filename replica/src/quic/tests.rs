@@ -9,7 +9,8 @@ impl Endpoint {
     /// Takes connections on which the peer may open no stream.
     pub(crate) fn deaf(identity: &Identity) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let endpoint = Self::listen(address, identity, 0).expect("listens");
+        let endpoint =
+            Self::listen(address, identity, 0, &Share::unlimited("test")).expect("listens");
         let mut deaf = Taking::new(identity, 0).expect("a config");
         let mut transport = upstream_transport(0);
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
+use wal::{Held, Share};
 
 use crate::error::ReplicaError;
 
@@ -102,19 +103,39 @@ pub(super) fn upstream_transport(send_window_bytes: u64) -> TransportConfig {
     transport
 }
 
-pub(super) fn downstream_transport(receive_window_bytes: u32) -> TransportConfig {
-    let all = receive_window_bytes
-        .saturating_add(CONTROL_WINDOW)
-        .saturating_add(FETCH_WINDOW);
+/// How a secondary is tuned, and what may be under way to and from it: as much as is wanted and
+/// this share of the memory has, and always a little.
+pub(super) fn downstream(receive_window_bytes: u32, memory: &Share) -> (TransportConfig, Held) {
+    let part = |wanted: u32, of: u64| {
+        let most = (memory.limit() / of).max(u64::from(LEAST_WINDOW));
+        u32::try_from(most).map_or(wanted, |most| wanted.min(most))
+    };
+    let (mut blocks, mut files) = (part(receive_window_bytes, 4), part(FETCH_WINDOW, 8));
+    let held = loop {
+        let both_ways = u64::from(blocks) + 2 * u64::from(files + CONTROL_WINDOW);
+        match memory.try_take(both_ways) {
+            Some(held) => break held,
+            None if blocks.max(files) <= LEAST_WINDOW => break memory.take_beyond(both_ways),
+            None => {
+                (blocks, files) = (smaller(blocks), smaller(files));
+            }
+        }
+    };
+    let all = blocks.saturating_add(CONTROL_WINDOW).saturating_add(files);
     let mut transport = transport();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(FETCHES))
         .max_concurrent_uni_streams(VarInt::from_u32(1))
-        .stream_receive_window(VarInt::from_u32(receive_window_bytes))
+        .stream_receive_window(VarInt::from_u32(blocks))
         .receive_window(VarInt::from_u32(all))
-        .send_window(u64::from(CONTROL_WINDOW + FETCH_WINDOW))
+        .send_window(u64::from(CONTROL_WINDOW + files))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    transport
+    (transport, held)
+}
+
+/// Half of a window, where that is not too little.
+fn smaller(window: u32) -> u32 {
+    (window / 2).max(window.min(LEAST_WINDOW))
 }
 
 /// Largest UDP payload tried for and accepted. The library sends up to ten packets in one call,
@@ -123,6 +144,9 @@ const MAX_DATAGRAM: u16 = 6_000;
 const _: () = assert!(MAX_DATAGRAM as usize * 10 < 64 * 1024);
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 const CONTROL_WINDOW: u32 = 256 << 10;
+
+/// What a secondary lets be under way to it of blocks and of files, however little memory there is.
+const LEAST_WINDOW: u32 = 128 << 10;
 
 /// What may be under way to and from who has just connected.
 const FIRST_WINDOW: u32 = 16 << 10;
@@ -133,7 +157,7 @@ const FETCHES: u32 = 3;
 /// Bytes of one fetched file that may be under way. Windows have room for them beside what they are
 /// for, so that a fetch takes nothing from blocks and messages.
 pub(crate) const FETCH_AHEAD_BYTES: u32 = 2 << 20;
-pub(super) const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
+pub(crate) const FETCH_WINDOW: u32 = FETCHES * FETCH_AHEAD_BYTES;
 const IDLE_TIMEOUT_MS: u32 = 20_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const INITIAL_RTT: Duration = Duration::from_millis(10);

@@ -3,11 +3,12 @@
 //! it must never judge the blocks, and never send one: `wal` does the first, nobody the second.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,6 +20,7 @@ use crate::config::ListenConfig;
 use crate::error::{CloseCode, LinkError, ReplicaError, clip};
 use crate::files::fetch::{self, FetchError};
 use crate::quic::{ControlSender, Endpoint, Incoming, Link};
+use crate::serve::admission::{self, Admission, Admitted};
 use crate::serve::ended;
 use crate::serve::error::{ShipError, ShipKind, unexpected};
 use crate::serve::handshake::in_time;
@@ -33,8 +35,20 @@ pub struct Borrower {
     endpoint: Arc<Endpoint>,
     config: ListenConfig,
     local: SocketAddr,
-    quiet: Quiet<(std::net::IpAddr, ShipKind)>,
+    quiet: Quiet<(IpAddr, ShipKind)>,
+    lenders: Lenders,
     _stop_on_drop: DropGuard,
+}
+
+/// Who may lend, and whose turn it is. Cheap to clone.
+#[derive(Clone)]
+struct Lenders {
+    /// Those whose TLS handshake is not done, by their networks.
+    handshakes: Admission<IpAddr>,
+    /// All others, by their certificates.
+    connections: Admission<u64>,
+    /// One lends at a time: what it lends is held whole.
+    turn: Arc<Semaphore>,
 }
 
 /// What one connection led to, and from where it came.
@@ -47,21 +61,25 @@ impl Borrower {
     /// When the address cannot be bound, or TLS not be set up.
     pub fn bind(config: ListenConfig, identity: &Identity) -> Result<Self, ReplicaError> {
         let address = config.listen;
-        let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
+        let endpoint =
+            Endpoint::listen(address, identity, config.send_window_bytes, &config.memory)?;
         let unbound = |source: io::Error| ReplicaError::Bind { address, source };
         let local = endpoint.local_addr().map_err(unbound)?;
         let (endpoint, shutdown) = (Arc::new(endpoint), CancellationToken::new());
         let listening = Some(Arc::clone(&endpoint));
-        tokio::spawn(cert_watch::keep(
-            identity.clone(),
-            listening,
-            shutdown.clone(),
-        ));
+        let (tasks, watched, stop) = (config.tasks.clone(), identity.clone(), shutdown.clone());
+        let watch = move || cert_watch::keep(watched.clone(), listening.clone(), stop.clone());
+        tokio::spawn(async move { tasks.keep("certificates", watch, sleep).await });
         Ok(Self {
             endpoint,
             config,
             local,
             quiet: Quiet::default(),
+            lenders: Lenders {
+                handshakes: Admission::new(AT_ONCE, AT_ONCE / 4),
+                connections: Admission::new(AT_ONCE, OF_ONE),
+                turn: Arc::new(Semaphore::new(1)),
+            },
             _stop_on_drop: shutdown.drop_guard(),
         })
     }
@@ -78,16 +96,22 @@ impl Borrower {
         let mut asked: JoinSet<Asked> = JoinSet::new();
         loop {
             tokio::select! {
-                incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) if asked.len() < AT_ONCE => {
-                        let (config, lacking) = (self.config.clone(), lacking.clone());
-                        asked.spawn(async move {
-                            (incoming.remote(), ask(incoming, &config, &lacking).await)
-                        });
-                    }
-                    Some(incoming) => incoming.refuse(),
-                    None => std::future::pending().await,
-                },
+                incoming = self.endpoint.accept() => {
+                    let Some(incoming) = incoming else {
+                        std::future::pending().await
+                    };
+                    let network = admission::network(incoming.remote().ip());
+                    let Ok(handshake) = self.lenders.handshakes.take(network, 0) else {
+                        incoming.refuse();
+                        continue;
+                    };
+                    let (config, lacking) = (self.config.clone(), lacking.clone());
+                    let lenders = self.lenders.clone();
+                    asked.spawn(async move {
+                        let address = incoming.remote();
+                        (address, ask(incoming, handshake, &lenders, &config, &lacking).await)
+                    });
+                }
                 Some(done) = asked.join_next() => match done {
                     Ok((_, Ok(lent))) => return lent,
                     Ok((address, Err(error))) => self.say(address, &error),
@@ -142,6 +166,8 @@ impl std::fmt::Debug for Borrower {
 /// Takes one connection as far as the blocks; who sent them.
 async fn ask(
     incoming: Incoming,
+    handshake: Admitted<IpAddr>,
+    lenders: &Lenders,
     config: &ListenConfig,
     lacking: &Unreadable,
 ) -> Result<(Bytes, String), ShipError> {
@@ -149,9 +175,27 @@ async fn ask(
         Ok(link) => link?,
         Err(_) => return Err(ShipError::Silent(config.handshake_timeout)),
     };
+    drop(handshake);
+    let (place, windows) = (
+        lenders.connections.take(link.key(), 0).ok(),
+        config.memory.try_take(2 * u64::from(ASKING_BYTES)),
+    );
+    let peer = || link.peer().to_owned();
+    let (_place, _windows) = match (place, windows) {
+        (Some(place), Some(windows)) => (place, windows),
+        (found, _) => {
+            let error = match found {
+                Some(_) => ShipError::NoMemory(peer()),
+                None => ShipError::NoPlace(peer()),
+            };
+            let ended = Err(error);
+            session::close(&link, &ended).await;
+            return ended.map(|_: ended::SessionEnd| (Bytes::new(), String::new()));
+        }
+    };
     link.set_windows(ASKING_BYTES.into(), ASKING_BYTES);
     let lent = tokio::select! {
-        lent = borrow(&link, config, lacking) => lent,
+        lent = borrow(&link, &lenders.turn, config, lacking) => lent,
         error = link.closed() => Err(error.into()),
     };
     match lent {
@@ -169,6 +213,7 @@ async fn ask(
 
 async fn borrow(
     link: &Link,
+    turn: &Semaphore,
     config: &ListenConfig,
     lacking: &Unreadable,
 ) -> Result<Bytes, ShipError> {
@@ -201,13 +246,32 @@ async fn borrow(
         now_unix_ns: clock::unix_nanos(),
     });
     in_time(within, sender.send(&welcome)).await?;
-    let fetched = fetch::ask_blocks(link, lacking.log, lacking.from, lacking.to);
     tokio::select! {
-        fetched = fetched => fetched.map_err(|error| match error {
+        fetched = lend(link, turn, 2 * within, lacking) => fetched.map_err(|error| match error {
             FetchError::Link(error) => ShipError::Link(error),
             other => ShipError::Protocol(clip(&other.to_string())),
         }),
         error = beat(sender, config, Lsn(hello.lsn)) => Err(error.into()),
+    }
+}
+
+/// Waits for this lender's turn, and takes what it lends; no longer than that may take, for others
+/// wait.
+async fn lend(
+    link: &Link,
+    turn: &Semaphore,
+    begin: Duration,
+    lacking: &Unreadable,
+) -> Result<Bytes, FetchError> {
+    let _turn = turn.acquire().await?;
+    // The same bytes are here, where they can be read, and the last of them may begin before the
+    // end.
+    let most = lacking.bytes.saturating_add(BEYOND);
+    let within = begin + Duration::from_secs(most / LEAST_RATE);
+    let places = (lacking.from, lacking.to);
+    match timeout(within, fetch::ask_blocks(link, lacking.log, places, most)).await {
+        Ok(lent) => lent,
+        Err(_) => Err(FetchError::Stalled(within)),
     }
 }
 
@@ -259,8 +323,18 @@ const LENT: &str = "this node had blocks of its log from a secondary and opens i
 /// Secondaries that are asked at once.
 const AT_ONCE: usize = 64;
 
-/// What may be under way on each connection.
-const ASKING_BYTES: u32 = 1 << 20;
+/// Of these with one certificate.
+const OF_ONE: usize = 2;
+
+/// What may be under way on each connection, either way: much of it on none but the one whose turn
+/// it is.
+const ASKING_BYTES: u32 = 128 << 10;
+
+/// What a lender may send beyond the bytes that cannot be read here: it reads so many at once.
+const BEYOND: u64 = 1 << 20;
+
+/// Bytes per second that a lender sends at least, once it has begun.
+const LEAST_RATE: u64 = 256 << 10;
 
 /// Time for the last packets to go out, and for the address to be free.
 const GOODBYE: Duration = Duration::from_secs(5);

@@ -64,7 +64,7 @@ pub(crate) fn close_code(ended: &SessionResult) -> CloseCode {
         }
         Err(ShipError::Link(LinkError::Codec(_)) | ShipError::Protocol(_)) => CloseCode::Protocol,
         Err(ShipError::Link(_)) => CloseCode::Done,
-        Err(ShipError::Silent(_)) => CloseCode::Silent,
+        Err(ShipError::Silent(_) | ShipError::Stalled(_)) => CloseCode::Silent,
         Err(ShipError::Refused(_) | ShipError::NoPlace(_) | ShipError::NoMemory(_)) => {
             CloseCode::Refused
         }

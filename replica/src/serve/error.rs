@@ -28,6 +28,11 @@ pub(crate) enum ShipError {
          node.memory_limit is raised here"
     )]
     NoMemory(String),
+    #[error(
+        "the secondary took nothing for {0:?} of blocks that are long for the memory there is here: raise \
+         node.memory_limit here, or see why it takes none"
+    )]
+    Stalled(Duration),
     #[error("the log cannot be read: {0}")]
     Log(#[from] WalError),
     #[error("the log is closed")]

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use wal::{Due, Tasks};
+use wal::{Due, Held, Tasks};
 
 use crate::cert_watch;
 use crate::certs::identity::Identity;
@@ -58,7 +58,8 @@ impl Listener {
     ) -> Result<Self, ReplicaError> {
         Handle::try_current().map_err(|_| ReplicaError::NoRuntime)?;
         let address = config.listen;
-        let endpoint = Endpoint::listen(address, identity, config.send_window_bytes)?;
+        let endpoint =
+            Endpoint::listen(address, identity, config.send_window_bytes, &config.memory)?;
         let unbound = |source: io::Error| ReplicaError::Bind { address, source };
         let local = endpoint.local_addr().map_err(unbound)?;
         let shutdown = CancellationToken::new();
@@ -71,9 +72,9 @@ impl Listener {
             peers: Peers::new(),
             leases: Leases::new(),
             limits: Limits::new(config.max_rate, config.max_rate_per_secondary),
+            packer: Arc::new(Packer::within(config.compression, &config.memory)),
             memory: Memory::new(config.memory),
             send_window: config.send_window_bytes,
-            packer: Arc::new(Packer::new(config.compression)),
             versions: config.versions,
             heartbeat: config.heartbeat.min(SLOWEST_HEARTBEAT),
             handshake_timeout: config.handshake_timeout,
@@ -89,12 +90,15 @@ impl Listener {
             local,
             _stop_on_drop: shutdown.drop_guard(),
         };
+        let memory = listener.shipping.memory.clone();
+        let places = memory.places(config.max_secondaries);
+        let handshakes = memory.handshakes(HANDSHAKES);
         let acceptor = Acceptor {
             endpoint: Arc::clone(&listener.endpoint),
             shipping: Arc::clone(&listener.shipping),
             tasks: listener.tasks.clone(),
-            handshakes: Admission::new(HANDSHAKES, HANDSHAKES / 4),
-            connections: Admission::new(config.max_secondaries, config.max_secondaries),
+            handshakes: Admission::new(handshakes, (handshakes / 4).max(1)),
+            connections: Admission::new(places, places),
         };
         let tasks = config.tasks;
         listener.keep(&tasks, "replication-accept", move || acceptor.clone().run());
@@ -195,6 +199,7 @@ impl Acceptor {
                 incoming.refuse();
                 continue;
             };
+            let handshake = (handshake, self.shipping.memory.handshake());
             let (shipping, connections) = (Arc::clone(&self.shipping), self.connections.clone());
             self.tasks.spawn(async move {
                 let address = incoming.remote();
@@ -210,7 +215,7 @@ impl Acceptor {
 /// How it ended, where no session came about.
 async fn handle(
     incoming: Incoming,
-    handshake: Admitted<IpAddr>,
+    handshake: (Admitted<IpAddr>, Held),
     connections: &Admission<u64>,
     shipping: &Arc<Shipping>,
 ) -> Option<SessionResult> {

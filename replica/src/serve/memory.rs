@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wal::{Held, Share};
 
+use crate::part::{Part, PartHeld};
+
 /// The memory of all connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Memory {
     share: Share,
+    /// What peers tell of others: lists, certificates.
+    told: Part,
     connected: Arc<AtomicU64>,
 }
 
@@ -27,11 +31,14 @@ pub(crate) struct Windows {
     pub(crate) send: u64,
     /// From the peer, not read yet.
     pub(crate) receive: u32,
+    /// Read for the peer, and not handed to the connection yet.
+    pub(crate) load: u64,
 }
 
 impl Memory {
     pub(crate) fn new(share: Share) -> Self {
         Self {
+            told: Part::of(&share, 8),
             share,
             connected: Arc::default(),
         }
@@ -42,6 +49,24 @@ impl Memory {
         &self.share
     }
 
+    /// How many connections there may be, of so many at most: a quarter is for what is said on
+    /// them, and for those who come.
+    pub(crate) fn places(&self, most: usize) -> usize {
+        let places = self.share.limit() / 4 * 3 / LEAST;
+        usize::try_from(places).map_or(most, |places| places.clamp(1, most))
+    }
+
+    /// How many TLS handshakes there may be under way, of so many at most.
+    pub(crate) fn handshakes(&self, most: usize) -> usize {
+        let places = self.share.limit() / 8 / LEAST;
+        usize::try_from(places).map_or(most, |places| places.clamp(LEAST_HANDSHAKES, most))
+    }
+
+    /// What a handshake takes: there are few of them.
+    pub(crate) fn handshake(&self) -> Held {
+        self.share.take_beyond(LEAST)
+    }
+
     /// What a connection needs at least; none: there is no memory left for it.
     pub(crate) fn admit(&self) -> Option<ConnectionMemory> {
         let held = self.share.try_take(LEAST)?;
@@ -50,6 +75,11 @@ impl Memory {
             memory: self.clone(),
             held,
         })
+    }
+
+    /// Room for what a peer tells; none: it is as if it had said nothing.
+    pub(crate) fn told(&self, bytes: u64) -> Option<PartHeld> {
+        self.told.try_take(bytes)
     }
 }
 
@@ -63,22 +93,24 @@ impl ConnectionMemory {
         // Little of what comes is large: a file that is lent, at most.
         let receive = beyond / 8;
         let receive = receive.min(MOST_RECEIVE - LEAST_RECEIVE);
-        let send = (beyond - receive).min(most.saturating_sub(LEAST_SEND));
-        if !self.held.resize(LEAST + send + receive) {
+        let load = (beyond / 8).min(MOST_LOAD);
+        let send = (beyond - receive - load).min(most.saturating_sub(LEAST_SEND));
+        if !self.held.resize(LEAST + send + receive + load) {
             // Others have not given back yet what they have too much.
             let got = self.held.resize(LEAST);
             debug_assert!(got, "less is always there");
-            return windows(0, 0);
+            return windows(0, 0, 0);
         }
-        windows(send, receive)
+        windows(send, receive, load)
     }
 }
 
-fn windows(send: u64, receive: u64) -> Windows {
+fn windows(send: u64, receive: u64, load: u64) -> Windows {
     let receive = u32::try_from(LEAST_RECEIVE + receive).unwrap_or(u32::MAX);
     Windows {
         send: LEAST_SEND + send,
         receive,
+        load,
     }
 }
 
@@ -90,12 +122,19 @@ impl Drop for ConnectionMemory {
 
 /// What a connection takes that has nothing under way.
 const BUFFERS: u64 = 24 << 10;
-const LEAST_SEND: u64 = 24 << 10;
-const LEAST_RECEIVE: u64 = 16 << 10;
+const LEAST_SEND: u64 = 16 << 10;
+const LEAST_RECEIVE: u64 = 8 << 10;
 const LEAST: u64 = BUFFERS + LEAST_SEND + LEAST_RECEIVE;
 
 /// Most that a peer may have under way to here: messages, and what is fetched.
 const MOST_RECEIVE: u64 = 5 << 18;
+
+/// Most that is read for a peer ahead of what its connection takes: blocks, and what they are packed
+/// into.
+const MOST_LOAD: u64 = 1 << 20;
+
+/// Handshakes under way at once, however little memory there is.
+const LEAST_HANDSHAKES: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -119,13 +158,18 @@ mod tests {
                     .iter_mut()
                     .map(|one| {
                         let windows = one.windows(32 * MIB);
-                        windows.send + u64::from(windows.receive) + BUFFERS
+                        windows.send + u64::from(windows.receive) + windows.load + BUFFERS
                     })
                     .sum();
                 assert!(windows <= share.used() && share.used() <= limit, "{limit}");
             }
             let expected = (limit / LEAST).min(1_000);
             assert_eq!(all.len() as u64, expected, "{limit}");
+            let places = memory.places(1_024) as u64;
+            assert!(places * LEAST <= limit / 4 * 3, "{limit}");
+            assert!(places == 1_024 || limit < 64 * MIB, "{limit}");
+            let handshakes = memory.handshakes(256) as u64;
+            assert!(handshakes * LEAST <= limit / 8, "{limit}");
             all.truncate(1);
             let alone = all[0].windows(32 * MIB);
             assert!(

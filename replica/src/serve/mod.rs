@@ -8,6 +8,7 @@ pub(crate) mod entries;
 pub(crate) mod error;
 pub(crate) mod handshake;
 pub(crate) mod listener;
+mod load;
 pub(crate) mod memory;
 pub(crate) mod pace;
 pub(crate) mod registry;

@@ -12,23 +12,24 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use wal::{Chain, Cursor, Due, Held, Log, Lsn, Position, WalError};
+use wal::{Chain, Cursor, Due, Log, Lsn, Position};
 
 use crate::certs::identity::Identity;
 use crate::error::{LinkError, clip};
 use crate::files::fetch::Giving;
 use crate::files::limit::Limit;
-use crate::quic::{BlockSender, ControlReceiver, ControlSender, Link};
+use crate::part::PartHeld;
+use crate::quic::{BlockSender, ControlReceiver, ControlSender, FETCH_WINDOW, Link};
 use crate::serve::ended::{self, SessionEnd, SessionResult};
 use crate::serve::error::{ShipError, unexpected};
 use crate::serve::handshake::{Accepted, handshake};
+use crate::serve::load::{CHUNK_BYTES, Load};
 use crate::serve::memory::ConnectionMemory;
 use crate::serve::pace::Pace;
 use crate::serve::registry::Registration;
 use crate::serve::reports;
 use crate::serve::shared::{Said, Shipping};
 use crate::serve::vouchers::Vouchers;
-use crate::wire::blocks::{self, Packer};
 use crate::wire::version::{TELLS_CUT_OFF, TELLS_PRIMARY_HTTP, VOUCHES};
 use crate::wire::{CaughtUp, CutOff, End, Message, PrimaryHttp, Report};
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     mut memory: ConnectionMemory,
     shipping: Arc<Shipping>,
 ) -> Option<SessionResult> {
-    fit(&link, &mut memory, &shipping);
+    let load = AtomicU64::new(fit(&link, &mut memory, &shipping));
     let accepted = tokio::select! {
         accepted = handshake(&link, &shipping) => accepted,
         error = link.closed() => Err(error.into()),
@@ -48,8 +49,8 @@ pub(crate) async fn serve(
         Ok(ControlFlow::Continue(accepted)) => {
             let registration = Arc::clone(&accepted.registration);
             let ended = tokio::select! {
-                ended = run_session(&link, accepted, &shipping) => ended,
-                never = fit_always(&link, &mut memory, &shipping) => match never {},
+                ended = run_session(&link, accepted, &shipping, &load) => ended,
+                never = fit_always(&link, &mut memory, &shipping, &load) => match never {},
             };
             let ended = explained(ended, &link);
             registration.ended(ended::reason(&ended));
@@ -64,17 +65,25 @@ pub(crate) async fn serve(
     Some(ended)
 }
 
-/// Lets no more be under way than there is memory for.
-fn fit(link: &Link, memory: &mut ConnectionMemory, shipping: &Shipping) {
-    let windows = memory.windows(shipping.send_window);
+/// Lets no more be under way than there is memory for; how much may be read ahead of that.
+fn fit(link: &Link, memory: &mut ConnectionMemory, shipping: &Shipping) -> u64 {
+    // A file under way must not keep blocks from going.
+    let most = shipping.send_window.saturating_add(FETCH_WINDOW.into());
+    let windows = memory.windows(most);
     link.set_windows(windows.send, windows.receive);
+    windows.load
 }
 
 /// The same from time to time: others come and go.
-async fn fit_always(link: &Link, memory: &mut ConnectionMemory, shipping: &Shipping) -> Infallible {
+async fn fit_always(
+    link: &Link,
+    memory: &mut ConnectionMemory,
+    shipping: &Shipping,
+    load: &AtomicU64,
+) -> Infallible {
     loop {
         sleep(FIT_EVERY).await;
-        fit(link, memory, shipping);
+        load.store(fit(link, memory, shipping), Ordering::Relaxed);
     }
 }
 
@@ -99,7 +108,12 @@ fn say_ended(link: &Link, id: &str, ended: &SessionResult, shipping: &Shipping) 
     }
 }
 
-async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> SessionResult {
+async fn run_session(
+    link: &Link,
+    accepted: Accepted,
+    shipping: &Shipping,
+    granted: &AtomicU64,
+) -> SessionResult {
     let Accepted {
         registration,
         sender,
@@ -138,6 +152,7 @@ async fn run_session(link: &Link, accepted: Accepted, shipping: &Shipping) -> Se
         registration: &registration,
         protocol,
         limit,
+        granted,
         compresses: hello.compressions & ZSTD != 0,
         sent: AtomicU64::new(from.lsn.0),
         flushed: watch::Sender::new(Lsn(0)),
@@ -188,6 +203,8 @@ struct Session<'a> {
     registration: &'a Registration,
     protocol: u16,
     limit: Limit,
+    /// Bytes that may be read ahead.
+    granted: &'a AtomicU64,
     /// Whether the secondary can undo it.
     compresses: bool,
     sent: AtomicU64,
@@ -220,7 +237,7 @@ impl Session<'_> {
                 let before = self.sent.swap(load.end.0, Ordering::Relaxed);
                 assert!(before <= load.end.0, "blocks are sent in order");
                 self.registration.sent(load.end);
-                blocks.send(&mut load.parts).await?;
+                self.hand_over(&mut blocks, &mut load.parts, bytes).await?;
             }
             let at = cursor.position().lsn;
             self.caught_up.send_if_modified(|caught| {
@@ -232,6 +249,37 @@ impl Session<'_> {
         }
     }
 
+    /// Hands a load to the connection. What it is longer than this connection may read ahead is
+    /// taken of the share, and not for as long as the secondary likes.
+    async fn hand_over(
+        &self,
+        blocks: &mut BlockSender,
+        parts: &mut [Bytes],
+        bytes: usize,
+    ) -> Result<(), ShipError> {
+        let granted = self.granted.load(Ordering::Relaxed).max(FREE_LOAD);
+        let beyond = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let beyond = beyond.saturating_sub(granted);
+        if beyond == 0 {
+            return Ok(blocks.send(parts).await?);
+        }
+        let _held = self.shipping.memory.share().take_beyond(beyond);
+        match timeout(TAKEN_WITHIN, blocks.send(parts)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(ShipError::Stalled(TAKEN_WITHIN)),
+        }
+    }
+
+    /// Waits a little where there is no memory for another block: somebody gives some back soon.
+    async fn room(&self) {
+        for _ in 0..ROOM_LOOKS {
+            if self.shipping.memory.share().left() > 0 {
+                return;
+            }
+            sleep(HEARTBEAT_GAP).await;
+        }
+    }
+
     /// The next run of blocks, as it travels. Far from the log's end that may read the disk, which
     /// no other task should have to wait for; near it the bytes are in memory and a thread hop
     /// would cost more than they do.
@@ -240,9 +288,15 @@ impl Session<'_> {
         mut cursor: Cursor,
         is_cold: bool,
     ) -> Result<(Cursor, Option<Load>), ShipError> {
+        if is_cold {
+            self.room().await;
+        }
         let packer = self.compresses.then(|| Arc::clone(&self.shipping.packer));
+        // The blocks, and what they are packed into.
+        let granted = self.granted.load(Ordering::Relaxed).max(FREE_LOAD) / 2;
+        let most = usize::try_from(granted).map_or(CHUNK_BYTES, |most| most.min(CHUNK_BYTES));
         let read = move || {
-            let load = Load::next(&mut cursor, packer.as_deref());
+            let load = Load::next(&mut cursor, packer.as_deref(), most);
             (cursor, load)
         };
         let (cursor, load) = if is_cold {
@@ -327,7 +381,7 @@ impl Session<'_> {
     async fn listen(&self, mut receiver: ControlReceiver) -> Result<Infallible, ShipError> {
         let silence = self.shipping.contact_timeout;
         let (mut vouchers, mut pace) = (Vouchers::default(), Pace::new(Instant::now()));
-        let mut told: Option<Held> = None;
+        let mut told: Option<PartHeld> = None;
         loop {
             // Who says too much is heard later: its own window fills, and nobody else waits.
             if let Some(pause) = pace.next(Instant::now()) {
@@ -341,14 +395,14 @@ impl Session<'_> {
                     reports::check_summaries(&descendants)?;
                     let bytes = reports::bytes_of(&descendants);
                     drop(told.take());
-                    told = self.shipping.memory.share().try_take(bytes);
+                    told = self.shipping.memory.told(bytes);
                     // Without room for it the list is as if none had come.
                     let nodes = told.as_ref().map_or_else(Vec::new, |_| descendants.nodes);
                     self.registration.descendants(nodes);
                     continue;
                 }
                 Some(Message::NodeCertificate(shown)) if self.protocol >= VOUCHES => {
-                    vouchers.admit(&shown.der, self.identity, self.shipping.memory.share())?;
+                    vouchers.admit(&shown.der, self.identity, &self.shipping.memory)?;
                     continue;
                 }
                 Some(Message::Statements(statements)) if self.protocol >= VOUCHES => {
@@ -397,27 +451,6 @@ impl Session<'_> {
     }
 }
 
-/// A run of blocks on its way.
-struct Load {
-    parts: Vec<Bytes>,
-    end: Lsn,
-}
-
-impl Load {
-    fn next(cursor: &mut Cursor, packer: Option<&Packer>) -> Result<Option<Self>, WalError> {
-        let from = cursor.position().lsn;
-        let Some(chunk) = cursor.next(CHUNK_BYTES)? else {
-            return Ok(None);
-        };
-        let end = chunk.end.lsn;
-        let parts = match packer {
-            Some(packer) => packer.frame(from, &chunk),
-            None => blocks::raw(&chunk.parts),
-        };
-        Ok(Some(Self { parts, end }))
-    }
-}
-
 /// Ends the connection so that the secondary learns why.
 pub(crate) async fn close(link: &Link, ended: &SessionResult) {
     if matches!(ended, Ok(SessionEnd::Stopping) | Err(ShipError::Refused(_))) {
@@ -427,8 +460,14 @@ pub(crate) async fn close(link: &Link, ended: &SessionResult) {
     link.close(ended::close_code(ended), &clip(&ended::reason(ended)));
 }
 
-/// Most bytes read from the log in one step.
-const CHUNK_BYTES: usize = 256 << 10;
+/// What every connection may read ahead, of what it is charged with anyway.
+const FREE_LOAD: u64 = 16 << 10;
+
+/// Time for a secondary to take what was read for it beyond its part of the memory.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether there is memory, before it is done without.
+const ROOM_LOOKS: usize = 50;
 
 /// Rows behind the durable end from which blocks are taken to be on disk.
 const COLD_ROWS: u64 = 65_536;

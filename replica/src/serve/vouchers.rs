@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wal::{Chain, Held, Log, Share};
+use wal::{Chain, Log};
 
 use crate::certs::identity::Identity;
 use crate::certs::member::Member;
+use crate::part::PartHeld;
 use crate::serve::entries::Vouched;
 use crate::serve::error::ShipError;
+use crate::serve::memory::Memory;
 use crate::wire::statement::{
     MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_SIGNATURE, MAX_STATEMENTS, Statement, Statements, fnv,
 };
@@ -19,7 +21,7 @@ use crate::wire::statement::{
 #[derive(Default)]
 pub(crate) struct Vouchers {
     /// By the hash of their certificates; none: it is not let in here.
-    members: HashMap<u64, Option<(Arc<Member>, Held)>>,
+    members: HashMap<u64, Option<(Arc<Member>, PartHeld)>>,
     /// What was found to be signed, so that it is not looked at again.
     signed: HashMap<u64, Statement>,
 }
@@ -30,13 +32,13 @@ impl Vouchers {
         &mut self,
         der: &[u8],
         here: &Identity,
-        memory: &Share,
+        memory: &Memory,
     ) -> Result<(), ShipError> {
         if self.members.len() >= MAX_CERTIFICATES {
             let reason = "it shows more certificates than nodes may be behind it";
             return Err(ShipError::Protocol(reason.to_owned()));
         }
-        let held = memory.try_take(MEMBER_BYTES);
+        let held = memory.told(MEMBER_BYTES);
         let member = Member::admit(der, here).map(Arc::new);
         self.members.insert(fnv(der), member.zip(held));
         Ok(())

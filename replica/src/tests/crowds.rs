@@ -20,7 +20,8 @@ async fn half_handshakes_take_no_place_of_a_secondary_and_no_more_than_a_share_o
     for _ in 0..100 {
         // Its address is proved, and then nothing more comes.
         let wire = Wire::half(primary.address(), from).await;
-        let endpoint = Endpoint::dial(wire.address, &thief, WIDE).expect("dials");
+        let memory = wal::Share::unlimited("replication");
+        let endpoint = Endpoint::dial(wire.address, &thief, WIDE, &memory).expect("dials");
         let at = wire.address;
         let dialing = tokio::spawn(async move { endpoint.connect(at).await.map(drop) });
         halves.push((wire, dialing));

@@ -17,7 +17,7 @@ use wal::{BLOCK_HEADER_LEN, BlockHeader, Log, LogId, Position};
 use super::{Cluster, Identity, any};
 use crate::error::{CloseCode, LinkError};
 use crate::quic::{BlockReceiver, BlockSender, ControlReceiver, ControlSender, Endpoint, Link};
-use crate::wire::blocks::Unpacker;
+use crate::wire::unpack::Unpacker;
 use crate::wire::{
     CaughtUp, Heartbeat, Hello, Message, PROTOCOL_MAX, PROTOCOL_MIN, Report, Welcome, WirePlan,
     codec,
@@ -156,7 +156,8 @@ impl Caller {
 
     /// The same with this certificate.
     pub(super) async fn connect_as(identity: &Identity, upstream: SocketAddr, window: u32) -> Self {
-        let endpoint = Endpoint::dial(upstream, identity, window).expect("dials");
+        let memory = wal::Share::unlimited("replication");
+        let endpoint = Endpoint::dial(upstream, identity, window, &memory).expect("dials");
         let link = soon("an answer", endpoint.connect(upstream)).await;
         Self {
             link: link.expect("a connection"),
@@ -250,7 +251,8 @@ impl Host {
     }
 
     pub(super) fn listen_as(identity: &Identity) -> Self {
-        let endpoint = Endpoint::listen(any(), identity, 1 << 20);
+        let memory = wal::Share::unlimited("replication");
+        let endpoint = Endpoint::listen(any(), identity, 1 << 20, &memory);
         Self::of(endpoint.expect("listens"))
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wal::{Damaged, LogId, Lsn, Position, WalError};
+use wal::{Damaged, LogId, Lsn, Position, Share, WalError};
 
 use crate::certs::{Authority, CertRole};
 use crate::files::leases::Leases;
@@ -46,9 +46,10 @@ impl Pair {
             .issue("secondary", CertRole::Secondary, &[])
             .expect("a certificate");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listening = Endpoint::listen(any, &ours, 1 << 20).expect("listens");
+        let memory = Share::unlimited("replication");
+        let listening = Endpoint::listen(any, &ours, 1 << 20, &memory).expect("listens");
         let address = listening.local_addr().expect("an address");
-        let dialing = Endpoint::dial(address, &theirs, 1 << 20).expect("dials");
+        let dialing = Endpoint::dial(address, &theirs, 1 << 20, &memory).expect("dials");
         let accepting = async {
             let incoming = listening.accept().await.expect("an incoming connection");
             let link = incoming.accept().await.expect("a connection");
@@ -128,8 +129,8 @@ impl Files for Shelf {
         self.read(&format!("manifest for {id}"))
     }
 
-    fn blocks(&self, from: Position, to: Lsn) -> Option<Bytes> {
-        self.read(&blocks_name(from, to))
+    fn blocks(&self, from: Position, to: Lsn) -> Option<Given> {
+        self.read(&blocks_name(from, to)).map(Given::Bytes)
     }
 
     fn length(&self, _: &str) -> Option<u64> {

@@ -5,10 +5,10 @@
 //! Bytes are copied only when a run spans received pieces; its memory is bounded by one block and
 //! what was pushed since runs were last taken.
 
-use std::collections::VecDeque;
-
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use wal::{BLOCK_HEADER_LEN, MAX_BLOCK_LEN, WalError};
+
+use crate::wire::pieces::Pieces;
 
 /// Why the stream cannot be cut into blocks.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +32,7 @@ pub enum AssembleError {
 /// Assembles pieces of any size into runs of whole blocks.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    pieces: VecDeque<Bytes>,
-    buffered: usize,
+    pieces: Pieces,
     /// Bytes at the front that are whole blocks.
     whole: usize,
     /// Length of the block that begins after them, once its header is here.
@@ -49,16 +48,13 @@ impl Assembler {
 
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.buffered += piece.len();
-            self.pieces.push_back(piece);
-        }
+        self.pieces.push(piece);
     }
 
     /// Bytes held.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buffered
+        self.pieces.len()
     }
 
     /// The whole blocks in hand, at most `max_bytes` of them but at least one block; `None` until a
@@ -80,7 +76,7 @@ impl Assembler {
             _ if self.whole == 0 => return Ok(None),
             _ => {}
         }
-        let run = self.take(self.whole);
+        let run = self.pieces.take(self.whole);
         self.whole = 0;
         Ok(Some(run))
     }
@@ -92,7 +88,7 @@ impl Assembler {
         let mut place = Place::default();
         place.skip(&self.pieces, self.whole);
         loop {
-            let left = self.buffered - self.whole;
+            let left = self.pieces.len() - self.whole;
             let length = match self.arriving {
                 Some(length) => length,
                 None if left < BLOCK_HEADER_LEN => return Ok(()),
@@ -110,31 +106,6 @@ impl Assembler {
             self.arriving = None;
             place.skip(&self.pieces, length);
         }
-    }
-
-    fn take(&mut self, length: usize) -> Bytes {
-        self.buffered -= length;
-        if let Some(front) = self.pieces.front_mut()
-            && front.len() >= length
-        {
-            let run = front.split_to(length);
-            if front.is_empty() {
-                self.pieces.pop_front();
-            }
-            return run;
-        }
-        let mut run = BytesMut::with_capacity(length);
-        while run.len() < length {
-            let Some(front) = self.pieces.front_mut() else {
-                break;
-            };
-            let part = length - run.len();
-            run.put(Buf::take(&mut *front, part));
-            if front.is_empty() {
-                self.pieces.pop_front();
-            }
-        }
-        run.freeze()
     }
 }
 
@@ -159,7 +130,7 @@ struct Place {
 
 impl Place {
     /// Moves `bytes` on; there are that many.
-    fn skip(&mut self, pieces: &VecDeque<Bytes>, mut bytes: usize) {
+    fn skip(&mut self, pieces: &Pieces, mut bytes: usize) {
         while let Some(piece) = pieces.get(self.piece) {
             let left = piece.len() - self.offset;
             if bytes < left {
@@ -173,9 +144,9 @@ impl Place {
     }
 
     /// Copies the bytes from here on into `into`; there are enough.
-    fn peek(self, pieces: &VecDeque<Bytes>, mut into: &mut [u8]) {
+    fn peek(self, pieces: &Pieces, mut into: &mut [u8]) {
         let mut offset = self.offset;
-        for piece in pieces.iter().skip(self.piece) {
+        for piece in pieces.from(self.piece) {
             let rest = piece.get(offset..).unwrap_or_default();
             let part = rest.len().min(into.len());
             let (now, later) = into.split_at_mut(part);

@@ -17,12 +17,14 @@ pub mod blocks;
 pub mod codec;
 pub mod common_point;
 pub mod message;
+mod pieces;
 pub mod plan;
 pub mod refusal;
 pub mod statement;
+pub mod unpack;
 pub mod version;
 
-pub use codec::{ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_MESSAGE_LEN};
+pub use codec::{ALPN, CodecError, FrameReader, LENGTH_LEN, MAX_FETCH_LEN, MAX_MESSAGE_LEN};
 pub use message::{
     CaughtUp, Common, CutOff, Descendants, Disk, End, Fetch, FetchFrom, File, Heartbeat, Hello,
     Message, NodeSummary, Point, PrimaryHttp, Probe, Refuse, Report, Route, Welcome, WireHop,

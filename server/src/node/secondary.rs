@@ -293,6 +293,7 @@ fn follow_config(following: &conf::Following, who: &Who, budget: &Budget) -> rep
         upstream_names: following.upstream_names.clone(),
         receive_window_bytes: u32::try_from(window).unwrap_or(u32::MAX),
         return_after: following.return_after,
+        memory: budget.shares.replication.clone(),
         serves: relay.map_or_else(String::new, |serving| serving.listen.to_string()),
         ..replica::FollowConfig::new(following.upstreams.clone(), &who.name, &who.id)
     }

@@ -2,7 +2,8 @@
 //! frame may hold.
 #![no_main]
 
-use replica::wire::blocks::{MAX_RAW_LEN, Unpacker};
+use replica::wire::blocks::MAX_RAW_LEN;
+use replica::wire::unpack::Unpacker;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut unpacker = Unpacker::new();

@@ -247,7 +247,7 @@ const LAYERS: [Layers; 7] = [
     Layers {
         package: "replica",
         groups: &[
-            &["lag", "backoff", "fault"],
+            &["lag", "backoff", "fault", "part"],
             &["wire"],
             &["error"],
             &["certs"],

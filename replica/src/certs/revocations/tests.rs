@@ -46,7 +46,13 @@ impl Cluster {
 
 fn listen(identity: &Identity) -> Endpoint {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Endpoint::listen(any, identity, 1 << 20).expect("listens")
+    Endpoint::listen(
+        any,
+        identity,
+        1 << 20,
+        &wal::Share::unlimited("replication"),
+    )
+    .expect("listens")
 }
 
 /// Both ends of one attempt, seen to its outcome, and the socket of the dialing one.
@@ -58,7 +64,13 @@ struct Meeting {
 
 async fn meet(listening: &Endpoint, dialer: &Identity) -> Meeting {
     let address = listening.local_addr().expect("an address");
-    let socket = Endpoint::dial(address, dialer, 1 << 20).expect("dials");
+    let socket = Endpoint::dial(
+        address,
+        dialer,
+        1 << 20,
+        &wal::Share::unlimited("replication"),
+    )
+    .expect("dials");
     let accepting = async {
         let incoming = listening.accept().await.expect("an incoming connection");
         incoming.accept().await

@@ -4,50 +4,23 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use tokio::sync::AcquireError;
-use tokio::task::{JoinError, spawn_blocking};
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use wal::{CHUNK_LEN, LogId, Lsn, Position, WalError};
+use wal::{CHUNK_LEN, LogId, Lsn, Position};
 
 use crate::error::{LinkError, clip};
 use crate::files::leases::Leases;
 use crate::files::limit::{Limit, Limits};
 use crate::files::places::{Kind, Own, Places};
+use crate::files::sink;
+use crate::files::whole::Whole;
+
 use crate::files::{Files, Given, blocks_name, blocks_named, is_name};
 use crate::quic::{ControlReceiver, ControlSender, FETCH_AHEAD_BYTES, Link};
 use crate::wire::{Fetch, FetchFrom, File, Message};
 
-/// Why a file did not come, or was not sent.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error("nothing moved for {0:?}")]
-    Stalled(Duration),
-    #[error("the peer broke the protocol: {0}")]
-    Protocol(&'static str),
-    #[error("the peer does not send it: {0}")]
-    NotSent(String),
-    #[error("a log's files have no such name")]
-    Name,
-    #[error("what came is not taken: {0}")]
-    NotTaken(#[from] WalError),
-    #[error("it cannot be read any more: {0}")]
-    Unread(WalError),
-    #[error("this node stops")]
-    Stopping(#[from] AcquireError),
-    #[error("a task failed: {0}")]
-    Task(#[from] JoinError),
-}
-
-/// Takes a file as it comes. What it takes is confirmed to the peer, so its pace is the peer's.
-pub(crate) trait Sink: Send {
-    /// So many bytes will come. An error gives the file up.
-    fn announced(&mut self, bytes: u64) -> Result<(), FetchError>;
-    /// The next of them. An error gives the file up.
-    fn take(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), FetchError>> + Send;
-}
+pub(crate) use crate::files::sink::{FetchError, Sink};
 
 /// Asks a peer for a file of this length, where that is known; its bytes are not checked beyond
 /// their number.
@@ -64,9 +37,13 @@ pub(crate) async fn ask(
         log: log.0,
         name: name.to_owned(),
     });
-    let mut whole = Whole::of(length.unwrap_or(MAX_UNKNOWN_BYTES));
+    let memory = link.memory();
+    let mut whole = match length {
+        Some(length) => Whole::needed(length, length, memory),
+        None => Whole::needed(MAX_UNKNOWN_BYTES, NEEDED_UNKNOWN_BYTES, memory),
+    };
     exchange(link, question, &mut whole).await?;
-    Ok(whole.bytes.freeze())
+    Ok(whole.finish())
 }
 
 /// Asks a peer for what follows byte `from` of a file, a whole number of [`CHUNK_LEN`]; how many
@@ -93,31 +70,31 @@ fn rest_of(log: LogId, name: &str, from: u64) -> Message {
 }
 
 /// Asks a peer for the blocks from this place until one ends at the other or beyond, as far as it
-/// has them; not checked.
+/// has them, at most so many bytes; not checked.
 pub(crate) async fn ask_blocks(
     link: &Link,
     log: LogId,
-    from: Position,
-    to: Lsn,
+    (from, to): (Position, Lsn),
+    most: u64,
 ) -> Result<Bytes, FetchError> {
-    let mut whole = Whole::of(MAX_UNKNOWN_BYTES);
+    let mut whole = Whole::needed(most, most, link.memory());
     exchange(link, rest_of(log, &blocks_name(from, to), 0), &mut whole).await?;
-    Ok(whole.bytes.freeze())
+    Ok(whole.finish())
 }
 
 /// Asks a peer for its manifest. From then on it holds the files named there for this node, as long
 /// as this node goes on asking for them.
 pub(crate) async fn ask_manifest(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
-    let mut whole = Whole::of(MAX_MANIFEST_BYTES);
+    let mut whole = Whole::of(MAX_MANIFEST_BYTES, link.memory());
     ask_from(link, log, MANIFEST, 0, &mut whole).await?;
-    Ok(whole.bytes.freeze())
+    Ok(whole.finish())
 }
 
 /// Asks a peer where its retired segments began.
 pub(crate) async fn ask_segment_starts(link: &Link, log: LogId) -> Result<Bytes, FetchError> {
-    let mut whole = Whole::of(MAX_SEGMENT_STARTS_BYTES);
+    let mut whole = Whole::of(MAX_SEGMENT_STARTS_BYTES, link.memory());
     ask_from(link, log, SEGMENT_STARTS, 0, &mut whole).await?;
-    Ok(whole.bytes.freeze())
+    Ok(whole.finish())
 }
 
 /// Puts a question and hands over what comes in answer; how many bytes.
@@ -172,44 +149,6 @@ async fn take(
     }
 }
 
-/// Keeps a file in memory, which follows what has come, not what was announced.
-struct Whole {
-    bytes: BytesMut,
-    length: usize,
-    most: u64,
-}
-
-impl Whole {
-    fn of(most: u64) -> Self {
-        Self {
-            bytes: BytesMut::new(),
-            length: 0,
-            most,
-        }
-    }
-}
-
-impl Sink for Whole {
-    fn announced(&mut self, bytes: u64) -> Result<(), FetchError> {
-        match usize::try_from(bytes) {
-            Ok(length) if bytes <= self.most => {
-                self.length = length;
-                Ok(())
-            }
-            _ => Err(FetchError::Protocol("a file longer than it may be")),
-        }
-    }
-
-    async fn take(&mut self, bytes: Bytes) -> Result<(), FetchError> {
-        if bytes.len() > self.bytes.capacity() - self.bytes.len() {
-            self.bytes
-                .reserve(PIECE.min(self.length - self.bytes.len()));
-        }
-        self.bytes.extend_from_slice(&bytes);
-        Ok(())
-    }
-}
-
 /// What one peer is answered from.
 pub(crate) struct Giving<'a, F> {
     pub(crate) files: &'a F,
@@ -261,7 +200,8 @@ async fn serve_in_turn<F: Files>(
             Err(error) => return error,
         };
         let mut spent = Duration::ZERO;
-        if let Err(error) = answer(sender, receiver, giving, (places, own), &mut spent).await {
+        let answered = answer((sender, receiver), link, giving, (places, own), &mut spent);
+        if let Err(error) = answered.await {
             tracing::debug!(peer = link.peer(), %error, "a fetch was not served");
             // Who asks for what it does not take has the disk for a part of the time.
             sleep(spent * PAUSE_FACTOR).await;
@@ -270,8 +210,8 @@ async fn serve_in_turn<F: Files>(
 }
 
 async fn answer<F: Files>(
-    mut sender: ControlSender,
-    mut receiver: ControlReceiver,
+    (mut sender, mut receiver): (ControlSender, ControlReceiver),
+    link: &Link,
     giving: &Giving<'_, F>,
     (places, own): (&Places, &Own),
     spent: &mut Duration,
@@ -283,6 +223,7 @@ async fn answer<F: Files>(
         None => return Err(LinkError::Finished.into()),
     };
     let place = places.take(own, kind).await?;
+    let _piece = sink::room_for(link.memory(), PIECE).await?;
     let files = giving.files.clone();
     let leases = giving
         .leases
@@ -355,7 +296,7 @@ fn find<F: Files>(
             Given::Bytes(files.segment_starts(confirmed).ok_or(NOT_HELD)?)
         }
         (Some(0), _) if let Some((from, to)) = blocks_named(name) => {
-            Given::Bytes(files.blocks(from, to).ok_or(NOT_HELD)?)
+            files.blocks(from, to).ok_or(NOT_HELD)?
         }
         _ if !is_name(name) => return Err("a log's files have no such name"),
         (None, _) => files.read_from(name, 0).ok_or(NOT_HELD)?,
@@ -426,6 +367,9 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Longest file that is taken whose length is not known: a segment of which nothing can be read.
 const MAX_UNKNOWN_BYTES: u64 = 5 << 28;
+
+/// What of such a one is taken whatever memory there is: twice a segment as it is usually.
+const NEEDED_UNKNOWN_BYTES: u64 = 128 << 20;
 
 /// Longest manifest that is asked for.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;

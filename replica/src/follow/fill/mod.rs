@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wal::{
-    BootstrapProgress, CHUNK_LEN, Due, LogId, Lsn, Missing, Position, Quiet, Staging, WalError,
+    BootstrapProgress, CHUNK_LEN, Due, Held, LogId, Lsn, Missing, Position, Quiet, Share, Staging,
+    WalError,
 };
 
 use crate::files::fetch::{self, FetchError, Sink};
 use crate::files::peers::Peers;
+use crate::files::sink;
 use crate::follow::fill::schedule::{Failure, Renewal, Schedule, Step};
 use crate::follow::state::FollowState;
 use crate::quic::Link;
@@ -149,7 +151,7 @@ impl<S: Stage> Fill<S> {
     async fn fetch(&self, missing: Missing) -> Result<(), FillError> {
         let (mut failure, mut said) = (Failure::Lost, None);
         for link in self.some_peers().await {
-            let mut sink = ChunkSink::new(self, &missing);
+            let mut sink = ChunkSink::new(self, &missing, link.memory());
             let asked = fetch::ask_from(&link, self.log, &missing.name, missing.held, &mut sink);
             let Err(error) = asked.await else {
                 self.schedule().came(&missing.name);
@@ -298,16 +300,21 @@ struct ChunkSink<'a, S> {
     at: u64,
     end: u64,
     buffer: BytesMut,
+    memory: Share,
+    /// Of the buffer.
+    held: Option<Held>,
 }
 
 impl<'a, S: Stage> ChunkSink<'a, S> {
-    fn new(fill: &'a Fill<S>, missing: &Missing) -> Self {
+    fn new(fill: &'a Fill<S>, missing: &Missing, memory: &Share) -> Self {
         Self {
             fill,
             name: missing.name.as_str().into(),
             at: missing.held,
             end: missing.bytes,
             buffer: BytesMut::new(),
+            memory: memory.clone(),
+            held: None,
         }
     }
 
@@ -335,6 +342,9 @@ impl<S: Stage> Sink for ChunkSink<'_, S> {
     }
 
     async fn take(&mut self, bytes: Bytes) -> Result<(), FetchError> {
+        if self.held.is_none() {
+            self.held = Some(sink::room_for(&self.memory, CHUNK_LEN).await?);
+        }
         if self.buffer.capacity() - self.buffer.len() < bytes.len() {
             let most = CHUNK_LEN.saturating_sub(self.buffer.len());
             self.buffer.reserve(most.max(bytes.len()));

@@ -10,9 +10,9 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::{Buf, Bytes};
-use wal::{Chunk, Lsn, MAX_BLOCK_LEN, Position};
-use zstd::bulk::{Compressor, Decompressor};
+use bytes::Bytes;
+use wal::{Chunk, Held, Lsn, MAX_BLOCK_LEN, Position, Share};
+use zstd::bulk::Compressor;
 
 /// Whether blocks are compressed on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub struct Packer {
     done: Mutex<VecDeque<(Key, Slot)>>,
     /// Contexts at rest, each a megabyte or so.
     contexts: Mutex<Vec<Compressor<'static>>>,
+    /// What is kept of all this.
+    held: Mutex<Held>,
+    most_bytes: usize,
+    most_contexts: usize,
 }
 
 /// Same place, same chain: same bytes, of whichever log.
@@ -79,10 +83,21 @@ impl Packer {
     /// A packer that has made nothing yet.
     #[must_use]
     pub fn new(compression: Compression) -> Self {
+        Self::within(compression, &Share::unlimited("replication"))
+    }
+
+    /// The same, which keeps no more than a part of this memory.
+    #[must_use]
+    pub fn within(compression: Compression, memory: &Share) -> Self {
+        let part = usize::try_from(memory.limit() / 8).unwrap_or(usize::MAX);
+        let most_contexts = (part / 2 / CONTEXT_BYTES).min(KEPT_CONTEXTS);
         Self {
             compression,
             done: Mutex::default(),
             contexts: Mutex::default(),
+            held: Mutex::new(memory.take_beyond(0)),
+            most_bytes: (part - most_contexts * CONTEXT_BYTES).min(KEPT_BYTES),
+            most_contexts,
         }
     }
 
@@ -134,12 +149,14 @@ impl Packer {
         let mut done = lock(&self.done);
         let size = |slot: &Slot| slot.get().and_then(Option::as_ref).map_or(0, Bytes::len);
         let mut kept: usize = done.iter().map(|(_, slot)| size(slot)).sum();
-        while kept > KEPT_BYTES {
+        while kept > self.most_bytes {
             let Some((_, slot)) = done.pop_front() else {
-                return;
+                break;
             };
             kept -= size(&slot).min(kept);
         }
+        let bytes = kept + lock(&self.contexts).len() * CONTEXT_BYTES;
+        lock(&self.held).resize_beyond(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// The chunk, compressed; `None` when that saves too little, or fails.
@@ -160,7 +177,7 @@ impl Packer {
         };
         let fits = context.compress_to_buffer(blocks, &mut packed).is_ok();
         let mut contexts = lock(&self.contexts);
-        if contexts.len() < KEPT_CONTEXTS {
+        if contexts.len() < self.most_contexts {
             contexts.push(context);
         }
         drop(contexts);
@@ -222,157 +239,12 @@ fn header(kind: u8, length: usize, raw_length: usize) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(&header))
 }
 
-/// Takes frames apart; holds at most one compressed frame, what is in it and what was pushed last.
-#[derive(Default)]
-pub struct Unpacker {
-    pieces: VecDeque<Bytes>,
-    buffered: usize,
-    place: Place,
-    context: Option<Decompressor<'static>>,
-}
-
-/// What the next bytes are.
-#[derive(Clone, Copy, Debug, Default)]
-enum Place {
-    #[default]
-    Header,
-    /// Blocks as they are, this many bytes of them.
-    Raw(usize),
-    Packed {
-        length: usize,
-        raw_length: usize,
-    },
-}
-
-impl Unpacker {
-    /// An unpacker at the start of a frame.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the next bytes of the stream.
-    pub fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.buffered += piece.len();
-            self.pieces.push_back(piece);
-        }
-    }
-
-    /// The next bytes of blocks, in order, cut anywhere; `None` until there are more. After an
-    /// error the stream is of no more use.
-    ///
-    /// # Errors
-    /// When what comes is no frame, or not what its header announces.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more may come after None, which an iterator does not say"
-    )]
-    pub fn next(&mut self) -> Result<Option<Bytes>, BlockFrameError> {
-        loop {
-            match self.place {
-                Place::Header => match self.header()? {
-                    Some(place) => self.place = place,
-                    None => return Ok(None),
-                },
-                Place::Raw(0) => self.place = Place::Header,
-                Place::Raw(left) => {
-                    let piece = self.some(left);
-                    let taken = piece.as_ref().map_or(0, Bytes::len);
-                    self.place = Place::Raw(left - taken);
-                    return Ok(piece);
-                }
-                Place::Packed { length, .. } if self.buffered < length => return Ok(None),
-                Place::Packed { length, raw_length } => {
-                    let packed = self.take(length);
-                    self.place = Place::Header;
-                    return self.unpack(&packed, raw_length).map(Some);
-                }
-            }
-        }
-    }
-
-    fn header(&mut self) -> Result<Option<Place>, BlockFrameError> {
-        if self.buffered < HEADER_LEN {
-            return Ok(None);
-        }
-        let mut bytes = self.take(HEADER_LEN);
-        let kind = bytes.get_u8();
-        let length = usize::try_from(bytes.get_u32_le()).unwrap_or(usize::MAX);
-        let raw_length = usize::try_from(bytes.get_u32_le()).unwrap_or(usize::MAX);
-        let possible = (1..=MAX_RAW_LEN).contains(&raw_length);
-        match kind {
-            RAW if possible && length == raw_length => Ok(Some(Place::Raw(length))),
-            ZSTD if possible && (1..=raw_length).contains(&length) => {
-                Ok(Some(Place::Packed { length, raw_length }))
-            }
-            RAW | ZSTD => Err(BlockFrameError::Length {
-                kind,
-                length,
-                raw_length,
-            }),
-            kind => Err(BlockFrameError::Kind { kind }),
-        }
-    }
-
-    /// What is first in hand, at most this many bytes.
-    fn some(&mut self, most: usize) -> Option<Bytes> {
-        let front = self.pieces.front_mut()?;
-        let piece = front.split_to(front.len().min(most));
-        if front.is_empty() {
-            self.pieces.pop_front();
-        }
-        self.buffered -= piece.len();
-        Some(piece)
-    }
-
-    /// The next `length` bytes, which are here, in one piece.
-    fn take(&mut self, length: usize) -> Bytes {
-        let mut taken = self.some(length).unwrap_or_default();
-        if taken.len() < length {
-            let mut joined = Vec::with_capacity(length);
-            joined.extend_from_slice(&taken);
-            while joined.len() < length {
-                let Some(more) = self.some(length - joined.len()) else {
-                    break;
-                };
-                joined.extend_from_slice(&more);
-            }
-            taken = Bytes::from(joined);
-        }
-        taken
-    }
-
-    fn unpack(&mut self, packed: &[u8], announced: usize) -> Result<Bytes, BlockFrameError> {
-        let context = match &mut self.context {
-            Some(context) => context,
-            None => self.context.insert(Decompressor::new()?),
-        };
-        let mut blocks = Vec::with_capacity(announced);
-        let found = context.decompress_to_buffer(packed, &mut blocks)?;
-        if found == announced {
-            Ok(Bytes::from(blocks))
-        } else {
-            Err(BlockFrameError::Short { announced, found })
-        }
-    }
-}
-
-impl fmt::Debug for Unpacker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unpacker")
-            .field("buffered", &self.buffered)
-            .field("place", &self.place)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Bytes of a frame before its content.
-const HEADER_LEN: usize = 9;
+pub(super) const HEADER_LEN: usize = 9;
 
 /// Kinds of frames.
-const RAW: u8 = 0;
-const ZSTD: u8 = 1;
+pub(super) const RAW: u8 = 0;
+pub(super) const ZSTD: u8 = 1;
 
 /// Most bytes of blocks in one frame.
 pub const MAX_RAW_LEN: usize = MAX_BLOCK_LEN + (1 << 20);
@@ -392,6 +264,7 @@ const KEPT_BYTES: usize = 16 << 20;
 
 /// Contexts kept for the next chunk.
 const KEPT_CONTEXTS: usize = 4;
+const CONTEXT_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Frames made and taken apart, good ones and others: bad ones must never cost memory or a panic.
 
 use super::*;
+use crate::wire::unpack::Unpacker;
 
 fn chunk(parts: Vec<Bytes>, end: u64) -> Chunk {
     Chunk {
@@ -35,7 +36,7 @@ fn unpacked(pieces: impl IntoIterator<Item = Bytes>) -> Vec<u8> {
         unpacker.push(piece);
     }
     drain(&mut unpacker, &mut out);
-    assert_eq!(unpacker.buffered, 0);
+    assert_eq!(unpacker.held(), 0);
     out
 }
 
@@ -70,7 +71,7 @@ fn any_chunking_gives_the_same_bytes() {
         }
         drain(&mut unpacker, &mut out);
         assert_eq!(out, blocks);
-        assert_eq!(unpacker.buffered, 0);
+        assert_eq!(unpacker.held(), 0);
     }
 }
 
@@ -201,6 +202,42 @@ fn a_compressed_frame_holds_exactly_what_it_announces() {
     let mut spoilt = framed(1_000);
     spoilt[HEADER_LEN] ^= 1;
     assert!(matches!(error_of(&spoilt), BlockFrameError::Zstd(_)));
+}
+
+#[test]
+fn a_long_frame_is_unpacked_as_it_comes_and_holds_exactly_what_it_announces() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![5; 9 << 20];
+    random.fill(&mut bytes[2 << 20..3 << 20]);
+    let packed = zstd::bulk::compress(&bytes, LEVEL).expect("compressed");
+    let framed = |packed: &[u8], raw_length| {
+        let header = header(ZSTD, packed.len(), raw_length).expect("a header");
+        [&header[..], packed].concat()
+    };
+    let whole = framed(&packed, bytes.len());
+    let mut stream = Bytes::from([&whole[..], &whole].concat());
+    let (mut unpacker, mut out, mut most) = (Unpacker::new(), Vec::new(), 0);
+    while !stream.is_empty() {
+        let piece = random.usize(1..20_000).min(stream.len());
+        unpacker.push(stream.split_to(piece));
+        while let Some(part) = unpacker.next().expect("good frames") {
+            most = most.max(unpacker.held() + part.len());
+            out.extend_from_slice(&part);
+        }
+    }
+    assert!(out == [&bytes[..], &bytes].concat());
+    assert!(most < 2 << 20, "{most}");
+    for raw_length in [bytes.len() - 1, bytes.len() + 1] {
+        let error = error_of(&framed(&packed, raw_length));
+        assert!(matches!(error, BlockFrameError::Short { .. }), "{error}");
+    }
+    let cut = framed(&packed[..packed.len() - 1], bytes.len());
+    let error = error_of(&cut);
+    assert!(matches!(error, BlockFrameError::Short { .. }), "{error}");
+    let behind = framed(&[&packed[..], b"more"].concat(), bytes.len());
+    assert!(matches!(error_of(&behind), BlockFrameError::Zstd(_)));
 }
 
 #[test]

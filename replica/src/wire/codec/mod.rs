@@ -26,6 +26,14 @@ pub enum CodecError {
         /// What the frame says.
         length: usize,
     },
+    /// A frame announces more than any message has that may come on its stream.
+    #[error("a message of {length} bytes where at most {limit} are allowed")]
+    OutOfPlace {
+        /// What the frame says.
+        length: usize,
+        /// The longest there.
+        limit: usize,
+    },
     /// The bytes are no message of this protocol.
     #[error("a control message cannot be read: {0}")]
     Malformed(String),
@@ -80,16 +88,44 @@ pub fn decode(bytes: &[u8]) -> Result<Message, CodecError> {
 }
 
 /// Finds messages in a stream of bytes; holds at most one frame and what was pushed last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
+    longest: usize,
+}
+
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl FrameReader {
     /// A reader at the start of a frame.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::up_to(MAX_MESSAGE_LEN)
+    }
+
+    /// The same for messages of at most so many bytes, where no longer one has a place.
+    #[must_use]
+    pub fn up_to(longest: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            longest: longest.min(MAX_MESSAGE_LEN),
+        }
+    }
+
+    /// Bytes to come until the message is whole whose length is here; 0: none is.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        let Some(announced) = self.buffer.first_chunk::<LENGTH_LEN>() else {
+            return 0;
+        };
+        let length = usize::try_from(u32::from_le_bytes(*announced)).unwrap_or(usize::MAX);
+        length
+            .saturating_add(LENGTH_LEN)
+            .saturating_sub(self.buffer.len())
     }
 
     /// Takes the next bytes of the stream.
@@ -117,12 +153,20 @@ impl FrameReader {
         if length == 0 || length > MAX_MESSAGE_LEN {
             return Err(CodecError::Length { length });
         }
+        if length > self.longest {
+            let limit = self.longest;
+            return Err(CodecError::OutOfPlace { length, limit });
+        }
         if self.buffer.len() - LENGTH_LEN < length {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_LEN);
-        let message = self.buffer.split_to(length);
-        decode(&message).map(Some)
+        let message = decode(&self.buffer.split_to(length));
+        if self.buffer.is_empty() {
+            // What a long one took is not kept for the next.
+            self.buffer = BytesMut::new();
+        }
+        message.map(Some)
     }
 }
 
@@ -131,6 +175,9 @@ pub const ALPN: &[u8] = b"headwater/1";
 
 /// Most bytes of one message, without its length.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+/// Most bytes of a question for a file, or of the answer before the file: a name, or a reason.
+pub const MAX_FETCH_LEN: usize = 4 * 1024;
 
 /// Bytes of a frame before the message.
 pub const LENGTH_LEN: usize = 4;
