@@ -7,6 +7,7 @@ mod compaction;
 mod crash;
 mod damage;
 mod golden;
+mod holes;
 mod join;
 mod survival;
 mod unreadable;

@@ -99,10 +99,10 @@ impl TableProvider for LogTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let id = self.schema.id;
-        if let Some(error) = self.snapshot.damaged(id) {
+        let wanted = self.wanted(filters);
+        if let Some(error) = self.snapshot.lacks(id, &wanted) {
             return Err(storage(error));
         }
-        let wanted = self.wanted(filters);
         // A filter above the scan may drop rows that the limit would have counted.
         let limit = limit.filter(|_| filters.is_empty());
         let dedup = self.snapshot.catalog().options(id).dedup;

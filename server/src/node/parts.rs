@@ -76,8 +76,9 @@ pub(crate) fn report(log: &wal::Log, recovery: &wal::Recovery, begun: Instant) {
     if recovery.mended > 0 {
         warn!(
             mended = recovery.mended,
-            "bits had flipped in headers of blocks; checksums say what they were and they were turned \
-             back; nothing is lost, but the disk or memory may be failing"
+            "bits had flipped in headers of blocks, or what is around the blocks of a segment could \
+             not be read; checksums say what was there and it was written again; nothing is lost, \
+             but the disk or memory may be failing"
         );
     }
     if let Some(torn) = &recovery.torn_tail {

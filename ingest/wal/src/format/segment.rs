@@ -28,6 +28,9 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// Bytes of a header that say how long it is.
+    pub(crate) const FIXED_LEN: usize = HEADER_FIXED;
+
     /// The same without schemas and settings.
     pub(crate) fn bare(self) -> Self {
         Self {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::error::WalError;
 use crate::ids::{Boundary, Lsn};
 use crate::parquet::{CHUNK_LEN, DataFile};
-use crate::paths::{FETCHED_NEW, segment_first};
+use crate::paths::{FETCHED_NEW, segment_first, segment_name};
 use crate::read::fingerprints::Fingerprint;
 use crate::read::log::{Log, LogState};
 use crate::read::sealed::Sealed;
@@ -206,10 +206,11 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
         Some(after) => after.fault.is_some() || after.start() == found.end,
         None => Boundary::of_segment(snapshot.tail.start).meets(found.end),
     };
+    // Where several in a row cannot be read, nothing says where the first of them ends.
+    let rest = (held.fault.is_some() && found.end.lsn < held.end.lsn).then_some(held.end);
     let meets = found.start().lsn == held.start().lsn
-        && held.end.meets(found.end)
-        && before.is_none_or(|before| before.fault.is_some() || before.end == found.start())
-        && goes_on;
+        && (rest.is_some() || (held.end.meets(found.end) && goes_on))
+        && before.is_none_or(|before| before.fault.is_some() || before.end == found.start());
     if !meets {
         let reason = format!("{} to {} is another history", found.start(), found.end);
         return Err(WalError::corrupt(name, 0, reason));
@@ -221,9 +222,15 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
     let first = held.start().lsn;
     let segment = Sealed::open(&state.home, first, snapshot.log, &state.damage, known)?;
     let segment = Arc::new(segment);
+    let rest = rest.map(|end| {
+        let start = segment.end;
+        let path = state.dir.join(segment_name(start.lsn));
+        let reason = "cannot be told from the one before it".to_owned();
+        Arc::new(Sealed::hole(&path, start, end, reason, &state.damage))
+    });
     state.published.change_sealed(|sealed| {
-        if let Some(place) = sealed.iter_mut().find(|held| held.name() == name) {
-            *place = segment;
+        if let Some(at) = sealed.iter().position(|held| held.name() == name) {
+            sealed.splice(at..=at, std::iter::once(segment).chain(rest));
         }
     });
     Ok(vouched)

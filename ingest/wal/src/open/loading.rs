@@ -151,7 +151,7 @@ impl Loading {
             Ok(segment) => segment,
             Err(error) if error.is_exhausted() => return Err(error),
             Err(error @ (WalError::Corrupt { .. } | WalError::Io { .. })) => {
-                self.hole(&path, first, next, error.to_string())
+                self.unsound(&path, first, next, &error)?
             }
             Err(error) => return Err(error),
         };
@@ -161,11 +161,8 @@ impl Loading {
             .as_ref()
             .filter(|_| !segment.entries.is_empty())
         {
-            self.catalog = match segment.fault.is_some() && segment.catalog.count() == 0 {
-                false => Catalog::clone(&segment.catalog),
-                // Its control blocks are damaged: what they say is in the next header.
-                true => segment.catalog_at(segment.start().lsn)?.unwrap_or_default(),
-            };
+            // Where control blocks are damaged, what they say is in the next header.
+            self.catalog = Catalog::clone(&segment.catalog);
             self.committed_at = segment.committed_at;
             self.epoch = header.epoch;
         }
@@ -192,17 +189,22 @@ impl Loading {
         self.sealed.push(Arc::new(hole));
     }
 
-    fn hole(&self, path: &Path, first: Lsn, next: Boundary, reason: String) -> Sealed {
+    pub(super) fn hole(&self, path: &Path, first: Lsn, next: Boundary, reason: String) -> Sealed {
         let start = if self.tip.lsn == first {
             self.tip
         } else {
             Boundary::unproven(first)
         };
-        let end = match next.chain {
+        let end = self.end_before(next);
+        Sealed::hole(path, start, end, reason, &self.damage)
+    }
+
+    /// Where a segment ends behind which the next one begins there.
+    pub(super) fn end_before(&self, next: Boundary) -> Boundary {
+        match next.chain {
             Some(_) => next,
             None => self.start_of(next.lsn),
-        };
-        Sealed::hole(path, start, end, reason, &self.damage)
+        }
     }
 
     /// Where the segment at `first` says that it starts.

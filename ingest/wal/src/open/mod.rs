@@ -7,6 +7,7 @@ mod loading;
 mod manifest;
 mod newest;
 pub(crate) mod recovery;
+mod reframe;
 pub(crate) mod settle;
 
 use std::path::Path;

@@ -31,7 +31,8 @@ pub struct Recovery {
     pub position: Position,
     /// Segments and files that cannot be read, or not wholly.
     pub damaged: usize,
-    /// Headers of blocks in which bits had flipped, and which were turned back.
+    /// Headers of blocks in which bits had flipped, and which were turned back; and segments of
+    /// which the header or the index was written again.
     pub mended: usize,
 }
 

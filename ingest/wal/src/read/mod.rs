@@ -12,6 +12,7 @@ pub(crate) mod fingerprints;
 pub(crate) mod frame;
 pub(crate) mod kept_files;
 pub(crate) mod log;
+pub(crate) mod lost;
 pub(crate) mod maintenance;
 pub(crate) mod place;
 pub(crate) mod published;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::damage::DamageList;
+use crate::disk::Disk;
 use crate::error::WalError;
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
@@ -18,6 +19,7 @@ use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
 use crate::ids::{Boundary, LogId, Lsn, Position};
 use crate::paths::segment_name;
 use crate::read::frame::{read_footer, read_header};
+use crate::read::lost::{Lost, gap, headers};
 use crate::stored::{Content, Home, StoredFile};
 
 /// A segment that will not change any more.
@@ -35,6 +37,8 @@ pub(crate) struct Sealed {
     pub(crate) catalog: Arc<Catalog>,
     /// Why its rows are not whole: it cannot be read at all, or blocks are missing in it.
     pub(crate) fault: Option<String>,
+    /// Which rows these are; none are of a segment that is whole.
+    pub(crate) lost: Vec<Lost>,
     damage: Arc<DamageList>,
 }
 
@@ -105,12 +109,51 @@ impl Sealed {
             entries,
             catalog: Arc::default(),
             fault: None,
+            lost: Vec::new(),
             damage: Arc::clone(damage),
         };
-        segment.fault = segment.load_catalog(known)?;
-        if let Some(reason) = &segment.fault {
-            segment.report(reason);
+        segment.load(known, None)?;
+        Ok(segment)
+    }
+
+    /// One whose index cannot be read, though its header can: `end` is where the next one begins.
+    /// Serves the blocks that are found from one to the next.
+    pub(crate) fn without_index(
+        home: &Arc<Home>,
+        first: Lsn,
+        (log, end): (LogId, Boundary),
+        damage: &Arc<DamageList>,
+        (known, reason): (&Catalog, &str),
+    ) -> Result<Self, WalError> {
+        let file = StoredFile::new(home, segment_name(first));
+        let len = file.size()?;
+        let content = Content::File(Arc::new(file), len);
+        let path = content.path();
+        let read = |offset, len| content.read(offset, len);
+        let (header, header_len) = read_header(&path, len, &read)?;
+        if header.log != log {
+            return Err(WalError::foreign(Path::new(&path), log, header.log));
         }
+        let lsns = (header.start.lsn, end.lsn);
+        let (entries, _) = headers(&content, lsns, header_len as u64, len);
+        let last = entries
+            .last()
+            .map(|entry| content.read(entry.offset, BLOCK_HEADER_LEN));
+        let last = last.and_then(|bytes| BlockHeader::decode(&bytes.ok()?).ok());
+        let mut segment = Self {
+            path,
+            start: Boundary::of_segment(header.start),
+            header: Some(header),
+            end,
+            committed_at: last.map_or(0, |header| header.committed_at),
+            content,
+            entries,
+            catalog: Arc::default(),
+            fault: None,
+            lost: Vec::new(),
+            damage: Arc::clone(damage),
+        };
+        segment.load(known, Some(reason))?;
         Ok(segment)
     }
 
@@ -134,29 +177,67 @@ impl Sealed {
             entries: footer.entries,
             catalog,
             fault: None,
+            lost: Vec::new(),
             damage: Arc::clone(damage),
         };
-        segment.fault = segment.index_fault();
-        if let Some(reason) = &segment.fault {
-            segment.report(reason);
-        }
+        let fault = segment.index_fault();
+        segment.note(fault);
         segment
     }
 
-    /// Reads what its blocks follow; why it cannot be served, if it cannot.
-    fn load_catalog(&mut self, known: &Catalog) -> Result<Option<String>, WalError> {
-        let header = self.header.take();
-        let read = match &header {
-            Some(header) => self.read_catalog(header, self.end.lsn, known),
-            None => Ok(Catalog::default()),
+    /// Reads what its blocks follow, and says what is missing: `reason`, if that is known already.
+    fn load(&mut self, known: &Catalog, reason: Option<&str>) -> Result<(), WalError> {
+        let fault = match self.header.take() {
+            Some(header) => {
+                let (catalog, fault) = self.readable_catalog(&header, known)?;
+                self.catalog = Arc::new(catalog);
+                self.header = Some(header.bare());
+                fault
+            }
+            None => None,
         };
-        self.header = header.map(SegmentHeader::bare);
-        match read {
-            Ok(catalog) => self.catalog = Arc::new(catalog),
-            Err(error) if error.is_exhausted() => return Err(error),
-            Err(error) => return Ok(Some(error.to_string())),
+        let reason = reason.map(str::to_owned).or(fault);
+        self.note(reason.or_else(|| self.index_fault()));
+        Ok(())
+    }
+
+    /// Takes note of what is missing in it.
+    fn note(&mut self, fault: Option<String>) {
+        let Some(reason) = fault else { return };
+        self.report(&reason);
+        let blocks_at = self.content.read(0, SegmentHeader::FIXED_LEN);
+        let blocks_at = blocks_at.map_or(0, |bytes| SegmentHeader::claimed_len(&bytes) as u64);
+        self.lost = Lost::beside(
+            &self.content,
+            (self.start.lsn, self.end.lsn),
+            blocks_at,
+            &self.entries,
+            &self.catalog,
+        );
+        self.fault = Some(reason);
+    }
+
+    /// What its header and those of its control blocks say that can be read, and why the others
+    /// cannot: blocks of their tables that came later cannot be understood.
+    fn readable_catalog(
+        &self,
+        header: &SegmentHeader,
+        known: &Catalog,
+    ) -> Result<(Catalog, Option<String>), WalError> {
+        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+        let mut fault = None;
+        for entry in self.entries.iter().filter(|entry| entry.kind.controls()) {
+            let applied = self.control(entry).and_then(|control| match control {
+                Some(control) => catalog.apply(&control),
+                None => Ok(()),
+            });
+            match applied {
+                Err(error) if error.is_exhausted() => return Err(error),
+                Err(error) => fault = fault.or(Some(error.to_string())),
+                Ok(()) => {}
+            }
         }
-        Ok(self.index_fault())
+        Ok((catalog, fault))
     }
 
     /// What is missing in it.
@@ -190,8 +271,26 @@ impl Sealed {
             entries: Vec::new(),
             catalog: Arc::default(),
             fault: Some(reason),
+            lost: Lost::unknown(start.lsn, end.lsn),
             damage: Arc::clone(damage),
         }
+    }
+
+    /// The same where its index can be read though its header cannot.
+    pub(crate) fn with_index(mut self, disk: &dyn Disk) -> Self {
+        let path = Path::new(&self.path);
+        let Ok(len) = disk.size_of(path) else {
+            return self;
+        };
+        let read = |offset, len| disk.read_part(path, offset, len);
+        let Ok(footer) = read_footer(&self.path, len, &read) else {
+            return self;
+        };
+        let lsns = (self.start.lsn, self.end.lsn);
+        if gap(lsns.0, &footer.entries, lsns.1).is_none() {
+            self.lost = Lost::of(footer.entries.iter());
+        }
+        self
     }
 
     pub(crate) fn start(&self) -> Boundary {
@@ -253,16 +352,17 @@ impl Sealed {
         let mut found = Vec::new();
         let controls = self.entries.iter().filter(|entry| entry.kind.controls());
         for entry in controls.take_while(|entry| entry.first_lsn < lsn) {
-            let block = self.content.read(entry.offset, entry.len as usize)?;
-            let decoded = BlockHeader::decode_block(&block)
-                .and_then(|(header, body)| Control::of(&header, body));
-            found.extend(
-                decoded.map_err(|error| {
-                    WalError::corrupt(&self.path, entry.offset, error.to_string())
-                })?,
-            );
+            found.extend(self.control(entry)?);
         }
         Ok(found)
+    }
+
+    fn control(&self, entry: &BlockEntry) -> Result<Option<Control>, WalError> {
+        let block = self.content.read(entry.offset, entry.len as usize)?;
+        self.check_block(entry, &block)?;
+        let decoded =
+            BlockHeader::decode_block(&block).and_then(|(header, body)| Control::of(&header, body));
+        decoded.map_err(|error| WalError::corrupt(&self.path, entry.offset, error.to_string()))
     }
 
     /// Schemas and settings at `lsn`, which lies in it; `None` when it is damaged.
@@ -383,16 +483,4 @@ impl Sealed {
     pub(crate) fn report(&self, reason: &str) {
         self.damage.report(&self.name(), self.len(), reason);
     }
-}
-
-/// Blocks that an index leaves out: they were damaged when it was written.
-fn gap(start: Lsn, entries: &[BlockEntry], end: Lsn) -> Option<String> {
-    let mut at = start;
-    for entry in entries {
-        if entry.first_lsn != at {
-            return Some(format!("LSN {at} to {} cannot be read", entry.first_lsn));
-        }
-        at = entry.end_lsn();
-    }
-    (at != end).then(|| format!("LSN {at} to {end} cannot be read"))
 }

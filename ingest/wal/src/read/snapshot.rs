@@ -9,8 +9,9 @@ use crate::format::catalog::Catalog;
 use crate::format::schema::TableSchema;
 use crate::format::segment::BlockEntry;
 use crate::ids::{Boundary, Epoch, LogId, Lsn, Position, TableId};
-use crate::parquet::{FileInfo, FileRef, FileSet};
+use crate::parquet::{FileInfo, FileRef, FileSet, Wanted};
 use crate::read::block_ref::{BlockRef, Source};
+use crate::read::lost::Lost;
 use crate::read::sealed::Sealed;
 use crate::read::tail::{Tail, TailView};
 
@@ -108,11 +109,49 @@ impl Snapshot {
 
     /// Why the rows of this table are not whole here: a segment or file that cannot be read.
     pub fn damaged(&self, table: TableId) -> Option<WalError> {
-        let hole = self.pending().find_map(|segment| {
-            let reason = segment.fault.clone()?;
-            Some(WalError::corrupt(&segment.path, 0, reason))
+        self.lacks(table, &Wanted::default())
+    }
+
+    /// Why rows of this table that are wanted may be missing here: they are, or may be, among what
+    /// cannot be read.
+    pub fn lacks(&self, table: TableId, wanted: &Wanted) -> Option<WalError> {
+        let mut hollow = self.pending().filter(|segment| segment.fault.is_some());
+        let hole = match hollow.next() {
+            None => None,
+            Some(first) => {
+                let (begun, cut) = (self.begun_at(table), self.cut(table));
+                let mut hollow = std::iter::once(first).chain(hollow);
+                hollow.find_map(|segment| {
+                    let seen = |lost: &&Lost| lost.first < self.end.lsn;
+                    let mut lost = segment.lost.iter().filter(seen);
+                    let found = lost.find(|lost| lost.may_hold(table, begun, cut, wanted))?;
+                    let fault = segment.fault.as_deref().unwrap_or_default();
+                    Some(found.explained(&segment.path, fault))
+                })
+            }
+        };
+        let untouched =
+            |file: &FileRef| file.min_time() > wanted.max_time || file.max_time() < wanted.min_time;
+        let files = self.files(table);
+        let mut files = files.iter().filter(|file| !untouched(file));
+        hole.or_else(|| files.find_map(FileRef::fault))
+    }
+
+    /// Where this table was begun, if that is in segments of which the rows are not in files yet.
+    fn begun_at(&self, table: TableId) -> Option<Lsn> {
+        let begins = |entry: &&BlockEntry| {
+            (entry.kind, entry.table, entry.schema_version) == (BlockKind::Schema, table, 1)
+        };
+        let mut sealed = self.pending().flat_map(|segment| &segment.entries);
+        let tail = self.tail();
+        let found = sealed.find(begins).copied();
+        let found = found.or_else(|| {
+            tail.blocks()
+                .map(|block| &block.entry)
+                .find(begins)
+                .copied()
         });
-        hole.or_else(|| self.files(table).iter().find_map(FileRef::fault))
+        found.map(|entry| entry.first_lsn)
     }
 
     /// Sealed segments whose rows are not in files yet, oldest first.
