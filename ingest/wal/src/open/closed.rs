@@ -12,7 +12,7 @@ use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::segment::{BlockEntry, SegmentFooter, SegmentHeader};
-use crate::ids::{Lsn, Position};
+use crate::ids::{Boundary, Lsn, Position};
 use crate::open::recovery::{OnDamage, holds_blocks, scan_active};
 use crate::paths::{segment_name, segments};
 use crate::read::frame::{read_footer, read_header};
@@ -41,9 +41,16 @@ pub(crate) struct SegmentContent {
 
 /// All segments of a log's directory, oldest first.
 pub(crate) fn segment_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentFile>, WalError> {
-    let firsts = segments(disk, dir)?;
-    let read = |first: &Lsn| SegmentFile::read(disk, &dir.join(segment_name(*first)), *first);
-    firsts.iter().map(read).collect()
+    let mut found: Vec<SegmentFile> = Vec::new();
+    for first in segments(disk, dir)?.into_iter().rev() {
+        // Where it ends is what its index says if the next one begins there: no row can know that.
+        let next = found.last().and_then(|next| next.content.as_ref());
+        let next = next.map(|content| content.header.start);
+        let path = dir.join(segment_name(first));
+        found.push(SegmentFile::read_before(disk, &path, first, next)?);
+    }
+    found.reverse();
+    Ok(found)
 }
 
 /// Where the log in a directory ends; none when no segment says so.
@@ -60,8 +67,18 @@ pub(crate) fn end_of(disk: &dyn Disk, dir: &Path) -> Result<Option<Position>, Wa
 impl SegmentFile {
     /// Reads one segment file. What is torn off at its end is not seen.
     pub(crate) fn read(disk: &dyn Disk, path: &Path, first: Lsn) -> Result<Self, WalError> {
+        Self::read_before(disk, path, first, None)
+    }
+
+    /// The same where the next segment is known to begin at `next`.
+    fn read_before(
+        disk: &dyn Disk,
+        path: &Path,
+        first: Lsn,
+        next: Option<Position>,
+    ) -> Result<Self, WalError> {
         let len = disk.size_of(path)?;
-        let content = match SegmentContent::read(disk, path, len) {
+        let content = match SegmentContent::read(disk, path, len, next) {
             Ok(content) => Some(content),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
             Err(error) if error.is_exhausted() => return Err(error),
@@ -150,23 +167,30 @@ impl SegmentFile {
 }
 
 impl SegmentContent {
-    /// Of a file that is `len` bytes long. Reads all of it only where it has no footer.
-    fn read(disk: &dyn Disk, path: &Path, len: u64) -> Result<Self, WalError> {
+    /// Of a file that is `len` bytes long. Reads all of it only where nothing bears out its footer.
+    fn read(
+        disk: &dyn Disk,
+        path: &Path,
+        len: u64,
+        next: Option<Position>,
+    ) -> Result<Self, WalError> {
         let file = path.display().to_string();
         let read = |offset, len| disk.read_part(path, offset, len);
         let (header, header_len) = read_header(&file, len, &read)?;
         match read_footer(&file, len, &read) {
             Err(error) if error.is_exhausted() => Err(error),
-            Err(_) => Self::scan(&file, &disk.read_file(path)?, header, header_len),
-            Ok(footer) => Ok(Self::whole(header, header_len, footer)),
+            Ok(footer) if next == Some(footer.end) => Ok(Self::whole(header, header_len, footer)),
+            Err(_) | Ok(_) => Self::of(&file, &disk.read_file(path)?),
         }
     }
 
     pub(crate) fn of(file: &str, bytes: &Bytes) -> Result<Self, WalError> {
         let (header, header_len) = SegmentHeader::decode(file, bytes)?;
         match SegmentFooter::decode(file, bytes) {
-            Err(_) => Self::scan(file, bytes, header, header_len),
-            Ok(footer) => Ok(Self::whole(header, header_len, footer)),
+            Ok(footer) if is_borne_out(&header, header_len, &footer, bytes) => {
+                Ok(Self::whole(header, header_len, footer))
+            }
+            Ok(_) | Err(_) => Self::scan(file, bytes, header, header_len),
         }
     }
 
@@ -206,6 +230,37 @@ impl SegmentContent {
     pub(crate) fn rows(&self) -> u64 {
         rows_of(&self.footer.entries)
     }
+}
+
+/// Whether the blocks say what the footer does: the last row of a file that was cut short may hold
+/// bytes that look like a footer.
+fn is_borne_out(
+    header: &SegmentHeader,
+    header_len: usize,
+    footer: &SegmentFooter,
+    bytes: &[u8],
+) -> bool {
+    let (mut tip, mut offset) = (Boundary::of_segment(header.start), header_len as u64);
+    for entry in &footer.entries {
+        let from = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+        let block = BlockHeader::decode(bytes.get(from..).unwrap_or_default());
+        let Some(block) = block
+            .ok()
+            .filter(|block| BlockEntry::of(block, entry.offset) == *entry)
+        else {
+            return false;
+        };
+        // What an index leaves out could not be read when it was written.
+        let goes_on = match entry.first_lsn == tip.lsn {
+            true => entry.offset == offset && tip.may_be(block.start()),
+            false => entry.offset > offset && entry.first_lsn > tip.lsn,
+        };
+        if !goes_on {
+            return false;
+        }
+        (tip, offset) = (block.end().into(), entry.offset + u64::from(entry.len));
+    }
+    offset == footer.offset_in(bytes.len()) && tip.may_be(footer.end)
 }
 
 /// Rows in data blocks.
