@@ -32,7 +32,7 @@ pub use error::ReplicaError;
 pub use follow::handle::FollowTask;
 pub use follow::reconcile;
 pub use follow::store::{OnOpen, Store};
-pub use serve::borrow::Borrower;
+pub use serve::borrow::{Borrower, Lent};
 pub use serve::entries::{ForeignLog, Forgotten};
 pub use serve::listener::Listener;
 pub use serve::registry::{Registry, Summaries};

@@ -81,14 +81,14 @@ pub use read::waiting_cuts::WaitingCut;
 
 // A secondary: following, building a copy, keeping what has diverged.
 pub use config::FollowerConfig;
-pub use open::open_follower;
 pub use open::settle::settle;
+pub use open::{open_follower, open_to_add};
 pub use read::bundle::Bundle;
 pub use replace::broken::{BrokenLog, GiveUp, Loss, find_broken, give_up};
 pub use replace::diverged::{Diverged, list_diverged, save_diverged, segment_blocks};
 pub use replace::parts::{BootstrapProgress, Missing};
 pub use replace::rescue::{
-    Unreadable, cut_unreadable, fill_unreadable, find_unreadable, take_unreadable,
+    LogEnd, Unreadable, cut_unreadable, fill_unreadable, find_end, find_unreadable, take_unreadable,
 };
 pub use replace::staging::Staging;
 pub use replace::swap::OldLog;

@@ -2,6 +2,7 @@
 //! the one that serves, asks those who connect, and hands over what comes. It owns that endpoint;
 //! it must never judge the blocks, and never send one: `wal` does the first, nobody the second.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wal::{Due, Lsn, Quiet, Unreadable, clock};
+use wal::{Due, LogId, Lsn, Position, Quiet, Unreadable, clock};
 
 use crate::cert_watch;
 use crate::certs::identity::Identity;
@@ -51,8 +52,56 @@ struct Lenders {
     turn: Arc<Semaphore>,
 }
 
+/// What a secondary has sent.
+#[derive(Debug)]
+pub struct Lent {
+    /// Blocks, not checked; empty: it has none.
+    pub blocks: Bytes,
+    /// Common name of its certificate.
+    pub name: String,
+    /// Identity of its data directory.
+    pub id: String,
+}
+
+impl Lent {
+    fn nothing() -> Self {
+        Self {
+            blocks: Bytes::new(),
+            name: String::new(),
+            id: String::new(),
+        }
+    }
+}
+
+/// What secondaries are asked for.
+#[derive(Clone, Debug)]
+struct Question {
+    log: LogId,
+    from: Position,
+    /// None: as far as they have the log, which may be no further.
+    to: Option<Lsn>,
+    /// Bytes that may come in answer.
+    most: u64,
+    /// None: any of them.
+    of: Option<HashSet<String>>,
+}
+
+impl Question {
+    fn of(lacking: &Unreadable) -> Self {
+        Self {
+            log: lacking.log,
+            from: lacking.from,
+            to: Some(lacking.to),
+            // The same bytes are here, where they can be read, and the last of them may begin
+            // before the end.
+            most: lacking.bytes.saturating_add(BEYOND),
+            of: None,
+        }
+    }
+}
+
 /// What one connection led to, and from where it came.
-type Asked = (SocketAddr, Result<(Bytes, String), ShipError>);
+type Asked = (SocketAddr, Result<Lent, ShipError>);
 
 impl Borrower {
     /// Binds where secondaries connect. Needs a tokio runtime around it.
@@ -93,6 +142,24 @@ impl Borrower {
     /// Waits for a secondary that has blocks from where this log cannot be read, as far as it has
     /// them; with its name. They are not checked.
     pub async fn blocks(&mut self, lacking: &Unreadable) -> (Bytes, String) {
+        let lent = self.ask_each(&Question::of(lacking)).await;
+        (lent.blocks, lent.name)
+    }
+
+    /// Waits for one of these secondaries, by their ids, and asks it for what it has of the log
+    /// behind its end here, which may be nothing.
+    pub async fn more(&mut self, log: LogId, end: Position, of: &HashSet<String>) -> Lent {
+        let question = Question {
+            log,
+            from: end,
+            to: None,
+            most: AT_ONCE_BYTES,
+            of: Some(of.clone()),
+        };
+        self.ask_each(&question).await
+    }
+
+    async fn ask_each(&mut self, question: &Question) -> Lent {
         let mut asked: JoinSet<Asked> = JoinSet::new();
         loop {
             tokio::select! {
@@ -105,11 +172,11 @@ impl Borrower {
                         incoming.refuse();
                         continue;
                     };
-                    let (config, lacking) = (self.config.clone(), lacking.clone());
+                    let (config, question) = (self.config.clone(), question.clone());
                     let lenders = self.lenders.clone();
                     asked.spawn(async move {
                         let address = incoming.remote();
-                        (address, ask(incoming, handshake, &lenders, &config, &lacking).await)
+                        (address, ask(incoming, handshake, &lenders, &config, &question).await)
                     });
                 }
                 Some(done) = asked.join_next() => match done {
@@ -169,8 +236,8 @@ async fn ask(
     handshake: Admitted<IpAddr>,
     lenders: &Lenders,
     config: &ListenConfig,
-    lacking: &Unreadable,
-) -> Result<(Bytes, String), ShipError> {
+    question: &Question,
+) -> Result<Lent, ShipError> {
     let link = match timeout(config.handshake_timeout, incoming.accept()).await {
         Ok(link) => link?,
         Err(_) => return Err(ShipError::Silent(config.handshake_timeout)),
@@ -190,23 +257,24 @@ async fn ask(
             };
             let ended = Err(error);
             session::close(&link, &ended).await;
-            return ended.map(|_: ended::SessionEnd| (Bytes::new(), String::new()));
+            return ended.map(|_: ended::SessionEnd| Lent::nothing());
         }
     };
     link.set_windows(ASKING_BYTES.into(), ASKING_BYTES);
     let lent = tokio::select! {
-        lent = borrow(&link, &lenders.turn, config, lacking) => lent,
+        lent = borrow(&link, &lenders.turn, config, question) => lent,
         error = link.closed() => Err(error.into()),
     };
     match lent {
-        Ok(blocks) => {
+        Ok((blocks, id)) => {
             link.close(CloseCode::Done, LENT);
-            Ok((blocks, link.peer().to_owned()))
+            let name = link.peer().to_owned();
+            Ok(Lent { blocks, name, id })
         }
         Err(error) => {
             let ended = Err(error);
             session::close(&link, &ended).await;
-            ended.map(|_: ended::SessionEnd| (Bytes::new(), String::new()))
+            ended.map(|_: ended::SessionEnd| Lent::nothing())
         }
     }
 }
@@ -215,8 +283,8 @@ async fn borrow(
     link: &Link,
     turn: &Semaphore,
     config: &ListenConfig,
-    lacking: &Unreadable,
-) -> Result<Bytes, ShipError> {
+    question: &Question,
+) -> Result<(Bytes, String), ShipError> {
     let within = config.handshake_timeout;
     let (mut sender, mut receiver) = in_time(within, link.accept_control()).await?;
     let hello = match in_time(within, receiver.receive()).await? {
@@ -224,7 +292,7 @@ async fn borrow(
         Some(other) => return Err(unexpected(&other)),
         None => return Err(LinkError::Finished.into()),
     };
-    let protocol = match judge(&hello, config, lacking) {
+    let protocol = match judge(&hello, config, question) {
         Ok(protocol) => protocol,
         Err(reason) => {
             let refuse = Refuse::from(&reason);
@@ -236,7 +304,7 @@ async fn borrow(
     // It is told that it has everything: for as long as nothing can be written here, that is so.
     let welcome = Message::Welcome(Welcome {
         protocol,
-        log: lacking.log.0,
+        log: question.log.0,
         epoch: hello.epoch,
         plan: WirePlan::Stream {
             lsn: hello.lsn,
@@ -246,11 +314,23 @@ async fn borrow(
         now_unix_ns: clock::unix_nanos(),
     });
     in_time(within, sender.send(&welcome)).await?;
+    let theirs = hello.position().lsn;
+    if theirs <= question.from.lsn {
+        return Ok((Bytes::new(), hello.node_id));
+    }
+    let within_one = Lsn(question.from.lsn.0.saturating_add(LSNS_AT_ONCE));
+    let to = question.to.unwrap_or(theirs.min(within_one));
     tokio::select! {
-        fetched = lend(link, turn, 2 * within, lacking) => fetched.map_err(|error| match error {
-            FetchError::Link(error) => ShipError::Link(error),
-            other => ShipError::Protocol(clip(&other.to_string())),
-        }),
+        fetched = lend(link, turn, 2 * within, question, to) => match fetched {
+            Ok(blocks) => Ok((blocks, hello.node_id)),
+            Err(FetchError::Link(error)) => Err(ShipError::Link(error)),
+            Err(FetchError::NotSent(reason)) if question.to.is_none() => {
+                let (name, end) = (link.peer(), theirs);
+                tracing::warn!(name, %end, %reason, "a secondary has another end of the log");
+                Ok((Bytes::new(), hello.node_id))
+            }
+            Err(other) => Err(ShipError::Protocol(clip(&other.to_string()))),
+        },
         error = beat(sender, config, Lsn(hello.lsn)) => Err(error.into()),
     }
 }
@@ -261,35 +341,37 @@ async fn lend(
     link: &Link,
     turn: &Semaphore,
     begin: Duration,
-    lacking: &Unreadable,
+    question: &Question,
+    to: Lsn,
 ) -> Result<Bytes, FetchError> {
     let _turn = turn.acquire().await?;
-    // The same bytes are here, where they can be read, and the last of them may begin before the
-    // end.
-    let most = lacking.bytes.saturating_add(BEYOND);
+    let most = question.most;
     let within = begin + Duration::from_secs(most / LEAST_RATE);
-    let places = (lacking.from, lacking.to);
-    match timeout(within, fetch::ask_blocks(link, lacking.log, places, most)).await {
+    let places = (question.from, to);
+    match timeout(within, fetch::ask_blocks(link, question.log, places, most)).await {
         Ok(lent) => lent,
         Err(_) => Err(FetchError::Stalled(within)),
     }
 }
 
 /// The version to speak with a secondary that may have the blocks.
-fn judge(hello: &Hello, config: &ListenConfig, lacking: &Unreadable) -> Result<u16, RefuseReason> {
+fn judge(hello: &Hello, config: &ListenConfig, question: &Question) -> Result<u16, RefuseReason> {
     let protocol = negotiate(hello, config.versions)?;
     if hello.node_id == config.own.id {
         let name = config.own.name.clone();
         return Err(RefuseReason::Copy { name });
     }
+    let is_meant = question.of.as_ref();
+    let is_meant = is_meant.is_none_or(|ids| ids.contains(&hello.node_id));
+    let may_help = hello.position().lsn > question.from.lsn || question.to.is_none();
     match hello.log() {
-        Some(theirs) if theirs != lacking.log => {
-            let ours = lacking.log;
+        Some(theirs) if theirs != question.log => {
+            let ours = question.log;
             Err(RefuseReason::ForeignLog { theirs, ours })
         }
-        Some(_) if !hello.bootstrapping && hello.position().lsn > lacking.from.lsn => Ok(protocol),
+        Some(_) if !hello.bootstrapping && is_meant && may_help => Ok(protocol),
         _ => Err(RefuseReason::Damaged {
-            position: lacking.from.lsn,
+            position: question.from.lsn,
         }),
     }
 }
@@ -333,6 +415,10 @@ const ASKING_BYTES: u32 = 128 << 10;
 /// What a lender may send beyond the bytes that cannot be read here: it reads so many at once.
 const BEYOND: u64 = 1 << 20;
 
+/// Of an end that this node does not know so many LSNs are asked for at once, in so many bytes.
+const LSNS_AT_ONCE: u64 = 1024;
+const AT_ONCE_BYTES: u64 = 256 << 20;
+
 /// Bytes per second that a lender sends at least, once it has begun.
 const LEAST_RATE: u64 = 256 << 10;
 
@@ -343,8 +429,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-
-    use wal::{LogId, Position};
 
     use super::*;
     use crate::status::Hop;
@@ -379,6 +463,7 @@ mod tests {
             node_id: "id".to_owned(),
             ..Hello::default()
         };
+        let lacking = Question::of(&lacking);
         let code = |hello: &Hello| judge(hello, &config, &lacking).map_err(|error| error.code());
         assert_eq!(code(&hello(Some(log), 51)), Ok(Versions::OWN.max));
         assert_eq!(code(&hello(Some(log), 900)), Ok(Versions::OWN.max));
@@ -395,5 +480,14 @@ mod tests {
             ..hello(Some(log), 51)
         };
         assert_eq!(code(&copy), Err(17));
+        // Of those that are known it is good to hear that they have no more.
+        let more = |id: &str| Question {
+            to: None,
+            of: Some(HashSet::from([id.to_owned()])),
+            ..lacking.clone()
+        };
+        let asked = |id, hello: &Hello| judge(hello, &config, &more(id)).is_ok();
+        assert!(asked("id", &hello(Some(log), 51)) && asked("id", &hello(Some(log), 7)));
+        assert!(!asked("other", &hello(Some(log), 51)) && !asked("id", &staged));
     }
 }

@@ -1,6 +1,7 @@
 //! Opening a primary's log where its newest segment has blocks that cannot be read: waits for a
 //! secondary that has them, answering meanwhile that it does, and opens the log once they are in
-//! their place. Must never open it without them, nor take a message before.
+//! their place. Where it may have lost its end, it asks its secondaries for that first (`asking`).
+//! Must never open it without what is known to be missing in it, nor take a message before.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,9 +35,16 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Opens the log; returns only once it can be, or for a reason that no secondary can help with.
     pub(crate) async fn open(&self) -> Result<(wal::Committer, wal::Recovery), StartError> {
+        let (mut asked, mut cut) = (false, None);
         loop {
+            if let (Some(shipping), false) = (&self.conf.replication, asked) {
+                (asked, cut) = self.ask_for_end(shipping).await?;
+            }
             let error = match open_log(self.data_dir, self.log.clone()).await {
-                Ok(opened) => return Ok(opened),
+                Ok((log, mut recovery)) => {
+                    recovery.torn_tail = recovery.torn_tail.or(cut);
+                    return Ok((log, recovery));
+                }
                 Err(error) => error,
             };
             // Where nobody can connect, nobody can help.
@@ -52,6 +60,32 @@ impl Opening<'_> {
 
     /// Returns once the log can be read.
     async fn heal(&self, shipping: &conf::Shipping, lacking: Unreadable) -> Result<(), StartError> {
+        let reason = words(&lacking, self.data_dir);
+        let lacks = lacking.to.0.saturating_sub(lacking.from.lsn.0);
+        let (borrower, http) = self.wait_aloud(shipping, &reason, lacks)?;
+        warn!(
+            file = %lacking.file.display(),
+            offset = lacking.offset,
+            replication = %borrower.local_addr(),
+            http = %http.as_ref().map_or("off".to_owned(), |http| http.local_addr().to_string()),
+            "the log is NOT open: {reason}"
+        );
+        let healed = fetch(borrower, self.data_dir, lacking).await;
+        if let Some(http) = http {
+            http.stop().await;
+        }
+        healed
+    }
+}
+
+impl Opening<'_> {
+    /// Listens where secondaries connect, and says over HTTP why nothing is taken yet.
+    pub(super) fn wait_aloud(
+        &self,
+        shipping: &conf::Shipping,
+        reason: &str,
+        lacks: u64,
+    ) -> Result<(replica::Borrower, Option<HttpServer>), StartError> {
         let identity = match self.identity {
             Some(identity) => identity.clone(),
             None => replica::Identity::load(&shipping.certs)?,
@@ -66,34 +100,22 @@ impl Opening<'_> {
         let borrower = replica::Borrower::bind(config, &identity)?;
         let waiting = Arc::new(Waiting {
             who: self.who.clone(),
-            reason: words(&lacking, self.data_dir),
-            lacks: lacking.to.0.saturating_sub(lacking.from.lsn.0),
+            reason: reason.to_owned(),
+            lacks,
             identity,
         });
-        let http = self.conf.http.as_ref();
-        let http = http.map(|http| {
-            let own = Own {
-                name: &self.who.name,
-                advertised: self.conf.advertise_http.as_deref(),
-                data_dir: self.data_dir,
-                certs: Some(&shipping.certs),
-            };
-            let config = http_config(http, self.budget, &self.log.tasks, own);
-            HttpServer::start(&config, Arc::<Waiting>::clone(&waiting))
-        });
-        let http = http.transpose()?;
-        warn!(
-            file = %lacking.file.display(),
-            offset = lacking.offset,
-            replication = %borrower.local_addr(),
-            http = %http.as_ref().map_or("off".to_owned(), |http| http.local_addr().to_string()),
-            "the log is NOT open: {}", waiting.reason
-        );
-        let healed = fetch(borrower, self.data_dir, lacking).await;
-        if let Some(http) = http {
-            http.stop().await;
-        }
-        healed
+        let Some(http) = &self.conf.http else {
+            return Ok((borrower, None));
+        };
+        let own = Own {
+            name: &self.who.name,
+            advertised: self.conf.advertise_http.as_deref(),
+            data_dir: self.data_dir,
+            certs: Some(&shipping.certs),
+        };
+        let config = http_config(http, self.budget, &self.log.tasks, own);
+        let http = HttpServer::start(&config, waiting)?;
+        Ok((borrower, Some(http)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! Must never know how a part works.
 
 pub(crate) mod answers;
+mod asking;
 pub(crate) mod background;
 pub(crate) mod control_group;
 pub(crate) mod cut_teller;

@@ -54,6 +54,23 @@ pub fn open_primary(
     Ok((Committer::start(writer, state, config)?, recovery))
 }
 
+/// Opens a primary's log before it writes anything itself: blocks that it has had, and lost, can be
+/// added as another node has them, byte for byte. Then it is closed, and opened for the primary.
+///
+/// # Errors
+/// As [`open_primary`].
+pub fn open_to_add(
+    disk: Arc<dyn Disk>,
+    data_dir: &Path,
+    config: &FollowerConfig,
+) -> Result<(Follower, Recovery), WalError> {
+    settle(&disk, data_dir)?;
+    let id = find_log(disk.as_ref(), data_dir)?.unwrap_or_else(LogId::random);
+    let ids = (id, FIRST_EPOCH);
+    let (writer, state, recovery) = open(disk, data_dir, ids, OpenMode::PRIMARY, &config.cache)?;
+    Ok((Follower::start(writer, state, config)?, recovery))
+}
+
 /// Seals a segment with a hole at once: only whole segments can be fetched from a secondary.
 fn close_damaged(writer: &mut Writer, state: &LogState) -> Result<(), WalError> {
     let mut body = BodyWriter::default();

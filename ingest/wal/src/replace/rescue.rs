@@ -18,7 +18,7 @@ use crate::format::segment::SegmentHeader;
 use crate::ids::{LogId, Lsn, Position};
 use crate::open::closed::SegmentFile;
 use crate::open::flipped::flipped_headers;
-use crate::open::recovery::{OnDamage, footer_of, scan_active, segment_seed};
+use crate::open::recovery::{OnDamage, Scanned, footer_of, scan_active, segment_seed};
 use crate::open::settle::settle;
 use crate::paths::{FETCHED_NEW, find_log, log_dir, segment_name, segments};
 use crate::read::{fingerprints, segment_starts};
@@ -60,6 +60,52 @@ pub fn find_unreadable(
     match newest(disk, data_dir)? {
         Some(newest) => newest.unreadable(),
         None => Ok(None),
+    }
+}
+
+/// Where a closed log ends, and why it may have ended further on before: bytes of its end cannot be
+/// read, or the segment to go on in is not there. An unfinished write leaves that, and so do
+/// acknowledged rows that the disk has lost: only a node that has more of the log can tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub end: Lsn,
+    pub doubt: Option<String>,
+}
+
+/// Looks where the log of a stopped node ends; none: there is no log, or blocks before its end cannot
+/// be read. What follows them may be all that shows that they had been durable: it is not to be cut
+/// before the log is sealed there, or [`find_unreadable`] tells of them.
+///
+/// # Errors
+/// As [`find_unreadable`].
+pub fn find_end(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<LogEnd>, WalError> {
+    let doubtful = |end, reason: &str| LogEnd {
+        end,
+        doubt: Some(reason.to_owned()),
+    };
+    let Some(newest) = newest(disk, data_dir)? else {
+        let log = find_log(disk.as_ref(), data_dir)?;
+        return Ok(log.map(|_| doubtful(Lsn(0), "no segment of it is there")));
+    };
+    let file = newest.path.display().to_string();
+    if let Some(footer) = footer_of(&file, &newest.bytes) {
+        let reason = format!("{file} is sealed, and none follows it");
+        return Ok(Some(doubtful(footer.end.lsn, &reason)));
+    }
+    match newest.scan(OnDamage::Keep) {
+        Err(error @ WalError::NewerFormat { .. }) => Err(error),
+        Ok(scanned) if scanned.hole => Ok(None),
+        Ok(scanned) => Ok(Some(LogEnd {
+            end: scanned.tip.lsn,
+            doubt: scanned.torn.map(|torn| {
+                format!(
+                    "{} bytes from offset {} of {file} on cannot be read",
+                    torn.bytes, torn.offset
+                )
+            }),
+        })),
+        Err(_) if newest.unreadable().is_ok() => Ok(None),
+        Err(error) => Ok(Some(doubtful(newest.first, &error.to_string()))),
     }
 }
 
@@ -192,26 +238,13 @@ impl Newest {
         if footer_of(&file, &self.bytes).is_some() {
             return Ok(None);
         }
-        let (header, header_len) = SegmentHeader::decode(&file, &self.bytes)?;
-        let scan = |on_damage| {
-            let mut catalog =
-                Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
-            let start = header.start;
-            scan_active(
-                &file,
-                &self.bytes,
-                header_len,
-                start,
-                &mut catalog,
-                on_damage,
-            )
-        };
-        match scan(OnDamage::Keep) {
+        SegmentHeader::decode(&file, &self.bytes)?;
+        match self.scan(OnDamage::Keep) {
             Err(WalError::Corrupt { .. }) => {}
             Err(error) => return Err(error),
             Ok(_) => return Ok(None),
         }
-        let sound = scan(OnDamage::Cut)?;
+        let sound = self.scan(OnDamage::Cut)?;
         let behind = self.headers_from(sound.end);
         let data = behind
             .iter()
@@ -235,6 +268,15 @@ impl Newest {
                 .unwrap_or(sound.tip.lsn),
             rows_behind: data.map(|(_, header)| u64::from(header.rows)).sum(),
         }))
+    }
+
+    fn scan(&self, on_damage: OnDamage) -> Result<Scanned, WalError> {
+        let file = self.path.display().to_string();
+        let (header, head) = SegmentHeader::decode(&file, &self.bytes)?;
+        let none = Catalog::default();
+        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &none)?;
+        let (bytes, start) = (&self.bytes, header.start);
+        scan_active(&file, bytes, head, start, &mut catalog, on_damage)
     }
 
     /// Headers of blocks that can be read from `offset` on, with their offsets.
