@@ -29,6 +29,7 @@ mod paths;
 mod quiet;
 mod read;
 mod replace;
+mod room;
 mod share;
 mod stored;
 mod tasks;

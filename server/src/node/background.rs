@@ -3,19 +3,17 @@
 //! secondary, on whatever log it follows: when that is exchanged, they end on the old one before
 //! they start on the new one. Must never run beyond the node's stop.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use wal::{Damaged, Tasks};
+use tracing::error;
+use wal::Tasks;
 
 use crate::node::kept::Restarted;
 use crate::node::parts::blocking;
 use crate::node::slot::Slot;
+use crate::node::tellers::{tell, tell_room, tell_stalls};
 
 /// Work in the background on one log.
 pub(crate) trait Background: Sized + Send + 'static {
@@ -73,7 +71,7 @@ impl Background for wal::Scrubber {
 /// Tasks that log every file that is found damaged, and when the log takes nothing for want of
 /// room.
 pub(crate) struct DamageTeller {
-    _tasks: [Restarted; 2],
+    _tasks: [Restarted; 3],
 }
 
 impl Background for DamageTeller {
@@ -83,9 +81,11 @@ impl Background for DamageTeller {
 
     fn start(log: &wal::Log, _rate: u64, tasks: &Tasks) -> Result<Self, wal::WalError> {
         let (damage, stalled) = (log.damage(), log.stalled());
+        let waiting = log.waiting_for_room();
         let tasks = [
             Restarted::start(tasks, "damage-teller", move || tell(damage.clone())),
             Restarted::start(tasks, "stall-teller", move || tell_stalls(stalled.clone())),
+            Restarted::start(tasks, "room-teller", move || tell_room(waiting.clone())),
         ];
         Ok(Self { _tasks: tasks })
     }
@@ -93,62 +93,6 @@ impl Background for DamageTeller {
     fn stats(&self) -> Self::Stats {}
 
     fn stop(self) {}
-}
-
-/// Logs what is on the list, once for as long as it stays there.
-async fn tell(mut damage: watch::Receiver<Vec<Damaged>>) {
-    let mut told = HashSet::new();
-    loop {
-        let listed = damage.borrow_and_update().clone();
-        for damaged in entered(&mut told, &listed) {
-            warn!(
-                file = %damaged.name,
-                reason = %damaged.reason,
-                "a file is damaged; queries that need it fail until a peer has given it back"
-            );
-        }
-        if damage.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Logs when the log begins to take nothing, now and then that it still does, and when it is over.
-async fn tell_stalls(mut stalled: watch::Receiver<Option<String>>) {
-    let mut begun: Option<Instant> = None;
-    loop {
-        let reason = stalled.borrow_and_update().clone();
-        match (&reason, begun) {
-            (Some(reason), since) => {
-                let begun = *begun.get_or_insert_with(Instant::now);
-                warn!(
-                    reason,
-                    for_s = since.map_or(0, |_| begun.elapsed().as_secs()),
-                    "the log takes nothing and nothing is acknowledged until there is room; \
-                     queries are answered"
-                );
-            }
-            (None, Some(since)) => {
-                let for_s = since.elapsed().as_secs();
-                info!(for_s, "there is room again: the log goes on");
-                begun = None;
-            }
-            (None, None) => {}
-        }
-        // While it lasts, the numbers in the reason change.
-        let pause = reason.map_or(Duration::MAX, |_| STALL_TOLD_EVERY);
-        if let Ok(Err(_)) = timeout(pause, stalled.changed()).await {
-            return;
-        }
-    }
-}
-
-/// What was not on the list at the last look; `told` is what was.
-fn entered<'a>(told: &mut HashSet<String>, listed: &'a [Damaged]) -> Vec<&'a Damaged> {
-    let before = std::mem::take(told);
-    told.extend(listed.iter().map(|damaged| damaged.name.clone()));
-    let new = |damaged: &&Damaged| !before.contains(&damaged.name);
-    listed.iter().filter(new).collect()
 }
 
 /// Says in the log what is damaged: what opening it found, and what is found later.
@@ -265,12 +209,10 @@ async fn end<W: Background>(running: &Slot<W>) {
     }
 }
 
-/// A stall that lasts is told again.
-const STALL_TOLD_EVERY: Duration = Duration::from_secs(600);
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -318,56 +260,6 @@ mod tests {
         };
         let limit = Duration::from_secs(10);
         tokio::time::timeout(limit, said).await.unwrap();
-    }
-
-    #[test]
-    fn damage_is_told_once_and_again_when_it_comes_back() {
-        let listed = |names: &[&str]| -> Vec<Damaged> {
-            let damaged = |name: &&str| Damaged {
-                name: (*name).to_owned(),
-                bytes: 0,
-                reason: "a flipped bit".to_owned(),
-            };
-            names.iter().map(damaged).collect()
-        };
-        let mut told = HashSet::new();
-        for (list, news) in [
-            (&["a"][..], &["a"][..]),
-            (&["a", "b"], &["b"]),
-            (&["a", "b"], &[]),
-            (&["b"], &[]),
-            (&["b", "a"], &["a"]),
-        ] {
-            let list = listed(list);
-            let names: Vec<&str> = entered(&mut told, &list)
-                .into_iter()
-                .map(|damaged| damaged.name.as_str())
-                .collect();
-            assert_eq!(names, news);
-        }
-    }
-
-    #[tokio::test]
-    async fn telling_of_stalls_ends_with_the_log_whether_there_is_one_or_not() {
-        for reason in [None, Some("full".to_owned())] {
-            let (stalls, stalled) = watch::channel(reason);
-            let telling = tokio::spawn(tell_stalls(stalled));
-            stalls.send(Some("full".to_owned())).unwrap();
-            stalls.send(None).unwrap();
-            drop(stalls);
-            let limit = Duration::from_secs(10);
-            tokio::time::timeout(limit, telling).await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn telling_ends_with_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let committer = open(&dir);
-        let telling = tokio::spawn(tell(committer.log().damage()));
-        committer.stop().unwrap();
-        let limit = Duration::from_secs(10);
-        tokio::time::timeout(limit, telling).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -21,5 +21,6 @@ pub(crate) mod role;
 pub(crate) mod running;
 pub(crate) mod secondary;
 pub(crate) mod slot;
+pub(crate) mod tellers;
 #[cfg(test)]
 mod tests;

@@ -182,7 +182,7 @@ const LAYERS: [Layers; 7] = [
                 "tasks",
             ],
             &["error", "disk"],
-            &["durable", "paths", "damage"],
+            &["durable", "paths", "damage", "room"],
             &["stored"],
             &["format"],
             &["config"],

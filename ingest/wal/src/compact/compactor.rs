@@ -197,11 +197,22 @@ fn run(state: &LogState, shared: &Shared, throttle: &Throttle, watched: &Watched
     while !ending() {
         watched.step();
         match turn(state, shared, throttle, &mut fingerprinting) {
-            Ok(true) => retry = RETRY,
-            Ok(false) => thread::park_timeout(LOOK),
+            Ok(done) => {
+                retry = RETRY;
+                state.room.wait(None);
+                if !done {
+                    thread::park_timeout(LOOK);
+                }
+            }
             Err(_) if ending() => return,
             Err(error) => {
                 shared.note(Some(&error));
+                if error.is_full() {
+                    state
+                        .room
+                        .wait(Some(format!("compaction waits for room: {error}")));
+                    retry = retry.min(RETRY_FULL);
+                }
                 let until = Instant::now() + retry;
                 while Instant::now() < until && !ending() {
                     thread::park_timeout(LOOK);
@@ -220,8 +231,11 @@ fn turn(
     fingerprinting: &mut Fingerprinting,
 ) -> Result<bool, WalError> {
     retire(state)?;
-    if fingerprinting.turn(state, throttle)? {
-        return Ok(true);
+    match fingerprinting.turn(state, throttle) {
+        Ok(true) => return Ok(true),
+        // What makes room goes on without.
+        Err(error) if !error.is_full() => return Err(error),
+        Ok(false) | Err(_) => {}
     }
     let Some(work) = step::next(state) else {
         return Ok(false);
@@ -231,11 +245,16 @@ fn turn(
     Ok(true)
 }
 
-/// Deletes sealed segments that the log says need not be kept and whose rows are in files here.
+/// Deletes sealed segments that the log says need not be kept and whose rows are in files here; for
+/// want of room also those that are only kept for secondaries that are away.
 fn retire(state: &LogState) -> Result<(), WalError> {
     state.kept.history().expire(Instant::now());
     let snapshot = state.snapshot();
-    let upto = snapshot.catalog.retired().min(snapshot.compacted().lsn);
+    let mut retired = snapshot.catalog.retired();
+    if state.room.is_short() {
+        retired = retired.max(state.published.replicated.borrow().slowest());
+    }
+    let upto = retired.min(snapshot.compacted().lsn);
     let oldest = snapshot.sealed.first();
     if oldest.is_none_or(|oldest| oldest.end.lsn > upto) && state.starts.is_saved() {
         return Ok(());
@@ -282,5 +301,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it waits after a failure, at first and at most.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(60);
+/// The same for want of room.
+const RETRY_FULL: Duration = Duration::from_secs(2);
 /// How much lower its priority is: it takes what the rest leaves idle.
 const NICE: i32 = 19;

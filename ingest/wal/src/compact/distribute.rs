@@ -15,6 +15,7 @@ use crate::error::WalError;
 use crate::format::schema::TableSchema;
 use crate::ids::{Lsn, TableId};
 use crate::parquet::{FileMeta, FileWriter, Layout, Throttle, Window, WriteError};
+use crate::room::Room;
 
 /// What the new files have in common.
 pub(crate) struct Target<'a> {
@@ -25,6 +26,7 @@ pub(crate) struct Target<'a> {
     pub(crate) end: Lsn,
     pub(crate) made_at: i64,
     pub(crate) throttle: &'a Throttle,
+    pub(crate) room: &'a Room,
 }
 
 impl Target<'_> {
@@ -110,7 +112,7 @@ impl<'a> Distributor<'a> {
                 target.schema,
                 &self.layout,
                 beside,
-                target.throttle,
+                (target.throttle, target.room),
             )?;
             *slot = Some((meta, writer));
         }

@@ -52,6 +52,7 @@ impl Fingerprinting {
             }
         }
         let (disk, dir) = (state.disk.as_ref(), &state.dir);
+        state.room.check(dir, state.fingerprints.room(made.len()))?;
         state.fingerprints.put(disk, dir, &made)?;
         Ok(true)
     }

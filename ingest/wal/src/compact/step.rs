@@ -28,6 +28,7 @@ use crate::parquet::{
 };
 use crate::read::log::LogState;
 use crate::read::sealed::Sealed;
+use crate::room::{FILE_IN_MANIFEST, FILE_OVERHEAD};
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -77,6 +78,11 @@ pub(crate) struct Stepper<'a> {
 
 impl Stepper<'_> {
     pub(crate) fn step(&self, work: &Job) -> Result<StepTotals, WalError> {
+        let (path, bytes) = (self.state.dir.join(FILES_DIR), self.takes(work));
+        let is_merge = matches!(work, Job::Merge(..));
+        self.state.room.merges(if is_merge { bytes } else { 0 });
+        // Before anything is written: what cannot be finished would only be in the way.
+        self.state.make_room(&path, bytes)?;
         let result = match work {
             Job::Segment(segment) => self.segment(segment),
             Job::Merge(table, merge) => self.merge(*table, merge),
@@ -85,6 +91,26 @@ impl Stepper<'_> {
             self.clean();
         }
         result
+    }
+
+    /// Bytes that a step writes before it gives any back, about.
+    fn takes(&self, work: &Job) -> u64 {
+        let snapshot = self.state.snapshot();
+        let (bytes, tables) = match work {
+            Job::Segment(segment) => {
+                let data = segment.entries.iter();
+                let data = data.filter(|entry| entry.kind == BlockKind::Data);
+                let tables: HashSet<TableId> = data.clone().map(|entry| entry.table).collect();
+                (data.map(|entry| u64::from(entry.len)).sum(), tables.len())
+            }
+            Job::Merge(table, merge) => {
+                let files = snapshot.files.of(*table);
+                let inputs = files.filter(|file| merge.inputs.contains(&file.meta.ordinal));
+                (inputs.map(|file| file.meta.bytes).sum::<u64>(), 1)
+            }
+        };
+        let manifest = snapshot.files.all().count() as u64 * FILE_IN_MANIFEST;
+        bytes.saturating_add(manifest + tables as u64 * FILE_OVERHEAD)
     }
 
     fn go_on(&self) -> Result<(), WalError> {
@@ -184,6 +210,7 @@ impl Stepper<'_> {
             end: last.end_lsn(),
             made_at: segment.committed_at,
             throttle: self.throttle,
+            room: &self.state.room,
         };
         let mut files = Distributor::new(&target, &split, layout, next);
         let written = match catalog.options(schema.id).dedup {
@@ -250,6 +277,7 @@ impl Stepper<'_> {
             end: metas.clone().map(|meta| meta.end).max().unwrap_or_default(),
             made_at: metas.clone().map(|meta| meta.made_at).max().unwrap_or(0),
             throttle: self.throttle,
+            room: &self.state.room,
         };
         let done = StepTotals {
             bytes_in: metas.map(|meta| meta.bytes).sum(),
@@ -379,7 +407,9 @@ fn write_manifest(state: &LogState, set: &FileSet) -> Result<(), WalError> {
     let snapshot = state.snapshot();
     let manifest = set.manifest(snapshot.log, snapshot.epoch);
     let (draft, path) = (state.dir.join(MANIFEST_NEW), state.dir.join(MANIFEST));
-    state.disk.replace(&draft, &path, &manifest.encode())
+    let bytes = manifest.encode();
+    state.make_room(&draft, bytes.len() as u64)?;
+    state.disk.replace(&draft, &path, &bytes)
 }
 
 /// Deletes Parquet files that the manifest does not name.

@@ -216,6 +216,7 @@ fn install_segment(state: &LogState, name: &str, bytes: Bytes) -> Result<bool, W
         return Err(WalError::corrupt(name, 0, reason));
     }
     let vouched = vouched(name, state.fingerprints.of_segment(held), &bytes)?;
+    state.make_room(&path, bytes.len() as u64)?;
     state
         .disk
         .replace(&state.dir.join(FETCHED_NEW), &path, &bytes)?;
@@ -249,9 +250,11 @@ fn install_file(state: &LogState, name: &str, bytes: &Bytes) -> Result<bool, Wal
         ));
     }
     let vouched = vouched(name, state.fingerprints.of_file(held), bytes)?;
+    let path = state.dir.join(name);
+    state.make_room(&path, bytes.len() as u64)?;
     state
         .disk
-        .replace(&state.dir.join(FETCHED_NEW), &state.dir.join(name), bytes)?;
+        .replace(&state.dir.join(FETCHED_NEW), &path, bytes)?;
     let ordinal = meta.ordinal;
     let file = DataFile::open(&state.home, meta, &state.damage);
     let mut set = crate::parquet::FileSet::clone(&state.snapshot().files);

@@ -11,6 +11,7 @@ use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::parquet::meta::CHUNK;
+use crate::room::Room;
 
 /// Bounds how fast compaction reads and writes, over all its files.
 pub(crate) struct Throttle {
@@ -93,6 +94,7 @@ pub(crate) struct Sink<'a> {
     buffer: Vec<u8>,
     written: Written,
     throttle: &'a Throttle,
+    room: &'a Room,
 }
 
 impl<'a> Sink<'a> {
@@ -101,6 +103,7 @@ impl<'a> Sink<'a> {
         disk: &dyn Disk,
         path: &Path,
         throttle: &'a Throttle,
+        room: &'a Room,
     ) -> Result<Self, WalError> {
         Ok(Self {
             file: disk.create_anew(path)?,
@@ -110,6 +113,7 @@ impl<'a> Sink<'a> {
                 chunks: Vec::new(),
             },
             throttle,
+            room,
         })
     }
 
@@ -125,6 +129,7 @@ impl<'a> Sink<'a> {
             return Ok(());
         }
         self.throttle.spend(self.buffer.len())?;
+        self.room.refuse(self.buffer.len() as u64)?;
         self.file.write_at(self.written.bytes, &self.buffer)?;
         self.written.chunks.push(checksum(&self.buffer));
         self.written.bytes += self.buffer.len() as u64;

@@ -17,6 +17,7 @@ use crate::error::{Operation, WalError};
 use crate::format::schema::TableSchema;
 use crate::parquet::layout::Layout;
 use crate::parquet::sink::{Sink, Throttle, Written};
+use crate::room::Room;
 
 /// Why rows were not written.
 #[derive(Debug)]
@@ -61,9 +62,9 @@ impl<'a> FileWriter<'a> {
         schema: &TableSchema,
         layout: &Arc<Layout>,
         beside: usize,
-        throttle: &'a Throttle,
+        (throttle, room): (&'a Throttle, &'a Room),
     ) -> Result<Self, WalError> {
-        let sink = Sink::create(disk, path, throttle)?;
+        let sink = Sink::create(disk, path, throttle, room)?;
         let stored = layout.arrow(schema);
         let mut properties = layout.properties(schema).into_builder();
         properties = properties.set_key_value_metadata(Some(vec![KeyValue::new(

@@ -81,6 +81,11 @@ impl Counters {
         self.retired.fetch_add(segments as u64, Ordering::Relaxed);
     }
 
+    /// Bytes of blocks that were written.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn stats(&self, damage: &DamageList) -> LogStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (damaged_segments, damaged_files, repaired) = damage.counts();

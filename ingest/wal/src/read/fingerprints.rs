@@ -175,6 +175,12 @@ impl Fingerprints {
         written.map(|_| ())
     }
 
+    /// Bytes that keeping so many more takes at most.
+    pub(crate) fn room(&self, new: usize) -> u64 {
+        let all = self.lock().by_file.len().saturating_add(new);
+        all.saturating_mul(RECORD) as u64
+    }
+
     /// Forgets the files that are not among these.
     pub(crate) fn keep(&self, keys: &HashSet<Key>) {
         // They go from the disk when it is written anew.

@@ -1,7 +1,7 @@
 //! The read side of an open log, shared by everyone who reads: snapshots, positions, word of
 //! failures. It must never write to the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::damage::{DamageList, Damaged};
 use crate::disk::{Disk, FileIdentity};
+use crate::error::WalError;
 use crate::ids::{Boundary, Chain, Epoch, LogId, Lsn, Position};
 use crate::parquet::FileSet;
 use crate::read::counters::{Counters, LogStats};
@@ -22,6 +23,7 @@ use crate::read::sealed::Sealed;
 use crate::read::segment_starts::SegmentStarts;
 use crate::read::snapshot::Snapshot;
 use crate::read::waiting_cuts::{WaitingCut, WaitingCuts};
+use crate::room::Room;
 use crate::stored::Home;
 
 /// Read handle of a log: cheap to clone, never writes.
@@ -47,6 +49,8 @@ pub(crate) struct LogState {
     epoch: Epoch,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// What is left alone of its disk.
+    pub(crate) room: Room,
     /// Where its files are read.
     pub(crate) home: Arc<Home>,
     /// What the directory was when the log was opened.
@@ -136,6 +140,12 @@ impl Log {
     /// Why nothing is committed at the moment: the disk is too full. Heals by itself.
     pub fn stalled(&self) -> watch::Receiver<Option<String>> {
         self.state.published.stalled.subscribe()
+    }
+
+    /// What waits for room on the disk besides the log, such as compaction, and why. Heals by
+    /// itself.
+    pub fn waiting_for_room(&self) -> watch::Receiver<Option<String>> {
+        self.state.room.waiting()
     }
 
     /// What is known to be damaged here and not repaired yet.
@@ -239,6 +249,7 @@ impl LogState {
             epoch: snapshot.epoch,
             dir_identity: disk.identity(&dir).ok().flatten(),
             fingerprints: Fingerprints::load(disk.as_ref(), &dir, snapshot.log),
+            room: Room::new(&disk, &dir),
             disk,
             dir,
             home: Arc::clone(home),
@@ -264,6 +275,33 @@ impl LogState {
             .history()
             .push(mark, Arc::clone(&files), Instant::now());
         self.published.set_files(files);
+    }
+
+    /// Whether `bytes` more may be written to `path` beside the log; what is kept for others is
+    /// given up for it.
+    ///
+    /// # Errors
+    /// One that says that the disk is full.
+    pub(crate) fn make_room(&self, path: &Path, bytes: u64) -> Result<(), WalError> {
+        if self.room.check(path, bytes).is_ok() {
+            return Ok(());
+        }
+        self.kept.give_up();
+        if self.room.check(path, bytes).is_err() {
+            self.home.give_up_kept();
+        }
+        self.room.check(path, bytes)
+    }
+
+    /// Whether the disk has too little room for the log, which says so; gives up what is kept for
+    /// others then.
+    pub(crate) fn low(&self, reason: Option<String>) {
+        self.room.set_low(reason.is_some());
+        if reason.is_some() {
+            self.kept.give_up();
+            self.home.give_up_kept();
+        }
+        self.stall(reason);
     }
 
     /// Says why nothing is committed at the moment, or that it is again. True when that is news.

@@ -48,6 +48,15 @@ impl Replicated {
         }
     }
 
+    /// Everything below it is on the disk of every secondary that is there; 0 when there are too
+    /// many to tell.
+    pub(crate) fn slowest(&self) -> Lsn {
+        match usize::from(self.connected) {
+            0 => Lsn(u64::MAX),
+            connected => self.by(connected),
+        }
+    }
+
     /// The furthest copies, descending.
     pub fn top(&self) -> impl Iterator<Item = NodeCopy> {
         self.furthest

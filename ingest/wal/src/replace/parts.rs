@@ -13,6 +13,7 @@ use crate::bytes::checksum;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Operation, WalError};
 use crate::parquet::{CHUNK_LEN, FILES_DIR, FileMeta};
+use crate::room;
 
 /// A file that is not whole yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(super) struct Parts {
     dir: PathBuf,
     /// By ordinal.
     files: Vec<Part>,
+    /// Bytes that are left alone on the disk.
+    reserve: u64,
     /// The one that was written to last.
     open: Option<(String, Box<dyn DiskFile>)>,
 }
@@ -78,8 +81,17 @@ impl Parts {
             disk: Arc::clone(disk),
             dir: dir.to_owned(),
             files,
+            reserve: 0,
             open: None,
         }
+    }
+
+    pub(super) fn keep_free(&mut self, reserve: u64) {
+        self.reserve = reserve;
+    }
+
+    pub(super) fn reserve(&self) -> u64 {
+        self.reserve
     }
 
     /// Looks what is here of the files; what belongs to none of them goes, for good once this
@@ -220,6 +232,11 @@ impl Parts {
         }
         if !fits(&part.meta, at, bytes) {
             return Err(corrupt(at, NOT_THESE.to_owned()));
+        }
+        if self.reserve > 0 {
+            let free = self.disk.free(&self.dir).ok().flatten();
+            let refused = room::refuse(free, self.reserve, bytes.len() as u64);
+            refused.map_err(WalError::io(Operation::Write, &self.dir.join(name)))?;
         }
         let mut file = match self.open.take() {
             Some((open, file)) if open == name => file,

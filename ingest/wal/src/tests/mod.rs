@@ -15,6 +15,7 @@ pub(crate) mod refusing_disk;
 mod renames;
 mod retention;
 mod roles;
+mod room;
 mod roundtrip;
 mod running_out;
 mod tables;

@@ -7,27 +7,35 @@ use std::time::{Duration, Instant};
 
 use crate::error::WalError;
 use crate::read::log::LogState;
+use crate::room::{FILE_IN_MANIFEST, FILE_OVERHEAD};
 use crate::write::spare::Spare;
 
 /// Watches the free space of a log's disk for its writer.
 #[derive(Debug)]
 pub(crate) struct Space {
     state: Arc<LogState>,
-    reserve: u64,
     spare: Spare,
     looked: Option<Instant>,
+    /// What may be written before the next look.
+    left: u64,
+    /// Bytes that the log had written when it was asked last, and most between two times.
+    written: u64,
+    most: u64,
     placed: Option<Instant>,
 }
 
 impl Space {
     pub(crate) fn new(state: &Arc<LogState>, reserve: u64) -> Self {
+        state.room.keep(reserve);
         let mut spare = Spare::default();
         spare.refill();
         Self {
             state: Arc::clone(state),
-            reserve,
             spare,
             looked: None,
+            left: 0,
+            written: 0,
+            most: 0,
             placed: None,
         }
     }
@@ -35,25 +43,55 @@ impl Space {
     /// Whether rows may be written now; says so to whoever watches.
     pub(crate) fn has_room(&mut self) -> bool {
         let stalled = self.state.published.is_stalled();
-        if self.reserve == 0 {
+        let room = &self.state.room;
+        let reserve = room.reserve();
+        if reserve == 0 {
             return true;
         }
-        if !stalled && self.looked.is_some_and(|at| at.elapsed() < TRUST) {
+        let written = self.state.counters.bytes();
+        let new = written.saturating_sub(self.written);
+        (self.written, self.most) = (written, self.most.max(new));
+        self.left = self.left.saturating_sub(new);
+        let trusted = self.looked.is_some_and(|at| at.elapsed() < TRUST);
+        if !stalled && trusted && self.left > 0 {
             return true;
         }
         self.looked = Some(Instant::now());
-        let free = self.state.disk.free(&self.state.dir).ok().flatten();
-        let low = free.filter(|free| *free < self.reserve);
-        self.state.stall(low.map(|free| {
+        // However much is written next.
+        let beside = room.beside(self.next_files()).saturating_add(self.most);
+        let kept = reserve.saturating_add(beside);
+        let free = room.free();
+        self.left = free.map_or(u64::MAX, |free| free.saturating_sub(kept));
+        let low = free.filter(|free| *free < kept);
+        self.state.low(low.map(|free| {
             format!(
-                "the disk is too full: {} MiB are free at {}, log.reserve_disk keeps {} MiB: make \
-                 room there, or keep less",
+                "the disk is too full: {} MiB are free at {}, log.reserve_disk keeps {} MiB, and \
+                 compaction needs {} MiB to make room: make room there, or keep less",
                 free >> 20,
                 self.state.dir.display(),
-                self.reserve >> 20
+                reserve >> 20,
+                beside.div_ceil(1 << 20)
             )
         }));
         low.is_none()
+    }
+
+    /// What the files of the next segment take, about, that is not in files yet: the room for them
+    /// grows with it.
+    fn next_files(&self) -> u64 {
+        let snapshot = self.state.snapshot();
+        let active = (snapshot.tail_bytes, snapshot.tail_len);
+        let pending = snapshot
+            .pending()
+            .next()
+            .filter(|segment| segment.fault.is_none());
+        let sealed = pending.map(|segment| (segment.len(), segment.entries.len()));
+        let files = |(bytes, blocks): (u64, usize)| {
+            let tables = blocks.min(snapshot.catalog.count()) as u64;
+            bytes.saturating_add(tables.saturating_mul(FILE_OVERHEAD))
+        };
+        let manifest = snapshot.files.all().count() as u64 * FILE_IN_MANIFEST;
+        files(active).max(sealed.map_or(0, files)) + manifest
     }
 
     /// Whether what was written is there for the next process, too. Nobody may be told that it is
@@ -84,7 +122,12 @@ impl Space {
                 // Another try, with what was held for it.
                 Err(error) if error.may_pass() && !error.is_full() && self.spare.give_up() => {}
                 Err(error) if error.may_pass() => {
-                    self.state.stall(Some(lacking(&error)));
+                    let reason = Some(lacking(&error));
+                    if error.is_full() {
+                        self.state.low(reason);
+                    } else {
+                        self.state.stall(reason);
+                    }
                     if stop() {
                         return Ok(None);
                     }
@@ -94,7 +137,7 @@ impl Space {
                 Err(error) => return Err(error),
                 Ok(done) => {
                     if self.state.published.is_stalled() {
-                        self.state.stall(None);
+                        self.state.low(None);
                     }
                     self.spare.refill();
                     self.check_place()?;

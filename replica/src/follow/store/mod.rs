@@ -81,7 +81,8 @@ impl Store {
     /// # Errors
     /// When the disk cannot be read.
     pub fn staging(&self) -> Result<Option<Staging>, WalError> {
-        Staging::find(&self.disk, &self.data_dir)
+        let found = Staging::find(&self.disk, &self.data_dir)?;
+        Ok(found.map(|staging| staging.keep_free(self.config.reserve_disk)))
     }
 
     /// Begins to bring in this log, as the manifest has it; files that are there already stay.
@@ -97,7 +98,8 @@ impl Store {
                 reason: format!("the manifest is of log {found}, log {log} is brought in"),
             });
         }
-        Staging::begin(&self.disk, &self.data_dir, manifest)
+        let staging = Staging::begin(&self.disk, &self.data_dir, manifest)?;
+        Ok(staging.keep_free(self.config.reserve_disk))
     }
 
     /// Begins to bring in a log from its first block on.
@@ -105,7 +107,8 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn begin_empty(&self, log: LogId, epoch: Epoch) -> Result<Staging, WalError> {
-        Staging::begin_empty(&self.disk, &self.data_dir, log, epoch)
+        let staging = Staging::begin_empty(&self.disk, &self.data_dir, log, epoch)?;
+        Ok(staging.keep_free(self.config.reserve_disk))
     }
 
     /// Opens a log that is being brought in, so that it can be followed.

@@ -153,7 +153,9 @@ impl Staging {
         self.parts.close();
         self.parts.forget_others(&manifest.files)?;
         put_manifest(self.disk.as_ref(), &self.dir, &manifest)?;
+        let reserve = self.parts.reserve();
         self.parts = Parts::unseen(&self.disk, &self.dir, &manifest.files);
+        self.parts.keep_free(reserve);
         self.manifest = manifest;
         self.parts.survey(&Trust::Names)
     }
@@ -182,6 +184,13 @@ impl Staging {
     /// `Corrupt` or `NewerFormat` when the bytes are no manifest.
     pub fn log_of(manifest: &[u8]) -> Result<LogId, WalError> {
         Manifest::decode(OF_A_PEER, manifest).map(|manifest| manifest.log)
+    }
+
+    /// Leaves so many bytes of the disk alone from now on.
+    #[must_use]
+    pub fn keep_free(mut self, reserve: u64) -> Self {
+        self.parts.keep_free(reserve);
+        self
     }
 
     pub fn log(&self) -> LogId {
