@@ -4,10 +4,12 @@
 //! they start on the new one. Must never run beyond the node's stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, info};
 use wal::Tasks;
 
 use crate::node::kept::Restarted;
@@ -172,17 +174,33 @@ async fn keep<W: Background>(
     tasks: Tasks,
     running: Arc<Slot<W>>,
 ) {
+    let mut failed: Option<Duration> = None;
     loop {
         // Every change is another log, even under the same id: a copy that was brought in anew.
         let log = logs.borrow_and_update().clone();
         end(&running).await;
-        if let Some(log) = log
-            && let Err(error) = start(log, rate, &tasks, &running).await
-        {
-            error!(%error, "{}", W::UNDONE);
-        }
+        let started = match log {
+            Some(log) => start(log, rate, &tasks, &running).await,
+            None => Ok(()),
+        };
+        // What is lacking for a thread comes back.
+        let retry = match started {
+            Ok(()) => {
+                if failed.take().is_some() {
+                    info!(work = W::KEEPER, "it could not be started and now it is");
+                }
+                Duration::MAX
+            }
+            Err(error) => {
+                if failed.is_none() {
+                    error!(%error, "{}; it is tried again", W::UNDONE);
+                }
+                let retry = failed.map_or(FIRST_RETRY, |last| LAST_RETRY.min(last * 2));
+                *failed.insert(retry)
+            }
+        };
         let changed = tokio::select! {
-            changed = logs.changed() => changed.is_ok(),
+            changed = timeout(retry, logs.changed()) => !matches!(changed, Ok(Err(_))),
             () = stopped.cancelled() => false,
         };
         if !changed {
@@ -209,10 +227,13 @@ async fn end<W: Background>(running: &Slot<W>) {
     }
 }
 
+/// How long it takes until what could not be started is tried again, at first and at last.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
@@ -243,6 +264,44 @@ mod tests {
         fn stop(self) {
             ENDS.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// There is no thread for it, twice.
+    struct Flaky;
+
+    static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+    impl Background for Flaky {
+        type Stats = bool;
+        const KEEPER: &'static str = "flaky";
+        const UNDONE: &'static str = "";
+
+        fn start(_log: &wal::Log, _rate: u64, _tasks: &Tasks) -> Result<Self, wal::WalError> {
+            if REFUSED.fetch_add(1, Ordering::SeqCst) < 2 {
+                return Err(wal::WalError::Closed);
+            }
+            Ok(Self)
+        }
+
+        fn stats(&self) -> bool {
+            true
+        }
+
+        fn stop(self) {}
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_started_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = open(&dir);
+        let (logs, receiver) = watch::channel(Some(committer.log().clone()));
+        let work: OnLog<Flaky> = OnLog::new(0, &Tasks::default());
+        work.follow(receiver);
+        until(&work, |runs| *runs).await;
+        assert_eq!(REFUSED.load(Ordering::SeqCst), 3);
+        work.stop().await;
+        drop(logs);
+        committer.stop().unwrap();
     }
 
     fn open(dir: &tempfile::TempDir) -> wal::Committer {
