@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::format::options::TableDef;
+use crate::format::row::TimeRange;
 use crate::share::Share;
 use crate::stored::Cache;
 use crate::tasks::Tasks;
@@ -29,6 +30,13 @@ pub struct Config {
     pub schemas: Share,
     /// Tables with columns, options or rules of their own; all others have none.
     pub tables: Vec<TableDef>,
+    /// Times that rows may have.
+    pub times: TimeRange,
+    /// How long dead letters are kept, unless `tables` says so; `None`: for ever.
+    pub dead_letter_retention: Option<Duration>,
+    /// Bytes that the dead letters may take before the oldest of them go; `None`: as many as there
+    /// are.
+    pub dead_letter_bytes: Option<u64>,
     /// The node's: its committer is one of them.
     pub tasks: Tasks,
 }
@@ -70,6 +78,9 @@ impl Default for Config {
             cache: Cache::default(),
             schemas: Share::unlimited("schemas"),
             tables: Vec::new(),
+            times: TimeRange::default(),
+            dead_letter_retention: None,
+            dead_letter_bytes: None,
             tasks: Tasks::default(),
         }
     }

@@ -53,9 +53,10 @@ pub use tasks::{TaskEnd, Tasks, Watched};
 // Writing, on a primary.
 pub use config::Config;
 pub use format::options::{Dedup, TableDef, TableOptions};
-pub use format::row::{Refusal, Row, Value};
+pub use format::row::{Refusal, Row, TimeRange, Value};
 pub use open::open_primary;
 pub use open::recovery::{Recovery, TornTail};
+pub use read::fingerprints::sha256;
 pub use stored::Cache;
 pub use write::appender::{AppendError, Appender};
 pub use write::appenders::Appenders;

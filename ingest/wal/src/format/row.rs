@@ -38,6 +38,31 @@ impl Value<'_> {
     }
 }
 
+/// Times from one to another, both among them; unix nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    pub from: i64,
+    pub to: i64,
+}
+
+impl TimeRange {
+    /// Whether a time is one of these.
+    #[must_use]
+    pub fn contains(&self, time: i64) -> bool {
+        (self.from..=self.to).contains(&time)
+    }
+}
+
+impl Default for TimeRange {
+    /// All times there are.
+    fn default() -> Self {
+        Self {
+            from: i64::MIN,
+            to: i64::MAX,
+        }
+    }
+}
+
 /// Why rows do not fit their table. Nothing of the call's rows was stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -178,6 +203,14 @@ pub enum Refusal {
         shown(.cut)
     )]
     Expired { table: String, time: i64, cut: i64 },
+    #[error(
+        "the time {} is none that this node takes, which are those from {} to {} (ingest.min_time, \
+         ingest.max_time): look at the clock, and at the unit that its times are sent in",
+        shown(.time),
+        shown(&.range.from),
+        shown(&.range.to)
+    )]
+    OutOfRange { time: i64, range: TimeRange },
     #[error("a message without a value")]
     Empty,
 }

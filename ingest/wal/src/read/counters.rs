@@ -32,6 +32,8 @@ pub struct LogStats {
     /// Times that rows were refused because their table no longer keeps such old ones. A call that
     /// is made again with fewer rows counts again.
     pub expired: u64,
+    /// Dead letters that have gone, about, because they were more than may be kept.
+    pub given_up: u64,
     /// Segments deleted because their rows are in files.
     pub retired_segments: u64,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Counters {
     sync_nanos: AtomicU64,
     torn_tails: u64,
     cuts: AtomicU64,
+    given_up: AtomicU64,
     retired: AtomicU64,
     /// Counted by appenders.
     pub(crate) expired: Arc<AtomicU64>,
@@ -77,6 +80,10 @@ impl Counters {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_given_up(&self, rows: u64) {
+        self.given_up.store(rows, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_retired(&self, segments: usize) {
         self.retired.fetch_add(segments as u64, Ordering::Relaxed);
     }
@@ -102,6 +109,7 @@ impl Counters {
             repaired,
             cuts: read(&self.cuts),
             expired: read(&self.expired),
+            given_up: read(&self.given_up),
             retired_segments: read(&self.retired),
         }
     }

@@ -60,7 +60,8 @@ pub(crate) fn file_key(file: &DataFile) -> Key {
 }
 
 /// The SHA-256 of these bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let found = digest(&SHA256, bytes);
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(found.as_ref());

@@ -62,7 +62,7 @@ pub(super) fn append(
     let rows: Vec<Row<'_>> = (0..).map(row).take(rows).collect();
     let group = loop {
         // Also what is too old, as if it came from before the cut.
-        appender.inbox.oldest.set(table, None);
+        appender.inbox.times.set_oldest(table, None);
         match appender.append(table, &rows) {
             Err(AppendError::Refused(Refusal::Expired { .. })) => {}
             taken => break taken.expect("fits"),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::tests::model::read_table;
+use crate::tests::model::{Cells, read_table};
 use crate::{
     AppendError, Appender, Committer, Config, Dedup, OsDisk, Refusal, Row, TableDef, TableOptions,
     Value, compact_now, open_primary,
@@ -139,6 +139,47 @@ async fn a_shorter_retention_waits_for_a_word_and_a_longer_one_brings_rows_back(
     }
     let mut appender = primary.appender(Box::new(|_| ()));
     append(&mut appender, "plant", 30 * HOUR).expect("taken again");
+    drop(appender);
+    primary.stop().expect("stops");
+}
+
+#[tokio::test]
+async fn dead_letters_that_take_too_much_go_the_oldest_first() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = Config {
+        dead_letter_bytes: Some(40_000),
+        ..kept_for(None)
+    };
+    let (primary, _) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+    let mut appender = primary.appender(Box::new(|_| ()));
+    for number in 0..100 {
+        let text = "x".repeat(1_000);
+        let row = Row {
+            time: crate::clock::unix_nanos(),
+            tags: &[],
+            fields: &[
+                ("n".into(), Value::Int(number)),
+                ("payload".into(), Value::Text(text.into())),
+            ],
+        };
+        for table in [crate::DEAD_LETTERS, "other"] {
+            let group = appender.append(table, &[row]).expect("fits");
+            appender.wait(group).expect("durable");
+        }
+    }
+    let log = primary.log();
+    let letters = || read_table(&log.snapshot(), crate::DEAD_LETTERS);
+    let mut durable = log.durable();
+    while letters().len() > 45 {
+        durable.changed().await.expect("lives");
+    }
+    let left = letters();
+    assert!(left.len() >= 20, "{}", left.len());
+    let gone = 100 - left.len() as u64;
+    assert!(log.stats().given_up >= gone / 2, "{:?}", log.stats());
+    let newest = |cells: &Cells| format!("{cells:?}").contains("99");
+    assert!(left.iter().any(newest), "the newest stays: {left:?}");
+    assert_eq!(read_table(&log.snapshot(), "other").len(), 100);
     drop(appender);
     primary.stop().expect("stops");
 }

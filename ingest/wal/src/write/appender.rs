@@ -29,8 +29,9 @@ pub enum AppendError {
     Closed,
 }
 
-/// A producer's handle to the log.
-#[derive(Debug)]
+/// A producer's handle to the log. A copy, for another thread of the same producer, gathers into the
+/// same groups.
+#[derive(Clone, Debug)]
 pub struct Appender {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) registry: Arc<Registry>,
@@ -42,7 +43,7 @@ pub struct Appender {
 }
 
 /// A schema this appender has met.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     schema: Arc<TableSchema>,
     /// One key has one row, and a key is made of tags.
@@ -73,7 +74,7 @@ impl Appender {
         if rows.is_empty() {
             return Err(Refusal::Empty.into());
         }
-        self.inbox.oldest.check(table, rows)?;
+        self.inbox.times.check(table, rows)?;
         let changes = self.registry.changes();
         if changes != self.changes {
             self.schemas.clear();

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::write::appender::Appender;
 use crate::write::inbox::{Bell, Durable, Inbox, OnDurable};
-use crate::write::oldest_taken::OldestTaken;
 use crate::write::registry::Registry;
+use crate::write::taken_times::TakenTimes;
 
 /// What the committer's thread and its handle share.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Shared {
 pub struct Appenders {
     pub(super) shared: Arc<Shared>,
     pub(super) registry: Arc<Registry>,
-    pub(super) oldest: Arc<OldestTaken>,
+    pub(super) times: Arc<TakenTimes>,
     pub(super) pending_bytes: usize,
 }
 
@@ -33,8 +33,8 @@ impl Appenders {
     /// group that held rows of this producer; it must not block.
     pub fn appender(&self, on_durable: Box<dyn Fn(Durable) + Send + Sync>) -> Appender {
         let on_durable: OnDurable = on_durable;
-        let (bell, oldest) = (Arc::clone(&self.shared.bell), Arc::clone(&self.oldest));
-        let inbox = Arc::new(Inbox::new(bell, oldest, on_durable));
+        let (bell, times) = (Arc::clone(&self.shared.bell), Arc::clone(&self.times));
+        let inbox = Arc::new(Inbox::new(bell, times, on_durable));
         let mut inboxes = self
             .shared
             .inboxes

@@ -28,10 +28,10 @@ use crate::write::expiry::Clocks;
 use crate::write::group::{Group, GroupBuilder};
 use crate::write::inbox::{Durable, GroupId, Inbox};
 use crate::write::old_ints;
-use crate::write::oldest_taken::OldestTaken;
 use crate::write::pacer::Pacer;
 use crate::write::registry::Registry;
 use crate::write::space::Space;
+use crate::write::taken_times::TakenTimes;
 use crate::write::upkeep::{Expiring, options_of, retirement_due, schemas, wanted};
 use crate::write::writer::Writer;
 
@@ -64,18 +64,20 @@ impl Committer {
         let mut space = Space::new(&state, config.reserve_disk);
         // Before anybody asks whether the log takes rows.
         space.has_room();
-        let oldest = Arc::new(OldestTaken::new(
-            config.tables.iter().map(|table| table.name.clone()),
+        let options = options_of(config);
+        let times = Arc::new(TakenTimes::new(
+            config.times,
+            options.keys().cloned(),
             Arc::clone(&state.counters.expired),
         ));
         let mut run = CommitLoop {
             expiring: Expiring::default(),
-            oldest: Arc::clone(&oldest),
+            times: Arc::clone(&times),
             writer,
             space,
             state,
             declared,
-            options: options_of(config),
+            options,
             keep_segments: config.keep_segments,
             upkeep_every: config.upkeep_every.max(UPKEEP_LEAST),
             last_upkeep: None,
@@ -88,7 +90,7 @@ impl Committer {
         };
         // Before any appender takes a row. What is due is found again.
         run.expire(&[]);
-        run.expiring = Expiring::default();
+        run.expiring = Expiring::new(config.dead_letter_bytes);
         let dir = run.writer.dir.clone();
         let thread = thread::Builder::new()
             .name("committer".to_owned())
@@ -99,7 +101,7 @@ impl Committer {
         let appenders = Appenders {
             shared,
             registry,
-            oldest,
+            times,
             pending_bytes: config.pending_bytes,
         };
         Ok(Self {
@@ -156,7 +158,7 @@ struct CommitLoop {
     options: HashMap<String, TableOptions>,
     upkeep_every: Duration,
     expiring: Expiring,
-    oldest: Arc<OldestTaken>,
+    times: Arc<TakenTimes>,
     /// When the log was last looked after.
     last_upkeep: Option<Instant>,
     watched: Watched,
@@ -277,8 +279,9 @@ impl CommitLoop {
             wall: unix_nanos(),
             now: Instant::now(),
         };
-        let looked = self.expiring.look(&snapshot, tables, clocks, &self.oldest);
+        let looked = self.expiring.look(&snapshot, tables, clocks, &self.times);
         let (controls, waiting) = looked;
+        self.state.counters.set_given_up(self.expiring.given_up());
         self.state.waiting_cuts.set(waiting);
         controls
     }

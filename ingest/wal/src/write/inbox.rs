@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::WalError;
 use crate::ids::Lsn;
 use crate::write::batch::Batch;
-use crate::write::oldest_taken::OldestTaken;
+use crate::write::taken_times::TakenTimes;
 
 /// Names the group that rows will be committed with: they are durable once `Durable::group` of the
 /// same appender has reached it.
@@ -32,7 +32,7 @@ pub(crate) type OnDurable = Box<dyn Fn(Durable) + Send + Sync>;
 pub(crate) struct Inbox {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) bell: Arc<Bell>,
-    pub(crate) oldest: Arc<OldestTaken>,
+    pub(crate) times: Arc<TakenTimes>,
     closed: AtomicBool,
     /// Gone once the inbox is closed: whoever waits at its other end learns that.
     on_durable: Mutex<Option<OnDurable>>,
@@ -63,11 +63,11 @@ impl fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(bell: Arc<Bell>, oldest: Arc<OldestTaken>, on_durable: OnDurable) -> Self {
+    pub(crate) fn new(bell: Arc<Bell>, times: Arc<TakenTimes>, on_durable: OnDurable) -> Self {
         Self {
             pending: Mutex::default(),
             bell,
-            oldest,
+            times,
             closed: AtomicBool::new(false),
             on_durable: Mutex::new(Some(on_durable)),
             done: Mutex::default(),
