@@ -9,6 +9,7 @@ mod durability;
 mod field;
 mod full_disk;
 mod healing;
+mod hostile;
 mod http_door;
 mod identical;
 mod ingest;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wal::{AppendError, GroupId, Refusal, Row, TableSchema};
 
 use crate::csv;
-use crate::decoded::{Decoded, MAX_ROWS, TakenRow};
+use crate::decoded::{Decoded, TakenRow};
 use crate::error::{IntakeError, PayloadError};
 use crate::line::{self, BadLine};
 use crate::payload::{decode_json, is_bare_json, is_json};
@@ -43,7 +43,7 @@ pub(crate) struct Appended {
 /// Hands everything in `text` that can be stored to `log`.
 pub(crate) fn append_body(
     target: &Target,
-    times: Times,
+    (times, max_rows): (Times, usize),
     text: &str,
     arrival: i64,
     log: &mut impl AppendRows,
@@ -57,7 +57,7 @@ pub(crate) fn append_body(
         } => {
             let schema = log.schema(table);
             let read = |schema: Option<&TableSchema>| {
-                let decoded = decoded(*format, times, text, tags, schema)?;
+                let decoded = decoded(*format, (times, max_rows), text, tags, schema)?;
                 warn_of_odd_time(table, &decoded);
                 Ok::<_, PayloadError>(records(decoded, tags, arrival))
             };
@@ -74,7 +74,7 @@ pub(crate) fn append_body(
             outcome.map_err(|error| located(error, &records, text))?;
         }
         Target::Lines => {
-            let tables = lines(times.unit, text, arrival, &mut appended)?;
+            let tables = lines((times.unit, max_rows), text, arrival, &mut appended)?;
             for (table, records) in tables {
                 appended.append_valid(&table, &records, log)?;
             }
@@ -89,7 +89,7 @@ pub(crate) fn append_body(
 /// The rows of one table.
 fn decoded<'a>(
     format: Format,
-    times: Times,
+    (times, max_rows): (Times, usize),
     text: &'a str,
     tags: &[String],
     schema: Option<&TableSchema>,
@@ -100,7 +100,7 @@ fn decoded<'a>(
         Format::Auto => is_json(text) || is_bare_json(text),
     };
     if is_json {
-        let mut decoded = decode_json(text, times)?;
+        let mut decoded = decode_json(text, times, max_rows)?;
         decoded.fit(|name| {
             let schema = schema?;
             Some(schema.columns.get(schema.column(name)?)?.kind)
@@ -114,7 +114,7 @@ fn decoded<'a>(
         read: times,
         tags,
         schema,
-        max_rows: MAX_ROWS,
+        max_rows,
         guessed: format == Format::Auto,
     };
     csv::decode(text, &context)
@@ -134,7 +134,7 @@ fn located(error: IntakeError, records: &[Record<'_>], text: &str) -> IntakeErro
     };
     let rows = records
         .iter()
-        .map(|record| (record.line, record.fields.as_slice()));
+        .map(|record| (record.line, record.time, record.fields.as_slice()));
     match place(rows, text, &refusal) {
         Some(place) => IntakeError::Misfit { place, refusal },
         None => refusal.into(),
@@ -144,7 +144,7 @@ fn located(error: IntakeError, records: &[Record<'_>], text: &str) -> IntakeErro
 /// The rows of each table, tables in the order in which they come up; none is no fault: clients of
 /// `InfluxDB` send an empty write to see whether they could send another one.
 fn lines<'a>(
-    unit: Unit,
+    (unit, max_rows): (Unit, usize),
     text: &'a str,
     arrival: i64,
     appended: &mut Appended,
@@ -154,8 +154,8 @@ fn lines<'a>(
     let mut count = 0;
     for line in line::read(text, unit, arrival) {
         count += 1;
-        if count > MAX_ROWS {
-            return Err(PayloadError::TooManyRows { limit: MAX_ROWS });
+        if count > max_rows {
+            return Err(PayloadError::TooManyRows { limit: max_rows });
         }
         match line {
             Ok(line) => {
@@ -317,6 +317,7 @@ const MAX_FAULT_TEXT: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decoded::MAX_ROWS;
     use wal::Value;
 
     /// Takes everything but rows with a text in `v`.
@@ -348,7 +349,13 @@ mod tests {
 
     fn lines_of(text: &str) -> (Fake, Result<Appended, IntakeError>) {
         let mut log = Fake::default();
-        let stored = append_body(&Target::Lines, Times::default(), text, 1, &mut log);
+        let stored = append_body(
+            &Target::Lines,
+            (Times::default(), MAX_ROWS),
+            text,
+            1,
+            &mut log,
+        );
         (log, stored)
     }
 
@@ -406,7 +413,13 @@ mod tests {
         };
         let mut log = Fake::default();
         let mut write = |format, text: &str| {
-            let stored = append_body(&target(format), Times::default(), text, 1, &mut log);
+            let stored = append_body(
+                &target(format),
+                (Times::default(), MAX_ROWS),
+                text,
+                1,
+                &mut log,
+            );
             stored.map(|stored| stored.rows)
         };
         assert_eq!(

@@ -73,7 +73,12 @@ pub enum IntakeError {
     #[error("the log takes no more rows: {0}")]
     Closed(String),
     /// The rows may become durable yet.
-    #[error("not on disk within {} s; it may be stored yet", .limit.as_secs())]
+    #[error(
+        "handed to the log, and not on disk within {} s: it is stored as soon as the log goes on, \
+         unless this node ends before. Ask for the rows before sending them again: sent twice they \
+         are there twice, but where the table has dedup = \"key\"",
+        .limit.as_secs()
+    )]
     NotDurable { limit: Duration },
     /// A bug.
     #[error("internal error: {0}")]

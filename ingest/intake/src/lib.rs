@@ -38,7 +38,7 @@ mod zone;
 
 pub use decoded::Decoded;
 pub use error::{IntakeError, PayloadError};
-pub use payload::decode;
+pub use payload::{Reading, decode};
 pub use place::place_of;
 pub use service::Intake;
 pub use stats::IntakeStats;
@@ -50,3 +50,5 @@ pub use zone::Zone;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work;

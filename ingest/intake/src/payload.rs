@@ -13,15 +13,34 @@ use crate::sniff::other_format;
 use crate::timestamp::{Times, Unit};
 use crate::zone::Zone;
 
+/// How messages and writes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Of times that name none; without it they are none.
+    pub zone: Option<Zone>,
+    /// Most rows of one message or write.
+    pub max_rows: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            zone: None,
+            max_rows: MAX_ROWS,
+        }
+    }
+}
+
 /// Decodes a payload's text, whole or not at all: JSON, or a bare number or word, which is column
-/// `value`. Times that name no zone are of this one.
+/// `value`.
 ///
 /// # Errors
 /// What is wrong with the payload.
-pub fn decode(text: &str, zone: Option<Zone>) -> Result<Decoded<'_>, PayloadError> {
+pub fn decode(text: &str, reading: Reading) -> Result<Decoded<'_>, PayloadError> {
+    let Reading { zone, max_rows } = reading;
     if is_json(text) {
         let unit = Unit::Auto;
-        return json::decode(text, Times { unit, zone }, MAX_ROWS);
+        return json::decode(text, Times { unit, zone }, max_rows);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -31,9 +50,13 @@ pub fn decode(text: &str, zone: Option<Zone>) -> Result<Decoded<'_>, PayloadErro
 }
 
 /// The same where only JSON is expected: a word must have quotes.
-pub(crate) fn decode_json(text: &str, times: Times) -> Result<Decoded<'_>, PayloadError> {
+pub(crate) fn decode_json(
+    text: &str,
+    times: Times,
+    max_rows: usize,
+) -> Result<Decoded<'_>, PayloadError> {
     if is_json(text) {
-        return json::decode(text, times, MAX_ROWS);
+        return json::decode(text, times, max_rows);
     }
     let text = text.trim();
     match bare_json(text)? {
@@ -137,7 +160,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> Value<'_> {
-        let decoded = decode(text, None).expect(text);
+        let decoded = decode(text, Reading::default()).expect(text);
         let mut rows = decoded.into_rows();
         let row = rows.next().expect("a row");
         assert_eq!(row.fields.len(), 1, "{text}");
@@ -147,7 +170,9 @@ mod tests {
     }
 
     fn reason(text: &str) -> String {
-        decode(text, None).expect_err(text).to_string()
+        decode(text, Reading::default())
+            .expect_err(text)
+            .to_string()
     }
 
     #[test]
@@ -181,16 +206,16 @@ mod tests {
     #[test]
     fn where_the_column_holds_text_it_goes_in_as_it_is() {
         for (text, expected) in [("8.10", "8.10"), ("true", "true"), ("\"a\"", "a")] {
-            let mut decoded = decode(text, None).expect(text);
+            let mut decoded = decode(text, Reading::default()).expect(text);
             decoded.fit(|name| (name == VALUE).then_some(ColumnType::Text));
             let row = decoded.into_rows().next().expect("a row");
             assert_eq!(row.fields[0].1, Value::Text(expected.into()));
         }
-        let mut decoded = decode("8", None).expect("decodes");
+        let mut decoded = decode("8", Reading::default()).expect("decodes");
         decoded.fit(|_| Some(ColumnType::Float));
         let row = decoded.into_rows().next().expect("a row");
         assert_eq!(row.fields[0].1, Value::Int(8));
-        let mut object = decode(r#"{"value": 8}"#, None).expect("decodes");
+        let mut object = decode(r#"{"value": 8}"#, Reading::default()).expect("decodes");
         object.fit(|_| Some(ColumnType::Text));
         let row = object.into_rows().next().expect("a row");
         assert_eq!(row.fields[0].1, Value::Int(8));
@@ -224,7 +249,8 @@ mod tests {
 
     #[test]
     fn only_values_of_json_come_alone_where_json_is_expected() {
-        let decode = |text| decode_json(text, Times::default()).map(|decoded| decoded.len());
+        let decode =
+            |text| decode_json(text, Times::default(), MAX_ROWS).map(|decoded| decoded.len());
         for text in ["8.1", "true", "\"ON\"", "{\"a\":1}", "[{\"a\":1}]"] {
             assert_eq!(decode(text), Ok(1), "{text}");
         }

@@ -9,20 +9,34 @@ use crate::number::clipped;
 use crate::record::Field;
 
 /// The row of a payload, and the value in it, that a refusal is for; none where that is all of
-/// them.
+/// them. `arrival` is the time of rows that have none.
 #[must_use]
-pub fn place_of(decoded: &Decoded<'_>, text: &str, refusal: &Refusal) -> Option<String> {
-    let rows: Vec<_> = decoded.rows(&[], 0).map(|row| (0, row.fields)).collect();
+pub fn place_of(
+    decoded: &Decoded<'_>,
+    arrival: i64,
+    text: &str,
+    refusal: &Refusal,
+) -> Option<String> {
+    let rows = decoded.rows(&[], arrival);
+    let rows: Vec<_> = rows.map(|row| (0, row.time, row.fields)).collect();
     place(rows.into_iter(), text, refusal)
 }
 
-/// The same for rows that begin in known lines, 0 where only their number is known.
+/// The same for rows that begin in known lines, 0 where only their number is known, with their
+/// times.
 pub(crate) fn place<'r, 'a: 'r>(
-    rows: impl Iterator<Item = (usize, &'r [Field<'a>])>,
+    rows: impl Iterator<Item = (usize, i64, &'r [Field<'a>])>,
     text: &str,
     refusal: &Refusal,
 ) -> Option<String> {
     match refusal {
+        Refusal::OutOfRange { time, .. } | Refusal::Expired { time, .. } => {
+            let mut timed = rows.zip(1..);
+            let of = |((line, own, _), row): ((usize, i64, _), usize)| {
+                (own == *time).then(|| label(line, row))
+            };
+            timed.find_map(of)
+        }
         Refusal::Twice { column } => {
             let (row, [first, second]) = json::clash(text, column)?;
             Some(if first == second {
@@ -80,11 +94,11 @@ fn misfit(refusal: &Refusal) -> Option<(&str, IsIt<'_>)> {
 
 /// The first row with such a value in a column, and the value.
 fn first<'r, 'a: 'r>(
-    rows: impl Iterator<Item = (usize, &'r [Field<'a>])>,
+    rows: impl Iterator<Item = (usize, i64, &'r [Field<'a>])>,
     column: &str,
     mut is_it: impl FnMut(&Value<'a>) -> bool,
 ) -> Option<(String, &'r Value<'a>)> {
-    let mut found = rows.zip(1..).filter_map(|((line, fields), row)| {
+    let mut found = rows.zip(1..).filter_map(|((line, _, fields), row)| {
         let mut named = fields.iter().filter(|(name, _)| name == column);
         let (_, value) = named.find(|(_, value)| is_it(value))?;
         Some((label(line, row), value))
@@ -111,7 +125,7 @@ fn shown(value: &Value<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::decode;
+    use crate::payload::{Reading, decode};
 
     #[test]
     fn the_row_and_its_value_are_told() {
@@ -122,7 +136,12 @@ mod tests {
             value,
         };
         let told = |text: &str, refusal: &Refusal| {
-            place_of(&decode(text, None).expect("decodes"), text, refusal)
+            place_of(
+                &decode(text, Reading::default()).expect("decodes"),
+                7,
+                text,
+                refusal,
+            )
         };
         let text = r#"[{"v":1},{"w":true},{"v":"warm"},{"v":"x"}]"#;
         let some = |text: &str| Some(text.to_owned());
@@ -159,5 +178,12 @@ mod tests {
         let (table, column) = ("t".to_owned(), "w".to_owned());
         let strict = Refusal::Strict { table, column };
         assert_eq!(told(text, &strict), some("row 2"));
+        let out = |time| Refusal::OutOfRange {
+            time,
+            range: wal::TimeRange::default(),
+        };
+        let timed = r#"[{"v":1},{"v":2,"time":-3}]"#;
+        assert_eq!(told(timed, &out(-3_000_000_000)), some("row 2"));
+        assert_eq!(told(timed, &out(7)), some("row 1"));
     }
 }

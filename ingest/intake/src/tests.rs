@@ -11,6 +11,8 @@ use flate2::write::GzEncoder;
 use wal::{AppendError, Column, ColumnRole, ColumnType, GroupId, Row, TableId, TableSchema, Value};
 
 use crate::append::{AppendRows, append_body};
+use crate::decoded::MAX_ROWS;
+use crate::payload::Reading;
 use crate::timestamp::{Times, Unit};
 use crate::unpack;
 use crate::write::{Encoding, Format, Target};
@@ -297,7 +299,7 @@ fn the_same_values_by_every_way_in_are_the_same_values_in_the_log() {
                 ..Captured::default()
             };
             let read = unpack::text(&bytes, encoding, 1 << 20).expect(&text);
-            append_body(&target, Times::default(), &read, 0, &mut log).expect(&text);
+            append_body(&target, (Times::default(), MAX_ROWS), &read, 0, &mut log).expect(&text);
             assert_eq!(log.rows, expected, "{text}");
             if target != Target::Lines
                 && !matches!(
@@ -309,7 +311,7 @@ fn the_same_values_by_every_way_in_are_the_same_values_in_the_log() {
                 )
             {
                 let read = unpack::text_of(&bytes).expect(&text);
-                let decoded = crate::decode(&read, None).expect(&text);
+                let decoded = crate::decode(&read, Reading::default()).expect(&text);
                 let rows: Vec<_> = decoded.rows(&[], 0).map(|row| told(&row)).collect();
                 assert_eq!(rows, expected, "{text}");
             }
@@ -331,20 +333,28 @@ fn a_time_without_a_zone_is_of_the_one_of_the_conf_by_every_way_in() {
         };
         let unit = Unit::Auto;
         let mut log = Captured::default();
-        let appended = append_body(&target, Times { unit, zone }, text, 7, &mut log);
+        let appended = append_body(&target, (Times { unit, zone }, MAX_ROWS), text, 7, &mut log);
         appended.map(|_| log.rows).expect(text)
     };
     let berlin = Zone::parse("Europe/Berlin");
     let expected = [(1_700_000_000_000_000_000, vec!["v=Int(1)".to_owned()])];
     assert_eq!(stored(json, berlin), expected);
     assert_eq!(stored(csv, berlin), expected);
-    let message = crate::decode(json, berlin).expect("decodes");
+    let message = crate::decode(
+        json,
+        Reading {
+            zone: berlin,
+            ..Reading::default()
+        },
+    )
+    .expect("decodes");
     let message: Vec<_> = message.rows(&[], 7).map(|row| told(&row)).collect();
     assert_eq!(message, expected);
     // Without one it is a field like any other.
     let (time, fields) = stored(json, None).remove(0);
     assert_eq!((time, fields.len()), (7, 2));
-    let certain = crate::decode(r#"{"time":"2023-11-14T23:13:20"}"#, None).expect_err("refused");
+    let certain = crate::decode(r#"{"time":"2023-11-14T23:13:20"}"#, Reading::default())
+        .expect_err("refused");
     assert!(
         certain.to_string().contains("ingest.time_zone"),
         "{certain}"

@@ -69,7 +69,16 @@ pub(crate) enum Outcome {
     /// Not stored.
     Refused,
     /// Not stored, though it was nothing that the client could have asked otherwise.
-    NotKept,
+    NotKept(Unkept),
+}
+
+/// Why the dead letters do not take a message that nothing else takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    /// It cannot be stored there.
+    NoPlace,
+    /// Too many have come from its client.
+    TooMany,
 }
 
 impl FromStr for Ack {

@@ -110,11 +110,11 @@ impl<'a> AckPass<'a> {
                 .may_carry(MAX_ACK_WITH_OUTCOME)
                 .then(|| Properties::cached(&mut self.with_outcome, lsn, Some(kept(outcome)))),
             // MQTT 3.1.1 can only say yes: without that the client would send it for ever.
-            Outcome::NotKept if session.version() == Version::V3 => None,
+            Outcome::NotKept(_) if session.version() == Version::V3 => None,
             Outcome::Repeated => None,
-            Outcome::Refused | Outcome::NotKept => {
+            Outcome::Refused | Outcome::NotKept(_) => {
                 let why = match outcome {
-                    Outcome::NotKept => Refused::NotKept,
+                    Outcome::NotKept(why) => Refused::NotKept(why),
                     _ => Refused::Ack,
                 };
                 let why = (why, session.may_carry(MAX_REFUSAL));
@@ -157,7 +157,7 @@ impl Tally {
             Outcome::Replicated(_) => &mut self.replicated,
             Outcome::FellBack => &mut self.fell_back,
             Outcome::Repeated => &mut self.duplicates,
-            Outcome::Refused | Outcome::NotKept => &mut self.refused,
+            Outcome::Refused | Outcome::NotKept(_) => &mut self.refused,
         };
         *counter += 1;
     }

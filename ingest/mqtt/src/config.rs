@@ -24,8 +24,11 @@ pub struct Config {
     /// The first one that matches the topic decides.
     pub routes: Vec<AckRoute>,
     pub too_few: TooFew,
-    /// The zone of times that name none.
-    pub zone: Option<intake::Zone>,
+    /// How payloads are read.
+    pub reading: intake::Reading,
+    /// Bytes per second that one client may fill of the dead letters, a minute's worth at once; 0: no
+    /// limit. An address has as much as 16 clients.
+    pub dead_letter_rate: u64,
     /// The node's: the workers and what runs on them are among them.
     pub tasks: wal::Tasks,
     /// The memory of all connections.
@@ -55,7 +58,8 @@ impl Default for Config {
             ack: Ack::Durable,
             routes: Vec::new(),
             too_few: TooFew::Wait,
-            zone: None,
+            reading: intake::Reading::default(),
+            dead_letter_rate: 0,
             tasks: wal::Tasks::default(),
             memory: wal::Share::unlimited("mqtt"),
         }

@@ -11,12 +11,12 @@ use std::time::Instant;
 use ntex::io::Io;
 use ntex::io::types::PeerAddr;
 use ntex::time::{Millis, timeout};
-use ntex::util::Either;
+use ntex::util::{ByteString, Bytes, Either};
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use wal::GroupId;
 
-use crate::ack::{Ack, Asked};
+use crate::ack::{Ack, Asked, Unkept};
 use crate::aliases::{BadAlias, MAX_ALIAS_BYTES};
 use crate::arrival::Arrival;
 use crate::clip::{MAX_NAME, clipped};
@@ -24,6 +24,7 @@ use crate::codec::{Codec, Outgoing, Packet, Publish, ReadError};
 use crate::first_packet::{UNACCEPTABLE_VERSION, Unwelcome};
 use crate::frame::Version;
 use crate::handshake::{Handshake, NO_MEMORY, answer, no_memory};
+use crate::large::is_large;
 use crate::memory::Memory;
 use crate::queue::{AckKind, Need, Waiting};
 use crate::receive::receive;
@@ -92,9 +93,7 @@ fn leave(io: &Io, end: End, session: &Session, worker: &Worker) {
     };
     let will = session.will.take();
     if let Some(will) = will.filter(|_| with_will && !worker.signal.is_stopping())
-        && worker
-            .store(&session.client, &will.topic, &will.payload)
-            .is_err()
+        && worker.store(session, &will.topic, &will.payload).is_err()
         && worker.is_due(Said::WillLost)
     {
         tracing::warn!(
@@ -269,8 +268,8 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
     let (id, kind) = match (publish.qos, publish.id) {
         (QoS::AtMostOnce, _) | (_, None) => {
             let counter = match store(&topic, &publish.payload, session, worker).await {
-                Ok(Some(_)) => &worker.counters.qos0,
-                Ok(None) => &worker.counters.refused_messages,
+                Ok(Ok(_)) => &worker.counters.qos0,
+                Ok(Err(_)) => &worker.counters.refused_messages,
                 Err(end) => return Some(end),
             };
             worker.settle(session, counter);
@@ -297,20 +296,20 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
             Need::Repeat
         }
         Some(ack) => match store(&topic, &publish.payload, session, worker).await {
-            Ok(Some(group)) => need_of(ack, group),
-            Ok(None) => {
+            Ok(Ok(group)) => need_of(ack, group),
+            Ok(Err(unkept)) => {
                 // Its id is free: the client sends no PUBREL for what is refused.
                 if session.version() == Version::V5 {
                     session.release(id);
                 }
-                Need::NotKept
+                Need::NotKept(unkept)
             }
             Err(end) => return Some(end),
         },
     };
     session.enqueue(Waiting { id, kind, need });
     match need {
-        Need::Repeat | Need::Refuse | Need::NotKept => worker.answer_now(session),
+        Need::Repeat | Need::Refuse | Need::NotKept(_) => worker.answer_now(session),
         Need::Durable(_) | Need::Replicas(..) => worker.await_fsync(session),
     }
     None
@@ -354,21 +353,28 @@ fn need_of(ack: Ack, group: GroupId) -> Need {
     }
 }
 
-/// Hands a message to the log, once that has room for it; none when neither its table nor the dead
-/// letters take it, which is told and is no reason to end a session: it would come again, and
-/// nothing else ever would.
+/// Hands a message to the log, once that has room for it. That neither its table nor the dead
+/// letters take it is told, and is no reason to end a session: it would come again, and nothing
+/// else ever would.
 async fn store(
-    topic: &str,
-    payload: &[u8],
+    topic: &ByteString,
+    payload: &Bytes,
     session: &Session,
     worker: &Worker,
-) -> Result<Option<GroupId>, End> {
+) -> Result<Result<GroupId, Unkept>, End> {
     loop {
-        match worker.store(&session.client, topic, payload) {
-            Ok(group) => return Ok(Some(group)),
+        let taken = if is_large(payload) {
+            // What makes its reader panic ends its connection, as it would here.
+            let taken = Box::pin(worker.store_large(session, topic, payload)).await;
+            taken.ok_or(End::Lost)?
+        } else {
+            worker.store(session, topic, payload)
+        };
+        match taken {
+            Ok(group) => return Ok(Ok(group)),
             Err(NotTaken::Full) => worker.next_group().await,
             Err(NotTaken::Closed) => return Err(End::Stopping),
-            Err(NotTaken::Unstorable(_)) => return Ok(None),
+            Err(NotTaken::Unkept(why, _)) => return Ok(Err(why)),
         }
         if session.io.is_closed() || worker.signal.is_stopping() {
             return Err(End::Lost);

@@ -41,6 +41,24 @@ pub enum Rejection {
     TopicField,
 }
 
+impl Rejection {
+    /// What reasons are counted by where they are told together.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoTable(_) | Self::DollarTopic => "topic",
+            Self::Payload(_) => "payload",
+            Self::TopicField => "field topic",
+            Self::Refused(refusal) | Self::Misfit { refusal, .. } => match refusal {
+                Refusal::TableName { .. } | Refusal::TooManyTables { .. } => "table",
+                Refusal::OutOfRange { .. } | Refusal::Expired { .. } => "time",
+                Refusal::TooLarge { .. } => "size",
+                Refusal::SchemaMemory { .. } | Refusal::TooManyColumns { .. } => "columns",
+                _ => "column",
+            },
+        }
+    }
+}
+
 /// How a message gets to another table, where that would help.
 fn table_hint(refusal: &Refusal) -> &'static str {
     match refusal {

@@ -2,15 +2,19 @@
 //! that a device's message takes, from the bytes of its packet to an appender, whose log whoever
 //! asks throws away afterwards. Must never decide anything by itself.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
 use ntex::codec::Decoder;
 use ntex::util::BytesMut;
 use wal::{Appender, GroupId};
 
+use crate::allowance::{Allowance, Sender};
 use crate::codec::{Codec, Packet, ReadError};
 use crate::config::Config;
 use crate::frame::FrameError;
 use crate::memory::Memory;
-use crate::store::{NotTaken, store};
+use crate::store::{Message, NotTaken, store};
 use crate::topic;
 
 /// What becomes of a message.
@@ -50,7 +54,17 @@ pub fn explain(
         return closed(reason);
     }
     let (topic, payload) = (&publish.topic, &publish.payload);
-    match store(appender, CLIENT, topic, payload, now, config.zone) {
+    let allowance = Allowance::new(0, Instant::now());
+    let message = Message {
+        sender: Sender {
+            client: CLIENT,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        },
+        topic,
+        payload,
+        now,
+    };
+    match store(appender, &message, config.reading, &allowance) {
         Ok(stored) => match stored.rejection {
             Some(rejection) => Fate::DeadLetter {
                 reason: rejection.to_string(),
@@ -64,8 +78,8 @@ pub fn explain(
         },
         Err(NotTaken::Full) => closed("too much waits for a commit".to_owned()),
         Err(NotTaken::Closed) => closed("the log takes no rows".to_owned()),
-        Err(NotTaken::Unstorable(refusal)) => closed(format!(
-            "neither its table nor the dead letters take it: {refusal}"
+        Err(NotTaken::Unkept(_, rejection)) => closed(format!(
+            "neither its table nor the dead letters take it: {rejection}"
         )),
     }
 }
@@ -170,7 +184,10 @@ mod tests {
         let no_zone = r#"{"v":1,"time":"2023-11-14T23:13:20"}"#;
         assert!(told("a", no_zone).contains("no time zone"));
         let zoned = Config {
-            zone: intake::Zone::parse("Europe/Berlin"),
+            reading: intake::Reading {
+                zone: intake::Zone::parse("Europe/Berlin"),
+                ..intake::Reading::default()
+            },
             ..Config::default()
         };
         let stored = fate(&zoned, "a", no_zone.as_bytes());

@@ -24,6 +24,7 @@
 mod ack;
 mod ack_pass;
 mod aliases;
+mod allowance;
 mod arrival;
 mod assembly;
 mod clients;
@@ -40,6 +41,7 @@ mod first_packet;
 mod frame;
 mod handshake;
 mod ids;
+mod large;
 mod listener;
 mod liveness;
 mod memory;

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::dead_letters::DeadLetter;
 use crate::error::MqttError;
+use crate::large::Readers;
 use crate::places::slack;
 use crate::receive::Reads;
 use crate::stats::{Counters, Stats};
@@ -36,6 +37,7 @@ struct Shared {
     config: Arc<Config>,
     clients: Arc<Clients>,
     told: Arc<Told>,
+    readers: Readers,
     appenders: Appenders,
     reports: watch::Receiver<Replicated>,
     workers: Mutex<Vec<(Arc<Signal>, Arc<Counters>)>>,
@@ -69,10 +71,13 @@ impl Listener {
         let listen = |source| MqttError::Listen { address, source };
         let socket = bind(address).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
+        let told = Arc::new(Told::new(config.dead_letter_rate));
+        let config = Arc::new(config);
         let shared = Arc::new(Shared {
             clients: Arc::new(Clients::new(config.max_connections)),
-            config: Arc::new(config),
-            told: Arc::default(),
+            readers: Readers::start(&config, &told).map_err(MqttError::Thread)?,
+            told,
+            config,
             appenders,
             reports: log.replicated(),
             workers: Mutex::default(),
@@ -250,6 +255,7 @@ fn start_worker(shared: &Arc<Shared>) -> Rc<Worker> {
         Arc::clone(&counters),
         Arc::clone(&signal),
         Arc::clone(&shared.told),
+        shared.readers.clone(),
         appender,
         shared.reports.clone(),
     ));

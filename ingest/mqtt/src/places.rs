@@ -73,6 +73,11 @@ impl Place {
         }
     }
 
+    /// Whose it is, as far as limits go.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     pub(crate) fn give_notice(&self, notice: Notice) {
         let code = match notice {
             Notice::Superseded => SUPERSEDED,

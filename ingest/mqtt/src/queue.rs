@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use wal::{Durable, GroupId, Lsn};
 
-use crate::ack::{Outcome, Wait};
+use crate::ack::{Outcome, Unkept, Wait};
 
 /// Which packet answers a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Need {
     /// Nothing: it is not stored.
     Refuse,
     /// Nothing: neither its table nor the dead letters have taken it.
-    NotKept,
+    NotKept(Unkept),
 }
 
 /// A message whose answer is due.
@@ -101,7 +101,7 @@ impl Queue {
 
     pub(crate) fn push(&mut self, waiting: Waiting) {
         self.arriving = false;
-        let instant = matches!(waiting.need, Need::Repeat | Need::Refuse | Need::NotKept);
+        let instant = matches!(waiting.need, Need::Repeat | Need::Refuse | Need::NotKept(_));
         if instant && !self.awaits_fsync() {
             self.past_fsync += 1;
         }
@@ -129,7 +129,7 @@ impl Queue {
                 replicas,
                 lsn: first.lsn,
             }),
-            Need::Durable(_) | Need::Repeat | Need::Refuse | Need::NotKept => None,
+            Need::Durable(_) | Need::Repeat | Need::Refuse | Need::NotKept(_) => None,
         }
     }
 
@@ -151,7 +151,7 @@ impl Queue {
             Need::Durable(_) => Outcome::Durable,
             Need::Repeat => Outcome::Repeated,
             Need::Refuse => Outcome::Refused,
-            Need::NotKept => Outcome::NotKept,
+            Need::NotKept(why) => Outcome::NotKept(why),
             Need::Replicas(_, replicas) => {
                 let Some(outcome) = reached(replicas, lsn) else {
                     self.note_lsns(durable);
@@ -198,7 +198,7 @@ impl Need {
             Self::Durable(group) | Self::Replicas(group, _) => {
                 durable.and_then(|durable| (group <= durable.group).then_some(durable.lsn))
             }
-            Self::Repeat | Self::Refuse | Self::NotKept => Some(Lsn::default()),
+            Self::Repeat | Self::Refuse | Self::NotKept(_) => Some(Lsn::default()),
         }
     }
 }

@@ -7,7 +7,7 @@ use ntex_mqtt::v3::codec as c3;
 use ntex_mqtt::v5::codec as c5;
 use wal::Lsn;
 
-use crate::ack::{Ack, PROPERTY};
+use crate::ack::{Ack, PROPERTY, Unkept};
 use crate::clip::{MAX_REASON, clipped};
 use crate::codec::Outgoing;
 use crate::frame::Version;
@@ -58,7 +58,7 @@ pub(crate) enum Refused {
     /// For the promise that it asks for.
     Ack,
     /// Neither its table nor the dead letters take it.
-    NotKept,
+    NotKept(Unkept),
 }
 
 /// Appends the PUBACK or PUBREC of a message that is not stored, with a reason if it may have one:
@@ -71,7 +71,8 @@ pub(crate) fn refuse(
 ) {
     let (code, reason) = match why {
         Refused::Ack => (REFUSED, REFUSED_BECAUSE),
-        Refused::NotKept => (QUOTA_EXCEEDED, NOT_KEPT_BECAUSE),
+        Refused::NotKept(Unkept::NoPlace) => (QUOTA_EXCEEDED, NO_PLACE_BECAUSE),
+        Refused::NotKept(Unkept::TooMany) => (QUOTA_EXCEEDED, TOO_MANY_BECAUSE),
     };
     let reason = reason.as_bytes();
     if with_reason {
@@ -205,7 +206,9 @@ const REFUSED: u8 = 0x83;
 /// "Quota exceeded".
 const QUOTA_EXCEEDED: u8 = 0x97;
 
-const NOT_KEPT_BECAUSE: &str = "neither its table nor the dead letters can take it";
+const NO_PLACE_BECAUSE: &str = "neither its table nor the dead letters can take it";
+
+const TOO_MANY_BECAUSE: &str = "no table can take it, and too many such have come to be kept";
 
 const REFUSED_BECAUSE: &str = "ack must be durable or replicated:1 to replicated:8, once";
 
@@ -248,7 +251,16 @@ mod tests {
         use c5::PublishAckReason::{ImplementationSpecificError, QuotaExceeded};
         for (why, code, because) in [
             (Refused::Ack, ImplementationSpecificError, REFUSED_BECAUSE),
-            (Refused::NotKept, QuotaExceeded, NOT_KEPT_BECAUSE),
+            (
+                Refused::NotKept(Unkept::NoPlace),
+                QuotaExceeded,
+                NO_PLACE_BECAUSE,
+            ),
+            (
+                Refused::NotKept(Unkept::TooMany),
+                QuotaExceeded,
+                TOO_MANY_BECAUSE,
+            ),
         ] {
             for with_reason in [false, true] {
                 let mut out = Vec::new();

@@ -39,6 +39,9 @@ pub struct Stats {
     /// Rows handed to the log, dead letters not counted.
     pub rows: u64,
     pub dead_letters: u64,
+    /// Messages that neither their table nor the dead letters took: of the refused, and of those
+    /// whose clients are told nothing.
+    pub unkept: u64,
     /// Payload bytes received.
     pub bytes: u64,
     /// Connections refused at CONNECT or closed for a protocol error.
@@ -63,6 +66,7 @@ pub(crate) struct Counters {
     pub(crate) awaiting_since_unix_ms: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) dead_letters: AtomicU64,
+    pub(crate) unkept: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) refused_connections: AtomicU64,
 }
@@ -100,6 +104,7 @@ impl Counters {
         sum.awaiting_since_unix_ms = waits.since_unix_ms;
         sum.rows += read(&self.rows);
         sum.dead_letters += read(&self.dead_letters);
+        sum.unkept += read(&self.unkept);
         sum.bytes += read(&self.bytes);
         sum.refused_connections += read(&self.refused_connections);
     }

@@ -2,9 +2,13 @@
 //! and `explain` both ask here, so that what is explained is what happens. Must never let a message
 //! end anywhere but in one of the two, nor touch a connection.
 
-use intake::{Decoded, Zone};
+use std::time::Instant;
+
+use intake::{Decoded, Reading};
 use wal::{AppendError, Appender, GroupId, Refusal, Row};
 
+use crate::ack::Unkept;
+use crate::allowance::{Allowance, Sender};
 use crate::dead_letter;
 use crate::error::Rejection;
 use crate::topic;
@@ -26,21 +30,34 @@ pub(crate) enum NotTaken {
     Full,
     /// The log has failed or is closed.
     Closed,
-    /// Not even the dead letters take it.
-    Unstorable(Refusal),
+    /// Nothing takes it, for this reason.
+    Unkept(Unkept, Rejection),
 }
 
-/// Hands a message to the log; `now` is when it arrived, in unix nanoseconds, and `zone` that of
-/// times that name none.
+/// A message as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) sender: Sender<'a>,
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a [u8],
+    /// When it arrived, in unix nanoseconds.
+    pub(crate) now: i64,
+}
+
+/// Hands a message to the log. `allowance` is what its sender may have among the dead letters.
 pub(crate) fn store(
     appender: &mut Appender,
-    client: &str,
-    topic: &str,
-    payload: &[u8],
-    now: i64,
-    zone: Option<Zone>,
+    message: &Message<'_>,
+    reading: Reading,
+    allowance: &Allowance,
 ) -> Result<Stored, NotTaken> {
-    let rejection = match rows(appender, topic, payload, now, zone) {
+    let Message {
+        sender,
+        topic,
+        payload,
+        now,
+    } = *message;
+    let rejection = match rows(appender, topic, payload, now, reading) {
         Ok(taken) => {
             let (group, rows) = taken?;
             return Ok(Stored {
@@ -51,14 +68,22 @@ pub(crate) fn store(
         }
         Err(rejection) => rejection,
     };
+    let instant = Instant::now();
+    if !allowance.allows(sender, instant) {
+        return Err(NotTaken::Unkept(Unkept::TooMany, rejection));
+    }
     let reason = rejection.to_string();
-    let group = dead_letter::store(appender, topic, payload, client, &reason, now);
+    let group = dead_letter::store(appender, topic, payload, sender.client, &reason, now);
+    let group = group.map_err(|error| match error {
+        AppendError::Full => NotTaken::Full,
+        AppendError::Closed => NotTaken::Closed,
+        AppendError::Refused(refusal) => {
+            NotTaken::Unkept(Unkept::NoPlace, Rejection::Refused(refusal))
+        }
+    })?;
+    allowance.spend(sender, dead_letter::size(topic, payload), instant);
     Ok(Stored {
-        group: group.map_err(|error| match error {
-            AppendError::Full => NotTaken::Full,
-            AppendError::Closed => NotTaken::Closed,
-            AppendError::Refused(refusal) => NotTaken::Unstorable(refusal),
-        })?,
+        group,
         rows: 0,
         rejection: Some(rejection),
     })
@@ -70,11 +95,11 @@ fn rows(
     topic: &str,
     payload: &[u8],
     now: i64,
-    zone: Option<Zone>,
+    reading: Reading,
 ) -> Result<Result<(GroupId, usize), NotTaken>, Rejection> {
     let table = topic::table(topic)?;
     let text = intake::text_of(payload)?;
-    let mut decoded = intake::decode(&text, zone)?;
+    let mut decoded = intake::decode(&text, reading)?;
     intake::warn_of_odd_time(table, &decoded);
     let mut appended = append(appender, table, topic, &decoded, now);
     if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {
@@ -88,7 +113,7 @@ fn rows(
         Ok(group) => Ok(Ok((group, decoded.len()))),
         Err(AppendError::Full) => Ok(Err(NotTaken::Full)),
         Err(AppendError::Closed) => Ok(Err(NotTaken::Closed)),
-        Err(AppendError::Refused(refusal)) => Err(rejection(refusal, &decoded, &text)),
+        Err(AppendError::Refused(refusal)) => Err(rejection(refusal, &decoded, now, &text)),
     }
 }
 
@@ -133,13 +158,13 @@ fn suit(decoded: &mut Decoded<'_>, appender: &Appender, table: &str) -> bool {
 }
 
 /// Why a message does not become rows, as precisely as its payload tells.
-fn rejection(refusal: Refusal, decoded: &Decoded<'_>, text: &str) -> Rejection {
+fn rejection(refusal: Refusal, decoded: &Decoded<'_>, now: i64, text: &str) -> Rejection {
     if let Refusal::Twice { column } = &refusal
         && column == topic::TOPIC
     {
         return Rejection::TopicField;
     }
-    match intake::place_of(decoded, text, &refusal) {
+    match intake::place_of(decoded, now, text, &refusal) {
         Some(place) => Rejection::Misfit { place, refusal },
         None => refusal.into(),
     }

@@ -141,7 +141,10 @@ pub struct MqttStatus {
     pub fell_back: u64,
     pub rows: u64,
     pub dead_letters: u64,
-    /// The newest of them.
+    /// Messages that neither their table nor the dead letters took.
+    #[serde(default)]
+    pub unkept: u64,
+    /// The newest of the dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_dead_letter: Option<DeadLetterStatus>,
     /// Messages that are on disk here and wait for secondaries before they are acknowledged.
@@ -186,6 +189,7 @@ impl MqttStatus {
             fell_back: stats.fell_back,
             rows: stats.rows,
             dead_letters: stats.dead_letters,
+            unkept: stats.unkept,
             newest_dead_letter: listener.newest_dead_letter().map(Into::into),
             awaiting_secondaries: stats.awaiting_secondaries,
             awaiting_since_unix_ms: stats.awaiting_since_unix_ms,

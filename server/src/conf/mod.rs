@@ -3,6 +3,7 @@
 
 mod foreign;
 mod http;
+mod ingest;
 mod item;
 mod problem;
 mod reader;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use foreign::Ignored;
 pub use http::Http;
 use http::http;
+pub use ingest::{DeadLetters, Ingest};
 pub use problem::{ConfError, Origin, Problem, RoleName};
 use reader::{Reader, loopback};
 pub use replication::{Following, Serving, Shipping};
@@ -116,8 +118,8 @@ pub struct Primary {
     pub http: Option<Http>,
     /// The URL of its HTTP that others are told; None: where it listens.
     pub advertise_http: Option<String>,
-    /// The zone of times that name none; None: they are refused.
-    pub time_zone: Option<intake::Zone>,
+    pub ingest: Ingest,
+    pub dead_letters: DeadLetters,
 }
 
 /// Follows a primary and answers queries.
@@ -330,7 +332,8 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
         too_few,
         http,
         advertise_http: replication::advertise_http(reader),
-        time_zone: time_zone(reader),
+        ingest: ingest::ingest(reader),
+        dead_letters: ingest::dead_letters(reader),
     };
     check_acks(reader, &primary);
     primary
@@ -401,14 +404,6 @@ fn mqtt(reader: &mut Reader<'_>) -> Mqtt {
     mqtt
 }
 
-fn time_zone(reader: &mut Reader<'_>) -> Option<intake::Zone> {
-    let zone = |name: &str| match name {
-        "" => Some(None),
-        name => intake::Zone::parse(name).map(Some),
-    };
-    reader.parsed("ingest.time_zone", None, ZONE_RULE, zone)
-}
-
 fn host_name() -> String {
     let name = gethostname::gethostname().to_string_lossy().into_owned();
     if name.is_empty() {
@@ -419,9 +414,6 @@ fn host_name() -> String {
 }
 
 const MAX_NAME: usize = 128;
-
-const ZONE_RULE: &str = "must be a time zone by its name, such as \"Europe/Berlin\" or \"UTC\", by \
-                         its offset, such as \"+01:00\", or empty";
 
 /// A node needs at least this much memory, in bytes.
 pub(crate) const LEAST_MEMORY: u64 = 128 << 20;

@@ -327,9 +327,8 @@ fn is_temporary(error: &ApiError) -> bool {
                     | QueryError::LsnAhead { .. }
                     | QueryError::NoLog
             )
-            | ApiError::Ingest(
-                IntakeError::Stalled(_) | IntakeError::Closed(_) | IntakeError::NotDurable { .. }
-            )
+            // Not what may be stored yet: sent again at once it would be there twice.
+            | ApiError::Ingest(IntakeError::Stalled(_) | IntakeError::Closed(_))
     )
 }
 

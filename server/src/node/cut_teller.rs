@@ -1,7 +1,9 @@
-//! Says in a primary's log which tables' old rows are not cut although the clock says so, and why.
-//! Must never say it twice while it stays so.
+//! Says in a primary's log which tables' old rows are not cut although the clock says so, and why,
+//! and that dead letters have gone because they were too many. Must never say it twice while it
+//! stays so.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -16,16 +18,27 @@ pub(crate) struct CutTeller(#[expect(dead_code, reason = "dropped, it ends")] Re
 impl CutTeller {
     /// Needs a tokio runtime.
     pub(crate) fn start(log: &wal::Log, tasks: &wal::Tasks) -> Self {
-        let waiting = log.waiting_cuts();
+        let log = log.clone();
         Self(Restarted::start(tasks, "cut-teller", move || {
-            tell(waiting.clone())
+            tell(log.clone())
         }))
     }
 }
 
-async fn tell(mut waiting: watch::Receiver<Vec<WaitingCut>>) {
-    let mut told = HashMap::new();
+async fn tell(log: wal::Log) {
+    let mut waiting: watch::Receiver<Vec<WaitingCut>> = log.waiting_cuts();
+    let (mut told, mut given_up) = (HashMap::new(), 0);
     loop {
+        let gone = log.stats().given_up;
+        if gone > given_up {
+            warn!(
+                table = wal::DEAD_LETTERS,
+                rows = gone - given_up,
+                "the dead letters take more than dead_letters.max_size: about so many, the oldest, \
+                 are given up"
+            );
+            given_up = gone;
+        }
         let now = waiting.borrow_and_update().clone();
         for waits in now.iter().filter(|waits| !told.contains_key(&waits.table)) {
             warn!(table = %waits.table, "{}", words(waits));
@@ -35,7 +48,7 @@ async fn tell(mut waiting: watch::Receiver<Vec<WaitingCut>>) {
             info!(%table, "no cut of the table waits any more");
         }
         told = now;
-        if waiting.changed().await.is_err() {
+        if let Ok(Err(_)) = tokio::time::timeout(PAUSE, waiting.changed()).await {
             return;
         }
     }
@@ -71,6 +84,9 @@ fn spoken(seconds: u64) -> String {
         _ => format!("{} days", seconds / 86_400),
     }
 }
+
+/// How often it looks for what nothing says.
+const PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

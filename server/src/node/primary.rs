@@ -95,7 +95,7 @@ impl Primary {
             intake: Arc::new(Intake::new(
                 &committer.appenders(),
                 committer.log().clone(),
-                conf.time_zone,
+                conf.ingest.reading,
             )),
             damage: DamageWatch::new(0, &tasks),
             compaction: Compaction::new(conf.storage.compaction_rate, &tasks),
@@ -295,6 +295,9 @@ fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::
         cache: wal::Cache::new(budget.shares.cache.clone()),
         schemas: budget.shares.schemas.clone(),
         tables: conf.tables.clone(),
+        times: conf.ingest.times,
+        dead_letter_retention: conf.dead_letters.retention,
+        dead_letter_bytes: Some(conf.dead_letters.max_size).filter(|bytes| *bytes > 0),
         ..wal::Config::default()
     }
 }
@@ -320,7 +323,8 @@ pub(crate) fn mqtt_config(conf: &conf::Primary) -> mqtt::Config {
         ack: mqtt.ack,
         routes: conf.routes.clone(),
         too_few: conf.too_few,
-        zone: conf.time_zone,
+        reading: conf.ingest.reading,
+        dead_letter_rate: conf.dead_letters.max_rate_per_client,
         ..mqtt::Config::default()
     }
 }

@@ -17,11 +17,11 @@ use wal::{
 
 use crate::append::{AppendRows, Appended, append_body};
 use crate::error::IntakeError;
+use crate::payload::Reading;
 use crate::stats::{Counters, End, IntakeStats};
 use crate::timestamp::Times;
 use crate::unpack;
 use crate::write::{Write, Written};
-use crate::zone::Zone;
 
 /// A log that takes writes.
 #[derive(Debug)]
@@ -33,13 +33,14 @@ pub struct Intake {
     durable: watch::Receiver<Option<Durable>>,
     parsers: Arc<Semaphore>,
     counters: Counters,
-    zone: Option<Zone>,
+    reading: Reading,
+    max_wait: Duration,
 }
 
 impl Intake {
-    /// Times that name no zone are of this one.
+    /// A way into this log.
     #[must_use]
-    pub fn new(appenders: &Appenders, log: Log, zone: Option<Zone>) -> Self {
+    pub fn new(appenders: &Appenders, log: Log, reading: Reading) -> Self {
         let (sender, durable) = watch::channel(None);
         let appender = appenders.appender(Box::new(move |group| {
             sender.send_replace(Some(group));
@@ -51,7 +52,8 @@ impl Intake {
             durable,
             parsers: Arc::new(Semaphore::new(PARSERS)),
             counters: Counters::default(),
-            zone,
+            reading,
+            max_wait: MAX_WAIT,
         }
     }
 
@@ -66,7 +68,9 @@ impl Intake {
         permit: impl Send + 'static,
     ) -> Result<Written, IntakeError> {
         let begun = self.counters.begin(write.body.len());
-        let result = self.attempt(write, permit, Instant::now() + MAX_WAIT).await;
+        let result = self
+            .attempt(write, permit, Instant::now() + self.max_wait)
+            .await;
         begun.ended(match &result {
             Ok(written) if written.rows > 0 || written.faulty == 0 => End::Written,
             Ok(_)
@@ -139,7 +143,7 @@ impl Intake {
         ask: impl FnOnce(&Appenders) -> Result<Arc<TableSchema>, Refusal>,
     ) -> Result<Lsn, IntakeError> {
         self.check_open()?;
-        let deadline = Instant::now() + MAX_WAIT;
+        let deadline = Instant::now() + self.max_wait;
         // Before it is asked for: a group that ends after it is news.
         let mut durable = self.log.durable();
         let schema = ask(&self.appenders)?;
@@ -217,13 +221,15 @@ impl Intake {
             runtime,
             deadline,
             gave_up: None,
+            handed: 0,
         };
         let times = Times {
             unit: write.unit,
-            zone: self.zone,
+            zone: self.reading.zone,
         };
+        let reading = (times, self.reading.max_rows);
         let text = unpack::text(&write.body, write.encoding, write.max_bytes)?;
-        match append_body(&write.target, times, &text, arrival, &mut log) {
+        match append_body(&write.target, reading, &text, arrival, &mut log) {
             Err(IntakeError::Closed(closed)) => {
                 Err(log.gave_up.unwrap_or(IntakeError::Closed(closed)))
             }
@@ -256,7 +262,9 @@ impl Intake {
             value = wanted => Ok(value),
             reason = self.log.until_failed() => Err(IntakeError::Closed(reason)),
             () = tokio::time::sleep_until(deadline) => {
-                Err(IntakeError::NotDurable { limit: MAX_WAIT })
+                Err(IntakeError::NotDurable {
+                    limit: self.max_wait,
+                })
             }
         }
     }
@@ -269,13 +277,30 @@ struct WaitingAppender<'a> {
     deadline: Instant,
     /// Why it gave up.
     gave_up: Option<IntakeError>,
+    /// Rows that the log has taken.
+    handed: usize,
+}
+
+impl WaitingAppender<'_> {
+    /// Time is up. What has been handed over cannot be taken back: whether there is any is what a
+    /// client must know before it sends all of it again.
+    fn late(&self) -> IntakeError {
+        let limit = self.intake.max_wait;
+        match self.handed {
+            0 => IntakeError::Stalled(format!(
+                "the log took none of it within {} s: nothing of it is stored, send it again",
+                limit.as_secs()
+            )),
+            _ => IntakeError::NotDurable { limit },
+        }
+    }
 }
 
 impl AppendRows for WaitingAppender<'_> {
     fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
         loop {
             if Instant::now() >= self.deadline {
-                self.gave_up = Some(IntakeError::NotDurable { limit: MAX_WAIT });
+                self.gave_up = Some(self.late());
                 return Err(AppendError::Closed);
             }
             // Before the attempt: a group that ends after it is news.
@@ -291,12 +316,14 @@ impl AppendRows for WaitingAppender<'_> {
                     let free = self.intake.unless_failed(durable.changed(), self.deadline);
                     // A group came, or the log is closed, as the next attempt will find.
                     if let Err(why) = self.runtime.block_on(free) {
-                        self.gave_up = Some(why);
+                        let is_late = matches!(why, IntakeError::NotDurable { .. });
+                        self.gave_up = Some(if is_late { self.late() } else { why });
                         return Err(AppendError::Closed);
                     }
                 }
                 Ok(group) => {
                     self.intake.counters.took(rows.len());
+                    self.handed += rows.len();
                     return Ok(group);
                 }
                 Err(error) => return Err(error),

@@ -12,7 +12,11 @@ use crate::write::{Encoding, Format, Target};
 
 fn open(dir: &TempDir, config: &Config) -> (Committer, Arc<Intake>) {
     let (committer, _) = open_primary(OsDisk::new(), dir.path(), config).expect("a log");
-    let intake = Intake::new(&committer.appenders(), committer.log().clone(), None);
+    let intake = Intake::new(
+        &committer.appenders(),
+        committer.log().clone(),
+        Reading::default(),
+    );
     (committer, Arc::new(intake))
 }
 
@@ -115,6 +119,26 @@ async fn more_than_may_wait_for_a_commit_waits_for_its_turn() {
         assert_eq!(written.rows, 200);
     }
     assert_eq!(committer.log().stats().rows, 40 * 200);
+    committer.stop().expect("stops");
+}
+
+#[tokio::test]
+async fn what_is_given_up_before_the_log_took_any_of_it_is_said_to_be_stored_nowhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, intake) = open(&dir, &Config::default());
+    let mut intake = Arc::into_inner(intake).expect("one");
+    intake.max_wait = Duration::ZERO;
+    let intake = Arc::new(intake);
+    for write in [lines("a v=1\nb v=2"), json("a", r#"{"v": 1}"#)] {
+        let late = intake.write(write, ()).await.expect_err("no time");
+        let told = late.to_string();
+        assert!(matches!(late, IntakeError::Stalled(_)), "{late:?}");
+        assert!(told.contains("nothing of it is stored"), "{told}");
+    }
+    assert_eq!((intake.stats().rows, intake.stats().failed), (0, 2));
+    committer.stop().expect("stops");
+    let (committer, _) = open(&dir, &Config::default());
+    assert_eq!(committer.log().snapshot().catalog().tables().count(), 0);
     committer.stop().expect("stops");
 }
 

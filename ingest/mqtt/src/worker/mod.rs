@@ -11,31 +11,35 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::task::AtomicWaker;
 use ntex::io::IoRef;
 use ntex::task::LocalWaker;
+use ntex::util::{ByteString, Bytes};
 use ntex_mqtt::v5::codec::DisconnectReasonCode;
 use tokio::sync::watch;
 use wal::clock::unix_nanos;
 use wal::{Appender, Due, Durable, GroupId, Lsn, Quiet, Replicated};
 
 use crate::ack_pass::AckPass;
+use crate::allowance::Sender;
 use crate::clients::Clients;
-use crate::clip::{MAX_NAME, MAX_REASON, clipped};
 use crate::config::Config;
+use crate::dead_letters::LetterFate;
+use crate::large::{Job, Readers};
 use crate::places::Place;
 use crate::receive::Reads;
 use crate::replica_waiters::ReplicaWaiters;
 use crate::reply;
 use crate::session::Session;
 use crate::stats::{Counters, add};
-use crate::store::{NotTaken, store};
+use crate::store::{Message, NotTaken, Stored, store};
 use crate::told::Told;
 
 /// What crosses threads into a worker: the newest durable group, and the order to stop.
@@ -75,6 +79,9 @@ pub(crate) struct Worker {
     pub(crate) told: Arc<Told>,
     pub(crate) reads: Reads,
     appender: RefCell<Appender>,
+    /// The same for messages that are read elsewhere.
+    large_appender: Arc<Mutex<Appender>>,
+    readers: Readers,
     /// What secondaries have made durable.
     reports: watch::Receiver<Replicated>,
     /// By address: a session that leaves must be found at once, however many there are.
@@ -104,16 +111,20 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     WillLost,
-    DeadLetterLost,
 }
 
 impl Worker {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that workers share"
+    )]
     pub(crate) fn new(
         config: Arc<Config>,
         clients: Arc<Clients>,
         counters: Arc<Counters>,
         signal: Arc<Signal>,
         told: Arc<Told>,
+        readers: Readers,
         appender: Appender,
         reports: watch::Receiver<Replicated>,
     ) -> Self {
@@ -124,6 +135,8 @@ impl Worker {
             signal,
             told,
             reads: Reads::new(),
+            large_appender: Arc::new(Mutex::new(appender.clone())),
+            readers,
             appender: RefCell::new(appender),
             reports,
             sessions: RefCell::default(),
@@ -194,30 +207,77 @@ impl Worker {
     /// Hands a message's rows to the log: to its table, or to the dead letters.
     pub(crate) fn store(
         &self,
+        session: &Session,
+        topic: &str,
+        payload: &[u8],
+    ) -> Result<GroupId, NotTaken> {
+        let message = Message {
+            sender: Sender {
+                client: &session.client,
+                address: session.liveness.place().address(),
+            },
+            topic,
+            payload,
+            now: unix_nanos(),
+        };
+        let mut appender = self.appender.borrow_mut();
+        let stored = store(
+            &mut appender,
+            &message,
+            self.config.reading,
+            &self.told.allowance,
+        );
+        drop(appender);
+        self.count(&session.client, topic, stored)
+    }
+
+    /// The same for a message that takes long: it is read on another thread; none when it made that
+    /// panic.
+    pub(crate) async fn store_large(
+        &self,
+        session: &Session,
+        topic: &ByteString,
+        payload: &Bytes,
+    ) -> Option<Result<GroupId, NotTaken>> {
+        let (answer, stored) = oneshot::channel();
+        self.readers.hand_over(Job {
+            appender: Arc::clone(&self.large_appender),
+            client: Arc::clone(&session.client),
+            address: session.liveness.place().address(),
+            topic: topic.clone(),
+            payload: payload.clone(),
+            now: unix_nanos(),
+            answer,
+        });
+        let stored = stored.await.ok()?;
+        Some(self.count(&session.client, topic, stored))
+    }
+
+    /// Counts, and tells in a while, what became of a message.
+    fn count(
+        &self,
         client: &str,
         topic: &str,
-        bytes: &[u8],
+        stored: Result<Stored, NotTaken>,
     ) -> Result<GroupId, NotTaken> {
-        let mut appender = self.appender.borrow_mut();
-        let now = unix_nanos();
-        let stored = store(&mut appender, client, topic, bytes, now, self.config.zone);
-        let stored = stored.inspect_err(|why| {
-            if let NotTaken::Unstorable(refusal) = why
-                && self.is_due(Said::DeadLetterLost)
-            {
-                let (client, topic) = (clipped(client, MAX_NAME), clipped(topic, MAX_NAME));
-                let refusal = clipped(&refusal.to_string(), MAX_REASON);
-                tracing::error!(client, topic, refusal, "a dead letter cannot be stored");
+        let letters = &self.told.dead_letters;
+        match &stored {
+            Ok(stored) => {
+                add(&self.counters.rows, stored.rows as u64);
+                if let Some(rejection) = &stored.rejection {
+                    add(&self.counters.dead_letters, 1);
+                    letters.note(LetterFate::Stored, client, topic, rejection);
+                    letters.tell(Instant::now());
+                }
             }
-        })?;
-        add(&self.counters.rows, stored.rows as u64);
-        if let Some(rejection) = stored.rejection {
-            add(&self.counters.dead_letters, 1);
-            let letters = &self.told.dead_letters;
-            letters.note(client, topic, rejection.to_string());
-            letters.tell(Instant::now());
+            Err(NotTaken::Unkept(_, rejection)) => {
+                add(&self.counters.unkept, 1);
+                letters.note(LetterFate::Lost, client, topic, rejection);
+                letters.tell(Instant::now());
+            }
+            Err(NotTaken::Full | NotTaken::Closed) => {}
         }
-        Ok(stored.group)
+        stored.map(|stored| stored.group)
     }
 
     /// The session has a message that waits for its fsync.

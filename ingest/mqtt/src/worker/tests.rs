@@ -12,6 +12,7 @@ use wal::NodeCopy;
 
 use super::*;
 use crate::ack::TooFew;
+use crate::ack::Unkept;
 use crate::codec::Codec;
 use crate::memory::Memory;
 use crate::queue::{AckKind, Need, Waiting};
@@ -41,12 +42,15 @@ impl Bench {
             too_few,
             ..Config::default()
         };
+        let (config, told) = (Arc::new(config), Arc::new(Told::new(0)));
+        let readers = Readers::start(&config, &told).expect("threads");
         let worker = Worker::new(
-            Arc::new(config),
+            config,
             Arc::new(Clients::new(usize::MAX)),
             Arc::default(),
             Arc::default(),
-            Arc::default(),
+            told,
+            readers,
             committer.appenders().appender(Box::new(|_| ())),
             reported,
         );
@@ -86,7 +90,7 @@ impl Bench {
             need,
         });
         match need {
-            Need::Repeat | Need::Refuse | Need::NotKept => self.worker.answer_now(session),
+            Need::Repeat | Need::Refuse | Need::NotKept(_) => self.worker.answer_now(session),
             Need::Durable(_) | Need::Replicas(..) => self.worker.await_fsync(session),
         }
     }
@@ -192,7 +196,7 @@ fn whatever_comes_everyone_is_held_for_its_first_message_and_answered_when_that_
                             0 => Need::Durable(GroupId(group)),
                             1 => Need::Repeat,
                             2 => Need::Refuse,
-                            3 => Need::NotKept,
+                            3 => Need::NotKept(Unkept::NoPlace),
                             _ => Need::Replicas(GroupId(group), random.u8(1..=8)),
                         };
                         bench.publish(&sessions[random.usize(..sessions.len())], need);

@@ -63,6 +63,7 @@ pub(super) fn rehearse(
     let config = wal::Config {
         reserve_disk: 0,
         tables: conf.tables.clone(),
+        times: conf.ingest.times,
         ..wal::Config::default()
     };
     let (committer, _) = wal::open_primary(wal::OsDisk::new(), dir.path(), &config)?;

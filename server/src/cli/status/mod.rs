@@ -267,6 +267,12 @@ fn mqtt_lines(mqtt: &MqttStatus) -> Vec<String> {
             newest.unwrap_or_default()
         ));
     }
+    if mqtt.unkept > 0 {
+        lines.push(format!(
+            "{} that no table takes, nor system.dead_letters: STORED NOWHERE, see the log",
+            count(mqtt.unkept, "message")
+        ));
+    }
     if mqtt.awaiting_secondaries > 0 {
         lines.push(format!(
             "WAITING FOR SECONDARIES: {} on disk here, not acknowledged, the first since {}",

@@ -190,7 +190,7 @@ const KEYS: [&str; 6] = ["name", "retention", "dedup", "strict", "tags", "column
 /// Keys of the public surface that this version does not have yet.
 const PLANNED: [&str; 1] = ["compression"];
 
-const MIN_RETENTION: Duration = Duration::from_secs(60);
+pub(super) const MIN_RETENTION: Duration = Duration::from_secs(60);
 
 /// A hundred years; times are 64-bit nanoseconds.
-const MAX_RETENTION: Duration = Duration::from_secs(36_500 * 86_400);
+pub(super) const MAX_RETENTION: Duration = Duration::from_secs(36_500 * 86_400);

@@ -1,6 +1,7 @@
 //! One test for each kind of value that a conf refuses: sizes, times, numbers, flags, addresses.
 //! Must never need a node.
 
+use super::super::ingest::{TIME_RULE, ZONE_RULE};
 use super::*;
 
 #[test]
@@ -70,7 +71,7 @@ fn both_roles_keep_their_disk_and_memory() {
 fn a_zone_is_one_that_there_is() {
     let zone = |name: &str| {
         let text = format!("{PRIMARY}[ingest]\ntime_zone = \"{name}\"\n");
-        parse_text(&text).map(|conf| primary_of(conf).time_zone)
+        parse_text(&text).map(|conf| primary_of(conf).ingest.reading.zone)
     };
     assert_eq!(zone("").unwrap(), None);
     for name in ["UTC", "Europe/Berlin", "europe/berlin", "+01:00"] {
@@ -85,6 +86,40 @@ fn a_zone_is_one_that_there_is() {
             )]
         );
     }
+}
+
+#[test]
+fn times_that_rows_may_have_are_a_stretch_between_two_days() {
+    let times = |keys: &str| {
+        let text = format!("{PRIMARY}[ingest]\n{keys}");
+        parse_text(&text).map(|conf| primary_of(conf).ingest.times)
+    };
+    let second = |time: i64| time / 1_000_000_000;
+    let kept = times("min_time = \"1970-01-02\"\nmax_time = \"2000-01-01T01:00:00+01:00\"");
+    let kept = kept.unwrap();
+    assert_eq!((second(kept.from), second(kept.to)), (86_400, 946_684_800));
+    assert_eq!(times("").unwrap(), Ingest::default().times);
+    for wrong in [
+        "",
+        "1700",
+        "5",
+        "1600-01-01",
+        "2300-01-01",
+        "1970-01-01T00:00:00",
+    ] {
+        assert_eq!(
+            refusal(&format!("{PRIMARY}[ingest]\nmin_time = \"{wrong}\"\n")),
+            [format!(
+                "node.toml: ingest.min_time = \"{wrong}\": {TIME_RULE}"
+            )]
+        );
+    }
+    let crossed = times("min_time = \"2000-01-01\"\nmax_time = \"2000-01-01\"").unwrap_err();
+    assert!(
+        crossed
+            .to_string()
+            .contains("must be later than ingest.min_time")
+    );
 }
 
 #[test]

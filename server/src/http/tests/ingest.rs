@@ -13,7 +13,11 @@ use super::*;
 pub(super) fn primary(dir: &Path) -> (Committer, Router) {
     let (committer, _) = filled(dir, 0);
     let log = committer.log().clone();
-    let intake = Intake::new(&committer.appenders(), log.clone(), None);
+    let intake = Intake::new(
+        &committer.appenders(),
+        log.clone(),
+        intake::Reading::default(),
+    );
     let paths = paths_of(Fake {
         log: Some(log),
         lag_ms: Some(0),

@@ -72,6 +72,11 @@ fn unacknowledged(text: &mut Exposition, stats: &mqtt::Stats) {
             stats.refused_messages,
         ),
         (
+            "headwater_mqtt_messages_unkept_total",
+            "Messages that neither their table nor system.dead_letters took: stored nowhere.",
+            stats.unkept,
+        ),
+        (
             "headwater_mqtt_messages_dropped_total",
             "Messages whose connection ended before their answer; clients send them again.",
             stats.dropped,

@@ -9,6 +9,11 @@ pub(super) fn retention(text: &mut Exposition, log: &wal::Log) {
         "Times that a retention has cut old rows.",
         log.stats().cuts,
     );
+    text.counter(
+        "headwater_log_dead_letters_given_up_total",
+        "Dead letters that have gone because they took more than dead_letters.max_size, about.",
+        log.stats().given_up,
+    );
     let waiting = log.waiting_cuts().borrow().clone();
     text.counter(
         "headwater_log_expired_total",
