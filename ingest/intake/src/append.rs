@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wal::{AppendError, GroupId, Refusal, Row, TableSchema};
+use wal::{AppendError, GroupId, NewNames, Refusal, Row, TableSchema};
 
 use crate::csv;
 use crate::decoded::{Decoded, TakenRow};
@@ -38,6 +38,8 @@ pub(crate) struct Appended {
     pub(crate) group: Option<GroupId>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) faulty: usize,
+    /// Lines were refused that will be taken later.
+    later: Option<Refusal>,
 }
 
 /// Hands everything in `text` that can be stored to `log`.
@@ -77,6 +79,9 @@ pub(crate) fn append_body(
             let tables = lines((times.unit, max_rows), text, arrival, &mut appended)?;
             for (table, records) in tables {
                 appended.append_valid(&table, &records, log)?;
+            }
+            if let (Some(refusal), 0) = (appended.later.take(), appended.rows) {
+                return Err(refusal.into());
             }
             appended.faults.sort_by_key(|fault| fault.line);
             appended.add_texts(text);
@@ -223,6 +228,9 @@ impl Appended {
     }
 
     fn refuse(&mut self, records: &[Record<'_>], refusal: &Refusal) {
+        if matches!(refusal, Refusal::TooManyNew { .. }) {
+            self.later = Some(refusal.clone());
+        }
         for record in records {
             let (tags, fields) = (&record.tags, &record.fields);
             let reason = match refusal {
@@ -270,7 +278,12 @@ fn shortened(line: &str) -> String {
 fn concerns_all(refusal: &Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::TableName { .. } | Refusal::TooManyTables { .. }
+        Refusal::TableName { .. }
+            | Refusal::TooManyTables { .. }
+            | Refusal::TooManyNew {
+                what: NewNames::Tables,
+                ..
+            }
     )
 }
 

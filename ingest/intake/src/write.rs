@@ -9,6 +9,8 @@ use crate::timestamp::Unit;
 /// Rows to be written, as they came in.
 #[derive(Clone, Debug)]
 pub struct Write {
+    /// Who sends them, for its quota of new tables and columns.
+    pub client: String,
     pub target: Target,
     pub unit: Unit,
     pub encoding: Encoding,

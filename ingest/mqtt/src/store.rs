@@ -57,7 +57,7 @@ pub(crate) fn store(
         payload,
         now,
     } = *message;
-    let rejection = match rows(appender, topic, payload, now, reading) {
+    let rejection = match rows(appender, sender.client, topic, payload, now, reading) {
         Ok(taken) => {
             let (group, rows) = taken?;
             return Ok(Stored {
@@ -92,6 +92,7 @@ pub(crate) fn store(
 /// The message as rows of its table: all of them or none.
 fn rows(
     appender: &mut Appender,
+    client: &str,
     topic: &str,
     payload: &[u8],
     now: i64,
@@ -101,13 +102,18 @@ fn rows(
     let text = intake::text_of(payload)?;
     let mut decoded = intake::decode(&text, reading)?;
     intake::warn_of_odd_time(table, &decoded);
-    let mut appended = append(appender, table, topic, &decoded, now);
+    let to = To {
+        client,
+        table,
+        topic,
+    };
+    let mut appended = append(appender, to, &decoded, now);
     if matches!(appended, Err(AppendError::Refused(_))) && suit(&mut decoded, appender, table) {
-        appended = append(appender, table, topic, &decoded, now);
+        appended = append(appender, to, &decoded, now);
     }
     // Some devices say in the payload, too, which topic it is sent to.
     if is_topic_twice(&appended) && decoded.drop_repeated(topic::TOPIC, topic) {
-        appended = append(appender, table, topic, &decoded, now);
+        appended = append(appender, to, &decoded, now);
     }
     match appended {
         Ok(group) => Ok(Ok((group, decoded.len()))),
@@ -117,18 +123,25 @@ fn rows(
     }
 }
 
+/// Who sends a message, and where it goes.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    client: &'a str,
+    table: &'a str,
+    topic: &'a str,
+}
+
 /// Hands the rows of a message to the log, all or none.
 fn append(
     appender: &mut Appender,
-    table: &str,
-    topic: &str,
+    to: To<'_>,
     decoded: &Decoded<'_>,
     now: i64,
 ) -> Result<GroupId, AppendError> {
-    let tags = [(topic::TOPIC, topic)];
+    let tags = [(topic::TOPIC, to.topic)];
     let mut rows = decoded.rows(&tags, now);
     match (decoded.len(), rows.next()) {
-        (1, Some(row)) => appender.append(table, &[row]),
+        (1, Some(row)) => appender.append_from(to.client, to.table, &[row]),
         (_, Some(first)) => {
             let rows: Vec<Row<'_>> = std::iter::once(first).chain(rows).collect();
             assert_eq!(
@@ -136,7 +149,7 @@ fn append(
                 decoded.len(),
                 "rows handed over are rows counted"
             );
-            appender.append(table, &rows)
+            appender.append_from(to.client, to.table, &rows)
         }
         (_, None) => Err(Refusal::Empty.into()),
     }

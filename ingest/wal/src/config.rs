@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::format::options::TableDef;
 use crate::format::row::TimeRange;
+use crate::format::schema::{MAX_COLUMNS, MAX_TABLES};
 use crate::share::Share;
 use crate::stored::Cache;
 use crate::tasks::Tasks;
@@ -28,6 +29,8 @@ pub struct Config {
     pub cache: Cache,
     /// Memory for the schemas of all tables: beyond it no table and no column comes into being.
     pub schemas: Share,
+    /// How many tables and columns there may be.
+    pub limits: Limits,
     /// Tables with columns, options or rules of their own; all others have none.
     pub tables: Vec<TableDef>,
     /// Times that rows may have.
@@ -39,6 +42,30 @@ pub struct Config {
     pub dead_letter_bytes: Option<u64>,
     /// The node's: its committer is one of them.
     pub tasks: Tasks,
+}
+
+/// How many tables and columns rows may bring into being. The dead letters and what a conf declares
+/// find their place always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_tables: usize,
+    /// Of one table, its time among them.
+    pub max_columns: usize,
+    /// Of one client; 0: no limit.
+    pub new_tables_per_minute: u32,
+    /// The same.
+    pub new_columns_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_tables: MAX_TABLES,
+            max_columns: MAX_COLUMNS,
+            new_tables_per_minute: 300,
+            new_columns_per_minute: 3_000,
+        }
+    }
 }
 
 /// Tuning of a secondary's log.
@@ -77,6 +104,7 @@ impl Default for Config {
             upkeep_every: Duration::from_secs(1),
             cache: Cache::default(),
             schemas: Share::unlimited("schemas"),
+            limits: Limits::default(),
             tables: Vec::new(),
             times: TimeRange::default(),
             dead_letter_retention: None,

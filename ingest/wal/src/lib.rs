@@ -51,9 +51,9 @@ pub use share::{Held, Share};
 pub use tasks::{TaskEnd, Tasks, Watched};
 
 // Writing, on a primary.
-pub use config::Config;
+pub use config::{Config, Limits};
 pub use format::options::{Dedup, TableDef, TableOptions};
-pub use format::row::{Refusal, Row, TimeRange, Value};
+pub use format::row::{NewNames, Refusal, Row, TimeRange, Value};
 pub use open::open_primary;
 pub use open::recovery::{Recovery, TornTail};
 pub use read::fingerprints::sha256;

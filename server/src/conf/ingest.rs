@@ -66,6 +66,25 @@ pub(super) fn dead_letters(reader: &mut Reader<'_>) -> DeadLetters {
     }
 }
 
+pub(super) fn limits(reader: &mut Reader<'_>) -> wal::Limits {
+    let default = wal::Limits::default();
+    let (tables, columns) = (wal::MAX_TABLES as u64, wal::MAX_COLUMNS as u64);
+    wal::Limits {
+        max_tables: reader.int("ingest.max_tables", default.max_tables, 1..=tables),
+        max_columns: reader.int("ingest.max_columns", default.max_columns, 2..=columns),
+        new_tables_per_minute: reader.int(
+            "ingest.new_tables_per_minute",
+            default.new_tables_per_minute,
+            0..=MOST_NEW,
+        ),
+        new_columns_per_minute: reader.int(
+            "ingest.new_columns_per_minute",
+            default.new_columns_per_minute,
+            0..=MOST_NEW,
+        ),
+    }
+}
+
 pub(super) fn ingest(reader: &mut Reader<'_>) -> Ingest {
     let default = Ingest::default().times;
     let times = wal::TimeRange {
@@ -118,6 +137,9 @@ fn time_zone(reader: &mut Reader<'_>) -> Option<intake::Zone> {
     };
     reader.parsed("ingest.time_zone", None, ZONE_RULE, zone)
 }
+
+/// Most new tables or columns in a minute that can be allowed, but for no limit.
+const MOST_NEW: u64 = 10_000_000;
 
 /// 1700-01-01 and 2250-01-01: what clocks mean, and a stretch of years to what 64 bits of
 /// nanoseconds hold, for statements to count in.

@@ -120,6 +120,8 @@ pub struct Primary {
     pub advertise_http: Option<String>,
     pub ingest: Ingest,
     pub dead_letters: DeadLetters,
+    /// How many tables and columns rows may bring into being.
+    pub limits: wal::Limits,
 }
 
 /// Follows a primary and answers queries.
@@ -334,6 +336,7 @@ fn primary(reader: &mut Reader<'_>) -> Primary {
         advertise_http: replication::advertise_http(reader),
         ingest: ingest::ingest(reader),
         dead_letters: ingest::dead_letters(reader),
+        limits: ingest::limits(reader),
     };
     check_acks(reader, &primary);
     primary

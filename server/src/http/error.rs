@@ -301,6 +301,9 @@ fn ingest(error: &IntakeError) -> (StatusCode, &'static str) {
         | IntakeError::Refused(Refusal::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
         }
+        IntakeError::Refused(Refusal::TooManyNew { .. }) => {
+            (StatusCode::TOO_MANY_REQUESTS, "too_many_new")
+        }
         IntakeError::Refused(Refusal::Unknown { .. }) => (StatusCode::NOT_FOUND, "not_found"),
         IntakeError::Payload(_) => (StatusCode::BAD_REQUEST, "payload"),
         IntakeError::Refused(_) | IntakeError::Misfit { .. } => {
@@ -328,7 +331,11 @@ fn is_temporary(error: &ApiError) -> bool {
                     | QueryError::NoLog
             )
             // Not what may be stored yet: sent again at once it would be there twice.
-            | ApiError::Ingest(IntakeError::Stalled(_) | IntakeError::Closed(_))
+            | ApiError::Ingest(
+                IntakeError::Stalled(_)
+                    | IntakeError::Closed(_)
+                    | IntakeError::Refused(Refusal::TooManyNew { .. })
+            )
     )
 }
 

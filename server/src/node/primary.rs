@@ -294,6 +294,7 @@ fn log_config(conf: &conf::Primary, budget: &Budget, reserve_disk: u64) -> wal::
         reserve_disk,
         cache: wal::Cache::new(budget.shares.cache.clone()),
         schemas: budget.shares.schemas.clone(),
+        limits: conf.limits,
         tables: conf.tables.clone(),
         times: conf.ingest.times,
         dead_letter_retention: conf.dead_letters.retention,

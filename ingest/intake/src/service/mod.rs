@@ -218,6 +218,7 @@ impl Intake {
         let arrival = unix_nanos();
         let mut log = WaitingAppender {
             intake: self,
+            client: &write.client,
             runtime,
             deadline,
             gave_up: None,
@@ -273,6 +274,7 @@ impl Intake {
 /// Waits until the log takes rows again where it is full, on a thread that may wait.
 struct WaitingAppender<'a> {
     intake: &'a Intake,
+    client: &'a str,
     runtime: Handle,
     deadline: Instant,
     /// Why it gave up.
@@ -309,7 +311,7 @@ impl AppendRows for WaitingAppender<'_> {
             let appended = {
                 let appender = self.intake.appender.lock();
                 let mut appender = appender.unwrap_or_else(PoisonError::into_inner);
-                appender.append(table, rows)
+                appender.append_from(self.client, table, rows)
             };
             match appended {
                 Err(AppendError::Full) => {

@@ -22,6 +22,7 @@ fn open(dir: &TempDir, config: &Config) -> (Committer, Arc<Intake>) {
 
 fn lines(text: impl Into<String>) -> Write {
     Write {
+        client: "a client".to_owned(),
         target: Target::Lines,
         unit: Unit::Auto,
         encoding: Encoding::Plain,
@@ -184,4 +185,50 @@ async fn a_stop_under_load_leaves_nobody_without_an_answer() {
         }
         assert!(log.stats().rows > written, "answered, and not on disk");
     }
+}
+
+#[tokio::test]
+async fn a_client_beyond_its_quota_is_told_to_come_again_and_others_go_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let limits = wal::Limits {
+        new_tables_per_minute: 2,
+        new_columns_per_minute: 4,
+        ..wal::Limits::default()
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    let (committer, intake) = open(&dir, &config);
+    let is_later = |error: &IntakeError| {
+        matches!(
+            error,
+            IntakeError::Refused(Refusal::TooManyNew { client, .. }) if client == "a client"
+        )
+    };
+    let some = intake.write(lines("a v=1\nb v=1\nc v=1\na v=2"), ()).await;
+    let some = some.expect("what there is room for");
+    assert_eq!((some.rows, some.faulty, some.faults[0].line), (3, 1, 3));
+    assert!(
+        some.faults[0]
+            .reason
+            .contains("ingest.new_tables_per_minute"),
+        "{:?}",
+        some.faults
+    );
+    // None of it: the whole write may come again.
+    let none = intake.write(lines("c v=1\nd v=1"), ()).await;
+    assert!(is_later(&none.expect_err("later")));
+    let none = intake.write(json("c", r#"{"v": 1}"#), ()).await;
+    assert!(is_later(&none.expect_err("later")));
+    let none = intake.write(json("a", r#"{"x": 1, "y": 2, "z": 3}"#), ());
+    assert!(is_later(&none.await.expect_err("later")));
+    let known = intake.write(lines("a v=1,x=1,y=1\nb v=1"), ()).await;
+    assert_eq!(known.expect("its last columns").rows, 2);
+    let other = Write {
+        client: "another".to_owned(),
+        ..json("c", r#"{"v": 1}"#)
+    };
+    assert_eq!(intake.write(other, ()).await.expect("its own").rows, 1);
+    committer.stop().expect("stops");
 }

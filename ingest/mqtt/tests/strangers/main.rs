@@ -20,9 +20,14 @@ struct Store {
 
 impl Store {
     fn new() -> Self {
+        Self::within(wal::Limits::default())
+    }
+
+    fn within(limits: wal::Limits) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = wal::Config {
             tables: tables(),
+            limits,
             ..wal::Config::default()
         };
         let disk = wal::OsDisk::new();
@@ -329,4 +334,49 @@ fn a_message_that_nothing_takes_does_not_end_its_session() {
     let stats = listener.stats();
     assert_eq!((stats.received, stats.rows), (2, 1));
     assert_eq!(stats.dead_letters + stats.refused_messages, 1);
+}
+
+/// A client that makes names up, and an honest one.
+#[test]
+fn messages_beyond_a_quota_are_dead_letters_and_end_no_session() {
+    let limits = wal::Limits {
+        new_tables_per_minute: 3,
+        ..wal::Limits::default()
+    };
+    let store = Store::within(limits);
+    let listener = store.listen(&config());
+    let mut answer = [0; 4];
+    let mut sessions = ["greedy", "honest"].map(|client| {
+        let mut stream = connect(&listener);
+        let hello = [&b"\x00\x04MQTT\x04\x02\x00\x3c"[..], &text(client)].concat();
+        stream.write_all(&packet(0x10, &hello)).expect("sends");
+        stream.read_exact(&mut answer).expect("CONNACK");
+        stream
+    });
+    let [greedy, honest] = &mut sessions;
+    let mut send = |stream: &mut std::net::TcpStream, id: u8, table: String| {
+        let message = [&text(&table)[..], &[0, id], b"{\"v\":2}"].concat();
+        stream.write_all(&packet(0x32, &message)).expect("sends");
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer, [0x40, 2, 0, id]);
+    };
+    for id in 1..=20 {
+        send(greedy, id, format!("g{id}"));
+        if id % 8 == 0 {
+            send(honest, id, format!("h{id}"));
+        }
+        send(greedy, id, "g1".to_owned());
+    }
+    while listener.stats().waiting > 0 {
+        std::thread::yield_now();
+    }
+    let stats = listener.stats();
+    assert_eq!((stats.rows, stats.dead_letters), (3 + 2 + 20, 17));
+    assert_eq!((stats.received, stats.connections), (42, 2));
+    let newest = listener.newest_dead_letter().expect("one");
+    assert!(
+        newest.reason.contains("ingest.new_tables_per_minute"),
+        "{}",
+        newest.reason
+    );
 }

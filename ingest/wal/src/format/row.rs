@@ -1,6 +1,7 @@
 //! A row as a producer hands it over, and why one may be refused. It must never change a value.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::format::number::is_exact;
 use crate::format::schema::ColumnType;
@@ -182,7 +183,8 @@ pub enum Refusal {
     #[error("column {column:?} is given twice in one row")]
     Twice { column: String },
     #[error(
-        "table {table:?} would have more than {limit} columns: send some of this to another table"
+        "table {table:?} would have more than {limit} columns (ingest.max_columns): send some of this \
+         to another table"
     )]
     TooManyColumns { table: String, limit: usize },
     #[error(
@@ -192,8 +194,21 @@ pub enum Refusal {
         .limit >> 10
     )]
     SchemaMemory { table: String, limit: u64 },
-    #[error("there would be more than {limit} tables: send this to one that is there")]
+    #[error(
+        "there would be more than {limit} tables (ingest.max_tables): send this to one that is there"
+    )]
     TooManyTables { limit: usize },
+    #[error(
+        "client {client:?} has brought as many new {what} into being within a minute as one may, \
+         {limit} (ingest.new_{what}_per_minute): for table {table:?} there are no more for now; rows \
+         for what is there are taken as ever"
+    )]
+    TooManyNew {
+        client: String,
+        table: String,
+        what: NewNames,
+        limit: u64,
+    },
     #[error("the rows of one message need {bytes} bytes, more than the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
     #[error(
@@ -213,6 +228,22 @@ pub enum Refusal {
     OutOfRange { time: i64, range: TimeRange },
     #[error("a message without a value")]
     Empty,
+}
+
+/// What a client brings into being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewNames {
+    Tables,
+    Columns,
+}
+
+impl fmt::Display for NewNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tables => "tables",
+            Self::Columns => "columns",
+        })
+    }
 }
 
 /// How the refusal of an unknown column goes on.

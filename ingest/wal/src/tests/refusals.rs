@@ -4,10 +4,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::model::follow;
 use super::seed;
 use crate::{
     AppendError, Appender, Column, ColumnRole, ColumnType, Columns, Committer, Config,
-    DEAD_LETTERS, MAX_COLUMNS, MAX_TABLES, OsDisk, Refusal, Row, TableDef, Value, open_primary,
+    DEAD_LETTERS, FollowerConfig, Limits, MAX_COLUMNS, MAX_TABLES, NewNames, OsDisk, Refusal, Row,
+    Share, TableDef, Value, open_follower, open_primary,
 };
 
 type Fields = Vec<(Cow<'static, str>, Value<'static>)>;
@@ -74,12 +76,23 @@ fn append(
     table: &str,
     rows: &[(Tags, Fields)],
 ) -> Result<crate::GroupId, AppendError> {
-    let rows: Vec<Row<'_>> = rows
-        .iter()
-        .zip(1..)
-        .map(|((tags, fields), time)| Row { time, tags, fields })
-        .collect();
-    appender.append(table, &rows)
+    appender.append(table, &timed(rows))
+}
+
+/// The same as a client's rows.
+fn append_from(
+    appender: &mut Appender,
+    client: &str,
+    table: &str,
+    rows: &[(Tags, Fields)],
+) -> Result<crate::GroupId, AppendError> {
+    appender.append_from(client, table, &timed(rows))
+}
+
+fn timed(rows: &[(Tags, Fields)]) -> Vec<Row<'_>> {
+    let rows = rows.iter().zip(1..);
+    rows.map(|((tags, fields), time)| Row { time, tags, fields })
+        .collect()
 }
 
 /// The tables of the log, and their columns.
@@ -246,9 +259,13 @@ fn rows_too_large_or_too_many_for_now_leave_no_trace() {
     committer.stop().expect("stops");
 }
 
-#[test]
-fn the_dead_letters_find_room_when_no_other_table_does() {
-    let dir = tempfile::tempdir().expect("dir");
+#[tokio::test]
+async fn the_dead_letters_find_room_when_no_other_table_does() {
+    let (dir, there) = (
+        tempfile::tempdir().expect("dir"),
+        tempfile::tempdir().expect("dir"),
+    );
+    let share = Share::new("schemas", 0);
     let (committer, mut appender) = open(&dir, &Config::default());
     let fields = row(&[("v", Value::Int(1))]);
     let name = |number: usize| format!("t{number}");
@@ -263,8 +280,143 @@ fn the_dead_letters_find_room_when_no_other_table_does() {
         refused,
         Err(AppendError::Refused(Refusal::TooManyTables { .. }))
     ));
-    let group = append(&mut appender, DEAD_LETTERS, &fields).expect("room");
+    // A row of the last table, so that all of them are in the log.
+    let last = append(&mut appender, &name(0), &fields).expect("is there");
+    appender.wait(last).expect("durable");
+    drop(appender);
+    committer.stop().expect("stops");
+
+    // The same log where nothing is left of anything, and the conf has tables of its own.
+    let config = Config {
+        schemas: share.clone(),
+        limits: Limits {
+            max_tables: 1,
+            max_columns: 2,
+            new_tables_per_minute: 1,
+            new_columns_per_minute: 1,
+        },
+        tables: vec![TableDef {
+            name: "declared".to_owned(),
+            ..TableDef::default()
+        }],
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(&dir, &config);
+    assert!(share.used() > 0);
+    for number in 0..3 {
+        // Also under names that it does not have yet, as a later version may write them.
+        let (text, field) = (Value::Text("odd".into()), format!("f{number}"));
+        let letter = row(&[
+            ("reason", text.clone()),
+            ("payload", text.clone()),
+            (&field, text),
+        ]);
+        append(&mut appender, "more", &letter).expect_err("nothing left");
+        let group = append_from(&mut appender, "a", DEAD_LETTERS, &letter).expect("room");
+        appender.wait(group).expect("durable");
+    }
+    let log = committer.log();
+    let config = FollowerConfig {
+        schemas: share.clone(),
+        ..FollowerConfig::default()
+    };
+    let opened = open_follower(OsDisk::new(), there.path(), log.id(), log.epoch(), &config);
+    let mut follower = opened.expect("opens").0;
+    follow(log, &mut follower).await;
+    let copy = follower.log().snapshot();
+    let letters = copy.catalog().table(DEAD_LETTERS).expect("there");
+    assert_eq!(letters.columns.len(), 6);
+    assert_eq!(copy.catalog().count(), MAX_TABLES + 2);
+    follower.stop().await.expect("stops");
+    drop(appender);
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn a_client_that_makes_names_up_has_its_quota_and_costs_nobody_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = Config {
+        limits: Limits {
+            new_tables_per_minute: 3,
+            new_columns_per_minute: 5,
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(&dir, &config);
+    let one = |name: &str| row(&[(name, Value::Int(1))]);
+    let refused = |result: Result<_, AppendError>| match result {
+        Ok(_) => None,
+        Err(AppendError::Refused(Refusal::TooManyNew { client, what, .. })) => Some((client, what)),
+        Err(error) => panic!("{error}"),
+    };
+    let tables = |appender: &mut Appender, client| {
+        let made = |number: &usize| {
+            let table = format!("{client}{number}");
+            refused(append_from(appender, client, &table, &one("v"))).is_none()
+        };
+        (0..10).take_while(made).count()
+    };
+    assert_eq!(tables(&mut appender, "a"), 3);
+    let before = appender.registry.state();
+    let beyond = refused(append_from(&mut appender, "a", "a9", &one("v")));
+    assert_eq!(beyond, Some(("a".to_owned(), NewNames::Tables)));
+    assert!(appender.registry.state() == before, "nothing is left of it");
+    // Two columns are left of its five; other producers know of them, too.
+    let mut other = committer.appender(Box::new(|_| ()));
+    let columns = |number: usize| append_from(&mut other, "a", "a0", &one(&format!("c{number}")));
+    let columns: Vec<_> = (0..4).map(columns).map(refused).collect();
+    let none = Some(("a".to_owned(), NewNames::Columns));
+    assert_eq!(columns, [None, None, none.clone(), none]);
+    // What is there is taken as ever, a wider type too, and what others bring.
+    let wider = row(&[("v", Value::Float(0.5)), ("c0", Value::Int(2))]);
+    assert_eq!(refused(append_from(&mut appender, "a", "a0", &wider)), None);
+    assert_eq!(tables(&mut appender, "b"), 3);
+    assert_eq!(
+        refused(append_from(&mut appender, "b", "b0", &one("w"))),
+        None
+    );
+    // Nobody's quota: what the node writes by itself.
+    for number in 0..10 {
+        append(&mut appender, &format!("own{number}"), &one("v")).expect("fits");
+    }
+    drop((appender, other));
+    committer.stop().expect("stops");
+}
+
+#[test]
+fn tables_and_columns_have_the_limits_of_the_conf_and_what_is_there_goes_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (committer, mut appender) = open(&dir, &Config::default());
+    let wide: Vec<_> = (0..8).map(|number| format!("c{number}")).collect();
+    let wide: Vec<_> = wide.iter().map(|name| (&**name, Value::Int(1))).collect();
+    append(&mut appender, "wide", &row(&wide)).expect("fits");
+    let group = append(&mut appender, "other", &row(&[("v", Value::Int(1))])).expect("fits");
     appender.wait(group).expect("durable");
+    drop(appender);
+    committer.stop().expect("stops");
+    let config = Config {
+        limits: Limits {
+            max_tables: 1,
+            max_columns: 4,
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    let (committer, mut appender) = open(&dir, &config);
+    let limit = |result| match result {
+        Err(AppendError::Refused(
+            Refusal::TooManyTables { limit } | Refusal::TooManyColumns { limit, .. },
+        )) => limit,
+        other => panic!("{other:?}"),
+    };
+    let one = |name: &str| row(&[(name, Value::Float(0.5))]);
+    assert_eq!(limit(append(&mut appender, "more", &one("v"))), 1);
+    assert_eq!(limit(append(&mut appender, "wide", &one("more"))), 4);
+    append(&mut appender, "wide", &one("c7")).expect("a wider type is no new column");
+    append(&mut appender, "other", &one("a")).expect("the third");
+    append(&mut appender, "other", &one("b")).expect("the fourth");
+    assert_eq!(limit(append(&mut appender, "other", &one("c"))), 4);
     drop(appender);
     committer.stop().expect("stops");
 }

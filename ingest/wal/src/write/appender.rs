@@ -68,6 +68,28 @@ impl Appender {
     /// # Errors
     /// `Refused` when the rows do not fit, `Full` when they must wait for the next commit.
     pub fn append(&mut self, table: &str, rows: &[Row<'_>]) -> Result<GroupId, AppendError> {
+        self.append_of(None, table, rows)
+    }
+
+    /// The same for rows that `client` has sent, whose quota of new tables and columns it keeps to.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_from(
+        &mut self,
+        client: &str,
+        table: &str,
+        rows: &[Row<'_>],
+    ) -> Result<GroupId, AppendError> {
+        self.append_of(Some(client), table, rows)
+    }
+
+    fn append_of(
+        &mut self,
+        client: Option<&str>,
+        table: &str,
+        rows: &[Row<'_>],
+    ) -> Result<GroupId, AppendError> {
         if self.inbox.is_closed() {
             return Err(AppendError::Closed);
         }
@@ -81,13 +103,14 @@ impl Appender {
             self.changes = changes;
         }
         let mut slots = std::mem::take(&mut self.slots);
-        let taken = self.take(table, rows, &mut slots);
+        let taken = self.take(client, table, rows, &mut slots);
         self.slots = slots;
         taken
     }
 
     fn take(
         &mut self,
+        client: Option<&str>,
         table: &str,
         rows: &[Row<'_>],
         slots: &mut Vec<usize>,
@@ -108,7 +131,7 @@ impl Appender {
                 return Err(Refusal::Empty.into());
             }
             check_rows(rows, slots, &known.schema)?;
-            if let Some(group) = self.enter(&proposal, rows, slots)? {
+            if let Some(group) = self.enter(client, &proposal, rows, slots)? {
                 self.schemas.insert(table.to_owned(), known);
                 return Ok(group);
             }
@@ -130,13 +153,14 @@ impl Appender {
     /// what the proposal was made from.
     fn enter(
         &self,
+        client: Option<&str>,
         proposal: &Proposal,
         rows: &[Row<'_>],
         slots: &[usize],
     ) -> Result<Option<GroupId>, AppendError> {
         let schema = proposal.schema();
         let room = self.room(schema, slots)?;
-        let entered = self.registry.enter(proposal)?;
+        let entered = self.registry.enter(proposal, client)?;
         Ok(entered.then(|| self.push(room, schema, rows, slots)))
     }
 

@@ -50,7 +50,7 @@ impl Committer {
         config: &Config,
     ) -> Result<Self, WalError> {
         let log = Log::new(Arc::clone(&state));
-        let registry = Registry::new(&writer.catalog, &config.schemas);
+        let registry = Registry::new(&writer.catalog, &config.schemas, config.limits);
         let mut declared = old_ints::settled(&state.snapshot());
         registry.adopt(&declared);
         declared.extend(registry.declare(&config.tables)?);

@@ -201,7 +201,7 @@ impl<'a> Demands<'a> {
             check_column_name(name)?;
             // Beside the time.
             if next + 1 >= MAX_COLUMNS {
-                return Err(too_many_columns(table));
+                return Err(too_many_columns(table, MAX_COLUMNS));
             }
             self.found.push(Demand {
                 name,
@@ -213,11 +213,12 @@ impl<'a> Demands<'a> {
 }
 
 /// `schema` with all that is asked for; `None` when it holds that already. `keyed`: one key has one
-/// row in this table.
+/// row in this table. No column comes in beyond `most`.
 pub(crate) fn evolved(
     schema: &TableSchema,
     demands: &[Demand<'_>],
     keyed: bool,
+    most: usize,
 ) -> Result<Option<TableSchema>, Refusal> {
     let (mut columns, mut changed) = (schema.columns.clone(), false);
     for demand in demands {
@@ -233,17 +234,15 @@ pub(crate) fn evolved(
             changed = true;
         }
     }
-    if columns.len() > MAX_COLUMNS {
-        return Err(too_many_columns(&schema.name));
+    if columns.len() > most && columns.len() > schema.columns.len() {
+        return Err(too_many_columns(&schema.name, most));
     }
     Ok(changed.then(|| schema.grown(columns)))
 }
 
-fn too_many_columns(table: &str) -> Refusal {
-    Refusal::TooManyColumns {
-        table: table.to_owned(),
-        limit: MAX_COLUMNS,
-    }
+fn too_many_columns(table: &str, limit: usize) -> Refusal {
+    let table = table.to_owned();
+    Refusal::TooManyColumns { table, limit }
 }
 
 /// What a column holds, in messages to people.

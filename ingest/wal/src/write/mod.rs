@@ -16,6 +16,7 @@ pub(crate) mod group;
 pub(crate) mod inbox;
 pub(crate) mod old_ints;
 pub(crate) mod pacer;
+mod quota;
 pub(crate) mod registry;
 pub(crate) mod size_cap;
 pub(crate) mod space;

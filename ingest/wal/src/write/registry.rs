@@ -9,20 +9,23 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crate::config::Limits;
 use crate::error::WalError;
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
 use crate::format::schema::{
-    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_TABLES, TableSchema,
+    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, TableSchema,
 };
 use crate::ids::TableId;
 use crate::share::{Held, Share};
 use crate::write::change::{no_change, no_other_role};
 use crate::write::declared::{declared, strict_refusal};
 use crate::write::demand::{Demand, check_column_name, check_table_name, evolved, holds_what};
+use crate::write::quota::{New, Quota};
 
 /// All schemas, agreed between appenders.
 #[derive(Debug)]
@@ -32,6 +35,9 @@ pub(crate) struct Registry {
     share: Share,
     /// What all schemas take of it; touched only under the lock of the state.
     memory: Mutex<Held>,
+    limits: Limits,
+    /// What clients have brought into being; touched only under the lock of the state.
+    quota: Mutex<Quota>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +65,7 @@ pub(crate) struct Proposal {
 
 impl Registry {
     /// What is in the log already takes its part of `share`, however much that is.
-    pub(crate) fn new(catalog: &Catalog, share: &Share) -> Self {
+    pub(crate) fn new(catalog: &Catalog, share: &Share, limits: Limits) -> Self {
         let tables = catalog
             .tables()
             .map(|schema| (schema.name.clone(), Arc::clone(schema)));
@@ -76,6 +82,8 @@ impl Registry {
             changes: AtomicU64::new(0),
             memory: Mutex::new(share.take_beyond(catalog.memory() as u64)),
             share: share.clone(),
+            limits,
+            quota: Mutex::new(Quota::new(&limits)),
         }
     }
 
@@ -172,11 +180,15 @@ impl Registry {
             let state = self.lock();
             let before = state.tables.get(table).cloned();
             if before.is_none() {
-                state.check_room(table)?;
+                state.check_room(table, self.limits.max_tables)?;
             }
             let (strict, keyed) = (&state.strict, &state.keyed);
             let (strict, keyed) = (strict.contains(table), keyed.contains(table));
             (before, strict, keyed, state.next_id)
+        };
+        let most = match table {
+            DEAD_LETTERS => MAX_COLUMNS,
+            _ => self.limits.max_columns.min(MAX_COLUMNS),
         };
         let proposed = |schema, before| Proposal {
             before,
@@ -185,14 +197,14 @@ impl Registry {
         };
         let Some(held) = before else {
             let empty = TableSchema::new(next_id, table);
-            let columns = match evolved(&empty, demands, keyed)? {
+            let columns = match evolved(&empty, demands, keyed, most)? {
                 Some(more) => more.columns,
                 None => empty.columns.clone(),
             };
             let new = Arc::new(TableSchema { columns, ..empty });
             return Ok(proposed(new, None));
         };
-        let Some(new) = evolved(&held, demands, keyed)? else {
+        let Some(new) = evolved(&held, demands, keyed, most)? else {
             return Ok(proposed(Arc::clone(&held), Some(held)));
         };
         match strict.then(|| strict_refusal(&held, &new)).flatten() {
@@ -201,11 +213,12 @@ impl Registry {
         }
     }
 
-    /// Puts a proposal in force; false when the table is not what it was made from any more.
+    /// Puts a proposal in force; false when the table is not what it was made from any more. What is
+    /// new is counted for `client`, if one sends it.
     ///
     /// # Errors
-    /// When there is no memory for it; nothing has changed then.
-    pub(crate) fn enter(&self, proposal: &Proposal) -> Result<bool, Refusal> {
+    /// When there is no memory for it, or the client's quota is used up; nothing has changed then.
+    pub(crate) fn enter(&self, proposal: &Proposal, client: Option<&str>) -> Result<bool, Refusal> {
         let schema = &proposal.schema;
         if let Some(before) = &proposal.before
             && Arc::ptr_eq(before, schema)
@@ -216,11 +229,25 @@ impl Registry {
         let mut state = self.lock();
         let same = match (&proposal.before, state.tables.get(&schema.name)) {
             (Some(before), Some(now)) => (before.id, before.version) == (now.id, now.version),
-            (None, None) => schema.id == state.next_id && state.check_room(&schema.name).is_ok(),
+            (None, None) => {
+                schema.id == state.next_id
+                    && state
+                        .check_room(&schema.name, self.limits.max_tables)
+                        .is_ok()
+            }
             _ => false,
         };
         if same {
+            let mut quota = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
+            let (new, now) = (proposal.new_names(), Instant::now());
+            let client = client.filter(|_| schema.name != DEAD_LETTERS);
+            if let Some(client) = client {
+                quota.check(client, &schema.name, new, now)?;
+            }
             self.charge(proposal.before.as_deref(), schema, false)?;
+            if let Some(client) = client {
+                quota.note(client, new, now);
+            }
             state.insert(Arc::clone(schema));
         }
         Ok(same)
@@ -232,10 +259,7 @@ impl Registry {
         let known = state.tables.get(table).cloned();
         let held = match &known {
             Some(held) => TableSchema::clone(held),
-            None => {
-                state.check_room(table)?;
-                TableSchema::new(state.next_id, table)
-            }
+            None => TableSchema::new(state.next_id, table),
         };
         let columns = declared(&held, wanted)?;
         match known {
@@ -396,6 +420,17 @@ impl Proposal {
         &self.schema
     }
 
+    /// What would come into being with it.
+    fn new_names(&self) -> New {
+        let before = self.before.as_ref();
+        // Each table has its time by itself.
+        let held = before.map_or(1, |before| before.columns.len());
+        New {
+            tables: usize::from(before.is_none()),
+            columns: self.schema.columns.len().saturating_sub(held),
+        }
+    }
+
     /// Whether one key has one row in its table.
     pub(crate) fn keyed(&self) -> bool {
         self.keyed
@@ -404,9 +439,10 @@ impl Proposal {
 
 impl State {
     /// The dead letters find room always: what is refused elsewhere goes there.
-    fn check_room(&self, table: &str) -> Result<(), Refusal> {
-        if self.tables.len() >= MAX_TABLES && table != DEAD_LETTERS {
-            return Err(Refusal::TooManyTables { limit: MAX_TABLES });
+    fn check_room(&self, table: &str, limit: usize) -> Result<(), Refusal> {
+        let others = self.tables.len() - usize::from(self.tables.contains_key(DEAD_LETTERS));
+        if others >= limit && table != DEAD_LETTERS {
+            return Err(Refusal::TooManyTables { limit });
         }
         Ok(())
     }

@@ -62,6 +62,7 @@ pub(super) fn rehearse(
     let dir = tempfile::tempdir().map_err(RehearsalError::Directory)?;
     let config = wal::Config {
         reserve_disk: 0,
+        limits: conf.limits,
         tables: conf.tables.clone(),
         times: conf.ingest.times,
         ..wal::Config::default()

@@ -32,7 +32,8 @@ use answer::Answer;
 use asked::Asked;
 pub(crate) use asked::NoMemory;
 pub(crate) use listen::listen;
-use places::{Patience, Peer, Place, Places};
+pub(crate) use places::Peer;
+use places::{Patience, Place, Places};
 use watched::Watched;
 
 /// What the accepting task owns.
@@ -207,6 +208,7 @@ async fn let_in(acceptor: &Acceptor, socket: TcpStream, from: IpAddr, quiet: &mu
     if let Some(place) = place {
         acceptor.connections.spawn(connection(
             socket,
+            peer,
             router.clone(),
             has_place.then(|| Arc::clone(&acceptor.seats.main)),
             acceptor.stopping.clone(),
@@ -231,6 +233,7 @@ async fn spare(seats: &Seats, peer: Peer) -> Option<Place> {
 
 async fn connection(
     socket: TcpStream,
+    peer: Peer,
     router: Router,
     main: Option<Arc<Places>>,
     stopping: CancellationToken,
@@ -241,8 +244,9 @@ async fn connection(
     let standing = Arc::clone(place.standing());
     let watched = Watched::new(socket, Arc::clone(&standing));
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         standing.asked();
+        request.extensions_mut().insert(peer);
         let request = request.map(|body| Asked::new(body, Arc::clone(&standing), main.clone()));
         let (answer, standing) = (router.call(request), Arc::clone(&standing));
         async move {

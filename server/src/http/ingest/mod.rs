@@ -15,6 +15,7 @@ use intake::{Encoding, Write, Written};
 use serde_json::json;
 
 use super::app::App;
+use super::door::Peer;
 use super::error::{ApiError, Failure};
 use super::{body, headers};
 use request::Ask;
@@ -75,6 +76,8 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
             _ => ApiError::NotPrimary,
         })?;
     let encoding = request::encoding(request.headers())?;
+    let peer = request.extensions().get::<Peer>();
+    let client = peer.map_or_else(String::new, Peer::to_string);
     let max_body = app.memory.max_body().min(app.seats.largest_body());
     // Bytes have their memory as they come; rows get theirs once all of these are there, so that
     // who sends slowly holds no more than was sent.
@@ -87,6 +90,7 @@ async fn write(app: &App, ask: Ask, request: Request) -> Result<Written, ApiErro
     let max_bytes = app.memory.place(body.len(), packed)?;
     let held = app.memory.take(max_bytes).await?;
     let write = Write {
+        client,
         target: ask.target,
         unit: ask.unit,
         encoding,
