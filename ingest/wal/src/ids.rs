@@ -193,7 +193,7 @@ impl fmt::Display for Epoch {
 }
 
 /// Number of a table within one log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u32);
 
 /// What a segment header has for the chain value behind an end that is lost.

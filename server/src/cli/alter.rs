@@ -54,6 +54,21 @@ pub(super) enum TableCommand {
         #[arg(long, default_value = DEFAULT_URL)]
         url: String,
     },
+    /// Take a table away, with all its rows, on every node
+    ///
+    /// Nobody sees it from then on, and its name is free. Its bytes go as the nodes compact what
+    /// they hold; nothing brings it back.
+    Drop {
+        /// The table, as `system.tables` names it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        table: String,
+        /// All its rows are meant to be lost
+        #[arg(long, required = true)]
+        lose_all_rows: bool,
+        /// The primary
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
     /// Let its rows go that are older than its retention, although the clock has jumped
     Expire {
         /// The table, as `headwater status` names it
@@ -106,6 +121,10 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
         } => {
             Client::new(url)?.change_role(table, column, role)?;
             println!("column {column} of table {table} is a {role} now, in all rows");
+        }
+        TableCommand::Drop { table, url, .. } => {
+            Client::new(url)?.drop_table(table)?;
+            println!("table {table} is gone, with all its rows");
         }
         TableCommand::Expire { table, url } => {
             let client = Client::new(url)?;

@@ -177,6 +177,12 @@ impl Client {
         self.change_table(from, "rename", &serde_json::json!({ "to": to }))
     }
 
+    /// Takes a table away, with all its rows.
+    pub(crate) fn drop_table(&self, table: &str) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "all_rows_of": table });
+        self.change_table(table, "drop", &body)
+    }
+
     /// Gives a column of a table another type.
     pub(crate) fn change_type(
         &self,

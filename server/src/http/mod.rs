@@ -194,6 +194,7 @@ fn router(app: Arc<App>) -> Router {
             delete(secondaries::forget),
         )
         .route("/api/v1/tables/{table}/expire", post(tables::expire))
+        .route("/api/v1/tables/{table}/drop", post(tables::drop_table))
         .route("/api/v1/tables/{table}/rename", post(tables::rename))
         .route(
             "/api/v1/tables/{table}/change-role",

@@ -62,6 +62,32 @@ pub(crate) async fn rename(
     Ok(done(&app, lsn))
 }
 
+/// What says that it is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropTable {
+    /// Its name again.
+    all_rows_of: String,
+}
+
+/// Takes a table away, with all its rows.
+pub(crate) async fn drop_table(
+    State(app): State<Arc<App>>,
+    table: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let Path(table) = table.map_err(|rejection| ApiError::Parameter(rejection.body_text()))?;
+    let DropTable { all_rows_of } = body::json(request).await?;
+    if all_rows_of != table {
+        let reason = "all_rows_of must be the name of the table again: its rows are lost";
+        return Err(ApiError::Parameter(reason.to_owned()).into());
+    }
+    let intake = app.node.intake().ok_or(ApiError::NotPrimary)?;
+    let lsn = intake.drop_table(&table).await.map_err(ApiError::from)?;
+    tracing::warn!(%table, %lsn, "a table has been dropped, with all its rows");
+    Ok(done(&app, lsn))
+}
+
 /// Another type for a column.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use wal::clock::unix_nanos;
 use wal::{
     AppendError, Appender, Appenders, ColumnRole, ColumnType, Durable, GroupId, Log, Lsn, Refusal,
-    Row, TableSchema,
+    Row, TableId, TableSchema,
 };
 
 use crate::append::{AppendRows, Appended, append_body};
@@ -105,6 +105,38 @@ impl Intake {
     pub async fn rename_table(&self, from: &str, to: &str) -> Result<Lsn, IntakeError> {
         self.change(|appenders| appenders.rename_table(from, to))
             .await
+    }
+
+    /// Takes a table away, with all its rows, and waits until that is on disk; returns an LSN from
+    /// which on it is gone. Rows that come under its name make a table of their own.
+    ///
+    /// # Errors
+    /// Why it is there, or not gone for certain.
+    pub async fn drop_table(&self, table: &str) -> Result<Lsn, IntakeError> {
+        self.check_open()?;
+        let deadline = Instant::now() + MAX_WAIT;
+        // Before it is asked for: a group that ends after it is news.
+        let mut durable = self.log.durable();
+        let mut going = None;
+        loop {
+            let snapshot = self.log.snapshot();
+            let holds = |id| snapshot.catalog().newest(id).is_some();
+            match (going, self.appenders.schema(table)) {
+                (Some(id), _) if !holds(id) => return Ok(snapshot.end().lsn),
+                (Some(_), _) => {}
+                // Rows of a table that the log does not have yet are on their way.
+                (None, Some(schema)) if !holds(schema.id) => {}
+                (None, schema) => {
+                    let id = schema.map_or_else(TableId::default, |schema| schema.id);
+                    if self.appenders.drop_table(table, id)? {
+                        going = Some(id);
+                    }
+                    continue;
+                }
+            }
+            let changed = self.unless_failed(durable.changed(), deadline).await?;
+            changed.map_err(|_| IntakeError::Closed("it is closed".to_owned()))?;
+        }
     }
 
     /// Gives a column another type, also for all rows that are there, and waits until that is on

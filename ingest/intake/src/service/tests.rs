@@ -232,3 +232,34 @@ async fn a_client_beyond_its_quota_is_told_to_come_again_and_others_go_on() {
     assert_eq!(intake.write(other, ()).await.expect("its own").rows, 1);
     committer.stop().expect("stops");
 }
+
+#[tokio::test]
+async fn a_dropped_table_is_gone_once_that_is_answered_also_one_that_is_on_its_way() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (committer, intake) = open(&dir, &Config::default());
+    for round in 0..20 {
+        let writing = intake.write(lines(format!("a v={round}\nb v=1")), ());
+        let (written, dropped) = tokio::join!(writing, async {
+            loop {
+                match intake.drop_table("a").await {
+                    // Not even on its way yet.
+                    Err(IntakeError::Refused(Refusal::Unknown { .. })) => {
+                        tokio::task::yield_now().await;
+                    }
+                    dropped => break dropped,
+                }
+            }
+        });
+        assert_eq!(written.expect("written").rows, 2);
+        let dropped = dropped.expect("is there");
+        let snapshot = committer.log().snapshot();
+        assert!(snapshot.catalog().table("a").is_none());
+        assert!(snapshot.end().lsn >= dropped);
+    }
+    let refused = intake.drop_table("a").await;
+    assert!(matches!(
+        refused,
+        Err(IntakeError::Refused(Refusal::Unknown { .. }))
+    ));
+    committer.stop().expect("stops");
+}

@@ -154,6 +154,9 @@ impl Stepper<'_> {
         let mut new = Vec::new();
         for (table, entries) in tables {
             let Some(schema) = catalog.newest(table) else {
+                if catalog.has_dropped(table) {
+                    continue;
+                }
                 return Err(WalError::corrupt(
                     &segment.path,
                     0,
@@ -168,13 +171,14 @@ impl Stepper<'_> {
                 new.extend(metas);
             }
         }
-        let out: Vec<u64> = catalog
-            .tables()
-            .flat_map(|schema| {
-                let metas: Vec<&FileMeta> = set.of(schema.id).map(|file| &file.meta).collect();
-                plan::expired(&metas, catalog.purged(schema.id))
-            })
-            .collect();
+        let expired = catalog.tables().flat_map(|schema| {
+            let metas: Vec<&FileMeta> = set.of(schema.id).map(|file| &file.meta).collect();
+            plan::expired(&metas, catalog.purged(schema.id))
+        });
+        // Its last readers keep them.
+        let dropped = set.all().map(|file| &file.meta);
+        let dropped = dropped.filter(|meta| catalog.newest(meta.table).is_none());
+        let out: Vec<u64> = expired.chain(dropped.map(|meta| meta.ordinal)).collect();
         self.swap(&set, &out, new, done)
     }
 

@@ -35,6 +35,8 @@ pub enum BlockKind {
     Secret = 8,
     /// What one version of a table's schema has otherwise than the one before.
     Change = 9,
+    /// A table that is gone, with all its rows.
+    Drop = 10,
 }
 
 impl BlockKind {
@@ -54,6 +56,7 @@ impl BlockKind {
             7 => Some(Self::Expiry),
             8 => Some(Self::Secret),
             9 => Some(Self::Change),
+            10 => Some(Self::Drop),
             _ => None,
         }
     }

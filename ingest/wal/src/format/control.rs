@@ -28,6 +28,8 @@ pub(crate) enum Control {
     Cut(TableId, i64),
     /// How far the table's rows have expired from here on.
     Expiry(TableId, Expiry),
+    /// The table is gone, with all its rows.
+    Drop(TableId),
     /// Segments that end at or below this LSN are no longer kept for secondaries.
     Retire(Lsn),
 }
@@ -65,6 +67,11 @@ impl Control {
                 let options = decode_options(body).ok_or_else(|| malformed("options"))?;
                 Ok(Some(Self::Options(table, options)))
             }
+            BlockKind::Drop => {
+                let same = word("drop")? == u64::from(table.0);
+                let control = same.then_some(Self::Drop(table));
+                Ok(Some(control.ok_or_else(|| malformed("drop"))?))
+            }
             BlockKind::Cut => Ok(Some(Self::Cut(table, word("cut")?.cast_signed()))),
             BlockKind::Retire => Ok(Some(Self::Retire(Lsn(word("retirement")?)))),
             BlockKind::Expiry => {
@@ -81,6 +88,7 @@ impl Control {
             Self::Options(..) => BlockKind::Options,
             Self::Cut(..) => BlockKind::Cut,
             Self::Expiry(..) => BlockKind::Expiry,
+            Self::Drop(_) => BlockKind::Drop,
             Self::Retire(_) => BlockKind::Retire,
         }
     }
@@ -90,7 +98,10 @@ impl Control {
         match self {
             Self::Schema(schema) => schema.id,
             Self::Change(change) => change.table,
-            Self::Options(table, _) | Self::Cut(table, _) | Self::Expiry(table, _) => *table,
+            Self::Options(table, _)
+            | Self::Cut(table, _)
+            | Self::Expiry(table, _)
+            | Self::Drop(table) => *table,
             Self::Retire(_) => TableId(0),
         }
     }
@@ -103,6 +114,7 @@ impl Control {
             Self::Options(_, options) => encode_options(*options).to_vec(),
             Self::Cut(_, time) => time.to_le_bytes().to_vec(),
             Self::Expiry(_, expiry) => encode_expiry(*expiry).to_vec(),
+            Self::Drop(table) => u64::from(table.0).to_le_bytes().to_vec(),
             Self::Retire(lsn) => lsn.0.to_le_bytes().to_vec(),
         }
     }
@@ -150,7 +162,7 @@ pub(crate) fn decode_expiry(body: &[u8]) -> Option<Expiry> {
 
 /// Bytes of an options body.
 const OPTIONS_LEN: usize = 16;
-/// Bytes of the body of a cut and of a retirement.
+/// Bytes of the body of a cut, of a drop and of a retirement.
 const WORD_LEN: usize = 8;
 /// Bytes of the body that says how far rows have expired.
 const EXPIRY_LEN: usize = 16;
@@ -175,6 +187,7 @@ mod tests {
             Control::Options(TableId(3), options),
             Control::Options(TableId(3), TableOptions::default()),
             Control::Cut(TableId(3), -7),
+            Control::Drop(TableId(3)),
             Control::Expiry(TableId(3), Expiry::default()),
             Control::Expiry(
                 TableId(3),

@@ -150,8 +150,8 @@ pub enum Refusal {
         holds: &'static str,
     },
     #[error(
-        "table {table:?} is one of the conf's: take its [[table]] out, start the node again, and \
-         rename then"
+        "table {table:?} is one of the conf's: take its [[table]] out, start the node again, and do \
+         this then"
     )]
     DeclaredTable { table: String },
     #[error(

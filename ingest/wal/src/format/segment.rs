@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::bytes::{FORMAT_VERSION, array_at, checksum, put, u32_at, u64_at};
 use crate::error::WalError;
 use crate::format::block::{BlockHeader, BlockKind};
-use crate::format::catalog::Settings;
+use crate::format::catalog::{Head, Settings};
 use crate::format::control::{decode_expiry, decode_options, encode_expiry, encode_options};
 use crate::format::options::Expiry;
 use crate::format::schema::TableSchema;
@@ -21,10 +21,8 @@ pub struct SegmentHeader {
     pub log: LogId,
     pub epoch: Epoch,
     pub start: Position,
-    /// Newest schema of every table when the segment was begun, in the order of their ids.
-    pub schemas: Vec<Arc<TableSchema>>,
-    /// Options and expiry in force, of the tables that have any, in the order of their ids.
-    pub(crate) settings: Vec<(TableId, Settings)>,
+    /// All tables when the segment was begun.
+    pub(crate) tables: Head,
 }
 
 impl SegmentHeader {
@@ -34,8 +32,7 @@ impl SegmentHeader {
     /// The same without schemas and settings.
     pub(crate) fn bare(self) -> Self {
         Self {
-            schemas: Vec::new(),
-            settings: Vec::new(),
+            tables: Head::default(),
             ..self
         }
     }
@@ -49,9 +46,17 @@ impl SegmentHeader {
         put(&mut out, 32, &self.epoch.0.to_le_bytes());
         put(&mut out, 40, &self.start.lsn.0.to_le_bytes());
         put(&mut out, 48, &self.start.chain.0.to_le_bytes());
-        put(&mut out, 56, &len32(self.schemas.len()).to_le_bytes());
-        put(&mut out, 60, &len32(self.settings.len()).to_le_bytes());
-        put_catalog(&mut out, &self.schemas, &self.settings);
+        put(
+            &mut out,
+            56,
+            &len32(self.tables.schemas.len()).to_le_bytes(),
+        );
+        put(
+            &mut out,
+            60,
+            &len32(self.tables.settings.len()).to_le_bytes(),
+        );
+        put_catalog(&mut out, &self.tables);
         let total = len32(out.len() + HASH_LEN);
         put(&mut out, 12, &total.to_le_bytes());
         let hash = checksum(&out);
@@ -93,7 +98,7 @@ impl SegmentHeader {
             return Err(corrupt("segment header checksum does not match"));
         };
         let counts = (u32_at(fixed, 56), u32_at(fixed, 60));
-        let (schemas, settings) = take_catalog(rest, counts, found)
+        let tables = take_catalog(rest, counts, found)
             .ok_or_else(|| corrupt("malformed schemas in segment header"))?;
         let start = Position {
             lsn: Lsn(u64_at(bytes, 40)),
@@ -105,40 +110,30 @@ impl SegmentHeader {
                 log: LogId(array_at(bytes, 16)),
                 epoch,
                 start,
-                schemas,
-                settings,
+                tables,
             },
             len,
         ))
     }
 }
 
-/// Schemas and settings as segment headers and manifests hold them.
-pub(crate) fn put_catalog(
-    out: &mut Vec<u8>,
-    schemas: &[Arc<TableSchema>],
-    settings: &[(TableId, Settings)],
-) {
-    for schema in schemas {
+/// What is said of all tables, as segment headers and manifests hold it.
+pub(crate) fn put_catalog(out: &mut Vec<u8>, head: &Head) {
+    for schema in &head.schemas {
         let bytes = schema.encode();
         out.extend_from_slice(&u64::from(len32(bytes.len())).to_le_bytes());
         out.extend_from_slice(&bytes);
     }
-    for (table, settings) in settings {
+    for (table, settings) in &head.settings {
         out.extend_from_slice(&u64::from(table.0).to_le_bytes());
         out.extend_from_slice(&encode_options(settings.options));
         out.extend_from_slice(&encode_expiry(settings.expiry));
     }
+    out.extend_from_slice(&u64::from(head.next_table.0).to_le_bytes());
 }
 
-type CatalogParts = (Vec<Arc<TableSchema>>, Vec<(TableId, Settings)>);
-
 /// Reads what `put_catalog` wrote in this version of the format; `None` when it is not just that.
-pub(crate) fn take_catalog(
-    mut rest: &[u8],
-    counts: (u32, u32),
-    format: u32,
-) -> Option<CatalogParts> {
+pub(crate) fn take_catalog(mut rest: &[u8], counts: (u32, u32), format: u32) -> Option<Head> {
     let (mut schemas, mut settings) = (Vec::new(), Vec::new());
     for _ in 0..counts.0 {
         let (schema, after) = take_schema(rest, format)?;
@@ -163,7 +158,22 @@ pub(crate) fn take_catalog(
         settings.push((table, Settings { options, expiry }));
         rest = after;
     }
-    rest.is_empty().then_some((schemas, settings))
+    let next_table = if format < DROPS_SINCE {
+        TableId(
+            schemas
+                .last()
+                .map_or(1, |schema| schema.id.0.saturating_add(1)),
+        )
+    } else {
+        let (word, after) = rest.split_at_checked(8)?;
+        rest = after;
+        TableId(u32::try_from(u64_at(word, 0)).ok()?)
+    };
+    rest.is_empty().then_some(Head {
+        schemas,
+        settings,
+        next_table,
+    })
 }
 
 fn take_schema(bytes: &[u8], format: u32) -> Option<(Arc<TableSchema>, &[u8])> {
@@ -383,6 +393,8 @@ const SETTINGS_LEN: usize = 40;
 const OLD_SETTINGS_LEN: usize = 32;
 /// The first format version in which the two are told apart.
 const EXPIRY_SINCE: u32 = 3;
+/// The first format version in which tables may have been dropped.
+const DROPS_SINCE: u32 = 4;
 /// Bytes of one index entry in a footer.
 pub(crate) const ENTRY_LEN: usize = 56;
 /// Bytes of a footer after its entries.
@@ -400,17 +412,20 @@ mod tests {
             log,
             epoch: Epoch(1),
             start: log.genesis(),
-            schemas,
-            settings: vec![(
-                TableId(1),
-                Settings {
-                    expiry: Expiry {
-                        cut: Some(-4),
-                        purged: None,
+            tables: Head {
+                schemas,
+                settings: vec![(
+                    TableId(1),
+                    Settings {
+                        expiry: Expiry {
+                            cut: Some(-4),
+                            purged: None,
+                        },
+                        ..Settings::default()
                     },
-                    ..Settings::default()
-                },
-            )],
+                )],
+                next_table: TableId(9),
+            },
         }
     }
 
@@ -467,7 +482,7 @@ mod tests {
         let mut old = u64::from(3_u32).to_le_bytes().to_vec();
         old.extend_from_slice(&encode_options(crate::TableOptions::default()));
         old.extend_from_slice(&(-4_i64).to_le_bytes());
-        let (_, settings) = take_catalog(&old, (0, 1), 2).expect("whole");
+        let settings = take_catalog(&old, (0, 1), 2).expect("whole").settings;
         let expiry = Expiry {
             cut: Some(-4),
             purged: Some(-4),

@@ -207,6 +207,8 @@ pub(crate) fn check_tail(
 }
 
 fn partitions(snapshot: &Snapshot, files: &FileSet) -> Vec<PartitionDigest> {
+    // Of tables that have been dropped, until they are given up.
+    let files_of = &files.catalog;
     let mut parts: BTreeMap<(TableId, Window), Vec<&Arc<DataFile>>> = BTreeMap::new();
     for file in files.all() {
         let part = parts.entry((file.meta.table, file.meta.window));
@@ -214,6 +216,7 @@ fn partitions(snapshot: &Snapshot, files: &FileSet) -> Vec<PartitionDigest> {
     }
     let digest = |((table, window), files): ((TableId, Window), Vec<&Arc<DataFile>>)| {
         let schema = snapshot.catalog().newest(table);
+        let schema = schema.or_else(|| files_of.newest(table));
         let table = schema.map_or_else(String::new, |schema| schema.name.clone());
         digest_partition(table, window.partition(), &files)
     };

@@ -203,7 +203,7 @@ impl VerifyReport {
                 return Ok(());
             }
         };
-        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
+        let mut catalog = Catalog::of_head(&header.tables, &Catalog::default())?;
         let scanned = scan_active(file, bytes, len, header.start, &mut catalog, OnDamage::Keep);
         let scanned = match scanned {
             Err(error @ WalError::Corrupt { .. }) => {

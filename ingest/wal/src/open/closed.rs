@@ -142,11 +142,7 @@ impl SegmentFile {
         let Some(content) = &self.content else {
             return Err(WalError::corrupt(&file, 0, "cannot be read"));
         };
-        let mut catalog = Catalog::of_head(
-            &content.header.schemas,
-            &content.header.settings,
-            &Catalog::default(),
-        )?;
+        let mut catalog = Catalog::of_head(&content.header.tables, &Catalog::default())?;
         let entries = content.footer.entries.iter().take(count);
         for entry in entries.filter(|entry| entry.kind.controls()) {
             let end = entry.offset + u64::from(entry.len);
@@ -159,8 +155,7 @@ impl SegmentFile {
         }
         Ok(SegmentHeader {
             start: at,
-            schemas: catalog.tables().map(std::sync::Arc::clone).collect(),
-            settings: catalog.all_settings(),
+            tables: catalog.head(),
             ..content.header.clone()
         })
     }
@@ -211,7 +206,7 @@ impl SegmentContent {
         header: SegmentHeader,
         header_len: usize,
     ) -> Result<Self, WalError> {
-        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &Catalog::default())?;
+        let mut catalog = Catalog::of_head(&header.tables, &Catalog::default())?;
         let start = header.start;
         let found = scan_active(file, bytes, header_len, start, &mut catalog, OnDamage::Cut)?;
         Ok(Self {

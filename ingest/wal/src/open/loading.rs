@@ -218,7 +218,7 @@ impl Loading {
     }
 
     pub(super) fn adopt(&mut self, header: &SegmentHeader) -> Result<(), WalError> {
-        self.catalog = Catalog::of_head(&header.schemas, &header.settings, &self.catalog)?;
+        self.catalog = Catalog::of_head(&header.tables, &self.catalog)?;
         Ok(())
     }
 

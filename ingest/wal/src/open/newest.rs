@@ -133,8 +133,7 @@ impl Loading {
             log: self.id,
             epoch: self.epoch,
             start: self.tip.go_on(),
-            schemas: self.catalog.tables().map(Arc::clone).collect(),
-            settings: self.catalog.all_settings(),
+            tables: self.catalog.head(),
         }
     }
 

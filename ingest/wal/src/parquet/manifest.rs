@@ -29,10 +29,9 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let schemas: Vec<_> = self.catalog.tables().map(Arc::clone).collect();
-        let settings = self.catalog.all_settings();
+        let tables = self.catalog.head();
         let mut catalog = Vec::new();
-        put_catalog(&mut catalog, &schemas, &settings);
+        put_catalog(&mut catalog, &tables);
         let mut out = Vec::with_capacity(FIXED + catalog.len() + self.files.len() * (ENTRY + 8));
         out.extend_from_slice(&MAGIC.to_le_bytes());
         out.extend_from_slice(&u32::from(FORMAT_VERSION).to_le_bytes());
@@ -43,8 +42,8 @@ impl Manifest {
         out.extend_from_slice(&self.compacted.chain.0.to_le_bytes());
         out.extend_from_slice(&self.clock.to_le_bytes());
         out.extend_from_slice(&self.next.to_le_bytes());
-        out.extend_from_slice(&len32(schemas.len()).to_le_bytes());
-        out.extend_from_slice(&len32(settings.len()).to_le_bytes());
+        out.extend_from_slice(&len32(tables.schemas.len()).to_le_bytes());
+        out.extend_from_slice(&len32(tables.settings.len()).to_le_bytes());
         out.extend_from_slice(&(self.files.len() as u64).to_le_bytes());
         debug_assert_eq!(out.len(), FIXED);
         out.extend_from_slice(&catalog);
@@ -77,9 +76,8 @@ impl Manifest {
     fn parse(body: &[u8], format: u32) -> Option<Self> {
         let (head, rest) = body.split_at(FIXED);
         let (parts, mut rest) = rest.split_at_checked(u32_at(head, 12) as usize)?;
-        let (schemas, settings) =
-            take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)), format)?;
-        let catalog = Catalog::of_head(&schemas, &settings, &Catalog::default()).ok()?;
+        let tables = take_catalog(parts, (u32_at(head, 72), u32_at(head, 76)), format)?;
+        let catalog = Catalog::of_head(&tables, &Catalog::default()).ok()?;
         let mut files = Vec::new();
         for _ in 0..u64_at(head, 80) {
             let (file, after) = take_file(rest)?;

@@ -228,7 +228,7 @@ impl Snapshot {
         let Some((header, _)) = if_undamaged(Some(header))? else {
             return Ok(None);
         };
-        Ok(Catalog::of_head(&header.schemas, &header.settings, &self.catalog).ok())
+        Ok(Catalog::of_head(&header.tables, &self.catalog).ok())
     }
 }
 

@@ -386,7 +386,7 @@ impl Sealed {
         lsn: Lsn,
         known: &Catalog,
     ) -> Result<Catalog, WalError> {
-        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+        let mut catalog = Catalog::of_head(&header.tables, known)?;
         for control in self.controls_before(lsn)? {
             catalog.apply(&control)?;
         }

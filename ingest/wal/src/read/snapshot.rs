@@ -100,6 +100,8 @@ impl Snapshot {
     pub fn file_infos(&self) -> Vec<FileInfo> {
         let name = |table| {
             let schema: Option<&Arc<TableSchema>> = self.catalog.newest(table);
+            // Of a table that has been dropped, until they are given up.
+            let schema = schema.or_else(|| self.files.catalog.newest(table));
             schema.map_or_else(String::new, |schema| schema.name.clone())
         };
         let all = self.files.all();

@@ -228,7 +228,7 @@ impl Walk {
             Err(error) => return Err(error),
         };
         self.epoch = header.epoch;
-        self.catalog = Catalog::of_head(&header.schemas, &header.settings, &self.catalog)?;
+        self.catalog = Catalog::of_head(&header.tables, &self.catalog)?;
         let mut bytes = bytes.to_vec();
         if is_newest {
             let blocks = bytes.get(header_len..).unwrap_or_default();
@@ -286,8 +286,7 @@ impl Walk {
             log: self.log,
             epoch: self.epoch,
             start: self.tip,
-            schemas: self.catalog.tables().map(Arc::clone).collect(),
-            settings: self.catalog.all_settings(),
+            tables: self.catalog.head(),
         }
     }
 

@@ -273,8 +273,7 @@ impl Newest {
     fn scan(&self, on_damage: OnDamage) -> Result<Scanned, WalError> {
         let file = self.path.display().to_string();
         let (header, head) = SegmentHeader::decode(&file, &self.bytes)?;
-        let none = Catalog::default();
-        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, &none)?;
+        let mut catalog = Catalog::of_head(&header.tables, &Catalog::default())?;
         let (bytes, start) = (&self.bytes, header.start);
         scan_active(&file, bytes, head, start, &mut catalog, on_damage)
     }

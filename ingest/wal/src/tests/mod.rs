@@ -3,6 +3,7 @@
 
 mod as_of;
 mod digests;
+mod drops;
 mod evolution;
 mod forged;
 mod forged_blocks;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bytes::checksum;
+use crate::bytes::{checksum, u32_at};
 use crate::format::block::{BLOCK_HEADER_LEN, BlockHeader, BlockKind};
 use crate::format::catalog::Catalog;
 use crate::format::control::Control;
@@ -33,11 +33,11 @@ fn downgrade(dir: &Path, id: LogId) {
         let (mut header, len) = SegmentHeader::decode("f", &bytes).expect("whole");
         header.start = tip;
         let no = Catalog::default();
-        let mut catalog =
-            Catalog::of_head(&header.schemas, &header.settings, &no).expect("schemas");
-        header.schemas = header.schemas.iter().map(old).collect();
-        let mut out = dated(header.encode());
-        assert_eq!(out.len(), len);
+        let mut catalog = Catalog::of_head(&header.tables, &no).expect("schemas");
+        header.tables.schemas = header.tables.schemas.iter().map(old).collect();
+        let encoded = header.encode();
+        assert_eq!(encoded.len(), len);
+        let mut out = dated(encoded, len - 16);
         let footer = SegmentFooter::decode("f", &bytes).ok();
         let end = footer.as_ref().map_or(bytes.len(), |footer| {
             let last = footer.entries.last().expect("blocks");
@@ -96,19 +96,25 @@ fn downgrade_manifest(path: &Path, chains: &HashMap<Lsn, Chain>) {
         return;
     };
     let mut manifest = Manifest::decode("m", &bytes).expect("whole");
-    let schemas: Vec<_> = manifest.catalog.tables().map(old).collect();
-    let settings = manifest.catalog.all_settings();
-    let catalog = Catalog::of_head(&schemas, &settings, &Catalog::default());
+    let mut tables = manifest.catalog.head();
+    tables.schemas = tables.schemas.iter().map(old).collect();
+    let catalog = Catalog::of_head(&tables, &Catalog::default());
     manifest.catalog = Arc::new(catalog.expect("new"));
     manifest.compacted = Position {
         lsn: manifest.compacted.lsn,
         chain: chains[&manifest.compacted.lsn],
     };
-    std::fs::write(path, dated(manifest.encode())).expect("writes");
+    let bytes = manifest.encode();
+    let of_tables = u32_at(&bytes, 12) as usize;
+    std::fs::write(path, dated(bytes, 88 + of_tables - 8)).expect("writes");
 }
 
-/// The bytes of a header or manifest, with version 2 in it.
-fn dated(mut bytes: Vec<u8>) -> Vec<u8> {
+/// The bytes of a header or manifest, with version 2 in it, which had no id of the next table: that
+/// is in this place.
+fn dated(mut bytes: Vec<u8>, next_table: usize) -> Vec<u8> {
+    bytes.drain(next_table..next_table + 8);
+    let len = u32_at(&bytes, 12) - 8;
+    bytes[12..16].copy_from_slice(&len.to_le_bytes());
     bytes[8] = 2;
     let end = bytes.len() - 8;
     let hash = checksum(&bytes[..end]).to_le_bytes();

@@ -50,7 +50,16 @@ fn rows(log: &Log) -> Model {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Rows, renames, compaction and restarts in any order, against a map whose keys are renamed.
+/// Asks for it, and whether that was taken.
+fn drop_table(committer: &Committer, table: &str) -> Result<(), String> {
+    let appenders = committer.appenders();
+    let schema = appenders.schema(table).ok_or("no such table")?;
+    let dropped = appenders.drop_table(table, schema.id);
+    let dropped = dropped.map_err(|refusal| refusal.to_string())?;
+    dropped.then_some(()).ok_or("another".to_owned())
+}
+
+/// Rows, renames, drops, compaction and restarts in any order, against a map whose keys change.
 #[tokio::test]
 async fn tables_have_the_names_of_today_on_every_node() {
     let mut random = fastrand::Rng::with_seed(seed());
@@ -82,6 +91,15 @@ async fn tables_have_the_names_of_today_on_every_node() {
                     model.insert(to.to_owned(), moved);
                 }
                 6 => drop(compact_now(committer.log()).expect("compacts")),
+                9..12 => {
+                    let table = NAMES[random.usize(0..4)];
+                    let dropped = drop_table(&committer, table);
+                    assert_eq!(
+                        dropped.is_ok(),
+                        model.remove(table).is_some(),
+                        "{dropped:?}"
+                    );
+                }
                 7 => follow(committer.log(), &mut secondary).await,
                 8 => {
                     drop((appender, idle));

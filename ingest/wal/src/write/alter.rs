@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::format::row::Refusal;
 use crate::format::schema::{ColumnRole, ColumnType, TableSchema};
+use crate::ids::TableId;
 use crate::write::appenders::Appenders;
 
 impl Appenders {
@@ -34,6 +35,24 @@ impl Appenders {
         let schema = self.registry.rename_table(from, to)?;
         self.shared.bell.ring();
         Ok(schema)
+    }
+
+    /// Takes a table away, with all its rows; rows that come under its name make a table of their own.
+    /// False, and nothing has changed: the table of that name is not the one of this id any more. It
+    /// is so once the log, which had this table, has it no more.
+    ///
+    /// # Errors
+    /// When there is no such table, or it is Headwater's own or the conf's.
+    pub fn drop_table(&self, table: &str, id: TableId) -> Result<bool, Refusal> {
+        let dropped = self.registry.drop_table(table, id)?;
+        self.shared.bell.ring();
+        Ok(dropped)
+    }
+
+    /// The table's columns so far, as all producers know them.
+    #[must_use]
+    pub fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
+        self.registry.schema(table)
     }
 
     /// Gives a column another type, also for all rows that are there: integers that floats hold

@@ -97,11 +97,6 @@ impl Appender {
             return Err(Refusal::Empty.into());
         }
         self.inbox.times.check(table, rows)?;
-        let changes = self.registry.changes();
-        if changes != self.changes {
-            self.schemas.clear();
-            self.changes = changes;
-        }
         let mut slots = std::mem::take(&mut self.slots);
         let taken = self.take(client, table, rows, &mut slots);
         self.slots = slots;
@@ -115,11 +110,22 @@ impl Appender {
         rows: &[Row<'_>],
         slots: &mut Vec<usize>,
     ) -> Result<GroupId, AppendError> {
-        if let Some(known) = self.schemas.get(table)
-            && known.resolve(rows, slots)
-        {
+        loop {
+            let changes = self.registry.changes();
+            if changes != self.changes {
+                self.schemas.clear();
+                self.changes = changes;
+            }
+            let Some(known) = self.schemas.get(table) else {
+                break;
+            };
+            if !known.resolve(rows, slots) {
+                break;
+            }
             check_rows(rows, slots, &known.schema)?;
-            return self.gather(&known.schema, rows, slots);
+            if let Some(group) = self.gather(&known.schema, rows, slots)? {
+                return Ok(group);
+            }
         }
         check_table_name(table)?;
         let demands = demands(table, rows)?;
@@ -138,15 +144,17 @@ impl Appender {
         }
     }
 
-    /// Rows under a schema that is in force.
+    /// Rows under a schema that was in force; `None` when an operator has changed something since.
     fn gather(
         &self,
         schema: &Arc<TableSchema>,
         rows: &[Row<'_>],
         slots: &[usize],
-    ) -> Result<GroupId, AppendError> {
+    ) -> Result<Option<GroupId>, AppendError> {
         let room = self.room(schema, slots)?;
-        Ok(self.push(room, schema, rows, slots))
+        // Now that the committer cannot take what waits: it writes no row of a table behind its drop.
+        let in_force = self.registry.changes() == self.changes;
+        Ok(in_force.then(|| self.push(room, schema, rows, slots)))
     }
 
     /// Rows and the schema that they need, both or neither; `None` when the table is not any more

@@ -23,7 +23,7 @@ use crate::read::log::{Log, LogState};
 use crate::tasks::Watched;
 use crate::write::appender::Appender;
 use crate::write::appenders::{Appenders, Shared};
-use crate::write::batch::{Batch, TableRows};
+use crate::write::encode::{Tables, encoded, gather, is_drop};
 use crate::write::expiry::Clocks;
 use crate::write::group::{Group, GroupBuilder};
 use crate::write::inbox::{Durable, GroupId, Inbox};
@@ -163,9 +163,6 @@ struct CommitLoop {
     last_upkeep: Option<Instant>,
     watched: Watched,
 }
-
-/// The rows of one group, by table.
-type Tables = BTreeMap<TableId, Vec<TableRows>>;
 
 /// Rows taken from one appender.
 struct Taken {
@@ -315,9 +312,8 @@ impl CommitLoop {
     /// committed after it, or it would seem to be acknowledged too.
     fn commit_rows(&mut self) -> Result<bool, WalError> {
         let started = Instant::now();
-        let (taken, tables) = self.take()?;
-        let schemas = self.registry.unwritten(&self.writer.catalog);
-        if taken.is_empty() && schemas.is_empty() {
+        let (taken, tables, controls) = self.take_all()?;
+        if taken.is_empty() && controls.is_empty() {
             return Ok(true);
         }
         if !self.begin_segment()? {
@@ -329,7 +325,7 @@ impl CommitLoop {
             .map(|piece| piece.times.len() as u64)
             .sum();
         self.pacer.took(started, rows);
-        let group = self.encode(schemas, tables)?;
+        let group = self.encode(controls, tables)?;
         let encoded: u64 = group
             .entries
             .iter()
@@ -372,6 +368,24 @@ impl CommitLoop {
         Ok(true)
     }
 
+    /// Takes what has been gathered, and what operators have changed. Of a table that is dropped it
+    /// has all rows: they were handed over before that, and nobody can hand over more.
+    fn take_all(&self) -> Result<(Vec<Taken>, Tables, Vec<Control>), WalError> {
+        let (mut taken, mut tables) = self.take()?;
+        let mut controls = self.registry.unwritten(&self.writer.catalog);
+        let mut looked = 0;
+        while controls.iter().skip(looked).any(is_drop) {
+            looked = controls.len();
+            let (more, rows) = self.take()?;
+            taken.extend(more);
+            for (table, pieces) in rows {
+                tables.entry(table).or_default().extend(pieces);
+            }
+            controls.extend(self.registry.unwritten(&self.writer.catalog));
+        }
+        Ok((taken, tables, controls))
+    }
+
     fn take(&self) -> Result<(Vec<Taken>, Tables), WalError> {
         let inboxes = self
             .shared
@@ -395,53 +409,16 @@ impl CommitLoop {
     fn encode(&mut self, controls: Vec<Control>, tables: Tables) -> Result<Group, WalError> {
         let (offset, blocks) = (self.writer.active.offset, self.writer.active.blocks());
         let overdue = self.is_overdue();
-        let catalog = Arc::clone(&self.writer.catalog);
         let (tip, seed) = (self.writer.tip, self.writer.active.seed);
-        let mut group = GroupBuilder::new(&mut self.body, tip, unix_nanos(), seed);
-        let mut begun: BTreeMap<TableId, Arc<TableSchema>> = BTreeMap::new();
-        for control in controls {
-            let Control::Schema(schema) = control else {
-                group.control(control);
-                continue;
-            };
-            let written = begun.get(&schema.id).or_else(|| catalog.newest(schema.id));
-            group.schema(Arc::clone(&schema), written.map(Arc::as_ref));
-            begun.insert(schema.id, schema);
-        }
-        for (id, pieces) in tables {
-            let written = begun.get(&id).or_else(|| catalog.newest(id));
-            let Some(schema) = newest(written, &pieces) else {
-                continue;
-            };
-            if written.is_none_or(|written| written.version < schema.version) {
-                group.schema(Arc::clone(&schema), written.map(Arc::as_ref));
-            }
-            let encoded = group.rows(&schema, pieces);
-            encoded.map_err(|error| WalError::InvalidBlock(error.to_string()))?;
-        }
+        let group = GroupBuilder::new(&mut self.body, tip, unix_nanos(), seed);
+        let drops = controls.iter().any(is_drop);
+        let mut group = encoded(group, &self.writer.catalog, controls, tables)?;
         let full = offset + group.len() as u64 >= self.segment_size;
-        if full || blocks + group.blocks() >= MAX_BLOCKS || overdue {
+        // What was dropped is given up when its segment is compacted.
+        if full || blocks + group.blocks() >= MAX_BLOCKS || overdue || drops {
             group.seal();
         }
         Ok(group.finish())
-    }
-}
-
-/// The newest schema among those the rows were gathered under and the one last written.
-fn newest(written: Option<&Arc<TableSchema>>, pieces: &[TableRows]) -> Option<Arc<TableSchema>> {
-    let gathered = pieces.iter().map(|piece| &piece.schema);
-    gathered
-        .chain(written)
-        .max_by_key(|schema| schema.version)
-        .map(Arc::clone)
-}
-
-fn gather(tables: &mut Tables, batch: Batch) {
-    for table in batch.into_tables() {
-        tables
-            .entry(table.schema.id)
-            .or_default()
-            .push(table.finish());
     }
 }
 

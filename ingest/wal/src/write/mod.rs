@@ -10,6 +10,7 @@ pub(crate) mod change;
 pub(crate) mod committer;
 pub(crate) mod declared;
 pub(crate) mod demand;
+pub(crate) mod encode;
 pub(crate) mod expiry;
 pub(crate) mod follower;
 pub(crate) mod group;

@@ -232,8 +232,7 @@ impl Writer {
             log: self.log,
             epoch: self.epoch,
             start: self.tip,
-            schemas: self.catalog.tables().map(Arc::clone).collect(),
-            settings: self.catalog.all_settings(),
+            tables: self.catalog.head(),
         }
     }
 

@@ -24,13 +24,28 @@ pub(crate) struct Settings {
     pub(crate) expiry: Expiry,
 }
 
+/// What the head of a segment or manifest says of the log's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Newest schema of every table, in the order of their ids.
+    pub(crate) schemas: Vec<Arc<TableSchema>>,
+    /// Options and expiry in force, of the tables that have any, in the order of their ids.
+    pub(crate) settings: Vec<(TableId, Settings)>,
+    /// Above the ids of all tables that there have been.
+    pub(crate) next_table: TableId,
+}
+
 /// All tables of a log at one position.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     tables: NumberMap<Arc<Table>>,
+    /// Dropped behind the last segment header, which blocks before may be of.
+    dropped: NumberMap<Arc<Table>>,
     names: NameIndex,
     settings: NumberMap<Settings>,
     retired: Lsn,
+    /// Above the ids of all tables that there have been.
+    next: u32,
     /// Bytes that the schemas take, about.
     memory: usize,
 }
@@ -38,28 +53,35 @@ pub struct Catalog {
 impl Catalog {
     /// What the head of a segment or manifest says. Schemas that `known` has as they are here are
     /// shared with it.
-    pub(crate) fn of_head(
-        schemas: &[Arc<TableSchema>],
-        settings: &[(TableId, Settings)],
-        known: &Self,
-    ) -> Result<Self, WalError> {
+    pub(crate) fn of_head(head: &Head, known: &Self) -> Result<Self, WalError> {
         let mut new = Self {
             retired: known.retired,
+            next: head.next_table.0,
             ..Self::default()
         };
-        for schema in schemas {
+        for schema in &head.schemas {
             let same = known.newest(schema.id).filter(|held| *held == schema);
             new.insert(Arc::clone(same.unwrap_or(schema)))?;
         }
-        for (id, settings) in settings {
+        for (id, settings) in &head.settings {
             new.settings.insert(id.0, *settings);
         }
         Ok(new)
     }
 
+    /// What the head of a segment that begins here says.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            schemas: self.tables().map(Arc::clone).collect(),
+            settings: self.all_settings(),
+            next_table: self.next_id(),
+        }
+    }
+
     /// The same without older versions: what the blocks of a segment that begins here may follow.
     pub(crate) fn at_segment_start(&self) -> Self {
         let mut new = self.clone();
+        new.dropped = NumberMap::default();
         let grown = self.tables.iter().filter(|(_, table)| !table.is_plain());
         for (id, table) in grown {
             let plain = Table::new(Arc::clone(&table.schema));
@@ -98,7 +120,7 @@ impl Catalog {
     }
 
     /// Settings of all tables that have any, in the order of their ids.
-    pub(crate) fn all_settings(&self) -> Vec<(TableId, Settings)> {
+    fn all_settings(&self) -> Vec<(TableId, Settings)> {
         let all = self.settings.iter();
         all.map(|(id, settings)| (TableId(id), *settings)).collect()
     }
@@ -117,6 +139,7 @@ impl Catalog {
                 expiry.purged = expiry.purged.max(Some(*time));
             }
             Control::Expiry(_, expiry) => settings.expiry = *expiry,
+            Control::Drop(_) => return self.drop_table(id),
             Control::Retire(lsn) => {
                 self.retired = self.retired.max(*lsn);
                 return Ok(());
@@ -157,20 +180,41 @@ impl Catalog {
 
     /// Whether blocks of this version of a table can be read.
     pub(crate) fn knows(&self, id: TableId, version: u32) -> bool {
-        self.tables
-            .get(id.0)
-            .is_some_and(|table| table.knows(version))
+        self.of_blocks(id).is_some_and(|table| table.knows(version))
     }
 
     /// What blocks of this version of a table were written under.
     pub(crate) fn written(&self, id: TableId, version: u32) -> Option<Written> {
-        self.tables.get(id.0)?.written(version)
+        self.of_blocks(id)?.written(version)
     }
 
-    /// The id the next new table gets.
+    /// A table that blocks behind the last segment header may be of.
+    fn of_blocks(&self, id: TableId) -> Option<&Arc<Table>> {
+        let dropped = || self.dropped.get(id.0);
+        self.tables.get(id.0).or_else(dropped)
+    }
+
+    /// Whether a table has been dropped since the last segment header.
+    pub(crate) fn has_dropped(&self, id: TableId) -> bool {
+        self.dropped.get(id.0).is_some()
+    }
+
+    /// The id the next new table gets: above those of all that there have been.
     pub(crate) fn next_id(&self) -> TableId {
-        let last = self.tables().last();
-        TableId(last.map_or(1, |schema| schema.id.0 + 1))
+        TableId(self.next.max(1))
+    }
+
+    /// Nobody sees its rows from here on, and its name is free.
+    fn drop_table(&mut self, id: TableId) -> Result<(), WalError> {
+        let Some(table) = self.tables.remove(id.0) else {
+            let reason = format!("table {} is dropped, and there is none", id.0);
+            return Err(WalError::InvalidBlock(reason));
+        };
+        self.names.remove(&table.schema.name, id.0);
+        self.settings.remove(id.0);
+        self.memory -= table.schema.memory();
+        self.dropped.insert(id.0, table);
+        Ok(())
     }
 
     fn change(&mut self, change: &SchemaChange) -> Result<(), WalError> {
@@ -198,7 +242,11 @@ impl Catalog {
             return refuse("has two ids, of another table at version");
         }
         let id = schema.id.0;
+        if self.has_dropped(schema.id) {
+            return refuse("has been dropped, and comes again with version");
+        }
         let Some(table) = self.tables.get(id) else {
+            self.next = self.next.max(id.saturating_add(1));
             self.names.insert(&schema.name, id);
             self.memory += schema.memory();
             self.tables.insert(id, Arc::new(Table::new(schema)));

@@ -1,6 +1,7 @@
 //! Catalogs by themselves. Tests only; must never need a log.
 
 use super::*;
+use crate::format::options::Dedup;
 use crate::format::schema::{Column, ColumnRole, ColumnType};
 use crate::format::shared::work;
 
@@ -46,11 +47,18 @@ fn a_renamed_table_leaves_its_name_to_others() {
     assert_eq!(names(&blocks), expected);
     assert!(!blocks.at_segment_start().knows(TableId(1), 2));
     // As a segment's head has them: what came between is not told.
+    let of_head = |schemas: [Arc<TableSchema>; 2]| {
+        let head = Head {
+            schemas: schemas.to_vec(),
+            ..Head::default()
+        };
+        Catalog::of_head(&head, &catalog)
+    };
     let swapped = [schema(1, 3, "b"), schema(2, 2, "a")];
-    let head = Catalog::of_head(&swapped, &[], &catalog).expect("each name once");
+    let head = of_head(swapped).expect("each name once");
     assert_eq!(names(&head), expected);
     let same = [schema(1, 4, "b"), schema(2, 3, "b")];
-    Catalog::of_head(&same, &[], &catalog).expect_err("two tables of one name");
+    of_head(same).expect_err("two tables of one name");
 }
 
 #[test]
@@ -168,4 +176,44 @@ fn a_column_more_costs_the_change_whatever_the_width_and_the_number_of_tables() 
     assert!(wide < narrow + 250, "{narrow} {wide}");
     let (few, many) = (cost(10, 60), cost(5_000, 60));
     assert!(many < few + 500, "{few} {many}");
+}
+
+#[test]
+fn a_dropped_table_frees_its_name_and_memory_but_never_its_number() {
+    let mut catalog = Catalog::default();
+    catalog.insert(schema(1, 1, "a")).expect("new");
+    let memory = catalog.memory();
+    let options = TableOptions {
+        dedup: Dedup::Key,
+        ..TableOptions::default()
+    };
+    for id in [2, 3] {
+        catalog
+            .insert(schema(id, 1, "b"))
+            .expect("the name is free");
+        catalog.insert(schema(id, 2, "b")).expect("a later version");
+        let settings = Control::Options(TableId(id), options);
+        catalog.apply(&settings).expect("its options");
+        catalog
+            .apply(&Control::Drop(TableId(id)))
+            .expect("is there");
+        assert_eq!((catalog.count(), catalog.memory()), (1, memory));
+        assert!(catalog.table("b").is_none() && catalog.newest(TableId(id)).is_none());
+        assert_eq!(catalog.options(TableId(id)), TableOptions::default());
+        // Blocks before can still be read, until the next segment.
+        assert!(catalog.knows(TableId(id), 1) && catalog.knows(TableId(id), 2));
+        assert!(catalog.has_dropped(TableId(id)));
+        assert_eq!(catalog.next_id(), TableId(id + 1));
+    }
+    let refused = [
+        catalog.clone().insert(schema(3, 3, "c")),
+        catalog.clone().apply(&Control::Drop(TableId(3))),
+        catalog.clone().apply(&Control::Drop(TableId(4))),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    let next = catalog.at_segment_start();
+    assert!(!next.knows(TableId(2), 1) && !next.has_dropped(TableId(2)));
+    let read = Catalog::of_head(&next.head(), &Catalog::default()).expect("a head");
+    assert_eq!(read.next_id(), TableId(4));
+    assert_eq!((read.count(), read.memory()), (1, memory));
 }

@@ -83,7 +83,6 @@ impl<V: Clone> NumberMap<V> {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn remove(&mut self, key: u32) -> Option<V> {
         let at = self.range(key).ok()?;
         let (_, range) = self.ranges.get_mut(at)?;

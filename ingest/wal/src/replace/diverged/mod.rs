@@ -437,7 +437,7 @@ pub fn segment_blocks(
     )?);
     let header = &content.header;
     let known = &segment.catalog;
-    let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+    let mut catalog = Catalog::of_head(&header.tables, known)?;
     let mut found = Vec::new();
     for entry in &segment.entries {
         let corrupt = |reason: String| WalError::corrupt(&name, entry.offset, reason);

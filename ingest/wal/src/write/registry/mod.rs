@@ -6,6 +6,8 @@
 //! schema block before the first data block that follows it. The one shared map of the write path:
 //! a mutex, taken only when a schema changes or is first met.
 
+mod operator;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +19,11 @@ use crate::format::catalog::Catalog;
 use crate::format::control::Control;
 use crate::format::options::{Dedup, TableDef};
 use crate::format::row::Refusal;
-use crate::format::schema::{
-    Column, ColumnRole, ColumnType, DEAD_LETTERS, MAX_COLUMNS, TableSchema,
-};
+use crate::format::schema::{Column, DEAD_LETTERS, MAX_COLUMNS, TableSchema};
 use crate::ids::TableId;
 use crate::share::{Held, Share};
-use crate::write::change::{no_change, no_other_role};
 use crate::write::declared::{declared, strict_refusal};
-use crate::write::demand::{Demand, check_column_name, check_table_name, evolved, holds_what};
+use crate::write::demand::{Demand, evolved};
 use crate::write::quota::{New, Quota};
 
 /// All schemas, agreed between appenders.
@@ -49,8 +48,8 @@ pub(crate) struct State {
     strict: HashSet<String>,
     /// Tables in which one key has one row.
     keyed: HashSet<String>,
-    /// To be written though no row needs them, oldest first.
-    unwritten: Vec<Arc<TableSchema>>,
+    /// To be written though no row needs them, oldest first: schemas and drops.
+    unwritten: Vec<Control>,
     next_id: TableId,
 }
 
@@ -223,8 +222,9 @@ impl Registry {
         if let Some(before) = &proposal.before
             && Arc::ptr_eq(before, schema)
         {
-            // Schemas only grow: one that was in force is never wrong.
-            return Ok(true);
+            // Schemas only grow: one that was in force is never wrong, while there is the table.
+            let now = self.schema(&schema.name);
+            return Ok(now.is_some_and(|now| now.id == schema.id));
         }
         let mut state = self.lock();
         let same = match (&proposal.before, state.tables.get(&schema.name)) {
@@ -275,131 +275,18 @@ impl Registry {
         }
     }
 
-    /// Gives a column another name. Whatever rows have under the old one from now on is a column of
-    /// its own.
-    pub(crate) fn rename_column(
-        &self,
-        table: &str,
-        from: &str,
-        to: &str,
-    ) -> Result<Arc<TableSchema>, Refusal> {
-        check_column_name(to)?;
-        let mut state = self.lock();
-        let (held, at) = state.find(table, from)?;
-        let reason = match held.column(to) {
-            _ if at == 0 => Some((from, "is the time of every table")),
-            Some(_) => Some((to, "is a column of the table already")),
-            None => None,
-        };
-        if let Some((name, reason)) = reason {
-            let name = name.to_owned();
-            return Err(Refusal::ColumnName { name, reason });
-        }
-        let new = Arc::new(held.renamed(at, to));
-        self.change(&mut state, &new);
-        Ok(new)
-    }
-
-    /// Gives a table another name. Whatever rows come under the old one from now on are of a table
-    /// of its own.
-    pub(crate) fn rename_table(&self, from: &str, to: &str) -> Result<Arc<TableSchema>, Refusal> {
-        let mut state = self.lock();
-        let held = state.held(from)?;
-        check_table_name(to)?;
-        let declared = [from, to].into_iter();
-        let mut declared = declared.filter(|name| state.declared.contains_key(*name));
-        if let Some(table) = declared.next() {
-            let table = table.to_owned();
-            return Err(Refusal::DeclaredTable { table });
-        }
-        if to == DEAD_LETTERS || state.tables.contains_key(to) {
-            let (name, reason) = (to.to_owned(), "is a table already");
-            return Err(Refusal::TableName { name, reason });
-        }
-        let new = Arc::new(held.called(to));
-        self.change(&mut state, &new);
-        state.tables.remove(from);
-        Ok(new)
-    }
-
-    /// Gives a column another type, which holds all that it has held as well.
-    pub(crate) fn change_type(
-        &self,
-        table: &str,
-        column: &str,
-        kind: ColumnType,
-    ) -> Result<Arc<TableSchema>, Refusal> {
-        let mut state = self.lock();
-        let (held, at) = state.find(table, column)?;
-        let before = &held.columns[at];
-        if let Some(reason) = no_change(before, kind) {
-            return Err(Refusal::NoChange {
-                table: table.to_owned(),
-                column: column.to_owned(),
-                holds: before.kind.name(),
-                wanted: kind.name(),
-                reason,
-            });
-        }
-        let after = match kind {
-            ColumnType::Text => before.as_text(),
-            kind => before.of_kind(kind),
-        };
-        let new = Arc::new(held.with_column(at, after));
-        state.check_declared(&new, column)?;
-        self.change(&mut state, &new);
-        Ok(new)
-    }
-
-    /// Makes a field of text a tag, or a tag a field.
-    pub(crate) fn change_role(
-        &self,
-        table: &str,
-        column: &str,
-        role: ColumnRole,
-    ) -> Result<Arc<TableSchema>, Refusal> {
-        let mut state = self.lock();
-        let (held, at) = state.find(table, column)?;
-        let before = &held.columns[at];
-        let keyed = state.keyed.contains(table);
-        if let Some(reason) = no_other_role(before, role, keyed) {
-            return Err(Refusal::NoChange {
-                table: table.to_owned(),
-                column: column.to_owned(),
-                holds: holds_what(before),
-                wanted: match role {
-                    ColumnRole::Time => "the time",
-                    ColumnRole::Tag => "a tag",
-                    ColumnRole::Field => "a field",
-                },
-                reason,
-            });
-        }
-        let new = Arc::new(held.with_column(at, before.with_role(role)));
-        state.check_declared(&new, column)?;
-        self.change(&mut state, &new);
-        Ok(new)
-    }
-
-    /// Puts in force what an operator has asked for; it is written though no row needs it.
-    fn change(&self, state: &mut State, new: &Arc<TableSchema>) {
-        self.put(state, new);
-        state.unwritten.push(Arc::clone(new));
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    /// Schemas that wait without rows, but for those of which the log has a newer one: that holds
+    /// Changes that wait without rows, but for schemas of which the log has a newer one: that holds
     /// them as well.
     pub(crate) fn unwritten(&self, written: &Catalog) -> Vec<Control> {
         let waiting = std::mem::take(&mut self.lock().unwritten);
-        let newest = |schema: &TableSchema| {
-            let newest = written.newest(schema.id);
-            newest.map_or(0, |newest| newest.version)
+        let is_news = |control: &Control| match control {
+            Control::Schema(schema) => {
+                let newest = written.newest(schema.id);
+                newest.is_none_or(|newest| newest.version < schema.version)
+            }
+            _ => true,
         };
-        let new = waiting.into_iter();
-        new.filter(|schema| schema.version > newest(schema))
-            .map(Control::Schema)
-            .collect()
+        waiting.into_iter().filter(is_news).collect()
     }
 
     /// How often an operator has changed a schema: those that were learnt before are not to be
@@ -447,38 +334,6 @@ impl State {
         Ok(())
     }
 
-    /// A table that an operator may change.
-    fn held(&self, table: &str) -> Result<Arc<TableSchema>, Refusal> {
-        if table == DEAD_LETTERS {
-            let (name, reason) = (table.to_owned(), "is Headwater's own, and stays as it is");
-            return Err(Refusal::TableName { name, reason });
-        }
-        let held = self.tables.get(table).map(Arc::clone);
-        held.ok_or_else(|| unknown(table, None))
-    }
-
-    /// The same, and one of its columns.
-    fn find(&self, table: &str, column: &str) -> Result<(Arc<TableSchema>, usize), Refusal> {
-        let held = self.held(table)?;
-        let at = held.column(column);
-        let at = at.ok_or_else(|| unknown(table, Some(column)))?;
-        Ok((held, at))
-    }
-
-    /// Whether the conf lets its table be so: with the same conf a node must start again.
-    fn check_declared(&self, schema: &TableSchema, column: &str) -> Result<(), Refusal> {
-        let Some(wanted) = self.declared.get(&schema.name) else {
-            return Ok(());
-        };
-        match declared(schema, wanted) {
-            Ok(columns) if columns == schema.columns => Ok(()),
-            _ => Err(Refusal::DeclaredColumn {
-                table: schema.name.clone(),
-                column: column.to_owned(),
-            }),
-        }
-    }
-
     /// The version of the same table that is in force, whatever its name.
     fn by_id(&self, schema: &TableSchema) -> Option<Arc<TableSchema>> {
         let of_name = self.tables.get(&schema.name);
@@ -490,12 +345,5 @@ impl State {
     fn insert(&mut self, schema: Arc<TableSchema>) {
         self.next_id = self.next_id.max(TableId(schema.id.0 + 1));
         self.tables.insert(schema.name.clone(), schema);
-    }
-}
-
-fn unknown(table: &str, column: Option<&str>) -> Refusal {
-    Refusal::Unknown {
-        table: table.to_owned(),
-        column: column.map(str::to_owned),
     }
 }
