@@ -19,6 +19,7 @@ pub(crate) mod primary;
 mod primary_url;
 pub(crate) mod role;
 pub(crate) mod running;
+mod schema_teller;
 pub(crate) mod secondary;
 pub(crate) mod slot;
 pub(crate) mod tellers;

@@ -28,6 +28,7 @@ use crate::node::parts::{
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
+use crate::node::schema_teller::SchemaTeller;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
 
@@ -38,6 +39,7 @@ pub struct Primary {
     replication: Option<replica::Listener>,
     members: Option<Keeper>,
     _cut_teller: CutTeller,
+    _schema_teller: SchemaTeller,
     place_watch: PlaceWatch,
     http: Option<HttpServer>,
     mqtt_addr: SocketAddr,
@@ -107,6 +109,7 @@ impl Primary {
         });
         let mut primary = Self {
             _cut_teller: CutTeller::start(committer.log(), &tasks),
+            _schema_teller: SchemaTeller::start(&budget.shares.schemas, &tasks),
             place_watch: PlaceWatch::start(data_dir.place(), log_in_force, &tasks),
             parts,
             committer,

@@ -25,6 +25,7 @@ use crate::node::parts::{
 };
 use crate::node::place_watch::PlaceWatch;
 use crate::node::role;
+use crate::node::schema_teller::SchemaTeller;
 use crate::node::slot::Slot;
 use crate::report::who::Who;
 
@@ -35,6 +36,7 @@ pub struct Secondary {
     relay: Option<replica::Listener>,
     members: Option<Keeper>,
     place_watch: PlaceWatch,
+    _schema_teller: SchemaTeller,
     http: Option<HttpServer>,
     /// Notes that the directory is a secondary's.
     following: Restarted,
@@ -106,6 +108,7 @@ impl Secondary {
             relay: None,
             members: None,
             place_watch,
+            _schema_teller: SchemaTeller::start(&budget.shares.schemas, &tasks),
             http: None,
             following,
             data_dir,

@@ -80,8 +80,7 @@ impl Loading {
             Err(_) => return None,
         };
         self.check_start(file, &header).ok()?;
-        let mut catalog =
-            Catalog::of_head(&header.schemas, &header.settings, &self.catalog).ok()?;
+        let mut catalog = Catalog::of_head(&header.tables, &self.catalog).ok()?;
         let start = header.start;
         let cut = OnDamage::Cut;
         let found = scan_active(file, bytes, head.len(), start, &mut catalog, cut).ok()?;

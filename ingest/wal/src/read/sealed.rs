@@ -224,7 +224,7 @@ impl Sealed {
         header: &SegmentHeader,
         known: &Catalog,
     ) -> Result<(Catalog, Option<String>), WalError> {
-        let mut catalog = Catalog::of_head(&header.schemas, &header.settings, known)?;
+        let mut catalog = Catalog::of_head(&header.tables, known)?;
         let mut fault = None;
         for entry in self.entries.iter().filter(|entry| entry.kind.controls()) {
             let applied = self.control(entry).and_then(|control| match control {

@@ -120,6 +120,41 @@ async fn a_new_field_with_each_message_costs_a_field_in_memory_and_in_the_log() 
     }
 }
 
+#[test]
+fn no_more_of_a_log_is_headers_than_blocks_however_wide_its_tables_are() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = Config {
+        segment_size: 1_000,
+        ..Config::default()
+    };
+    let (primary, _) = open_primary(OsDisk::new(), dir.path(), &config).expect("opens");
+    let mut appender = primary.appender(Box::new(|_| ()));
+    let names: Vec<String> = (0..1_000).map(|number| format!("field_{number}")).collect();
+    let value = |name: &String| (name.clone().into(), Value::Int(1));
+    let wide: Vec<_> = names.iter().map(value).collect();
+    for fields in std::iter::once(&wide[..]).chain(std::iter::repeat_n(&wide[..1], 300)) {
+        let row = Row {
+            time: 1,
+            tags: &[],
+            fields,
+        };
+        let group = appender.append("wide", &[row]).expect("fits");
+        appender.wait(group).expect("durable");
+    }
+    let snapshot = primary.log().snapshot();
+    let header = |segment: &crate::read::sealed::Sealed| segment.entries[0].offset;
+    assert!(
+        snapshot.sealed.len() > 2 && snapshot.sealed.len() < 20,
+        "{}",
+        snapshot.sealed.len()
+    );
+    for segment in snapshot.sealed.iter() {
+        assert!(segment.len() >= 2 * header(segment), "{}", segment.len());
+    }
+    drop(appender);
+    primary.stop().expect("stops");
+}
+
 /// A row of one field, under this name.
 fn one(appender: &mut Appender, table: &str, field: &str) -> Result<crate::GroupId, AppendError> {
     let fields = [(field.into(), Value::Int(1))];

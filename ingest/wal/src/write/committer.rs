@@ -413,9 +413,14 @@ impl CommitLoop {
         let group = GroupBuilder::new(&mut self.body, tip, unix_nanos(), seed);
         let drops = controls.iter().any(is_drop);
         let mut group = encoded(group, &self.writer.catalog, controls, tables)?;
-        let full = offset + group.len() as u64 >= self.segment_size;
+        let (len, blocks) = (offset + group.len() as u64, blocks + group.blocks());
+        let full = len >= self.segment_size || blocks >= MAX_BLOCKS;
+        // Where tables are wide, segments are long: no more goes into headers than into blocks.
+        let entries = &self.writer.active.entries;
+        let header = entries.first().map_or(offset, |first| first.offset);
+        let worth = len >= 2 * header || blocks >= MOST_BLOCKS;
         // What was dropped is given up when its segment is compacted.
-        if full || blocks + group.blocks() >= MAX_BLOCKS || overdue || drops {
+        if (full && worth) || overdue || drops {
             group.seal();
         }
         Ok(group.finish())
@@ -445,6 +450,8 @@ impl Drop for CloseOnExit {
 
 /// A segment is sealed once it has this many blocks: a query must not meet many more.
 const MAX_BLOCKS: usize = 16_384;
+/// The same where its header is longer than all of them.
+const MOST_BLOCKS: usize = 8 * MAX_BLOCKS;
 /// Shortest time between two looks, so that an idle committer sleeps.
 const UPKEEP_LEAST: Duration = Duration::from_millis(1);
 /// A segment with rows is sealed once its first block is this old.
