@@ -17,6 +17,7 @@ mod input;
 mod limits;
 mod load;
 mod log_lines;
+mod names;
 mod network;
 mod refusals;
 mod relays;

@@ -131,6 +131,18 @@ async def new_tables(front):
     await front.send(row(n) for n in range(2_000))
 
 
+async def names_over_http(front):
+    lines = "\n".join(f"h{random.randrange(1 << 40)} v=1" for _ in range(400))
+    status = await front.post(front.http[0], "/write", lines.encode())
+    front.count("names_over_http", status)
+    fields = {f"f{random.randrange(1 << 40)}": n for n in range(900)}
+    for _ in range(5):
+        path = f"/api/v1/ingest/wide{random.randrange(1 << 40)}"
+        body = json.dumps(fields).encode()
+        status = await front.post(front.http[0], path, body, ["Content-Type: application/json"])
+        front.count("names_over_http", status)
+
+
 async def dead_letters(front):
     await front.send(
         ("fleet/bad", b'{"seq": "not a number", "x": "' + b"y" * 50_000 + b'"}') for _ in range(200)
@@ -299,6 +311,7 @@ async def half_quic(front):
 ATTACKS = [
     new_fields,
     new_tables,
+    names_over_http,
     dead_letters,
     headers_in_text,
     times,
