@@ -121,6 +121,32 @@ async fn a_new_field_with_each_message_costs_a_field_in_memory_and_in_the_log() 
 }
 
 #[test]
+fn rows_of_one_group_that_have_nothing_in_common_are_not_filled_up_with_nulls() {
+    let dir = tempfile::tempdir().expect("dir");
+    let primary = open(dir.path());
+    let mut appender = primary.appender(Box::new(|_| ()));
+    let names: Vec<String> = (0..500).map(|number| format!("field_{number}")).collect();
+    let fields = names.iter().zip(0..);
+    let fields: Vec<_> = fields
+        .map(|(name, number)| [(name.clone().into(), Value::Int(number))])
+        .collect();
+    let rows = fields.iter().zip(0..).map(|(fields, time)| Row {
+        time,
+        tags: &[],
+        fields,
+    });
+    let rows: Vec<Row<'_>> = rows.collect();
+    let group = appender.append("t0", &rows).expect("fits");
+    appender.wait(group).expect("durable");
+    check(&primary.log().snapshot(), 500);
+    // Filled up they would be 2 MB.
+    let bytes = primary.log().snapshot().tail_bytes;
+    assert!(bytes < 400_000, "{bytes}");
+    drop(appender);
+    primary.stop().expect("stops");
+}
+
+#[test]
 fn no_more_of_a_log_is_headers_than_blocks_however_wide_its_tables_are() {
     let dir = tempfile::tempdir().expect("dir");
     let config = Config {

@@ -181,7 +181,8 @@ impl<'a> GroupBuilder<'a> {
         Ok(())
     }
 
-    /// Encodes `len` rows from `from`; halves what would become too long a block.
+    /// Encodes `len` rows from `from`; halves what would become too long a block, or one that is
+    /// mostly nulls which its halves do not need.
     fn data(
         &mut self,
         schema: &TableSchema,
@@ -191,14 +192,26 @@ impl<'a> GroupBuilder<'a> {
         from: usize,
         len: usize,
     ) -> Result<(), ArrowError> {
+        let half = len / 2;
+        let halves = [(from, half), (from + half, len - half)];
+        let in_halves = |group: &mut Self| {
+            let mut halves = halves.iter();
+            halves.try_for_each(|(from, len)| group.data(schema, slots, times, batch, *from, *len))
+        };
+        let part = batch.slice(from, len);
+        if len > 1 && is_sparse(&part) {
+            let cells = |(from, len): (usize, usize)| cells(&batch.slice(from, len));
+            let cells_of_halves: usize = halves.map(cells).iter().sum();
+            if cells_of_halves <= self::cells(&part) / 4 * 3 {
+                return in_halves(self);
+            }
+        }
         let at = self.begin();
-        self.writer
-            .write(&mut self.bytes, slots, &batch.slice(from, len))?;
+        let (present, part) = with_values(slots, &part)?;
+        self.writer.write(&mut self.bytes, &present, &part)?;
         if self.bytes.len() - at > MAX_BLOCK_LEN && len > 1 {
             self.bytes.truncate(at);
-            let half = len / 2;
-            self.data(schema, slots, times, batch, from, half)?;
-            return self.data(schema, slots, times, batch, from + half, len - half);
+            return in_halves(self);
         }
         let times = &times[from..from + len];
         let content = HeaderFields {
@@ -345,5 +358,36 @@ fn record_batch(
     ))
 }
 
+fn has_value(array: &ArrayRef) -> bool {
+    array.null_count() < array.len()
+}
+
+/// Values and nulls that a block of these rows has.
+fn cells(rows: &RecordBatch) -> usize {
+    let present = rows.columns().iter().filter(|array| has_value(array));
+    present.count() * rows.num_rows()
+}
+
+/// Whether more than half of a block of these rows would be nulls.
+fn is_sparse(rows: &RecordBatch) -> bool {
+    let values = |array: &ArrayRef| array.len() - array.null_count();
+    let values: usize = rows.columns().iter().map(values).sum();
+    cells(rows) > 2 * values + FEW_CELLS
+}
+
+/// The rows without the columns that none of them has a value for.
+fn with_values(
+    slots: &[usize],
+    rows: &RecordBatch,
+) -> Result<(Vec<usize>, RecordBatch), ArrowError> {
+    let present = rows.columns().iter().enumerate();
+    let present = present.filter(|(_, array)| has_value(array));
+    let present: Vec<usize> = present.map(|(at, _)| at).collect();
+    let slots = present.iter().filter_map(|at| slots.get(*at).copied());
+    Ok((slots.collect(), rows.project(&present)?))
+}
+
+/// Fewer are not worth a block of their own.
+const FEW_CELLS: usize = 1_024;
 /// Rows per data block at most, so that one block never strains a reader.
 const MAX_BLOCK_ROWS: usize = 65_536;
