@@ -64,7 +64,8 @@ enum Command {
     /// Look for blocks of a stopped node that keep it from starting, and bring them from another
     /// node; without another node see `headwater open`
     Repair(RepairArgs),
-    /// Say what keeps the log of a stopped node from being opened, and go on without it
+    /// Say what keeps the log of a stopped node from being opened (exit code 1 then) and what going on
+    /// without it would lose; does so only with one of the options
     Open(OpenArgs),
     /// Strike a secondary that is gone off the list of those that a node has seen
     Forget(ForgetArgs),

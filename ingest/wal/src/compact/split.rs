@@ -94,8 +94,6 @@ fn window_of(level: u8, day: i64) -> Window {
     Window::of(level, start_of(day))
 }
 
-/// Fresh rows of one window that are worth a file of their own.
-pub(crate) const FRESH_ROWS: u64 = 64;
 /// A run of fresh rows is cut into at most this many shares that are worth a file of their own.
 const SHARES: u64 = 8;
 /// Rows that are worth a file of a smaller window when files of a large window are merged.
@@ -124,20 +122,6 @@ mod tests {
         assert_eq!(split.windows()[0], window_of(0, 20_000));
         assert_eq!(split.place(start_of(20_000) + 5), 0);
         assert_eq!(split.place(start_of(19_960)), 1);
-    }
-
-    #[test]
-    fn a_few_rows_make_one_file_however_many_days_they_are_of() {
-        for (first, level) in [(20_000, 1), (19_998, 2)] {
-            let few: Vec<(i64, u64)> = (first..first + 8).map(|day| (day, 1)).collect();
-            let split = Split::of(&days(&few), Window::ALL, FRESH_ROWS);
-            assert_eq!(split.windows(), [window_of(level, first)]);
-        }
-        let split = Split::of(&days(&[(20_000, 63)]), Window::ALL, FRESH_ROWS);
-        assert_eq!(split.windows(), [window_of(0, 20_000)], "a day stays a day");
-        let both = [(20_000, 64), (20_001, 64), (20_002, 5)];
-        let split = Split::of(&days(&both), Window::ALL, FRESH_ROWS);
-        assert_eq!(split.windows().len(), 3, "{split:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::compact::rows::{
     BATCH_ROWS, batch_rows, blocks_of, columns_of, narrow, read_all, read_run, runs_of, times,
     with_columns,
 };
-use crate::compact::split::{Days, FRESH_ROWS, SPLIT_ROWS, Split, count_days};
+use crate::compact::split::{Days, SPLIT_ROWS, Split, count_days};
 use crate::error::WalError;
 use crate::format::block::BlockKind;
 use crate::format::catalog::Catalog;
@@ -204,7 +204,7 @@ impl Stepper<'_> {
         }
         let mut days = Days::new();
         count_days(&mut days, times(&batch));
-        let split = Split::of(&days, Window::ALL, FRESH_ROWS);
+        let split = Split::of(&days, Window::ALL, 0);
         let layout = Arc::new(Layout::of_rows(schema, &batch));
         let target = Target {
             disk: self.state.disk.as_ref(),
