@@ -1,7 +1,7 @@
 //! What each statement holds, as the process's allocator sees it, and whether it may go on. Owns the
 //! count and the ceiling for all statements together, the second line behind the memory pool and the
 //! bounds of functions, which only know what they are told; must never end a statement while all
-//! together are below the ceiling.
+//! together are below the ceiling and the process has no more memory than it may.
 //!
 //! The allocator counts per thread; whoever works for a statement enters its account, and what the
 //! thread has taken and given back meanwhile is the statement's. Nothing is counted where the
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::error::QueryError;
+use crate::resident::Resident;
 use crate::seat::{Seat, Slot};
 use crate::stop::Stop;
 
@@ -34,15 +35,23 @@ pub(crate) struct Ledger {
     ceiling: isize,
     total: AtomicIsize,
     open: AtomicIsize,
+    /// The last line: what no count knows of.
+    resident: Resident,
 }
 
 impl Ledger {
-    pub(crate) fn new(ceiling: u64) -> Self {
+    pub(crate) fn new(ceiling: u64, resident: Resident) -> Self {
         Self {
             ceiling: isize::try_from(ceiling).unwrap_or(isize::MAX),
             total: AtomicIsize::new(0),
             open: AtomicIsize::new(0),
+            resident,
         }
+    }
+
+    /// What all statements hold now.
+    pub(crate) fn total(&self) -> u64 {
+        u64::try_from(self.total.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// An account for one statement.
@@ -104,20 +113,32 @@ impl Account {
         self.0.stop.check()?;
         let ledger = &self.0.ledger;
         let total = ledger.total.load(Ordering::Relaxed).saturating_add(more);
-        if total <= ledger.ceiling {
+        let above = total > ledger.ceiling;
+        let resident = ledger.resident.too_much(u64::try_from(more).unwrap_or(0));
+        if !above && resident.is_none() {
             return Ok(());
         }
         // The largest holds at least its part, so one ends, and none that holds little.
         let own = self.0.own.load(Ordering::Relaxed).saturating_add(more);
         let open = ledger.open.load(Ordering::Relaxed).max(1);
-        if own.saturating_mul(open) < total {
-            return Ok(());
+        let largest = own.saturating_mul(open) >= total;
+        match resident {
+            _ if above && largest => Err(QueryError::Memory(format!(
+                "it would hold {} MiB, all queries {} MiB",
+                own >> 20,
+                total >> 20
+            ))),
+            // What is not of statements does not become less by their ends.
+            Some(bytes) if largest && own >= ledger.ceiling / LARGE_PART => {
+                Err(QueryError::Memory(format!(
+                    "it would hold {} MiB, and the whole process has {} MiB in memory, of {} MiB",
+                    own >> 20,
+                    bytes >> 20,
+                    ledger.resident.limit() >> 20
+                )))
+            }
+            _ => Ok(()),
         }
-        Err(QueryError::Memory(format!(
-            "it would hold {} MiB, all queries {} MiB",
-            own >> 20,
-            total >> 20
-        )))
     }
 
     /// A plan may double from one look to the next, so it has less than its rows have.
@@ -255,6 +276,8 @@ pub(crate) fn while_running<T>(work: impl FnOnce() -> T) -> T {
 
 /// A plan may take this part of what all statements may.
 const PLAN_PART: isize = 3;
+/// A statement that holds less than this part has no say in how large the process is.
+const LARGE_PART: isize = 8;
 
 thread_local! {
     /// Bytes that this thread has taken and not given back; below 0 where it gives back those of
@@ -265,9 +288,37 @@ thread_local! {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::*;
+    use crate::node::{Node, ReplicationRow};
+
+    /// Of a process that has this much in memory, and may have a gigabyte.
+    struct Process(AtomicU64);
+
+    impl Node for Process {
+        fn log(&self) -> Option<wal::Log> {
+            None
+        }
+
+        fn lag_ms(&self) -> Option<u64> {
+            None
+        }
+
+        fn replication(&self) -> Vec<ReplicationRow> {
+            Vec::new()
+        }
+
+        fn resident_bytes(&self) -> Option<u64> {
+            Some(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    fn ledger(resident: u64) -> Arc<Ledger> {
+        let process = Arc::new(Process(AtomicU64::new(resident)));
+        Arc::new(Ledger::new(1_000, Resident::new(process, 1 << 30)))
+    }
 
     fn account(ledger: &Arc<Ledger>) -> Account {
         ledger.open(Stop::after(Duration::from_secs(600)), Seat::default())
@@ -275,7 +326,7 @@ mod tests {
 
     #[test]
     fn only_the_largest_ends_and_only_above_the_ceiling() {
-        let ledger = Arc::new(Ledger::new(1_000));
+        let ledger = ledger(0);
         let (large, small) = (account(&ledger), account(&ledger));
         {
             let _work = large.enter(Work::Planning);
@@ -309,8 +360,22 @@ mod tests {
     }
 
     #[test]
+    fn where_the_process_is_too_large_who_holds_much_ends() {
+        for (resident, refused) in [(1 << 29, false), (1 << 30, false), (2 << 30, true)] {
+            let ledger = ledger(resident);
+            let (large, small) = (account(&ledger), account(&ledger));
+            let _work = large.enter(Work::Running);
+            allocated(500);
+            assert_eq!(check().is_err(), refused, "{resident}");
+            let _other = small.enter(Work::Running);
+            allocated(100);
+            assert_eq!(check(), Ok(()), "what it holds does not matter");
+        }
+    }
+
+    #[test]
     fn a_statement_that_is_stopped_or_late_ends() {
-        let ledger = Arc::new(Ledger::new(1_000));
+        let ledger = ledger(0);
         let stop = Stop::after(Duration::from_secs(600));
         let wanted = ledger.open(stop.clone(), Seat::default());
         assert_eq!(wanted.check(), Ok(()));

@@ -11,6 +11,9 @@ pub struct Config {
     /// Bytes that all running queries together may hold as the process's allocator counts them, with
     /// what no operator knows of. Above it the largest query ends.
     pub memory_ceiling: u64,
+    /// Bytes that the whole process is to have in memory. Where it has clearly more, the largest
+    /// query ends.
+    pub process_limit: u64,
     /// Longest time a query may take from its arrival to the last byte of its answer.
     pub query_timeout: Duration,
     /// Queries that may run at once; more wait for their turn.
@@ -32,6 +35,7 @@ impl Default for Config {
         Self {
             memory_limit: 1 << 30,
             memory_ceiling: (1 << 30) + (1 << 27),
+            process_limit: u64::MAX,
             query_timeout: Duration::from_secs(60),
             max_concurrent_queries: 8,
             max_queued_queries: 256,

@@ -25,6 +25,7 @@ mod node;
 mod params;
 mod prepare;
 mod pump;
+mod resident;
 mod rewrite;
 mod running;
 mod scan;

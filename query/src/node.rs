@@ -8,6 +8,13 @@ pub trait Node: Send + Sync + 'static {
     fn lag_ms(&self) -> Option<u64>;
     /// Rows of `system.replication`.
     fn replication(&self) -> Vec<ReplicationRow>;
+    /// What the process has in memory, as its system sees it; `None` where that is not known, or
+    /// where it is not this node's alone.
+    fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
+    /// Gives back to the system what the process keeps free. Asked only where it has too much.
+    fn give_back(&self) {}
 }
 
 /// One row of `system.replication`: this node's view of one of its peers.

@@ -28,6 +28,7 @@ use crate::naming;
 use crate::node::Node;
 use crate::params::Params;
 use crate::prepare::{self, Prepared, Titles};
+use crate::resident::Resident;
 use crate::rewrite::{self, Spelling};
 use crate::shadow::Shadow;
 use crate::stats::{Counters, QueryStats};
@@ -79,11 +80,12 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(node: Arc<dyn Node>, session: SessionState, config: &Config) -> Self {
         let counters = Arc::new(Counters::default());
+        let resident = Resident::new(Arc::clone(&node), config.process_limit);
         Self {
             node,
             session,
             admission: Admission::new(config, Arc::clone(&counters)),
-            ledger: Arc::new(Ledger::new(config.memory_ceiling)),
+            ledger: Arc::new(Ledger::new(config.memory_ceiling, resident)),
             query_timeout: config.query_timeout,
             counters,
         }
@@ -91,10 +93,11 @@ impl Core {
 
     pub(crate) fn stats(&self) -> QueryStats {
         let (waiting, paused) = self.admission.idle();
+        let reserved = self.session.runtime_env().memory_pool.reserved() as u64;
         QueryStats {
             waiting: waiting as u64,
             paused: paused as u64,
-            memory_bytes: self.session.runtime_env().memory_pool.reserved() as u64,
+            memory_bytes: self.ledger.total().max(reserved),
             ..self.counters.stats()
         }
     }

@@ -90,7 +90,8 @@ pub struct QueryStats {
     pub blocks_pruned: u64,
     /// Likewise, of files that were looked into.
     pub row_groups_pruned: u64,
-    /// Bytes that running queries hold of `Config::memory_limit`.
+    /// Bytes that running queries hold, as the process's allocator counts them, or have reserved of
+    /// `Config::memory_limit` where that is more.
     pub memory_bytes: u64,
 }
 

@@ -5,10 +5,11 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 
 use super::format::Format;
+use super::pretty;
 use crate::bounds::value_bytes;
 
-/// Bytes that are taken while `rows` are written, `before` of values having been kept already; 0 for
-/// what is little.
+/// Bytes that are taken while `rows` are written, beside `before` for those that are kept already; 0
+/// for what is little.
 pub(super) fn writing(rows: &RecordBatch, format: Format, before: u64) -> usize {
     let (mut texts, mut nested, mut controls) = (0_u64, 0_u64, 0_u64);
     for column in rows.columns() {
@@ -39,8 +40,14 @@ pub(super) fn writing(rows: &RecordBatch, format: Format, before: u64) -> usize 
         Format::Arrow => texts.saturating_add(nested).saturating_mul(3),
         // Each value of a list has levels, and a place in a dictionary.
         Format::Parquet => (texts.saturating_mul(4)).saturating_add(nested.saturating_mul(14)),
-        Format::Pretty => (texts.saturating_add(before).saturating_mul(6))
-            .saturating_add(nested.saturating_mul(12)),
+        Format::Pretty => {
+            let cells = (rows.num_rows() as u64).saturating_mul(rows.num_columns() as u64);
+            let values = (texts.saturating_mul(6)).saturating_add(nested.saturating_mul(12));
+            let cells = cells
+                .min(pretty::MOST_CELLS)
+                .saturating_mul(pretty::CELL_BYTES);
+            values.saturating_add(before).saturating_add(cells)
+        }
     };
     usize::try_from(wanted).unwrap_or(usize::MAX)
 }
@@ -101,7 +108,7 @@ mod tests {
         assert_eq!(writing(&rows("x", long), Format::Parquet, 0), 4 * long);
         assert_eq!(
             writing(&rows("x", 1), Format::Pretty, 1 << 20),
-            6 * ((1 << 20) + 1)
+            (1 << 20) + 6 + 256
         );
     }
 }

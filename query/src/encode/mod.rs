@@ -7,6 +7,7 @@ mod csv;
 pub(crate) mod format;
 mod growth;
 mod numbers;
+mod pretty;
 mod shape;
 
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::writer::{JsonArray, LineDelimited, Writer as JsonWriter, WriterBuilder};
-use arrow::util::pretty::pretty_format_batches;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -24,7 +24,6 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::at_zone::Zoneless;
-use crate::bounds::value_bytes;
 use crate::coding::Coding;
 use crate::error::QueryError;
 use crate::pump::Sink;
@@ -32,6 +31,7 @@ use columns::ColumnsWriter;
 use compress::Compressor;
 use format::{Format, Output};
 use numbers::Numbers;
+use pretty::Table;
 use shape::{Shape, UTC};
 
 /// Encodes one result.
@@ -51,18 +51,11 @@ struct Open {
 enum Writer {
     Json(JsonWriter<Vec<u8>, JsonArray>),
     JsonLines(JsonWriter<Vec<u8>, LineDelimited>),
-    Csv {
-        header: Vec<u8>,
-    },
+    Csv { header: Vec<u8> },
     Columns(ColumnsWriter),
     Arrow(Box<StreamWriter<Vec<u8>>>),
     Parquet(Box<ArrowWriter<Vec<u8>>>),
-    Pretty {
-        batches: Vec<RecordBatch>,
-        rows: usize,
-        bytes: u64,
-        cut: bool,
-    },
+    Pretty(Table),
 }
 
 impl Encoder {
@@ -105,9 +98,9 @@ impl Sink for Encoder {
     fn writing(&self, rows: &RecordBatch) -> usize {
         let before = match &self.open {
             Some(Open {
-                writer: Writer::Pretty { bytes, .. },
+                writer: Writer::Pretty(table),
                 ..
-            }) => *bytes,
+            }) => table.bytes(),
             _ => 0,
         };
         growth::writing(rows, self.output.format, before)
@@ -126,7 +119,7 @@ impl Sink for Encoder {
     fn finish(&mut self) -> Result<Option<Bytes>, QueryError> {
         let open = self.open()?;
         let schema = SchemaRef::clone(open.shape.schema());
-        let bytes = open.writer.finish(schema)?;
+        let bytes = open.writer.finish(&schema)?;
         self.compressor.finish(bytes).map(piece)
     }
 
@@ -139,8 +132,13 @@ impl Sink for Encoder {
     }
 
     fn is_full(&self) -> bool {
-        let cut = |open: &Open| matches!(open.writer, Writer::Pretty { cut: true, .. });
-        self.open.as_ref().is_some_and(cut)
+        match &self.open {
+            Some(Open {
+                writer: Writer::Pretty(table),
+                ..
+            }) => table.is_full(),
+            _ => false,
+        }
     }
 }
 
@@ -180,12 +178,7 @@ impl Writer {
                         .map_err(|e| from_parquet(&e))?;
                 Self::Parquet(Box::new(writer))
             }
-            Format::Pretty => Self::Pretty {
-                batches: Vec::new(),
-                rows: 0,
-                bytes: 0,
-                cut: false,
-            },
+            Format::Pretty => Self::Pretty(Table::new(schema)),
         })
     }
 
@@ -214,27 +207,8 @@ impl Writer {
                 }
                 Ok(std::mem::take(writer.inner_mut()))
             }
-            Self::Pretty {
-                batches,
-                rows,
-                bytes,
-                cut,
-            } => {
-                let mut room = batch.num_rows().min(PRETTY_ROWS - *rows);
-                for row in 0..room {
-                    let columns = batch.columns().iter();
-                    *bytes += columns
-                        .map(|column| value_bytes(column.as_ref(), row))
-                        .sum::<u64>();
-                    if *bytes > PRETTY_BYTES && *rows + row > 0 {
-                        room = row;
-                        break;
-                    }
-                }
-                *cut = batch.num_rows() > room;
-                let shown = batch.slice(0, room);
-                *rows += room;
-                batches.push(shown);
+            Self::Pretty(table) => {
+                table.push(batch);
                 Ok(Vec::new())
             }
         };
@@ -242,7 +216,7 @@ impl Writer {
     }
 
     /// Ends the result and gives its last bytes.
-    fn finish(&mut self, schema: SchemaRef) -> Result<Vec<u8>, QueryError> {
+    fn finish(&mut self, schema: &SchemaRef) -> Result<Vec<u8>, QueryError> {
         let written: Result<Vec<u8>, ArrowError> = match self {
             Self::Json(writer) => writer.finish().map(|()| {
                 let mut bytes = std::mem::take(writer.get_mut());
@@ -251,35 +225,16 @@ impl Writer {
             }),
             Self::JsonLines(_) => Ok(Vec::new()),
             Self::Csv { header } => Ok(std::mem::take(header)),
-            Self::Columns(writer) => Ok(writer.finish(&schema)),
+            Self::Columns(writer) => Ok(writer.finish(schema)),
             Self::Arrow(writer) => writer.finish().map(|()| std::mem::take(writer.get_mut())),
             Self::Parquet(writer) => {
                 writer.finish().map_err(|e| from_parquet(&e))?;
                 Ok(std::mem::take(writer.inner_mut()))
             }
-            Self::Pretty {
-                batches, rows, cut, ..
-            } => pretty(std::mem::take(batches), cut.then_some(*rows), schema),
+            Self::Pretty(table) => table.draw(),
         };
         written.map_err(|e| QueryError::from_arrow(&e))
     }
-}
-
-fn pretty(
-    mut batches: Vec<RecordBatch>,
-    cut_after: Option<usize>,
-    schema: SchemaRef,
-) -> Result<Vec<u8>, ArrowError> {
-    if batches.is_empty() {
-        batches.push(RecordBatch::new_empty(schema));
-    }
-    let mut text = format!("{}\n", pretty_format_batches(&batches)?);
-    if let Some(rows) = cut_after {
-        text.push_str(&format!(
-            "(the first {rows} rows; other formats give all)\n"
-        ));
-    }
-    Ok(text.into_bytes())
 }
 
 fn piece(bytes: Vec<u8>) -> Option<Bytes> {
@@ -290,16 +245,12 @@ fn from_parquet(error: &ParquetError) -> QueryError {
     QueryError::Execution(error.to_string())
 }
 
-/// Rows that a table for people shows.
-const PRETTY_ROWS: usize = 10_000;
-/// Rows held before a Parquet row group is written out.
 /// What a writer of Parquet takes for each column before there is a row.
 const PARQUET_COLUMN_BYTES: usize = 112 << 10;
+/// Rows held before a Parquet row group is written out.
 const PARQUET_GROUP_ROWS: usize = 131_072;
 /// Bytes held before it is written out.
 const PARQUET_GROUP_BYTES: usize = 32 << 20;
-/// Bytes of texts and lists that a table for people shows.
-const PRETTY_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -407,7 +358,7 @@ mod tests {
         encoder
             .start(&rows().schema(), Zoneless::Utc)
             .expect("a start");
-        for _ in 0..=PRETTY_ROWS / 2 {
+        for _ in 0..=5_000 {
             encoder.push(rows()).expect("rows");
         }
         assert!(encoder.is_full());

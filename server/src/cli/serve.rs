@@ -15,6 +15,7 @@ use crate::conf::{self, Conf};
 use crate::node::error::{StartError, StopError};
 use crate::node::kept::TaskTeller;
 use crate::node::parts::runtime;
+use crate::node::process;
 use crate::node::running::Running;
 use crate::signals::{Request, Signals};
 use crate::telemetry::{self, LogFormat};
@@ -36,6 +37,7 @@ pub(super) fn run(file: &Path, overrides: &[String], format: LogFormat) -> ExitC
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, FAILURE),
     };
+    process::is_one_node();
     let code = runtime.block_on(serve(&conf));
     // Everything that matters has been awaited; what still blocks must not hold the process.
     runtime.shutdown_background();

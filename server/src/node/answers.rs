@@ -14,6 +14,7 @@ use crate::node::background::{Compaction, DamageWatch, Scrub};
 use crate::node::kept::down;
 use crate::node::memory::Budget;
 use crate::node::primary_url::primary_url;
+use crate::node::process;
 use crate::node::slot::Slot;
 use crate::report::accounting::{Accounting, AtRisk, Copies, MessageCounts, RowCounts, Stages};
 use crate::report::memory::Memory;
@@ -164,6 +165,14 @@ impl Node for PrimaryParts {
             Some(durable),
             self.secondaries().unwrap_or_default(),
         )
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        process::of_node()
+    }
+
+    fn give_back(&self) {
+        process::give_back();
     }
 }
 
@@ -326,6 +335,14 @@ impl Node for SecondaryParts {
         let secondaries = self.secondaries().unwrap_or_default();
         rows.extend(replication_rows::followers(&self.who, primary, secondaries));
         rows
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        process::of_node()
+    }
+
+    fn give_back(&self) {
+        process::give_back();
     }
 }
 

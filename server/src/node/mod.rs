@@ -17,6 +17,7 @@ pub(crate) mod parts;
 pub(crate) mod place_watch;
 pub(crate) mod primary;
 mod primary_url;
+pub(crate) mod process;
 pub(crate) mod role;
 pub(crate) mod running;
 mod schema_teller;

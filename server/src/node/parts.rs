@@ -257,6 +257,7 @@ pub(crate) fn http_config(
             // Operators say what they hold after they have it, and copy it when it is too much.
             memory_limit: budget.queries / 4 * 3,
             memory_ceiling: budget.queries + budget.total / 16,
+            process_limit: budget.total,
             query_timeout: http.query_timeout,
             max_concurrent_queries: http.max_concurrent_queries,
             max_queued_queries: http.max_queued_queries,

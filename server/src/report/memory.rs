@@ -38,13 +38,17 @@ impl Memory {
                 limit_bytes: share.limit(),
             }
         };
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             limit_bytes,
-            resident_bytes: resident(&status),
+            resident_bytes: resident_bytes(),
             parts: shares.into_iter().map(part).collect(),
         }
     }
+}
+
+/// What this process has in memory.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    resident(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// `VmRSS` of `/proc/self/status`, in bytes.
