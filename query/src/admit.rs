@@ -68,7 +68,7 @@ impl Admission {
     /// Takes a slot, if need be after a wait, or refuses the query. Dropping the future leaves the
     /// queue.
     pub(crate) async fn admit(&self, sql: &str) -> Result<Admitted, QueryError> {
-        let listed = self.running.enter(sql);
+        let listed = Arc::new(self.running.enter(sql));
         // Before the slot, which others could use meanwhile.
         let alone = match sql.len() > LONG_TEXT {
             true => Some(self.turn(&self.gate.long_texts, 1).await?),
@@ -76,7 +76,7 @@ impl Admission {
         };
         let slot = self.turn(&self.gate.slots, self.gate.limit).await?;
         let seat = Seat::default();
-        seat.take(slot);
+        seat.take(slot, &listed);
         listed.run();
         self.counters.begun(listed.begun().elapsed());
         Ok(Admitted {
@@ -168,7 +168,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     gate: Arc<Gate>,
-    listed: Listed,
+    listed: Arc<Listed>,
     counters: Arc<Counters>,
     outcome: Outcome,
     /// When it got its first slot.
@@ -242,7 +242,8 @@ impl Admitted {
     async fn resume(&mut self) -> Result<(), QueryError> {
         let _waiting = Waiting::within(&self.gate, usize::MAX);
         let slot = Arc::clone(&self.gate.slots).acquire_owned().await;
-        self.seat.take(slot.map_err(|_| QueryError::Cancelled)?);
+        let slot = slot.map_err(|_| QueryError::Cancelled)?;
+        self.seat.take(slot, &self.listed);
         self.listed.set(State::Running);
         Ok(())
     }
@@ -250,6 +251,7 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        self.listed.set(State::Ending);
         self.seat.leave();
         self.counters.ended(self.outcome, self.begun);
     }
@@ -345,6 +347,22 @@ mod tests {
         let waited = Duration::from_millis(1);
         assert_eq!(refused, QueryError::NoTurn { limit: 1, waited });
         assert_eq!(admission.idle(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_query_is_listed_until_nothing_computes_for_it() {
+        let (admission, counters) = admission(1, 8, LONG);
+        let query = now(&admission);
+        let thread = query.seat().hold().expect("a slot");
+        query.finish(&Err(QueryError::Cancelled));
+        assert_eq!(states(&admission), ["ending"]);
+        assert_eq!(counters.stats().running, 0);
+        let next = admission.admit("SELECT 2");
+        let mut next = Box::pin(next);
+        assert!(next.as_mut().now_or_never().is_none(), "no slot");
+        drop(thread);
+        next.await.expect("a slot").finish(&Ok(()));
+        assert!(states(&admission).is_empty());
     }
 
     #[tokio::test]

@@ -102,6 +102,9 @@ pub enum QueryError {
     NoLog,
     #[error("cannot read the log: {0}")]
     Storage(String),
+    /// The machine had run out of something for a moment: descriptors, memory.
+    #[error("cannot read the log now: {0}; nothing is damaged, ask again in a moment")]
+    Exhausted(String),
     /// Nobody waits for the answer any more.
     #[error("the query was cancelled")]
     Cancelled,
@@ -168,7 +171,10 @@ impl QueryError {
             return own.clone();
         }
         if let Some(wal) = error.downcast_ref::<wal::WalError>() {
-            return Self::Storage(wal.to_string());
+            return match wal.may_pass() {
+                true => Self::Exhausted(wal.to_string()),
+                false => Self::Storage(wal.to_string()),
+            };
         }
         // A function's own, such as that of a pattern which is none.
         Self::Execution(error.to_string())
@@ -274,6 +280,25 @@ mod tests {
             QueryError::from_datafusion(&divide, ""),
             QueryError::Execution(_)
         ));
+    }
+
+    #[test]
+    fn what_has_run_out_for_a_moment_is_no_damage() {
+        let failed = |errno: i32| {
+            let error = wal::WalError::Io {
+                operation: wal::Operation::Read,
+                path: "a.parquet".into(),
+                source: std::io::Error::from_raw_os_error(errno),
+            };
+            QueryError::from_datafusion(&storage(error), "")
+        };
+        let (eio, enomem, enfile, emfile) = (5, 12, 23, 24);
+        for errno in [enomem, enfile, emfile] {
+            let error = failed(errno);
+            assert!(matches!(error, QueryError::Exhausted(_)), "{error:?}");
+            assert!(error.to_string().contains("ask again"), "{error}");
+        }
+        assert!(matches!(failed(eio), QueryError::Storage(_)));
     }
 
     #[test]

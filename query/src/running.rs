@@ -92,16 +92,19 @@ pub(crate) enum State {
     Running,
     /// It waits for its reader, and holds no slot.
     Paused,
+    /// It has ended, and what computes for it has not yet.
+    Ending,
 }
 
 impl State {
-    const ALL: [Self; 3] = [Self::Waiting, Self::Running, Self::Paused];
+    const ALL: [Self; 4] = [Self::Waiting, Self::Running, Self::Paused, Self::Ending];
 
     fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Ending => "ending",
         }
     }
 }

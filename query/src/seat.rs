@@ -5,16 +5,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::running::Listed;
+
 /// Where a statement's slot is, if it has one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seat(Arc<Mutex<Option<Slot>>>);
 
-/// A slot, free again once all who hold it have let go.
-pub(crate) type Slot = Arc<OwnedSemaphorePermit>;
+/// A slot, free again once all who hold it have let go; until then its query is listed.
+pub(crate) type Slot = Arc<Taken>;
+
+#[derive(Debug)]
+pub(crate) struct Taken {
+    _permit: OwnedSemaphorePermit,
+    _listed: Arc<Listed>,
+}
 
 impl Seat {
-    pub(crate) fn take(&self, slot: OwnedSemaphorePermit) {
-        *self.lock() = Some(Arc::new(slot));
+    pub(crate) fn take(&self, permit: OwnedSemaphorePermit, listed: &Arc<Listed>) {
+        *self.lock() = Some(Arc::new(Taken {
+            _permit: permit,
+            _listed: Arc::clone(listed),
+        }));
     }
 
     /// Lets go, but for who computes at this moment.

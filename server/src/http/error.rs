@@ -287,6 +287,7 @@ fn query(error: &QueryError) -> (StatusCode, &'static str) {
         QueryError::LsnAhead { .. } => (StatusCode::SERVICE_UNAVAILABLE, "lagging"),
         QueryError::NoLog => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         QueryError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
+        QueryError::Exhausted(_) => (StatusCode::SERVICE_UNAVAILABLE, "exhausted"),
         QueryError::Cancelled => (StatusCode::INTERNAL_SERVER_ERROR, "cancelled"),
         QueryError::Start(_) | QueryError::Internal(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal")
@@ -329,6 +330,7 @@ fn is_temporary(error: &ApiError) -> bool {
                     | QueryError::NoTurn { .. }
                     | QueryError::LsnAhead { .. }
                     | QueryError::NoLog
+                    | QueryError::Exhausted(_)
             )
             // Not what may be stored yet: sent again at once it would be there twice.
             | ApiError::Ingest(
@@ -417,7 +419,12 @@ mod tests {
                 429,
             ),
             (QueryError::LsnAhead { lsn: 2, at: 1 }, 503),
+            (QueryError::Storage(String::new()), 500),
+            (QueryError::Exhausted(String::new()), 503),
         ] {
+            assert_eq!(is_temporary(&error.clone().into()), {
+                matches!(expected, 429 | 503)
+            });
             assert_eq!(query(&error).0.as_u16(), expected, "{error:?}");
         }
         let newest = FilesMark {
