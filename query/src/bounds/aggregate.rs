@@ -43,21 +43,20 @@ impl BoundedAggregate {
             .then(|| Self::new(Arc::clone(inner), Arc::clone(pool), false).into())
     }
 
-    /// For windows; none for an aggregate whose value over one is short and soon made.
+    /// For windows, where each row is looked at without giving the thread back.
     pub(crate) fn around_window(
         inner: &Arc<AggregateUDF>,
         pool: &Arc<dyn MemoryPool>,
-    ) -> Option<AggregateUDF> {
-        let name = &inner.name();
-        let wanted = [COPYING, GROWING, SLOW]
-            .iter()
-            .any(|list| list.contains(name));
-        wanted.then(|| Self::new(Arc::clone(inner), Arc::clone(pool), true).into())
+    ) -> AggregateUDF {
+        Self::new(Arc::clone(inner), Arc::clone(pool), true).into()
     }
 
-    /// Whether each value of a window is made of all values in it.
-    pub(crate) fn is_slow(name: &str) -> bool {
-        SLOW.contains(&name)
+    /// Of distinct values: each group has a set of them, and a list when it is handed on.
+    pub(crate) fn around_distinct(
+        inner: &Arc<AggregateUDF>,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> AggregateUDF {
+        Self::new(Arc::clone(inner), Arc::clone(pool), false).into()
     }
 
     fn new(inner: Arc<AggregateUDF>, pool: Arc<dyn MemoryPool>, windowed: bool) -> Self {
@@ -75,6 +74,7 @@ impl BoundedAggregate {
             function: name.to_owned(),
             given: consumer.register(&self.pool),
             copies: self.windowed.then_some(0),
+            calls: 0,
         }
     }
 
@@ -255,9 +255,19 @@ struct Bound {
     given: MemoryReservation,
     /// Over a window, the rows since it was last given: a frame that has all of them has one value.
     copies: Option<usize>,
+    calls: u32,
 }
 
 impl Bound {
+    /// Whether the statement may go on. Over a window it is asked for each row.
+    fn look(&mut self) -> Result<()> {
+        self.calls = self.calls.wrapping_add(1);
+        if self.copies.is_none() || self.calls % LOOK_CALLS == 1 {
+            account::check()?;
+        }
+        Ok(())
+    }
+
     fn saw(&mut self, values: &[ArrayRef]) {
         if let (Some(copies), Some(first)) = (&mut self.copies, values.first()) {
             *copies = copies.saturating_add(first.len());
@@ -310,12 +320,13 @@ struct Gathering {
 
 impl Accumulator for Gathering {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.bound.look()?;
         self.bound.saw(values);
         self.inner.update_batch(values)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        account::check()?;
+        self.bound.look()?;
         self.bound.copy(self.inner.size())?;
         let value = self.inner.evaluate()?;
         match &value {
@@ -340,11 +351,13 @@ impl Accumulator for Gathering {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.bound.look()?;
         self.bound.copy(self.inner.size())?;
         self.inner.state()
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.bound.look()?;
         self.inner.merge_batch(states)
     }
 
@@ -365,6 +378,7 @@ struct GatheringGroups {
 impl GatheringGroups {
     /// All groups are copied at once where they are given at once, and then let go.
     fn copy(&mut self, emit_to: EmitTo) -> Result<()> {
+        account::check()?;
         match emit_to {
             EmitTo::All => {
                 self.bound.copy(self.inner.size())?;
@@ -423,6 +437,9 @@ impl GroupsAccumulator for GatheringGroups {
     }
 }
 
+/// Calls for the rows of a window from one look to the next.
+const LOOK_CALLS: u32 = 8;
+
 /// Values below this are not counted one by one.
 const LARGE: u64 = 1 << 10;
 
@@ -433,19 +450,6 @@ const DIGESTS: &[&str] = &[
     "approx_percentile_cont",
     "approx_percentile_cont_with_weight",
 ];
-
-/// What gives the rows of a window the value of one of them.
-const COPYING: &[&str] = &[
-    "min",
-    "max",
-    "first_value",
-    "last_value",
-    "nth_value",
-    "mode",
-];
-
-/// What goes through all values of a window for each of its rows.
-const SLOW: &[&str] = &["approx_median", "median", "percentile_cont"];
 
 /// What gives a large value, or holds much for a short one, and copies it all when it is merged.
 const GROWING: &[&str] = &[

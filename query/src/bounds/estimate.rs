@@ -1,7 +1,7 @@
 //! How large what a function makes can be, from its arguments alone. Owns one estimate for each
 //! function whose result may outgrow them; must never be lower than what the function makes.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit, TimeUni
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
+use super::patterns::Weight;
 use super::sizes::{SLOT, leaves, value_bytes};
 
 /// What is estimated of a function.
@@ -19,6 +20,8 @@ pub(crate) enum Estimate {
     /// Steps that a row takes, of a function that cannot be stopped and takes more of them than it
     /// has bytes.
     Steps(fn(&[Argument], usize) -> u64),
+    /// Both, in this order.
+    Both(fn(&[Argument], usize) -> u64, fn(&[Argument], usize) -> u64),
 }
 
 impl Estimate {
@@ -29,6 +32,20 @@ impl Estimate {
             .find(|(known, _)| *known == name)
             .map(|(_, estimate)| *estimate)
     }
+
+    pub(crate) fn bytes(self) -> Option<fn(&[Argument], usize) -> u64> {
+        match self {
+            Self::Bytes(bytes) | Self::Both(bytes, _) => Some(bytes),
+            Self::Steps(_) => None,
+        }
+    }
+
+    pub(crate) fn steps(self) -> Option<fn(&[Argument], usize) -> u64> {
+        match self {
+            Self::Steps(steps) | Self::Both(_, steps) => Some(steps),
+            Self::Bytes(_) => None,
+        }
+    }
 }
 
 /// One argument of a call: a constant, or a value for each row.
@@ -37,6 +54,8 @@ pub(crate) struct Argument {
     array: ArrayRef,
     constant: bool,
     integers: OnceCell<Option<Int64Array>>,
+    /// Of the last pattern that was asked for.
+    weight: RefCell<Option<(String, Weight)>>,
 }
 
 impl Argument {
@@ -49,6 +68,7 @@ impl Argument {
             array,
             constant,
             integers: OnceCell::new(),
+            weight: RefCell::new(None),
         })
     }
 
@@ -104,6 +124,20 @@ impl Argument {
             DataType::Utf8View => self.array.as_string_view().value(at),
             _ => "",
         }
+    }
+
+    /// What the pattern at `row` weighs by `weigh`, and whether it is another than the last.
+    fn weight(&self, row: usize, weigh: fn(&str) -> Weight) -> (Weight, bool) {
+        let pattern = self.text(row);
+        let mut last = self.weight.borrow_mut();
+        if let Some((known, weight)) = last.as_ref()
+            && known == pattern
+        {
+            return (*weight, row == 0);
+        }
+        let weight = weigh(pattern);
+        *last = Some((pattern.to_owned(), weight));
+        (weight, true)
     }
 
     /// Nanoseconds of a date or time; the number itself of a number.
@@ -299,6 +333,62 @@ fn arrays_zip(arguments: &[Argument], row: usize) -> u64 {
     together(arguments, row).saturating_add(filled)
 }
 
+fn regex_steps(arguments: &[Argument], row: usize) -> u64 {
+    matching(
+        arguments,
+        row,
+        |pattern| Weight::of_regex(pattern, false),
+        Weight::steps,
+    )
+}
+
+fn all_regex_steps(arguments: &[Argument], row: usize) -> u64 {
+    matching(
+        arguments,
+        row,
+        |pattern| Weight::of_regex(pattern, false),
+        Weight::all_steps,
+    )
+}
+
+fn regex_group_steps(arguments: &[Argument], row: usize) -> u64 {
+    matching(
+        arguments,
+        row,
+        |pattern| Weight::of_regex(pattern, true),
+        Weight::steps,
+    )
+}
+
+fn all_regex_group_steps(arguments: &[Argument], row: usize) -> u64 {
+    matching(
+        arguments,
+        row,
+        |pattern| Weight::of_regex(pattern, true),
+        Weight::all_steps,
+    )
+}
+
+fn like_steps(arguments: &[Argument], row: usize) -> u64 {
+    matching(arguments, row, Weight::of_like, Weight::steps)
+}
+
+fn matching(
+    arguments: &[Argument],
+    row: usize,
+    weigh: fn(&str) -> Weight,
+    steps: fn(Weight, u64, bool) -> u64,
+) -> u64 {
+    let [text, pattern, ..] = arguments else {
+        return 0;
+    };
+    if text.is_null(row) || pattern.is_null(row) {
+        return 0;
+    }
+    let (weight, anew) = pattern.weight(row, weigh);
+    steps(weight, text.bytes(row), anew)
+}
+
 /// Every letter of one text with every one of the other.
 fn levenshtein(arguments: &[Argument], row: usize) -> u64 {
     let [one, other, ..] = arguments else {
@@ -314,7 +404,15 @@ const PRINTED: u64 = 40;
 
 /// Every function whose result may outgrow its arguments by more than a small factor.
 const ESTIMATES: &[(&str, Estimate)] = &[
+    ("!~", Estimate::Steps(regex_steps)),
+    ("!~*", Estimate::Steps(regex_steps)),
+    ("ILIKE", Estimate::Steps(like_steps)),
+    ("LIKE", Estimate::Steps(like_steps)),
+    ("NOT ILIKE", Estimate::Steps(like_steps)),
+    ("NOT LIKE", Estimate::Steps(like_steps)),
     ("||", Estimate::Bytes(together)),
+    ("~", Estimate::Steps(regex_steps)),
+    ("~*", Estimate::Steps(regex_steps)),
     ("array_append", Estimate::Bytes(together)),
     ("array_concat", Estimate::Bytes(together)),
     ("array_prepend", Estimate::Bytes(together)),
@@ -339,8 +437,17 @@ const ESTIMATES: &[(&str, Estimate)] = &[
     ("nvl2", Estimate::Bytes(widest)),
     ("overlay", Estimate::Bytes(together)),
     ("range", Estimate::Bytes(series)),
-    ("regexp_match", Estimate::Bytes(regexp_match)),
-    ("regexp_replace", Estimate::Bytes(regexp_replace)),
+    ("regexp_count", Estimate::Steps(all_regex_steps)),
+    ("regexp_instr", Estimate::Steps(all_regex_group_steps)),
+    ("regexp_like", Estimate::Steps(regex_steps)),
+    (
+        "regexp_match",
+        Estimate::Both(regexp_match, regex_group_steps),
+    ),
+    (
+        "regexp_replace",
+        Estimate::Both(regexp_replace, all_regex_group_steps),
+    ),
     ("repeat", Estimate::Bytes(repeat)),
     ("replace", Estimate::Bytes(replace)),
     ("rpad", Estimate::Bytes(pad)),

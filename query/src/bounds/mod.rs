@@ -6,9 +6,10 @@
 mod aggregate;
 pub(crate) mod copies;
 mod estimate;
-mod joined;
 pub(crate) mod literals;
 mod metered;
+mod operation;
+mod patterns;
 pub(crate) mod rule;
 mod scalar;
 mod sizes;

@@ -18,7 +18,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::aggregate::BoundedAggregate;
-use super::joined::Joined;
+use super::operation::Operation;
+use super::patterns::Weight;
 use super::scalar::{Bounded, MAX_VALUE_BYTES};
 use super::windows::BoundedWindow;
 use crate::each_expr::each_expr;
@@ -29,9 +30,11 @@ use crate::error::QueryError;
 pub(crate) struct Functions {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
-    /// Those over windows, each row of which has a copy of their value.
+    /// All over windows, each row of which has a copy of their value.
     windowed: HashMap<String, Arc<AggregateUDF>>,
-    joined: Option<Arc<ScalarUDF>>,
+    /// All of distinct values.
+    distinct: HashMap<String, Arc<AggregateUDF>>,
+    operations: HashMap<Operator, Arc<ScalarUDF>>,
     pool: Option<Arc<dyn MemoryPool>>,
 }
 
@@ -41,7 +44,10 @@ impl Functions {
         aggregates: &[Arc<AggregateUDF>],
         pool: &Arc<dyn MemoryPool>,
     ) -> Self {
-        let joined = Arc::new(ScalarUDF::new_from_impl(Joined::new()));
+        let bounded = |(op, operation): (Operator, Operation)| {
+            let function = Arc::new(ScalarUDF::new_from_impl(operation));
+            Some((op, Arc::new(Bounded::around(&function, pool)?)))
+        };
         Self {
             scalars: scalars
                 .iter()
@@ -55,10 +61,15 @@ impl Functions {
                 .collect(),
             windowed: aggregates
                 .iter()
-                .filter_map(|function| BoundedAggregate::around_window(function, pool))
+                .map(|function| BoundedAggregate::around_window(function, pool))
                 .map(|function| (function.name().to_owned(), Arc::new(function)))
                 .collect(),
-            joined: Bounded::around(&joined, pool).map(Arc::new),
+            distinct: aggregates
+                .iter()
+                .map(|function| BoundedAggregate::around_distinct(function, pool))
+                .map(|function| (function.name().to_owned(), Arc::new(function)))
+                .collect(),
+            operations: Operation::all().filter_map(bounded).collect(),
             pool: Some(Arc::clone(pool)),
         }
     }
@@ -95,26 +106,22 @@ impl Functions {
                 }
                 None => Transformed::no(Expr::ScalarFunction(call)),
             },
-            Expr::AggregateFunction(mut call) => match self.aggregates.get(call.func.name()) {
-                Some(bounded) => {
-                    call.func = Arc::clone(bounded);
-                    Transformed::yes(Expr::AggregateFunction(call))
+            Expr::AggregateFunction(mut call) => {
+                let name = call.func.name();
+                let grows = self.aggregates.get(name);
+                let distinct = || self.distinct.get(name).filter(|_| call.params.distinct);
+                match grows.or_else(distinct) {
+                    Some(bounded) => {
+                        call.func = Arc::clone(bounded);
+                        Transformed::yes(Expr::AggregateFunction(call))
+                    }
+                    None => Transformed::no(Expr::AggregateFunction(call)),
                 }
-                None => Transformed::no(Expr::AggregateFunction(call)),
-            },
+            }
             Expr::WindowFunction(mut call) => {
-                let texts = || {
-                    call.params
-                        .args
-                        .iter()
-                        .any(|arg| !is_primitive(arg, schema))
-                };
                 let bounded = match &call.fun {
                     WindowFunctionDefinition::AggregateUDF(function) => {
-                        let grows = self.aggregates.contains_key(function.name());
-                        let windowed = self.windowed.get(function.name());
-                        let slow = BoundedAggregate::is_slow(function.name());
-                        windowed.filter(|_| grows || slow || texts())
+                        self.windowed.get(function.name())
                     }
                     WindowFunctionDefinition::WindowUDF(_) => None,
                 };
@@ -126,19 +133,73 @@ impl Functions {
                     None => Transformed::no(Expr::WindowFunction(call)),
                 }
             }
-            Expr::BinaryExpr(both) if both.op == Operator::StringConcat => {
-                let types = [both.left.get_type(schema), both.right.get_type(schema)];
-                match (&self.joined, types) {
-                    (Some(joined), [Ok(left), Ok(right)]) if left == right && is_text(&left) => {
-                        let args = vec![*both.left, *both.right];
-                        let call = ScalarFunction::new_udf(Arc::clone(joined), args);
-                        Transformed::yes(Expr::ScalarFunction(call))
+            Expr::BinaryExpr(both) if !is_light(both.op, &both.right) => {
+                match self.operation(both.op, &both.left, &both.right, schema) {
+                    Some(call) => Transformed::yes(call),
+                    None => Transformed::no(Expr::BinaryExpr(both)),
+                }
+            }
+            Expr::Like(like) => {
+                let op = match (like.negated, like.case_insensitive) {
+                    (false, false) => Operator::LikeMatch,
+                    (false, true) => Operator::ILikeMatch,
+                    (true, false) => Operator::NotLikeMatch,
+                    (true, true) => Operator::NotILikeMatch,
+                };
+                let call = match like.escape_char {
+                    None if !is_light(op, &like.pattern) => {
+                        self.operation(op, &like.expr, &like.pattern, schema)
                     }
-                    _ => Transformed::no(Expr::BinaryExpr(both)),
+                    _ => None,
+                };
+                match call {
+                    Some(call) => Transformed::yes(call),
+                    None => Transformed::no(Expr::Like(like)),
                 }
             }
             other => Transformed::no(other),
         })
+    }
+
+    /// An operator of two texts as a function within bounds.
+    fn operation(
+        &self,
+        op: Operator,
+        left: &Expr,
+        right: &Expr,
+        schema: &dyn ExprSchema,
+    ) -> Option<Expr> {
+        let bounded = self.operations.get(&op)?;
+        let (one, other) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
+        if one != other || !is_text(&one) {
+            return None;
+        }
+        let args = vec![left.clone(), right.clone()];
+        let call = ScalarFunction::new_udf(Arc::clone(bounded), args);
+        Some(Expr::ScalarFunction(call))
+    }
+}
+
+/// Whether any text is compared with a pattern in few steps; such is left to the planner, which knows
+/// simpler ways for some.
+fn is_light(op: Operator, pattern: &Expr) -> bool {
+    let weight: fn(&str) -> Weight = match op {
+        Operator::RegexMatch
+        | Operator::RegexIMatch
+        | Operator::RegexNotMatch
+        | Operator::RegexNotIMatch => |pattern| Weight::of_regex(pattern, false),
+        Operator::LikeMatch
+        | Operator::ILikeMatch
+        | Operator::NotLikeMatch
+        | Operator::NotILikeMatch => Weight::of_like,
+        _ => return false,
+    };
+    match pattern {
+        Expr::Literal(value, _) => match value.try_as_str() {
+            Some(Some(text)) => weight(text).is_light(),
+            _ => true,
+        },
+        _ => false,
     }
 }
 
@@ -169,10 +230,6 @@ fn width(data_type: &DataType) -> u64 {
         DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
         _ => 8,
     }
-}
-
-fn is_primitive(arg: &Expr, schema: &dyn ExprSchema) -> bool {
-    arg.get_type(schema).is_ok_and(|kind| kind.is_primitive())
 }
 
 fn is_text(data_type: &DataType) -> bool {

@@ -40,32 +40,29 @@ impl Bounded {
     }
 
     /// Memory for what the call makes, or why it makes too much.
-    fn check(&self, call: &ScalarFunctionArgs) -> Result<Option<MemoryReservation>> {
-        let arguments = call.args.iter().map(Argument::new);
-        let arguments = arguments.collect::<Result<Vec<_>>>()?;
-        let constant = arguments.iter().all(Argument::is_constant);
-        let rows = if constant { 1 } else { call.number_rows };
-        let (estimate, most_value, most_batch) = match self.estimate {
-            Estimate::Bytes(bytes) => (bytes, MAX_VALUE_BYTES, MAX_BATCH_BYTES),
-            Estimate::Steps(steps) => (steps, MAX_VALUE_STEPS, u64::MAX),
+    fn check(&self, arguments: &[Argument], rows: usize) -> Result<Option<MemoryReservation>> {
+        let Some(bytes) = self.estimate.bytes() else {
+            return Ok(None);
         };
         let mut total = 0_u64;
         for row in 0..rows {
-            let value = estimate(&arguments, row);
+            let value = bytes(arguments, row);
             total = total.saturating_add(value);
-            if value > most_value {
-                return Err(self.refusal(value, most_value, "one value").into());
+            if value > MAX_VALUE_BYTES {
+                let of = "one value".to_owned();
+                return Err(self.refusal(value, MAX_VALUE_BYTES, "bytes", of).into());
             }
-            if total > most_batch {
+            if total > MAX_BATCH_BYTES {
                 let of = format!("the values of {rows} rows");
-                return Err(self.refusal(total, most_batch, &of).into());
+                return Err(self.refusal(total, MAX_BATCH_BYTES, "bytes", of).into());
             }
         }
         if total > MAX_FOLDED && account::is_planning() {
             // Left as it is in the plan, and made where rows are.
-            return Err(self.refusal(total, MAX_FOLDED, "a constant").into());
+            let of = "a constant".to_owned();
+            return Err(self.refusal(total, MAX_FOLDED, "bytes", of).into());
         }
-        if total <= UNCOUNTED || matches!(self.estimate, Estimate::Steps(_)) {
+        if total <= UNCOUNTED {
             return Ok(None);
         }
         // The pool does not know of what earlier calls have made and others still use.
@@ -76,18 +73,30 @@ impl Bounded {
         Ok(Some(reservation))
     }
 
+    /// Whether the call takes so long that it must be cut, or why one row takes too long.
+    fn is_long(&self, arguments: &[Argument], rows: usize) -> Result<bool> {
+        let Some(steps) = self.estimate.steps() else {
+            return Ok(false);
+        };
+        let mut total = 0_u64;
+        for row in 0..rows {
+            let value = steps(arguments, row);
+            if value > MAX_VALUE_STEPS {
+                let of = "one value".to_owned();
+                return Err(self.refusal(value, MAX_VALUE_STEPS, "steps", of).into());
+            }
+            total = total.saturating_add(value);
+        }
+        Ok(total > STEPS_AT_A_TIME)
+    }
+
     /// Some rows after the other, as many as take not too long together, so that the statement can
     /// end in between.
-    fn by_rows(&self, call: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arguments = call.args.iter().map(Argument::new);
-        let arguments = arguments.collect::<Result<Vec<_>>>()?;
-        let steps = |row: usize| match self.estimate {
-            Estimate::Steps(steps) => steps(&arguments, row),
-            Estimate::Bytes(_) => 0,
+    fn by_rows(&self, call: &ScalarFunctionArgs, arguments: &[Argument]) -> Result<ColumnarValue> {
+        let steps = |row: usize| match self.estimate.steps() {
+            Some(steps) => steps(arguments, row),
+            None => 0,
         };
-        if arguments.iter().all(Argument::is_constant) {
-            return self.inner.invoke_with_args(call.clone());
-        }
         let (mut made, mut start) = (Vec::new(), 0);
         while start < call.number_rows {
             account::check()?;
@@ -114,14 +123,9 @@ impl Bounded {
         Ok(ColumnarValue::Array(concat(&made)?))
     }
 
-    fn refusal(&self, wanted: u64, limit: u64, of: &str) -> QueryError {
-        let function = self.inner.name().to_owned();
-        let (unit, of) = match self.estimate {
-            Estimate::Bytes(_) => ("bytes", of.to_owned()),
-            Estimate::Steps(_) => ("steps", of.to_owned()),
-        };
+    fn refusal(&self, wanted: u64, limit: u64, unit: &'static str, of: String) -> QueryError {
         QueryError::ValueTooLarge {
-            function,
+            function: self.inner.name().to_owned(),
             wanted,
             limit,
             unit,
@@ -177,11 +181,15 @@ impl ScalarUDFImpl for Bounded {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         account::check()?;
-        let _memory = self.check(&args)?;
-        match self.estimate {
-            Estimate::Bytes(_) => self.inner.invoke_with_args(args),
-            Estimate::Steps(_) => self.by_rows(&args),
+        let arguments = args.args.iter().map(Argument::new);
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let constant = arguments.iter().all(Argument::is_constant);
+        let rows = if constant { 1 } else { args.number_rows };
+        let _memory = self.check(&arguments, rows)?;
+        if self.is_long(&arguments, rows)? && !constant {
+            return self.by_rows(&args, &arguments);
         }
+        self.inner.invoke_with_args(args)
     }
 
     fn conditional_arguments<'a>(

@@ -121,12 +121,26 @@ async fn what_is_small_is_answered_as_ever() {
         ("generate_series(1, 3)", "[1, 2, 3]"),
         ("array_repeat(1, 3)", "[1, 1, 1]"),
         ("string_to_array('a,b', ',')", "[a, b]"),
+        ("'abc' ~ 'b'", "true"),
+        ("'abc' ~ repeat('b', 2)", "false"),
+        ("'ab' !~* upper('b')", "false"),
+        ("'aXb' LIKE 'a' || '_' || 'b'", "true"),
+        ("NULL LIKE repeat('_a', 10)", ""),
+        ("regexp_like('abc', 'B', 'i')", "true"),
+        ("regexp_count('abcabc', 'b')", "2"),
+        (
+            "length(regexp_replace(repeat('ab', 1000000), 'b', 'cc', 'g'))",
+            "3000000",
+        ),
+        ("repeat('ab', 1000000) ~ '^(\\w+-)*x$'", "false"),
     ] {
         let sql = format!("SELECT {call}");
         assert_eq!(answer(&context, &sql).await.expect(&sql), expected, "{sql}");
     }
     let from = "FROM generate_series(1, 3) AS t(value)";
     for (call, expected) in [
+        ("sum((('a' || value) ~ (value || '$'))::int)", "3"),
+        ("sum((('a' || value) LIKE ('%_' || value))::int)", "3"),
         ("array_agg(value)", "[1, 2, 3]"),
         ("array_agg(value ORDER BY value DESC)", "[3, 2, 1]"),
         ("string_agg(value::text, '+' ORDER BY value)", "1+2+3"),
@@ -165,6 +179,49 @@ fn every_function_is_known_to_grow_or_not_to() {
 
 /// Functions, and calls that make too much.
 const TOO_LARGE: &[(&str, &str)] = &[
+    ("~", "repeat('ab', 100000) ~ '(a|b)*a(a|b){5000}'"),
+    ("!~", "repeat('ab', 100000) !~ '(a|b)*a(a|b){5000}'"),
+    ("~*", "repeat('ab', 100000) ~* '(a|b)*a(a|b){5000}'"),
+    ("!~*", "repeat('ab', 100000) !~* '(a|b)*a(a|b){5000}'"),
+    ("~", "'x' ~ repeat('x', 100000)"),
+    ("~", "'x' ~ repeat('\\w', 5000)"),
+    (
+        "LIKE",
+        "repeat('ab', 1000000) LIKE '%a__________________b%'",
+    ),
+    (
+        "ILIKE",
+        "repeat('ab', 1000000) ILIKE '%a__________________b%'",
+    ),
+    (
+        "NOT LIKE",
+        "repeat('ab', 1000000) NOT LIKE '%a__________________b%'",
+    ),
+    (
+        "NOT ILIKE",
+        "repeat('ab', 1000000) NOT ILIKE '%a__________________b%'",
+    ),
+    ("LIKE", "'x' LIKE repeat('x%', 100000)"),
+    (
+        "regexp_like",
+        "regexp_like(repeat('ab', 100000), '(a|b)*a(a|b){5000}')",
+    ),
+    (
+        "regexp_count",
+        "regexp_count(repeat('a', 100000), 'a.*x|a')",
+    ),
+    (
+        "regexp_instr",
+        "regexp_instr(repeat('a', 100000), 'a.*x|a')",
+    ),
+    (
+        "regexp_match",
+        "regexp_match(repeat('ab', 100000), '(a|b)*a(a|b){5000}')",
+    ),
+    (
+        "regexp_replace",
+        "regexp_replace(repeat('a', 100000), 'a.*x|a', 'b', 'g')",
+    ),
     ("repeat", "repeat('x', 2000000000)"),
     ("repeat", "repeat('x', value * 2000000000)"),
     ("lpad", "lpad('x', 2000000000)"),
@@ -258,8 +315,7 @@ const NOT_LARGER: &str = "\
     degrees empty encode ends_with exp factorial file_row_index find_in_set flatten floor \
     from_unixtime gcd get_field initcap inner_product input_file_name isnan iszero lcm left \
     ln log log10 log2 lower ltrim make_date make_time map_entries map_extract map_keys \
-    map_values nanvl now nullif nvl octet_length pi power radians random regexp_count \
-    regexp_instr regexp_like reverse right round rtrim signum sin sinh split_part sqrt \
+    map_values nanvl now nullif nvl octet_length pi power radians random reverse right round rtrim signum sin sinh split_part sqrt \
     starts_with strpos substr substr_index tan tanh to_date timezone to_hex to_local_time to_time \
     to_timestamp to_timestamp_micros to_timestamp_millis to_timestamp_nanos \
     to_timestamp_seconds to_unixtime trunc try_cast_to_type union_extract union_tag upper \

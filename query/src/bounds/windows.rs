@@ -1,5 +1,6 @@
-//! A window function that gives each row a value of another. Owns the memory for the long ones among
-//! them; must never change what the function answers.
+//! Window functions, which look at each row of a window without giving their thread back. Owns the
+//! memory for long values that are given again, and the look whether the statement may go on; must
+//! never change what a function answers.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -23,6 +24,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 
 use super::sizes::value_bytes;
+use crate::account;
 
 /// A window function within bounds.
 #[derive(Debug, Clone)]
@@ -32,11 +34,7 @@ pub(super) struct BoundedWindow {
 }
 
 impl BoundedWindow {
-    /// `inner` as it is where its values are numbers.
     pub(super) fn around(inner: Arc<WindowUDF>, pool: &Arc<dyn MemoryPool>) -> Arc<WindowUDF> {
-        if !COPYING.contains(&inner.name()) {
-            return inner;
-        }
         let pool = Arc::clone(pool);
         Arc::new(WindowUDF::new_from_impl(Self { inner, pool }))
     }
@@ -78,9 +76,8 @@ impl WindowUDFImpl for BoundedWindow {
         args: PartitionEvaluatorArgs<'_>,
     ) -> Result<Box<dyn PartitionEvaluator>> {
         let kind = args.input_fields().first().map(|field| field.data_type());
-        if kind.is_none_or(DataType::is_primitive) {
-            return self.inner.partition_evaluator_factory(args);
-        }
+        let copies =
+            COPYING.contains(&self.inner.name()) && kind.is_some_and(|kind| !kind.is_primitive());
         let constants = args.input_exprs().iter().skip(1);
         let constants = constants.filter_map(|expr| expr.downcast_ref::<Literal>());
         let constants: Vec<ScalarValue> = constants.map(|c| c.value().clone()).collect();
@@ -89,8 +86,10 @@ impl WindowUDFImpl for BoundedWindow {
         let inner = self.inner.partition_evaluator_factory(args)?;
         Ok(Box::new(Counting {
             inner,
+            copies,
             constants,
             held,
+            rows: 0,
         }))
     }
 
@@ -131,10 +130,14 @@ impl WindowUDFImpl for BoundedWindow {
 #[derive(Debug)]
 struct Counting {
     inner: Box<dyn PartitionEvaluator>,
+    /// Whether it gives values that may be long.
+    copies: bool,
     /// What is given where there is no row.
     constants: Vec<ScalarValue>,
     /// Memory of the long values that have been given.
     held: MemoryReservation,
+    /// That have been evaluated.
+    rows: usize,
 }
 
 impl Counting {
@@ -172,15 +175,24 @@ impl PartitionEvaluator for Counting {
     }
 
     fn evaluate_all(&mut self, values: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        for constant in &self.constants {
-            self.hold(constant, rows)?;
+        account::check()?;
+        if self.copies {
+            for constant in &self.constants {
+                self.hold(constant, rows)?;
+            }
         }
         self.inner.evaluate_all(values, rows)
     }
 
     fn evaluate(&mut self, values: &[ArrayRef], range: &Range<usize>) -> Result<ScalarValue> {
+        if self.rows.is_multiple_of(LOOK_ROWS) {
+            account::check()?;
+        }
+        self.rows = self.rows.wrapping_add(1);
         let value = self.inner.evaluate(values, range)?;
-        self.hold(&value, 1)?;
+        if self.copies {
+            self.hold(&value, 1)?;
+        }
         Ok(value)
     }
 
@@ -209,3 +221,5 @@ impl PartitionEvaluator for Counting {
 const COPYING: &[&str] = &["lead", "lag", "first_value", "last_value", "nth_value"];
 /// Values below this are not counted one by one.
 const LONG: usize = 1 << 10;
+/// Rows from one look to the next.
+const LOOK_ROWS: usize = 64;
