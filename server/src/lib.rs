@@ -4,6 +4,9 @@
 //! theirs, and it must never know how. It alone reads files of settings and the environment, and
 //! it alone knows HTTP.
 
+// It ends the process where nobody reads; `cli::output` does not.
+#![warn(clippy::print_stdout)]
+
 mod api;
 mod cli;
 pub mod conf;

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod clock;
+mod closed_output;
 mod data_dir;
 mod durability;
 mod field;

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::cli::client::{Client, ClientError, DEFAULT_URL};
+use crate::cli::output::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TableCommand {
@@ -85,7 +86,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
     match command {
         TableCommand::Rename { from, to, url } => {
             Client::new(url)?.rename_table(from, to)?;
-            println!("table {from} is {to} now; rows that come under {from} make a new table");
+            say!("table {from} is {to} now; rows that come under {from} make a new table");
         }
         TableCommand::RenameColumn {
             table,
@@ -94,7 +95,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
             url,
         } => {
             Client::new(url)?.rename_column(table, from, to)?;
-            println!(
+            say!(
                 "column {from} of table {table} is {to} now; rows that come with {from} make a \
                  new one"
             );
@@ -111,7 +112,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
             } else {
                 ""
             };
-            println!("column {column} of table {table} is {kind} now, in all rows{takes}");
+            say!("column {column} of table {table} is {kind} now, in all rows{takes}");
         }
         TableCommand::ChangeRole {
             table,
@@ -120,7 +121,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
             url,
         } => {
             Client::new(url)?.change_role(table, column, role)?;
-            println!("column {column} of table {table} is a {role} now, in all rows");
+            say!("column {column} of table {table} is a {role} now, in all rows");
         }
         TableCommand::Drop { table, url, .. } => {
             Client::new(url)?.drop_table(table)?;
@@ -129,7 +130,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
         TableCommand::Expire { table, url } => {
             let client = Client::new(url)?;
             client.expire(table)?;
-            println!(
+            say!(
                 "rows of {table:?} older than its retention go now, by the clock of {}",
                 client.url()
             );

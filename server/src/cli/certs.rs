@@ -5,10 +5,12 @@ use std::path::Path;
 
 use replica::certs::{self, CertRole, CertsError};
 
+use super::output::say;
+
 /// Makes the authority.
 pub(super) fn init(dir: &Path) -> Result<(), CertsError> {
     certs::init(dir)?;
-    println!(
+    say!(
         "{} holds a new cluster authority; keep its key safe and off the nodes.\n\
          Next, for each node: headwater certs node {} NAME --san HOST_OR_IP\n\
          A node whose NAME begins with secondary or relay may follow and relay, any other may be the\n\
@@ -28,7 +30,7 @@ pub(super) fn node(
 ) -> Result<(), CertsError> {
     let granted = role.unwrap_or_else(|| CertRole::of_name(name));
     let made = certs::node(dir, name, granted, sans)?;
-    println!(
+    say!(
         "{} holds ca.pem, cert.pem and key.pem; set replication.certs to it on {name}.\n\
          Its role is {granted}{}: {}.",
         made.display(),
@@ -45,7 +47,7 @@ pub(super) fn node(
 /// Revokes one node's certificate.
 pub(super) fn revoke(dir: &Path, name: &str) -> Result<(), CertsError> {
     let revoked = certs::revoke(dir, name)?;
-    println!(
+    say!(
         "The certificate of {name} (serial number {}) {} revoked; {} lists {} in all.",
         revoked.serial,
         if revoked.already { "was already" } else { "is" },
@@ -59,15 +61,15 @@ pub(super) fn revoke(dir: &Path, name: &str) -> Result<(), CertsError> {
         .filter(|copy| !copy.starts_with(&own))
         .collect();
     if !others.is_empty() {
-        println!(
+        say!(
             "Copy each of these to its node, into the directory that replication.certs names there;\n\
              a running node follows it within 10 seconds. Until a node has it, it lets {name} in."
         );
     }
     for copy in others {
-        println!("  {}", copy.display());
+        say!("  {}", copy.display());
     }
-    println!(
+    say!(
         "To let {name} in again: move {} away, then headwater certs node {} {name}",
         own.display(),
         dir.display()

@@ -2,6 +2,7 @@
 //! secondary holds.
 
 use crate::cli::client::{self, Client, ClientError};
+use crate::cli::output::say;
 
 /// Why it is still on the list.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub(super) fn run(url: &str, name_or_id: &str) -> Result<(), ForgetError> {
     let client = Client::new(url)?;
     let done = client.forget(name_or_id);
     done.map_err(|error| told(error, client.url(), name_or_id))?;
-    println!("{} has forgotten {name_or_id}", client.url());
+    say!("{} has forgotten {name_or_id}", client.url());
     Ok(())
 }
 

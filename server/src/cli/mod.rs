@@ -11,6 +11,7 @@ mod dump;
 mod exit;
 mod forget;
 mod open;
+mod output;
 mod quickstart;
 mod repair;
 mod serve;
@@ -31,7 +32,7 @@ use replica::certs::CertRole;
 
 use crate::telemetry::{self, LogFormat};
 use client::DEFAULT_URL;
-use exit::{BAD_INPUT, NOT_COMPARED, fail, judged, judged_or, quietly};
+use exit::{BAD_INPUT, FAILURE, NOT_COMPARED, fail, judged, judged_or, quietly};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -213,12 +214,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help that nobody reads any more is no failure of ours.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { BAD_INPUT } else { 0 });
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(BAD_INPUT);
+            }
+            output::note(printed);
+            return output::end(ExitCode::SUCCESS, FAILURE);
         }
     };
-    let code = carry_out(cli.command);
+    // Of a comparison that nobody could read nothing is known.
+    let failure = match &cli.command {
+        Command::Verify(args) if args.against.is_some() => NOT_COMPARED,
+        _ => FAILURE,
+    };
+    let code = output::end(carry_out(cli.command), failure);
     telemetry::flush();
     code
 }
@@ -277,7 +286,6 @@ fn carry_out(command: Command) -> ExitCode {
 mod tests {
     use clap::CommandFactory;
 
-    use super::exit::FAILURE;
     use super::*;
 
     #[test]

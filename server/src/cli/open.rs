@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use wal::{BrokenLog, GiveUp, Loss, find_broken, give_up};
 
 use super::exit::FAILURE;
+use super::output::say;
 use super::show::{count, show_moment};
 use crate::node::data_dir::{DataDirError, DirLock};
 
@@ -30,17 +31,17 @@ pub(super) fn run(data_dir: &Path, what: Option<GiveUp>) -> Result<ExitCode, Ope
     let _held = DirLock::take(data_dir)?;
     let disk = wal::OsDisk::new();
     let Some(broken) = find_broken(&disk, data_dir)? else {
-        println!("nothing keeps this log from being opened, and nothing was changed");
+        say!("nothing keeps this log from being opened, and nothing was changed");
         return Ok(ExitCode::SUCCESS);
     };
-    println!("{}", words(&broken));
+    say!("{}", words(&broken));
     let Some(what) = what else {
-        println!("{}", ways(&broken, data_dir));
+        say!("{}", ways(&broken, data_dir));
         return Ok(ExitCode::from(FAILURE));
     };
-    println!("{}", lost(&broken, what));
+    say!("{}", lost(&broken, what));
     if let Some((_, kept)) = give_up(&disk, data_dir, what)? {
-        println!(
+        say!(
             "done: the log is whole again, and can be opened. Its files as they were are in {}",
             kept.display()
         );

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use wal::{Unreadable, cut_unreadable, fill_unreadable, find_unreadable};
 
 use super::exit::FAILURE;
+use super::output::say;
 use super::show::{count, show_bytes};
 use crate::node::data_dir::{DataDirError, DirLock};
 
@@ -52,7 +53,7 @@ pub(super) fn run(data_dir: &Path, means: Means<'_>) -> Result<ExitCode, RepairE
             if found.is_some()
                 && let Some(left) = find_unreadable(&disk, data_dir)?
             {
-                println!(
+                say!(
                     "{} has a part of it, which is in its place.",
                     other.display()
                 );
@@ -71,17 +72,17 @@ pub(super) fn run(data_dir: &Path, means: Means<'_>) -> Result<ExitCode, RepairE
         },
     };
     let Some(found) = found else {
-        println!("nothing to repair: the newest segment can be read to its end");
+        say!("nothing to repair: the newest segment can be read to its end");
         return Ok(ExitCode::SUCCESS);
     };
-    println!("{}", words(&found));
+    say!("{}", words(&found));
     match done {
         Some(done) => {
-            println!("{done}");
+            say!("{done}");
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            println!("{}", ways(data_dir));
+            say!("{}", ways(data_dir));
             Ok(ExitCode::from(FAILURE))
         }
     }

@@ -2,13 +2,13 @@
 //! lists what is wrong. Must never change or repair anything.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use wal::VerifyReport;
 
 use super::exit::FAILURE;
+use super::output;
 use super::show::{count, show_bytes};
 use crate::cli::client::{Client, ClientError};
 use crate::node::data_dir::{DataDirError, DirLock};
@@ -53,8 +53,7 @@ fn read(path: &Path) -> Result<VerifyReport, VerifyError> {
 }
 
 fn print(found: &VerifyReport) -> ExitCode {
-    // A reader that has gone is no failure of what was verified.
-    let _ = std::io::stdout().write_all(show(found).as_bytes());
+    output::text(&show(found));
     if found.faults.is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -2,7 +2,6 @@
 //! one set of files, while both go on. Owns finding such a moment; must never wait for it for ever,
 //! nor read everything to find out that it has passed.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::compare::compare;
 use super::exit::FAILURE;
+use super::output;
 use crate::api::digest::{Digest, Mark};
 use crate::api::status::Status;
 use crate::cli::client::{Client, ClientError, DigestError};
@@ -59,8 +59,7 @@ pub(super) fn nodes(first: &str, second: &str) -> Result<ExitCode, AgainstError>
     let (a, b) = read_both(&first, &second, PACE)?;
     let found = compare(&a, &b);
     let text = found.show(first.url(), second.url());
-    // A reader that has gone is no failure of what was compared.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    output::text(&text);
     Ok(if found.is_equal() {
         ExitCode::SUCCESS
     } else {

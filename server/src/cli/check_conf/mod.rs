@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::exit::{BAD_INPUT, FAILURE, fail};
+use super::output::{self, say};
 use super::surroundings;
 use crate::conf::{self, Conf, Role};
 use rehearsal::{Column, Outcome, rehearse};
@@ -29,14 +30,14 @@ pub(super) fn run(
         let problems: Vec<String> = problems.map(|one| format!("{file}: {one}")).collect();
         return fail(&problems.join("\n"), FAILURE);
     }
-    println!(
+    say!(
         "{} is good: {} {:?}",
         file.display(),
         conf.role.name(),
         conf.node.name
     );
     for note in &found.notes {
-        println!("  {note}");
+        say!("  {note}");
     }
     match message {
         None => ExitCode::SUCCESS,
@@ -46,7 +47,7 @@ pub(super) fn run(
 
 fn explain(conf: &Conf, topic: &str, payload: &str) -> ExitCode {
     let Role::Primary(primary) = &conf.role else {
-        println!("the message would not be stored: a secondary takes none");
+        say!("the message would not be stored: a secondary takes none");
         return ExitCode::from(FAILURE);
     };
     let outcome = match rehearse(primary, topic, payload.as_bytes()) {
@@ -54,7 +55,7 @@ fn explain(conf: &Conf, topic: &str, payload: &str) -> ExitCode {
         Err(error) => return fail(&error, FAILURE),
     };
     let text = show(&outcome);
-    print!("{text}");
+    output::text(&text);
     match outcome {
         Outcome::Rows { .. } => ExitCode::SUCCESS,
         Outcome::DeadLetter { .. } | Outcome::Closed { .. } => ExitCode::from(FAILURE),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::client::{Client, ClientError};
+use crate::cli::output::say;
 use crate::cli::table::{self, Row};
 
 /// Asks one node, again and again.
@@ -60,7 +61,7 @@ impl Board {
     pub(super) async fn print(&mut self) {
         let answer = match self.ask(BY_SITE).await {
             Ok(answer) => answer,
-            Err(error) => return println!("{} does not answer: {error}\n", self.client.url()),
+            Err(error) => return say!("{} does not answer: {error}\n", self.client.url()),
         };
         let now = Instant::now();
         let messages: u64 = answer
@@ -78,7 +79,7 @@ impl Board {
         let lag = answer
             .lag_ms
             .map_or("unknown".to_owned(), |ms| format!("{ms} ms"));
-        println!(
+        say!(
             "{}LSN {}, lag {lag}, answered in {:.1} ms{}\n",
             String::from_utf8_lossy(&text),
             answer.lsn,
@@ -86,7 +87,7 @@ impl Board {
             rate.unwrap_or_default()
         );
         if let Some(line) = self.dead_letters().await {
-            println!("{line}\n");
+            say!("{line}\n");
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 
+use crate::cli::output::{self, say};
 use crate::node::parts::runtime;
 use crate::signals::{Request, Signals};
 
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<(), QuickstartError> {
 
 async fn start(options: &Options) -> Result<(), QuickstartError> {
     let mut signals = Signals::new()?;
-    println!(
+    say!(
         "starting a primary and {} ...",
         count(options.secondaries.into(), "secondary")
     );
@@ -74,7 +75,7 @@ async fn start(options: &Options) -> Result<(), QuickstartError> {
     let stopped = cluster.stop().await;
     let (totals, stored) = outcome?;
     stopped?;
-    println!(
+    say!(
         "{} acknowledged to the devices, {stored} rows on the secondary",
         count(totals.acknowledged, "message")
     );
@@ -94,7 +95,7 @@ async fn demonstrate(
     options: &Options,
     signals: &mut Signals,
 ) -> Result<(Totals, u64), QuickstartError> {
-    println!("{}", cluster.introduction());
+    say!("{}", cluster.introduction());
     let mut board = Board::new(cluster.secondary_url())?;
     let before = board.rows().await?;
     let mut fleet = Fleet::start(options.devices, options.rate, cluster.mqtt_addr());
@@ -102,7 +103,7 @@ async fn demonstrate(
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let failed = show(cluster, &mut board, signals, end).await;
-    println!("stopping ...");
+    say!("stopping ...");
     let totals = fleet.stop().await;
     if let Some(reason) = failed {
         return Err(QuickstartError::Failed(reason));
@@ -127,7 +128,13 @@ async fn show(
             },
             reason = cluster.failed() => return Some(reason),
             () = until(end) => return None,
-            _ = ticks.tick() => board.print().await,
+            _ = ticks.tick() => {
+                board.print().await;
+                // Nobody looks any more.
+                if output::is_lost() {
+                    return None;
+                }
+            }
         }
     }
 }

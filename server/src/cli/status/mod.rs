@@ -4,10 +4,9 @@
 mod below;
 mod tree;
 
-use std::io::Write as _;
-
 use replica::{CertificateStatus, FollowPhase};
 
+use super::output;
 use super::show::{count, count_if_known, show_bytes, show_lag, show_moment, show_time};
 use crate::api::status::{LogStatus, MqttStatus, Status, UpstreamStatus};
 use crate::cli::client::{Client, ClientError};
@@ -17,8 +16,7 @@ use tree::Branch;
 /// Asks and prints.
 pub(super) fn run(url: &str) -> Result<(), ClientError> {
     let status = Client::new(url)?.status()?;
-    // A reader that has gone is no failure.
-    let _ = std::io::stdout().write_all(tree(&status).as_bytes());
+    output::text(&tree(&status));
     Ok(())
 }
 
