@@ -5,6 +5,7 @@ mod forms;
 mod influx;
 mod ingest;
 mod queries;
+mod sites;
 mod statements;
 
 use std::borrow::Cow;
