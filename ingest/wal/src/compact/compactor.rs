@@ -13,6 +13,7 @@ use crate::error::{Operation, WalError};
 use crate::ids::{Boundary, Lsn};
 use crate::parquet::Throttle;
 use crate::read::log::{Log, LogState};
+use crate::read::sealed::Sealed;
 use crate::read::segment_starts::known;
 use crate::tasks::{Tasks, Watched};
 
@@ -265,20 +266,35 @@ fn retire(state: &LogState) -> Result<(), WalError> {
         let count = sealed.partition_point(|segment| segment.end.lsn <= upto);
         sealed.drain(..count.min(most)).collect::<Vec<_>>()
     });
-    // Each made to last before the next: what a crash leaves is a log without a gap.
-    for segment in &gone {
-        let path = state.dir.join(segment.name());
-        let kept = segment
-            .remove()
-            .map_err(WalError::io(Operation::Remove, &path))?;
-        state.damage.clear(&segment.name(), false);
-        if kept {
-            state.home.sync_kept()?;
+    let mut gone = gone.into_iter();
+    while let Some(segment) = gone.next() {
+        let removed = remove(state, &segment);
+        state.counters.count_retired(usize::from(removed.is_ok()));
+        if let Err(error) = removed {
+            // Those that are left go before any later one, or the log would have a gap.
+            let still = state.disk.size_if_there(&state.dir.join(segment.name()));
+            let still = (!matches!(still, Ok(None))).then_some(segment);
+            let left: Vec<Arc<Sealed>> = still.into_iter().chain(gone).collect();
+            state
+                .published
+                .change_sealed(|sealed| drop(sealed.splice(..0, left)));
+            return Err(error);
         }
-        state.disk.sync_names(&state.dir)?;
     }
-    state.counters.count_retired(gone.len());
     Ok(())
+}
+
+/// Removes a segment, for good once this returns: what a crash leaves is a log without a gap.
+fn remove(state: &LogState, segment: &Arc<Sealed>) -> Result<(), WalError> {
+    let path = state.dir.join(segment.name());
+    let kept = segment
+        .remove()
+        .map_err(WalError::io(Operation::Remove, &path))?;
+    state.damage.clear(&segment.name(), false);
+    if kept {
+        state.home.sync_kept()?;
+    }
+    state.disk.sync_names(&state.dir)
 }
 
 /// Makes it last where the segments began that end at or below `upto`; how many of them may go
