@@ -248,11 +248,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 /// Whether an error says that something has run out that others may give back: room, memory,
 /// descriptors, the length that a file may have.
 pub(crate) fn has_run_out(error: &io::Error) -> bool {
-    let by_kind = matches!(
-        error.kind(),
-        io::ErrorKind::FileTooLarge | io::ErrorKind::Interrupted
-    );
-    is_full(error) || is_exhausted(error) || by_kind
+    is_full(error) || is_exhausted(error) || error.kind() == io::ErrorKind::FileTooLarge
 }
 
 impl DiskFile for OsDir {
@@ -280,7 +276,7 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     ];
     matches!(
         error.kind(),
-        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     ) || Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 

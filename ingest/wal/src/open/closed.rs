@@ -81,7 +81,7 @@ impl SegmentFile {
         let content = match SegmentContent::read(disk, path, len, next) {
             Ok(content) => Some(content),
             Err(error @ WalError::NewerFormat { .. }) => return Err(error),
-            Err(error) if error.is_exhausted() => return Err(error),
+            Err(error) if error.may_pass() => return Err(error),
             Err(_) => None,
         };
         Ok(Self {
@@ -173,7 +173,7 @@ impl SegmentContent {
         let read = |offset, len| disk.read_part(path, offset, len);
         let (header, header_len) = read_header(&file, len, &read)?;
         match read_footer(&file, len, &read) {
-            Err(error) if error.is_exhausted() => Err(error),
+            Err(error) if error.may_pass() => Err(error),
             Ok(footer) if next == Some(footer.end) => Ok(Self::whole(header, header_len, footer)),
             Err(_) | Ok(_) => Self::of(&file, &disk.read_file(path)?),
         }

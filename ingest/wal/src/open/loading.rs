@@ -149,7 +149,7 @@ impl Loading {
         });
         let segment = match opened {
             Ok(segment) => segment,
-            Err(error) if error.is_exhausted() => return Err(error),
+            Err(error) if error.may_pass() => return Err(error),
             Err(error @ (WalError::Corrupt { .. } | WalError::Io { .. })) => {
                 self.unsound(&path, first, next, &error)?
             }

@@ -38,7 +38,7 @@ impl Loading {
         let known = (&self.catalog, reason.as_str());
         let found = Sealed::without_index(&self.home, first, (self.id, end), &self.damage, known);
         match found {
-            Err(error) if error.is_exhausted() => Err(error),
+            Err(error) if error.may_pass() => Err(error),
             Ok(segment) if self.continues(&segment) => Ok(segment),
             Ok(_) | Err(_) => {
                 let hole = self.hole(path, first, next, reason);
@@ -61,7 +61,7 @@ impl Loading {
     ) -> Result<Option<Vec<u8>>, WalError> {
         let bytes = match self.disk.read_file(path) {
             Ok(bytes) => bytes,
-            Err(error) if error.is_exhausted() => return Err(error),
+            Err(error) if error.may_pass() => return Err(error),
             Err(_) => return Ok(None),
         };
         Ok(self.framed(&path.display().to_string(), &bytes, first, end))

@@ -232,7 +232,7 @@ impl Sealed {
                 None => Ok(()),
             });
             match applied {
-                Err(error) if error.is_exhausted() => return Err(error),
+                Err(error) if error.may_pass() => return Err(error),
                 Err(error) => fault = fault.or(Some(error.to_string())),
                 Ok(()) => {}
             }
@@ -374,7 +374,7 @@ impl Sealed {
         let header = read_header(&self.path, self.len(), &read);
         let found = header.and_then(|(header, _)| self.read_catalog(&header, lsn, &self.catalog));
         match found {
-            Err(error) if error.is_exhausted() => Err(error),
+            Err(error) if error.may_pass() => Err(error),
             found => Ok(found.ok()),
         }
     }
