@@ -125,7 +125,7 @@ pub(super) fn run(command: &TableCommand) -> Result<(), ClientError> {
         }
         TableCommand::Drop { table, url, .. } => {
             Client::new(url)?.drop_table(table)?;
-            println!("table {table} is gone, with all its rows");
+            say!("table {table} is gone, with all its rows");
         }
         TableCommand::Expire { table, url } => {
             let client = Client::new(url)?;
