@@ -90,11 +90,10 @@ fn run(refused: Refused) -> Asked {
     let operations = asked.load(Ordering::SeqCst);
     refusing.relent();
     let (committer, recovery) = open_primary(disk, dir.path(), &config()).expect("opens again");
-    assert_eq!(
-        (recovery.torn_tail, recovery.damaged),
-        (None, 0),
-        "{refused:?}"
-    );
+    assert_eq!(recovery.damaged, 0, "{refused:?}");
+    // A stop gives up what is not written yet, and may leave the half of it.
+    let half = refused.iter().any(|operation| operation == "write_at");
+    assert!(recovery.torn_tail.is_none() || half, "{refused:?}");
     compact(committer.log(), 0);
     let rows = i64::try_from(rows(committer.log())).expect("few");
     // A group that was written and not acknowledged may be there.
