@@ -3,12 +3,13 @@
 //! history splits. Must never wait without an end, nor add what does not continue the log.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use replica::Member;
+use replica::{Lent, Member};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
-use wal::{FollowerConfig, LogEnd, TornTail};
+use wal::{Follower, FollowerConfig, LogEnd, LogId, Position, Recovery, TornTail};
 
 use crate::conf;
 use crate::node::error::StartError;
@@ -32,7 +33,7 @@ impl Opening<'_> {
             return Ok((known.is_empty(), None));
         };
         match doubt(&known, &end) {
-            Some(doubt) => self.ask(shipping, known, doubt).await,
+            Some(doubt) => self.ask(shipping, known, end, doubt).await,
             None => Ok((true, None)),
         }
     }
@@ -41,15 +42,18 @@ impl Opening<'_> {
         &self,
         shipping: &conf::Shipping,
         known: Vec<Member>,
+        end: LogEnd,
         doubt: Doubt,
     ) -> Result<Asked, StartError> {
-        let (path, config) = (self.data_dir.to_owned(), self.adding());
-        let opened = blocking(move || wal::open_to_add(wal::OsDisk::new(), &path, &config)).await;
-        let Ok((mut log, recovery)) = opened else {
+        let mut lost_end = LostEnd::new(self, &end);
+        if end.at.is_none() && !lost_end.open().await {
             // Opening it for the primary says why.
             return Ok((true, None));
+        }
+        let Some((id, begun)) = lost_end.tip() else {
+            return Ok((true, None));
         };
-        let (id, begun, wait) = (log.log().id(), log.tip(), doubt.wait);
+        let wait = doubt.wait;
         let all: HashSet<String> = known.iter().map(|member| member.id.clone()).collect();
         let names: Vec<&str> = known.iter().map(|member| member.name.as_str()).collect();
         let (names, wait_s) = (names.join(", "), wait.as_secs());
@@ -65,8 +69,9 @@ impl Opening<'_> {
             "nothing is taken yet: {reason}"
         );
         let (mut left, mut deadline) = (all.clone(), Instant::now() + wait);
+        let mut tip = begun;
         while !left.is_empty() {
-            let answer = timeout_at(deadline, borrower.more(id, log.tip(), &left)).await;
+            let answer = timeout_at(deadline, borrower.more(id, tip, &left)).await;
             let Ok(lent) = answer else {
                 warn!(
                     "not all secondaries have answered in time: the log is opened as it is; what \
@@ -74,23 +79,21 @@ impl Opening<'_> {
                 );
                 break;
             };
-            let before = log.tip().lsn;
-            if let Err(error) = log.append(lent.blocks).await {
-                warn!(secondary = lent.name, %error, "what a secondary has does not continue the log");
-            }
-            let more = log.tip().lsn.0 - before.0;
+            let before = tip.lsn;
+            tip = lost_end.add(&lent).await.unwrap_or(tip);
+            let more = tip.lsn.0.saturating_sub(before.0);
             if more == 0 {
                 left.remove(&lent.id);
                 continue;
             }
-            warn!(secondary = lent.name, lsns = more, end = %log.tip(),
+            warn!(secondary = lent.name, lsns = more, end = %tip,
                 "the log had lost its end: a secondary has given it back");
             // There may be more of it, on any of them.
             left.clone_from(&all);
             deadline = Instant::now() + wait;
         }
-        let back = log.tip().lsn > begun.lsn;
-        log.stop().await?;
+        let back = tip.lsn > begun.lsn;
+        let torn_tail = lost_end.close().await?;
         borrower.close().await;
         if let Some(http) = http {
             http.stop().await;
@@ -98,7 +101,7 @@ impl Opening<'_> {
         if !back {
             info!("no secondary that has answered has more of the log than there is here");
         }
-        Ok((true, recovery.torn_tail.filter(|_| !back)))
+        Ok((true, torn_tail.filter(|_| !back)))
     }
 
     fn adding(&self) -> FollowerConfig {
@@ -108,6 +111,62 @@ impl Opening<'_> {
             tasks: self.log.tasks.clone(),
             ..FollowerConfig::default()
         }
+    }
+}
+
+/// The log while its end is asked for. It is opened only once there is something to add: opening it
+/// cuts off what cannot be read at its end, and that is why secondaries are asked.
+struct LostEnd {
+    data_dir: PathBuf,
+    config: FollowerConfig,
+    at: Option<(LogId, Position)>,
+    log: Option<(Follower, Recovery)>,
+}
+
+impl LostEnd {
+    fn new(opening: &Opening<'_>, end: &LogEnd) -> Self {
+        Self {
+            data_dir: opening.data_dir.to_owned(),
+            config: opening.adding(),
+            at: end.at,
+            log: None,
+        }
+    }
+
+    fn tip(&self) -> Option<(LogId, Position)> {
+        match &self.log {
+            Some((log, _)) => Some((log.log().id(), log.tip())),
+            None => self.at,
+        }
+    }
+
+    /// Whether it could be.
+    async fn open(&mut self) -> bool {
+        let (path, config) = (self.data_dir.clone(), self.config.clone());
+        let opened = blocking(move || wal::open_to_add(wal::OsDisk::new(), &path, &config)).await;
+        self.log = opened.ok();
+        self.log.is_some()
+    }
+
+    /// Adds what a secondary has lent; where the log ends then, if it is open.
+    async fn add(&mut self, lent: &Lent) -> Option<Position> {
+        if lent.blocks.is_empty() || (self.log.is_none() && !self.open().await) {
+            return None;
+        }
+        let (log, _) = self.log.as_mut()?;
+        if let Err(error) = log.append(lent.blocks.clone()).await {
+            warn!(secondary = lent.name, %error, "what a secondary has does not continue the log");
+        }
+        Some(log.tip())
+    }
+
+    /// What opening it has cut off.
+    async fn close(self) -> Result<Option<TornTail>, StartError> {
+        let Some((log, recovery)) = self.log else {
+            return Ok(None);
+        };
+        log.stop().await?;
+        Ok(recovery.torn_tail)
     }
 }
 
@@ -150,7 +209,7 @@ const WAIT_FOR_KNOWN: Duration = Duration::from_secs(60);
 mod tests {
     use std::net::SocketAddr;
 
-    use wal::{Chain, Lsn, Position};
+    use wal::{Chain, Lsn};
 
     use super::*;
 
@@ -169,6 +228,7 @@ mod tests {
         };
         let end = |doubt: Option<&str>| LogEnd {
             end: Lsn(50),
+            at: None,
             doubt: doubt.map(str::to_owned),
         };
         let waits = |known: &[Member], doubt_of| {

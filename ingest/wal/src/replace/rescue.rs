@@ -69,6 +69,8 @@ pub fn find_unreadable(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEnd {
     pub end: Lsn,
+    /// The log, and its end with the chain; none where that is known only once the log is open.
+    pub at: Option<(LogId, Position)>,
     pub doubt: Option<String>,
 }
 
@@ -79,24 +81,27 @@ pub struct LogEnd {
 /// # Errors
 /// As [`find_unreadable`].
 pub fn find_end(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<LogEnd>, WalError> {
-    let doubtful = |end, reason: &str| LogEnd {
+    let doubtful = |end, at, reason: &str| LogEnd {
         end,
+        at,
         doubt: Some(reason.to_owned()),
     };
     let Some(newest) = newest(disk, data_dir)? else {
         let log = find_log(disk.as_ref(), data_dir)?;
-        return Ok(log.map(|_| doubtful(Lsn(0), "no segment of it is there")));
+        return Ok(log.map(|_| doubtful(Lsn(0), None, "no segment of it is there")));
     };
     let file = newest.path.display().to_string();
     if let Some(footer) = footer_of(&file, &newest.bytes) {
         let reason = format!("{file} is sealed, and none follows it");
-        return Ok(Some(doubtful(footer.end.lsn, &reason)));
+        let at = (newest.log, footer.end);
+        return Ok(Some(doubtful(footer.end.lsn, Some(at), &reason)));
     }
     match newest.scan(OnDamage::Keep) {
         Err(error @ WalError::NewerFormat { .. }) => Err(error),
         Ok(scanned) if scanned.hole => Ok(None),
         Ok(scanned) => Ok(Some(LogEnd {
             end: scanned.tip.lsn,
+            at: Some((newest.log, scanned.tip)),
             doubt: scanned.torn.map(|torn| {
                 format!(
                     "{} bytes from offset {} of {file} on cannot be read",
@@ -105,7 +110,7 @@ pub fn find_end(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<LogEnd>,
             }),
         })),
         Err(_) if newest.unreadable().is_ok() => Ok(None),
-        Err(error) => Ok(Some(doubtful(newest.first, &error.to_string()))),
+        Err(error) => Ok(Some(doubtful(newest.first, None, &error.to_string()))),
     }
 }
 
