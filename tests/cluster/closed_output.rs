@@ -75,6 +75,7 @@ fn cases(cluster: &Cluster, url: &str, other: &str) -> Vec<(String, i32)> {
         ("table rename t u --url URL", 0),
         // None of its rows wait for that.
         ("table expire u --url URL", 1),
+        ("table drop u --lose-all-rows --url URL", 0),
         ("dump STOPPED", 0),
         ("dump STOPPED --format csv", 0),
     ];

@@ -4,7 +4,9 @@
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use intake::Encoding;
@@ -50,9 +52,15 @@ impl Readers {
             thread.spawn(move || {
                 let watched = config.tasks.vital("mqtt-large");
                 loop {
-                    let job = next.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { break };
-                    run(job, &config, &told);
+                    watched.step();
+                    let next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                    let job = next.recv_timeout(LOOK_EVERY);
+                    drop(next);
+                    match job {
+                        Ok(job) => run(job, &config, &told),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
                 }
                 watched.finish();
             })?;
@@ -97,6 +105,9 @@ const LARGE: usize = 32 << 10;
 /// Messages that are read elsewhere at once: what their rows take until they are handed over is
 /// bounded by that.
 const READERS: usize = 2;
+
+/// How often a reader without work looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

@@ -120,11 +120,9 @@ impl Source {
                 self.links.push(variable);
                 continue;
             }
-            match name.split_once('_') {
-                Some((section, key)) if SECTIONS.contains(&section) || LISTS.contains(&section) => {
-                    self.insert(section, key, text, Origin::Env(variable));
-                }
-                _ => self.strays.push(Stray { variable, name }),
+            match split(&name) {
+                Some((section, key)) => self.insert(section, key, text, Origin::Env(variable)),
+                None => self.strays.push(Stray { variable, name }),
             }
         }
     }
@@ -256,13 +254,23 @@ pub(super) fn variables() -> (Vec<(String, String)>, Vec<Problem>) {
     (variables, problems)
 }
 
+/// A section or list and the key of what follows the prefix of a variable, in lower case.
+fn split(name: &str) -> Option<(&'static str, &str)> {
+    let all = SECTIONS.into_iter().chain(LISTS);
+    let mut named = all.filter_map(|section| {
+        let key = name.strip_prefix(section)?.strip_prefix('_')?;
+        Some((section, key))
+    });
+    named.next()
+}
+
 const ENV_PREFIX: &str = "HEADWATER_";
 
 /// Says what is logged, and stands in no conf.
 const FILTER_VARIABLE: &str = "HEADWATER_LOG";
 
 /// Sections whose keys this version reads.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "node",
     "mqtt",
     "ingest",
@@ -270,4 +278,5 @@ const SECTIONS: [&str; 7] = [
     "replication",
     "http",
     "cluster",
+    "dead_letters",
 ];

@@ -250,6 +250,7 @@ const VITAL: [&[&str]; 2] = [
     &[
         "committer",
         "mqtt-acknowledgements",
+        "mqtt-large",
         "mqtt-replicas",
         "mqtt-timeouts",
         OF_ANOTHER_RUNTIME,
