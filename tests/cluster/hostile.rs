@@ -91,6 +91,7 @@ fn a_row_of_a_time_that_no_clock_means_is_in_no_table() {
 fn a_bad_message_has_its_place_when_all_names_of_tables_are_taken() {
     let mut cluster = Cluster::new();
     cluster.primary_setting("ingest.new_tables_per_minute", 0);
+    cluster.primary_setting("ingest.new_columns_per_minute", 0);
     let node = cluster.primary();
     let http = Http::of(&node);
     let lines: String = (0..10_050).map(|n| format!("t{n} v=1\n")).collect();

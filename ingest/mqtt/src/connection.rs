@@ -310,7 +310,7 @@ async fn on_publish(publish: Publish, session: &Rc<Session>, worker: &Worker) ->
     session.enqueue(Waiting { id, kind, need });
     match need {
         Need::Repeat | Need::Refuse | Need::NotKept(_) => worker.answer_now(session),
-        Need::Durable(_) | Need::Replicas(..) => worker.await_fsync(session),
+        Need::Durable(group) | Need::Replicas(group, _) => worker.await_fsync(session, group),
     }
     None
 }

@@ -100,6 +100,8 @@ pub(crate) struct Worker {
     append_wakers: RefCell<Vec<Waker>>,
     /// `Signal::groups` when it was last read.
     seen_groups: Cell<u64>,
+    /// The newest group that was acknowledged.
+    acknowledged: Cell<Option<Durable>>,
     /// What was said of clients.
     quiet: RefCell<Quiet<Said>>,
     /// Sessions that a pass has met so far.
@@ -147,6 +149,7 @@ impl Worker {
             stop_waker: LocalWaker::new(),
             append_wakers: RefCell::default(),
             seen_groups: Cell::new(0),
+            acknowledged: Cell::new(None),
             quiet: RefCell::default(),
             #[cfg(test)]
             visits: Cell::new(0),
@@ -280,9 +283,16 @@ impl Worker {
         stored.map(|stored| stored.group)
     }
 
-    /// The session has a message that waits for its fsync.
-    pub(crate) fn await_fsync(&self, session: &Rc<Session>) {
-        if !session.fsync_listed.replace(true) {
+    /// The session has a message that waits for the fsync of its group. One that was read elsewhere
+    /// may come after that: no other group need follow which would acknowledge it.
+    pub(crate) fn await_fsync(&self, session: &Rc<Session>, group: GroupId) {
+        let newest = self.acknowledged.get();
+        if newest.is_some_and(|newest| group <= newest.group) {
+            let mut pass = self.ack_pass(newest);
+            self.visit(&mut pass, session);
+            pass.finish(&self.counters);
+        }
+        if session.awaits_fsync() && !session.fsync_listed.replace(true) {
             self.fsync_waiters.borrow_mut().push(Rc::clone(session));
         }
     }
@@ -334,6 +344,7 @@ impl Worker {
 
     /// One group is durable: every session's acknowledgements leave in one write.
     fn acknowledge(&self, durable: Durable) {
+        self.acknowledged.set(Some(durable));
         let mut pass = self.ack_pass(Some(durable));
         let sessions = std::mem::take(&mut *self.fsync_waiters.borrow_mut());
         for session in sessions {

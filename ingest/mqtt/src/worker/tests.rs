@@ -91,7 +91,9 @@ impl Bench {
         });
         match need {
             Need::Repeat | Need::Refuse | Need::NotKept(_) => self.worker.answer_now(session),
-            Need::Durable(_) | Need::Replicas(..) => self.worker.await_fsync(session),
+            Need::Durable(group) | Need::Replicas(group, _) => {
+                self.worker.await_fsync(session, group);
+            }
         }
     }
 
@@ -158,6 +160,28 @@ fn ten_thousand_that_wait_for_secondaries_cost_a_durable_client_nothing() {
         bench.worker.answer_replica_waiters();
         assert_eq!((bench.visits(), bench.acknowledged()), (10_000, 11_000));
         assert!(bench.worker.replica_waiters.borrow().is_empty());
+    });
+}
+
+/// One that was read elsewhere, while its rows became durable.
+#[test]
+fn a_message_that_comes_after_its_group_is_acknowledged_without_another() {
+    run(|| {
+        let bench = Bench::new(TooFew::Wait);
+        let client = bench.session("large".to_owned());
+        bench.durable(7);
+        bench.publish(&client, Need::Durable(GroupId(7)));
+        assert_eq!(bench.acknowledged(), 1);
+        bench.publish(&client, Need::Durable(GroupId(8)));
+        bench.publish(&client, Need::Durable(GroupId(7)));
+        assert_eq!(bench.acknowledged(), 1, "none overtakes another");
+        bench.publish(&client, Need::Replicas(GroupId(6), 1));
+        bench.durable(8);
+        assert_eq!(bench.acknowledged(), 3);
+        bench.report(1, 90);
+        bench.worker.answer_replica_waiters();
+        assert_eq!(bench.acknowledged(), 4);
+        bench.check(&[client]);
     });
 }
 
